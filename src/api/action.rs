@@ -1,0 +1,282 @@
+//! `actions[]` of an EventRule: what a firing does.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Duration, schema};
+
+/// One thing that a firing does. Exactly one of `scale`, `job` and `notify` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.job), has(self.notify)].filter(x, x).size() == 1")
+    .message("exactly one of scale, job and notify must be set"))]
+pub struct Action {
+    /// Name of the action, unique in the rule; its results are `actions.<name>` in the expressions of later actions.
+    #[schemars(schema_with = "schema::identifier")]
+    pub name: String,
+    /// CEL expression; when it gives false the action is skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_expression")]
+    pub if_expression: Option<String>,
+    /// Sets the number of replicas of anything that has a scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
+    /// Launches a Job in the rule's namespace, owned by the rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
+    /// Sends a notification to an EventSink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
+    /// How long one attempt may take; default 30s. With `job.wait: Completed`, how long the Job may take; default 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// How a failed attempt is repeated. What cannot succeed by repeating (a missing right, a missing target) is not repeated.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What happens to the rest of the firing when this action has failed for good.
+    #[serde(default)]
+    pub on_error: OnError,
+}
+
+/// The one kind that an [`Action`] has.
+#[derive(Clone, Copy, Debug)]
+pub enum ActionKind<'a> {
+    /// `scale`
+    Scale(&'a Scale),
+    /// `job`
+    Job(&'a Job),
+    /// `notify`
+    Notify(&'a Notify),
+}
+
+impl Action {
+    /// The kind that is set, or nothing when not exactly one is.
+    pub fn kind(&self) -> Option<ActionKind<'_>> {
+        match (&self.scale, &self.job, &self.notify) {
+            (Some(action), None, None) => Some(ActionKind::Scale(action)),
+            (None, Some(action), None) => Some(ActionKind::Job(action)),
+            (None, None, Some(action)) => Some(ActionKind::Notify(action)),
+            _ => None,
+        }
+    }
+}
+
+/// How often and how fast a failed attempt is repeated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Retry {
+    /// How many times a failed attempt is repeated, 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub limit: u32,
+    /// Wait before the first repetition; it doubles each time, with jitter.
+    pub backoff: Duration,
+    /// The longest wait between two attempts. A `Retry-After` of the other side is honoured even beyond it.
+    pub max_backoff: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { limit: 5, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60) }
+    }
+}
+
+/// What an action's final failure means for the actions after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnError {
+    /// The actions after it are not run.
+    #[default]
+    Stop,
+    /// The actions after it are run; the firing still counts as failed.
+    Continue,
+}
+
+/// An object that an action changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.__namespace__) || !self.__namespace__.contains('${') || has(self.allowedNamespaces)")
+    .message("a namespace that is filled in from the event needs allowedNamespaces"))]
+pub struct Target {
+    /// API version of the object; may be left out for kinds that Kubernetes itself brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub api_version: Option<String>,
+    /// Kind of the object, such as `Deployment`.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Name of the object; may hold `${ }`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub name: String,
+    /// Namespace of the object; default: the rule's own. May hold `${ }`, then `allowedNamespaces` bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub namespace: Option<String>,
+    /// The namespaces that a filled-in `namespace` may name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub allowed_namespaces: Vec<String>,
+}
+
+/// Sets the number of replicas through the scale subresource; nothing else of the object is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.to) != has(self.by)")
+    .message("exactly one of to and by must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max")
+    .message("min must not be greater than max"))]
+pub struct Scale {
+    /// What is scaled.
+    pub target: Target,
+    /// The number of replicas to set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub to: Option<i32>,
+    /// The change: `"2"`, `"-1"`, or a share of the present number, `"50%"`, `"-25%"`, rounded away from zero. The absolute number
+    /// is fixed and recorded before the write, so a repetition never adds twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12), regex(pattern = r"^[+-]?[0-9]{1,7}%?$"))]
+    pub by: Option<String>,
+    /// The result is never below this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub min: Option<i32>,
+    /// The result is never above this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max: Option<i32>,
+}
+
+/// [`Scale::to`] and [`Scale::by`], read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaleAmount {
+    /// Exactly so many replicas.
+    To(i32),
+    /// So many more, or fewer.
+    By(i32),
+    /// So many hundredths more, or fewer.
+    ByPercent(i32),
+}
+
+impl Scale {
+    /// What the action sets, or nothing when not exactly one of `to` and `by` is set or `by` is no number.
+    pub fn amount(&self) -> Option<ScaleAmount> {
+        match (self.to, self.by.as_deref()) {
+            (Some(to), None) => Some(ScaleAmount::To(to)),
+            (None, Some(by)) => match by.strip_suffix('%') {
+                Some(percent) => percent.parse().ok().map(ScaleAmount::ByPercent),
+                None => by.parse().ok().map(ScaleAmount::By),
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Launches a Job. Exactly one of `template` and `script` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.template) != has(self.script)")
+    .message("exactly one of template and script must be set"))]
+pub struct Job {
+    /// A JobTemplateSpec, as in a CronJob; its texts may hold `${ }`. The event is in the environment variable `SIGNALBOX_EVENT` and in the file that
+    /// `SIGNALBOX_EVENT_FILE` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_form")]
+    pub template: Option<Value>,
+    /// A script in an image; takes no `${ }`: the event comes in as `SIGNALBOX_EVENT` and as the file that `SIGNALBOX_EVENT_FILE` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<JobScript>,
+    /// What the action waits for.
+    #[serde(default)]
+    pub wait: JobWait,
+    /// How long the Job is kept after it has finished and its outcome is recorded; default: until the rule is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+}
+
+/// What a Job action waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum JobWait {
+    /// The Job exists.
+    #[default]
+    Created,
+    /// The Job has completed or failed; exit code and last log lines become results.
+    Completed,
+}
+
+/// A script that a Job runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobScript {
+    /// Container image that has the shell.
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: String,
+    /// The shell and its options; default `["/bin/sh", "-ec"]`.
+    #[serde(default = "default_shell", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8), inner(length(max = 256)))]
+    pub shell: Vec<String>,
+    /// The script, one argument of the shell.
+    #[schemars(length(min = 1, max = 65536))]
+    pub run: String,
+}
+
+fn default_shell() -> Vec<String> {
+    vec!["/bin/sh".into(), "-ec".into()]
+}
+
+/// Sends a notification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Notify {
+    /// The EventSink of the rule's namespace; the rule's account needs `get` on it.
+    pub sink_ref: SinkRef,
+    /// How urgent it is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// One line; may hold `${ }`. Default: the rule's name and the event's subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub title: Option<String>,
+    /// The message; may hold `${ }`.
+    #[schemars(length(max = 16384))]
+    pub text: String,
+    /// Short facts beside the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub fields: Vec<NotifyField>,
+}
+
+/// One fact of a notification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NotifyField {
+    /// What it is.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Its value; may hold `${ }`.
+    #[schemars(length(max = 4096))]
+    pub value: String,
+}
+
+/// The name of an EventSink.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkRef {
+    /// Name of an EventSink in the rule's namespace.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+}
+
+/// How urgent a notification is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Severity {
+    /// For information.
+    #[default]
+    Info,
+    /// Needs attention soon.
+    Warning,
+    /// Needs attention now.
+    Error,
+    /// Something is down.
+    Critical,
+}

@@ -1,0 +1,95 @@
+//! The kind EventRule.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Condition, Duration, EventRuleStatus, Source, schema};
+
+/// The account of rules, sources and sinks that name none.
+pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
+
+/// What a rule looks at and what it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "signalbox.dev",
+    version = "v1alpha1",
+    kind = "EventRule",
+    plural = "eventrules",
+    shortname = "er",
+    category = "signalbox",
+    namespaced,
+    status = "EventRuleStatus",
+    derive = "PartialEq",
+    doc = "When events happen, act: sources say which events, conditions which of them, actions what then.",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether the rule is in force"}"#,
+    printcolumn = r#"{"name":"Matched","type":"integer","jsonPath":".status.counts.matched","description":"Events that met every condition"}"#,
+    printcolumn = r#"{"name":"Fired","type":"integer","jsonPath":".status.counts.fired","description":"Times the rule acted"}"#,
+    printcolumn = r#"{"name":"Failed","type":"integer","jsonPath":".status.counts.failed","description":"Firings of which an action failed for good"}"#,
+    printcolumn = r#"{"name":"Last","type":"date","jsonPath":".status.lastFiringTime","description":"When it last fired"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Account","type":"string","jsonPath":".spec.serviceAccountName","priority":1}"#,
+    printcolumn = r#"{"name":"Suppressed","type":"integer","jsonPath":".status.counts.suppressed.cooldown","priority":1}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
+)]
+pub struct EventRuleSpec {
+    /// True: nothing is evaluated, and what happens meanwhile is not caught up. Firings that have begun are finished.
+    #[serde(default)]
+    pub suspend: bool,
+    /// The ServiceAccount of this namespace whose rights the rule has: it sees and does what this account may, nothing more.
+    #[serde(default = "default_service_account")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub service_account_name: String,
+    /// The events that the rule looks at: those of any of these sources.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub sources: Vec<Source>,
+    /// Named CEL expressions, evaluated when first used; `variables.<name>` in the conditions and actions, and in later variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub variables: Vec<Variable>,
+    /// Conditions; all must hold for an event to match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub when: Vec<Condition>,
+    /// Limits on how often the rule fires. What is suppressed is counted in status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
+    /// What each firing does, in this order.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub actions: Vec<Action>,
+    /// How many firings `status.recent` keeps, 0 to 10.
+    #[serde(default = "default_history_limit")]
+    #[schemars(range(min = 0, max = 10))]
+    pub history_limit: u32,
+}
+
+fn default_service_account() -> String {
+    DEFAULT_SERVICE_ACCOUNT.to_owned()
+}
+
+fn default_history_limit() -> u32 {
+    5
+}
+
+/// A named value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Variable {
+    /// Name of the variable.
+    #[schemars(schema_with = "schema::identifier")]
+    pub name: String,
+    /// CEL expression that gives its value.
+    #[schemars(schema_with = "schema::expression")]
+    pub expression: String,
+}
+
+/// Limits on how often a rule fires.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Throttle {
+    /// After firing for a group (an event's subject), the rule does not fire for it again so long.
+    pub cooldown: Duration,
+}

@@ -1,0 +1,174 @@
+//! The kind EventSink.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{StatusCondition, schema};
+
+/// Where notifications go. Exactly one of `slack` and `webhook` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "signalbox.dev",
+    version = "v1alpha1",
+    kind = "EventSink",
+    plural = "eventsinks",
+    shortname = "esk",
+    category = "signalbox",
+    namespaced,
+    status = "EventSinkStatus",
+    derive = "PartialEq",
+    doc = "A destination for notifications.",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether the sink can be used"}"#,
+    printcolumn = r#"{"name":"Delivering","type":"string","jsonPath":".status.conditions[?(@.type==\"Delivering\")].status","description":"Whether the last delivery worked"}"#,
+    printcolumn = r#"{"name":"Delivered","type":"integer","jsonPath":".status.delivered"}"#,
+    printcolumn = r#"{"name":"Failed","type":"integer","jsonPath":".status.failed"}"#,
+    printcolumn = r#"{"name":"Last","type":"date","jsonPath":".status.lastDeliveryTime"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
+)]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.slack) != has(self.webhook)")
+    .message("exactly one of slack and webhook must be set"))]
+pub struct EventSinkSpec {
+    /// The ServiceAccount of this namespace that may read the Secrets named here.
+    #[serde(default = "default_service_account")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub service_account_name: String,
+    /// A Slack incoming webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack: Option<Slack>,
+    /// Any HTTP endpoint that takes JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
+}
+
+fn default_service_account() -> String {
+    super::DEFAULT_SERVICE_ACCOUNT.to_owned()
+}
+
+/// The one kind that an EventSink has.
+#[derive(Clone, Copy, Debug)]
+pub enum SinkKind<'a> {
+    /// `slack`
+    Slack(&'a Slack),
+    /// `webhook`
+    Webhook(&'a Webhook),
+}
+
+impl EventSinkSpec {
+    /// The kind that is set, or nothing when not exactly one is.
+    pub fn kind(&self) -> Option<SinkKind<'_>> {
+        match (&self.slack, &self.webhook) {
+            (Some(sink), None) => Some(SinkKind::Slack(sink)),
+            (None, Some(sink)) => Some(SinkKind::Webhook(sink)),
+            _ => None,
+        }
+    }
+}
+
+/// One key of a Secret in the sink's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+    /// Key in the Secret's data. White space at the end of the value is left out.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// A Slack incoming webhook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Slack {
+    /// The Secret that holds the webhook's address, which is a credential.
+    pub url_secret_ref: SecretKeyRef,
+}
+
+/// An HTTP endpoint that gets a POST with JSON for each notification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.url) != has(self.urlSecretRef)")
+    .message("exactly one of url and urlSecretRef must be set"))]
+pub struct Webhook {
+    /// The address, `http://` or `https://`. No `${ }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub url: Option<String>,
+    /// The Secret that holds the address, when the address is a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_secret_ref: Option<SecretKeyRef>,
+    /// Headers of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub headers: Vec<Header>,
+    /// The body, a JSON object whose texts may hold `${ }` with the names `notification` (severity, title, text, fields), `event`, `rule` and `firing`.
+    /// Default: severity, title, text, fields, rule, firing and event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_form")]
+    pub body: Option<Value>,
+    /// Signs the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
+}
+
+/// A header of a request. Exactly one of `value` and `valueSecretRef` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.value) != has(self.valueSecretRef)")
+    .message("exactly one of value and valueSecretRef must be set"))]
+pub struct Header {
+    /// Name of the header.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    pub name: String,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub value: Option<String>,
+    /// The Secret that holds its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_secret_ref: Option<SecretKeyRef>,
+}
+
+/// How the body is signed: `sha256=` and the hexadecimal HMAC-SHA256 of the body's bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Signing {
+    /// The Secret that holds the key.
+    pub secret_ref: SecretKeyRef,
+    /// The header that carries the signature.
+    #[serde(default = "default_signature_header")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    pub header: String,
+}
+
+fn default_signature_header() -> String {
+    "X-Signalbox-Signature-256".to_owned()
+}
+
+/// What became of a sink's notifications.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSinkStatus {
+    /// The generation of the spec that this status tells about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: the sink can be used. `Delivering`: the last delivery worked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<StatusCondition>,
+    /// Notifications delivered since the sink was first used.
+    #[serde(default)]
+    pub delivered: u64,
+    /// Notifications that failed for good.
+    #[serde(default)]
+    pub failed: u64,
+    /// When the last one was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_delivery_time: Option<Time>,
+}

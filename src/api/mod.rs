@@ -1,0 +1,44 @@
+//! The custom resources of the group `signalbox.dev`: what users write, and the status they read.
+//!
+//! Every field's doc comment is what `kubectl explain` prints. The schemas in `crds/` are made from these
+//! types. This module knows no I/O, no clock and no client.
+
+mod action;
+mod duration;
+mod event_rule;
+mod event_sink;
+mod schema;
+mod source;
+mod status;
+
+pub use action::{
+    Action, ActionKind, Job, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Scale, ScaleAmount, Severity,
+    SinkRef, Target,
+};
+pub use duration::{Duration, ParseDurationError};
+pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, Throttle, Variable};
+pub use event_sink::{
+    EventSink, EventSinkSpec, EventSinkStatus, Header, SecretKeyRef, Signing, SinkKind, Slack, Webhook,
+};
+pub use source::{
+    ClusterScoped, Condition, EventType, Existing, KubernetesEventSource, NamespaceSelection, NamespacesFrom,
+    Operation, Regarding, ResourceSource, Source, SourceKind,
+};
+pub use status::{
+    ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,
+    FiringStatus, LastError, Reason, StatusCondition, Suppressed,
+};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "signalbox.dev";
+/// The API version of all kinds.
+pub const VERSION: &str = "v1alpha1";
+/// The ServiceAccount label without which no rule, source or sink may use an account.
+pub const USABLE_LABEL: &str = "signalbox.dev/usable-by-rules";
+
+/// The custom resource definitions as they are applied to a cluster, in the order of their names.
+pub fn custom_resource_definitions()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
+    use kube::CustomResourceExt as _;
+    vec![EventRule::crd(), EventSink::crd()]
+}

@@ -1,0 +1,34 @@
+//! Pieces of schema that the derive cannot make: bounds on strings and lists, free-form JSON.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// JSON of any shape; the API server keeps unknown fields.
+pub(super) fn free_form(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// A CEL expression. 4 KiB is the limit that [`crate::rule::cel`] also holds before parsing.
+pub(super) fn expression(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 4096})
+}
+
+/// A CEL expression that may be left out.
+pub(super) fn optional_expression(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 4096, "nullable": true})
+}
+
+/// A name that CEL can select: `actions.grow`, `variables.svc`.
+pub(super) fn identifier(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
+}
+
+/// The name of a Kubernetes object of this namespace (RFC 1123 subdomain).
+pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"})
+}
+
+/// The name of a Kubernetes object, or nothing.
+pub(super) fn optional_object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "nullable": true,
+        "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"})
+}

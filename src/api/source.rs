@@ -1,0 +1,217 @@
+//! `sources[]` of an EventRule: which events it looks at.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// One kind of event that a rule looks at. Exactly one of `kubernetesEvent` and `resource` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.kubernetesEvent) != has(self.resource)")
+    .message("exactly one of kubernetesEvent and resource must be set"))]
+pub struct Source {
+    /// Name of the source, unique in the rule; `source.name` in expressions.
+    #[schemars(schema_with = "schema::identifier")]
+    pub name: String,
+    /// Kubernetes Event objects (what `kubectl get events` shows), from core/v1 and events.k8s.io/v1 alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_event: Option<KubernetesEventSource>,
+    /// Creation, update and deletion of objects of any kind, custom resources included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceSource>,
+    /// Conditions for events of this source only; all must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub when: Vec<Condition>,
+}
+
+/// The one kind that a [`Source`] has.
+#[derive(Clone, Copy, Debug)]
+pub enum SourceKind<'a> {
+    /// `kubernetesEvent`
+    KubernetesEvent(&'a KubernetesEventSource),
+    /// `resource`
+    Resource(&'a ResourceSource),
+}
+
+impl Source {
+    /// The kind that is set, or nothing when not exactly one is.
+    pub fn kind(&self) -> Option<SourceKind<'_>> {
+        match (&self.kubernetes_event, &self.resource) {
+            (Some(source), None) => Some(SourceKind::KubernetesEvent(source)),
+            (None, Some(source)) => Some(SourceKind::Resource(source)),
+            _ => None,
+        }
+    }
+
+    /// The namespaces the source covers.
+    pub fn namespaces(&self) -> NamespaceSelection {
+        match self.kind() {
+            Some(SourceKind::KubernetesEvent(source)) => source.namespaces.clone().unwrap_or_default(),
+            Some(SourceKind::Resource(source)) => source.namespaces.clone().unwrap_or_default(),
+            None => NamespaceSelection::default(),
+        }
+    }
+}
+
+/// A named CEL expression that must be true.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Name of the condition, unique in its list; status shows it when the condition says no or fails.
+    #[schemars(schema_with = "schema::identifier")]
+    pub name: String,
+    /// CEL expression that gives true or false.
+    #[schemars(schema_with = "schema::expression")]
+    pub expression: String,
+}
+
+/// Kubernetes Events, one event for each increase of an Event object's count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesEventSource {
+    /// Types to take; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub types: Vec<EventType>,
+    /// Reasons to take, such as `BackOff` or `FailedScheduling`; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    pub reasons: Vec<String>,
+    /// The object that the Event is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regarding: Option<Regarding>,
+    /// The namespaces of the objects that Events are about; default: the rule's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceSelection>,
+}
+
+/// Type of a Kubernetes Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum EventType {
+    /// Something happened as it should.
+    Normal,
+    /// Something may need attention.
+    Warning,
+}
+
+/// What an Event must be about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Regarding {
+    /// API version of the object, such as `v1` or `apps/v1`; empty: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub api_version: Option<String>,
+    /// Kind of the object, such as `Pod`; empty: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub kind: Option<String>,
+    /// Names of the object; `*` stands for any characters, `?` for one. Empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub names: Vec<String>,
+    /// Labels of the object, looked up when the Event arrives with the rights of the rule's account; needs `get` on the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Changes of objects of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceSource {
+    /// API version of the objects, such as `v1`, `apps/v1` or `stable.example.com/v1`.
+    #[schemars(length(min = 1, max = 317))]
+    pub api_version: String,
+    /// Kind of the objects, such as `Deployment`.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Names of the objects; `*` stands for any characters, `?` for one. Empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub names: Vec<String>,
+    /// Labels that the objects must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// What must have happened to the object; empty: anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub operations: Vec<Operation>,
+    /// Whether objects that are there when the rule begins count as created.
+    #[serde(default)]
+    pub existing: Existing,
+    /// The namespaces of the objects; default: the rule's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceSelection>,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Operation {
+    /// The object was created.
+    Create,
+    /// The object was changed.
+    Update,
+    /// The object was deleted.
+    Delete,
+}
+
+/// What a new rule does about objects that exist already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Existing {
+    /// They are the state of things, not events.
+    #[default]
+    Ignore,
+    /// Each counts as created when the rule begins.
+    Fire,
+}
+
+/// A choice of namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("(self.from == 'Selector') == has(self.selector)")
+    .message("selector is set exactly when from is Selector"))]
+#[x_kube(validation = kube::core::cel::Rule::new("(self.from == 'Names') == has(self.names)")
+    .message("names is set exactly when from is Names"))]
+pub struct NamespaceSelection {
+    /// How the namespaces are chosen. `All` and `Selector` need `list` and `watch` in the whole cluster for the rule's account.
+    #[serde(default)]
+    pub from: NamespacesFrom,
+    /// Labels of the namespaces, with `from: Selector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// Names of the namespaces, with `from: Names`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    pub names: Vec<String>,
+    /// Whether objects that have no namespace count too. `Include` needs `list` and `watch` in the whole cluster for the rule's account.
+    #[serde(default)]
+    pub cluster_scoped: ClusterScoped,
+}
+
+/// How namespaces are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NamespacesFrom {
+    /// The rule's own namespace.
+    #[default]
+    Same,
+    /// Every namespace.
+    All,
+    /// Those whose labels match `selector`.
+    Selector,
+    /// Those listed in `names`.
+    Names,
+}
+
+/// Whether objects without a namespace count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClusterScoped {
+    /// They count too.
+    Include,
+    /// They do not.
+    #[default]
+    Exclude,
+}

@@ -1,0 +1,249 @@
+//! The status of the kinds: condition types and reasons as enums, counts, recent firings.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What became of a rule and of the events it looked at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRuleStatus {
+    /// The generation of the spec that this status tells about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready` summarises; `Listening`: events of all sources arrive; `Authorized`: the account has the rights; `Acting`: firings are carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<StatusCondition>,
+    /// What became of the events, since the rule was created.
+    #[serde(default)]
+    pub counts: Counts,
+    /// When an event last met every condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_match_time: Option<Time>,
+    /// When the rule last fired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_firing_time: Option<Time>,
+    /// The last expression or action that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+    /// The last firings, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub recent: Vec<FiringStatus>,
+}
+
+/// A status condition in the Kubernetes convention.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusCondition {
+    /// What the condition is about.
+    #[serde(rename = "type")]
+    pub type_: ConditionType,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, as one word.
+    pub reason: Reason,
+    /// Why, as a sentence that says what to do.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// The generation of the spec that the condition tells about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When `status` last changed.
+    pub last_transition_time: Time,
+}
+
+/// The types of status conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionType {
+    /// The summary of the others.
+    Ready,
+    /// Events of all sources arrive.
+    Listening,
+    /// The account may be used and has the rights.
+    Authorized,
+    /// Firings are carried out.
+    Acting,
+    /// The last delivery worked (sinks).
+    Delivering,
+}
+
+/// Whether a status condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It is not known yet.
+    Unknown,
+}
+
+/// Why a status condition is as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Reason {
+    /// All is well: the rule or sink is in force.
+    InForce,
+    /// `suspend` is set.
+    Suspended,
+    /// The spec has faults.
+    InvalidSpec,
+    /// It was not looked at yet.
+    Pending,
+    /// The watches of all sources are established.
+    WatchEstablished,
+    /// A watch is being established.
+    WatchStarting,
+    /// A watch cannot be established, or has been down for a minute.
+    WatchFailed,
+    /// The API server does not know the kind.
+    KindNotFound,
+    /// The account has the rights that the rule needs.
+    RightsGranted,
+    /// The account lacks a right.
+    RightMissing,
+    /// The ServiceAccount does not exist.
+    AccountNotFound,
+    /// The ServiceAccount lacks the label that opts in.
+    AccountNotUsable,
+    /// The operator was not enabled for the namespace.
+    NamespaceNotEnabled,
+    /// No firing has failed, or none yet began.
+    NoFailures,
+    /// The last firing was carried out.
+    Succeeded,
+    /// An action of the last firing failed for good.
+    ActionFailed,
+    /// A Secret or one of its keys is not there.
+    SecretNotFound,
+    /// The last notification was delivered.
+    Delivered,
+    /// The last notification failed for good.
+    DeliveryFailed,
+    /// Nothing was sent yet.
+    NothingSent,
+}
+
+/// Counts of a rule, since it was created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Counts {
+    /// Events that passed a source's filter.
+    pub seen: u64,
+    /// Events that met every condition too.
+    pub matched: u64,
+    /// Matching events that did not fire, by reason.
+    pub suppressed: Suppressed,
+    /// Firings.
+    pub fired: u64,
+    /// Firings of which every action succeeded or was skipped.
+    pub succeeded: u64,
+    /// Firings of which an action failed for good.
+    pub failed: u64,
+    /// Expressions that could not be evaluated for an event.
+    pub errors: u64,
+}
+
+/// Matching events that did not fire, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Suppressed {
+    /// Within `throttle.cooldown` of a firing for the same group.
+    pub cooldown: u64,
+}
+
+/// The last failure of an expression or an action.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastError {
+    /// When.
+    pub time: Time,
+    /// Which part of the rule: a path such as `when[often]` or `actions[grow]`.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// What went wrong.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// One firing, as status shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FiringStatus {
+    /// Id of the firing.
+    pub id: String,
+    /// When the rule fired.
+    pub time: Time,
+    /// The group it fired for.
+    pub group: String,
+    /// The event that made it fire.
+    pub event: EventRef,
+    /// How far it is.
+    pub outcome: FiringOutcome,
+    /// The first failure, or what was done.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The actions begun so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<ActionStatus>,
+}
+
+/// How far a firing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FiringOutcome {
+    /// Its actions are being carried out.
+    #[default]
+    Running,
+    /// Every action succeeded or was skipped.
+    Succeeded,
+    /// An action failed for good.
+    Failed,
+}
+
+/// The event of a firing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRef {
+    /// CloudEvents `id`.
+    pub id: String,
+    /// CloudEvents `type`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// CloudEvents `source`.
+    pub source: String,
+    /// CloudEvents `subject`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+/// One action of a firing, as status shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionStatus {
+    /// Name of the action.
+    pub name: String,
+    /// What became of it.
+    pub outcome: ActionOutcome,
+    /// What was done, or why not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub message: String,
+}
+
+/// What became of one action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ActionOutcome {
+    /// It is being carried out or repeated.
+    Running,
+    /// It was done.
+    Succeeded,
+    /// There was nothing to do: things were as asked for.
+    Unchanged,
+    /// Its `ifExpression` was false.
+    Skipped,
+    /// After a restart somebody else had changed the target: the action was not repeated.
+    Superseded,
+    /// It failed for good.
+    Failed,
+}

@@ -1,0 +1,174 @@
+//! The bus: one ordered, durable log of records, and a lagging view of the state folded from it.
+//!
+//! The bus knows nothing about rules: it keeps records in order, tells how far they are on stable storage, and stores the view as rows of
+//! bytes.
+
+pub mod embedded;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::record::{Entry, Head, LogId, Position, Record};
+
+/// A place where records are kept in order. `Arc<dyn Bus>` is what the rest of the program holds.
+pub trait Bus: Send + Sync + 'static {
+    /// Identity of the log.
+    fn id(&self) -> &LogId;
+
+    /// Appends an input. Waits while the shard is too far behind: this is the back-pressure that sources feel.
+    ///
+    /// The record is in the order at once and can be read at once; it is on stable storage when [`Bus::durable`] says so.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, nothing was appended.
+    fn append(&self, record: Record) -> BoxFuture<'_, Result<Head, BusError>>;
+
+    /// Appends a record of the ledger (judgement, intent, outcome, end). Never waits: what is under way must be able to finish.
+    ///
+    /// # Errors
+    /// When the bus has failed or is closed.
+    fn record(&self, record: Record) -> Result<Head, BusError>;
+
+    /// Asks that everything up to `position` be on stable storage, and resolves when it is. Until somebody asks, records may wait for
+    /// company (at most [`embedded::LINGER`]).
+    ///
+    /// # Errors
+    /// When the storage failed; the process must end then, since a failed fsync cannot be repeated.
+    fn durable(&self, position: Position) -> BoxFuture<'_, Result<Permit, BusError>>;
+
+    /// The records after those that [`Bus::recover`] gave, in order, before they are durable. One reader per bus: the second call gives nothing.
+    fn reader(&self) -> Option<Box<dyn Reader>>;
+
+    /// What a start needs: the rows of the view and the records after it.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn recover(&self) -> Result<Recovery, BusError>;
+
+    /// Writes changed rows of the view: the state after the record at `position`. Records up to there may be dropped by retention afterwards.
+    fn commit(&self, delta: Delta, position: Position) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// Figures for metrics.
+    fn stats(&self) -> Stats;
+
+    /// Writes and syncs what is left and gives the storage free. Appends fail afterwards.
+    fn close(&self) -> BoxFuture<'_, Result<(), BusError>>;
+}
+
+/// The shard's end of the log.
+pub trait Reader: Send {
+    /// The next records, at least one, at most `max`; nothing when the bus was closed.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, no record is lost.
+    fn next(&mut self, max: usize) -> BoxFuture<'_, Option<Vec<Entry>>>;
+
+    /// Says that all records up to `position` have been folded, which makes room for appends.
+    fn advance(&mut self, position: Position);
+}
+
+/// Proof that the log is durable up to a position: whoever writes to the outside world must hold one.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit(Position);
+
+impl Permit {
+    pub(in crate::bus) fn new(position: Position) -> Self {
+        Self(position)
+    }
+
+    /// How far the log is durable at least.
+    pub fn position(self) -> Position {
+        self.0
+    }
+
+    /// A permit for tests that have no log.
+    #[cfg(test)]
+    pub fn for_test() -> Self {
+        Self(Position(0))
+    }
+}
+
+/// Changed rows of the view.
+pub type Delta = Vec<(Table, Vec<u8>, Option<Vec<u8>>)>;
+
+/// The tables of the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Rules: spec, counts, recent firings. Key: rule uid.
+    Rules,
+    /// State per group. Key: rule uid, 0, group.
+    Groups,
+    /// Open firings. Key: firing id.
+    Firings,
+    /// What watches remember. Key: watch, 0, uid.
+    Watches,
+    /// Single values. Key: name.
+    Meta,
+}
+
+/// All tables, for whoever goes through them.
+pub const TABLES: [Table; 5] = [Table::Rules, Table::Groups, Table::Firings, Table::Watches, Table::Meta];
+
+/// What a start needs.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// All rows of the view.
+    pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
+    /// The position that the rows tell the state after.
+    pub applied: Position,
+    /// The records after it, in order.
+    pub tail: Vec<Entry>,
+    /// What was found damaged and left out, in words; empty when all was well.
+    pub damage: Vec<String>,
+}
+
+/// Figures for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Last position appended.
+    pub appended: Position,
+    /// Last position on stable storage.
+    pub durable: Position,
+    /// Last position folded by the shard.
+    pub folded: Position,
+    /// Last position that the view holds.
+    pub committed: Position,
+    /// Bytes of log segments on disk.
+    pub log_bytes: u64,
+    /// Number of fsyncs of the log.
+    pub syncs: u64,
+}
+
+/// Why the bus cannot go on. Cloned to everybody who waits.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BusError {
+    /// Opening or reading failed.
+    #[error("open the log in {path}: {reason}")]
+    Open {
+        /// The folder.
+        path: String,
+        /// What went wrong, and what to do.
+        reason: String,
+    },
+    /// Another process has the volume.
+    #[error("the log in {path} is locked by another process: {holder}")]
+    Locked {
+        /// The folder.
+        path: String,
+        /// Who holds it, as far as known.
+        holder: String,
+    },
+    /// Writing or syncing failed: what was not confirmed must be taken as lost, and the process must end.
+    #[error("write the log: {0}")]
+    Storage(Arc<str>),
+    /// The disk is full: nothing was written, and appends are refused until space returns.
+    #[error("the log's disk is full")]
+    Full,
+    /// A record is larger than [`embedded::MAX_RECORD`].
+    #[error("record of {0} bytes is larger than the log takes")]
+    TooLarge(usize),
+    /// The bus was closed.
+    #[error("the log is closed")]
+    Closed,
+}

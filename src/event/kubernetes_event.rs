@@ -1,0 +1,1 @@
+//! Kubernetes Event objects as events.

@@ -1,0 +1,90 @@
+//! The event: one CloudEvents 1.0 record, and the pure functions that make it of what Kubernetes sends.
+//!
+//! This module knows no I/O, no clock and no rule.
+
+pub mod kubernetes_event;
+pub mod resource;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The `type` of events made of Kubernetes Event objects.
+pub const TYPE_KUBERNETES_EVENT: &str = "dev.signalbox.kubernetes.event";
+/// The `type` of events made of created objects.
+pub const TYPE_RESOURCE_CREATED: &str = "dev.signalbox.resource.created";
+/// The `type` of events made of changed objects.
+pub const TYPE_RESOURCE_UPDATED: &str = "dev.signalbox.resource.updated";
+/// The `type` of events made of deleted objects.
+pub const TYPE_RESOURCE_DELETED: &str = "dev.signalbox.resource.deleted";
+
+/// One event, in the attributes of CloudEvents 1.0.
+///
+/// `source` and `id` together identify it: the same thing seen twice has the same two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion`.
+    pub id: String,
+    /// CloudEvents `source`: the watch, as `/apis/apps/v1/deployments`.
+    pub source: String,
+    /// CloudEvents `type`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// CloudEvents `subject`: the thing with its namespace, `shop/Pod/web-1` or `Node/n1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// CloudEvents `time`: the producer's time.
+    pub time: Timestamp,
+    /// CloudEvents `data`. A Kubernetes Event: see [`kubernetes_event`]; an object change: see [`resource`].
+    pub data: Value,
+}
+
+/// What happened to a watched object, as the log remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The watch that saw it.
+    pub watch: WatchKey,
+    /// `metadata.uid` of the object.
+    pub uid: String,
+    /// What is remembered of it from now on; nothing when it is gone.
+    pub seen: Option<Seen>,
+}
+
+/// What is remembered of a watched object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// `metadata.resourceVersion`, as the number it is.
+    pub version: u64,
+    /// The normalised count of a Kubernetes Event; 0 for other objects.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub count: u32,
+    /// `namespace/name`, or `name`.
+    pub name: String,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// A watch: a resource and a scope.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WatchKey {
+    /// API version, `v1` or `apps/v1`.
+    pub api_version: String,
+    /// Kind of the objects.
+    pub kind: String,
+    /// The namespace, or nothing for the whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl std::fmt::Display for WatchKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}@{}", self.api_version, self.kind, self.namespace.as_deref().unwrap_or("*"))
+    }
+}
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;

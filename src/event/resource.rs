@@ -1,0 +1,1 @@
+//! Object changes as events.

@@ -1,0 +1,10 @@
+//! Signalbox: event-driven infrastructure for Kubernetes.
+//!
+//! Data takes one path: sources append events to the log, the engine judges them, the runner carries out what was decided, outcomes go
+//! back to the log. Folders stand on levels and use lower ones only; `tests/layers.rs` holds the table.
+
+pub mod api;
+pub mod bus;
+pub mod clock;
+pub mod event;
+pub mod record;

@@ -1,0 +1,66 @@
+//! Records as bytes: a format byte, then JSON.
+//!
+//! JSON keeps every digit of 64-bit integers, can be read by a person with a hex dump, and takes new fields without a new
+//! format. The frame (length, checksum, position, stamp) is the log's own business.
+
+use super::Record;
+
+/// The format byte that this version writes. A reader refuses others loudly.
+pub const FORMAT: u8 = 1;
+
+/// Why bytes are not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer or older version wrote it.
+    #[error("record format {0} is not {FORMAT}: it was written by another version of signalbox")]
+    Format(u8),
+    /// No bytes at all.
+    #[error("record is empty")]
+    Empty,
+    /// The JSON does not fit the types.
+    #[error("decode record: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Appends the record's bytes to `out`.
+///
+/// # Errors
+/// None of today's records can fail; a map with keys that are not strings would.
+pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    out.push(FORMAT);
+    serde_json::to_writer(out, record)
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// When the bytes are of another format or no record.
+pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+    match bytes.split_first() {
+        None => Err(DecodeError::Empty),
+        Some((&FORMAT, json)) => Ok(serde_json::from_slice(json)?),
+        Some((&other, _)) => Err(DecodeError::Format(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{RuleUid, SourceRef};
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let record =
+            Record::Baseline(SourceRef { rule: RuleUid("u".into()), generation: 3, source: "crash".to_owned() });
+        let mut bytes = Vec::new();
+        encode(&record, &mut bytes).expect("encode");
+        assert_eq!(decode(&bytes).expect("decode"), record);
+    }
+
+    #[test]
+    fn another_format_is_refused_by_number() {
+        let error = decode(&[9, b'{', b'}']).expect_err("format 9");
+        assert!(error.to_string().contains("format 9"), "{error}");
+        assert!(matches!(decode(&[]), Err(DecodeError::Empty)));
+    }
+}

@@ -1,0 +1,338 @@
+//! What the log holds: inputs, decisions, intents of steps and their outcomes, in one order.
+//!
+//! Everything that a decision depends on is a record. This module knows no I/O.
+
+mod encoding;
+mod ledger;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use crate::clock::Stamp;
+pub use encoding::{DecodeError, FORMAT, decode, encode};
+pub use ledger::{Ledger, OpenFiring, Step};
+
+use crate::{
+    api::{ActionOutcome, EventRuleSpec, FiringOutcome},
+    event::{Event, Labels, Origin, WatchKey},
+};
+
+/// Where a record stands in the log: 1 for the first, then without gaps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position(pub u64);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where and when a record was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Its place in the order.
+    pub position: Position,
+    /// Its time.
+    pub stamp: Stamp,
+}
+
+/// A record with its place.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Place and time.
+    pub head: Head,
+    /// The record.
+    pub record: Arc<Record>,
+}
+
+/// Identity of a log: made once, when the log is. Firing ids contain it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LogId(pub String);
+
+/// `metadata.uid` of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RuleUid(pub Arc<str>);
+
+impl fmt::Display for RuleUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A rule by its three names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RuleRef {
+    /// `metadata.uid`
+    pub uid: RuleUid,
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A ServiceAccount.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
+/// One record of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// An event that some rule may be concerned with.
+    Event(Box<EventInput>),
+    /// What watches saw and no rule is concerned with: only remembered.
+    Seen(Vec<Origin>),
+    /// A watch that nobody needs any more: what it remembered is dropped.
+    Forget(WatchKey),
+    /// A rule's spec, put in force as soon as each of its sources has a `Baseline` or an `Access` of this generation.
+    RulePut(RulePut),
+    /// A rule is gone.
+    RuleRemove(RuleUid),
+    /// The source of the rule has taken its list: what exists is known, what comes from here on is judged.
+    Baseline(SourceRef),
+    /// The source of the rule may not be, or cannot be, listened to: its events are not judged until a `Baseline`.
+    Deaf(SourceRef),
+    /// What the engine decided about the input at `input`. All inputs before it have been judged as well.
+    Judgement(Judgement),
+    /// A step is about to act: written before it does.
+    Intent(Intent),
+    /// What became of a step.
+    Outcome(Outcome),
+    /// A firing has ended.
+    Finished(Finished),
+}
+
+/// An event and what was looked up for it before it was appended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventInput {
+    /// The event.
+    pub event: Arc<Event>,
+    /// The watched object it is about.
+    pub origin: Origin,
+    /// Set when the event is for one rule's source only: `existing: Fire`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<SourceRef>,
+    /// What only I/O can tell.
+    #[serde(default, skip_serializing_if = "Lookups::is_empty")]
+    pub lookups: Lookups,
+}
+
+/// What conditions need and only I/O can tell, looked up before the event was appended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lookups {
+    /// Labels of the namespace the event is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_labels: Option<Labels>,
+    /// Labels of the object that a Kubernetes Event regards, per account that may read it. Accounts that may not, or found nothing, are absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regarding_labels: Vec<(Account, Labels)>,
+}
+
+impl Lookups {
+    /// Whether nothing was looked up.
+    pub fn is_empty(&self) -> bool {
+        self.namespace_labels.is_none() && self.regarding_labels.is_empty()
+    }
+
+    /// The labels of the regarded object, as `account` sees them.
+    pub fn regarding(&self, account: &Account) -> Option<&Labels> {
+        self.regarding_labels.iter().find(|(who, _)| who == account).map(|(_, labels)| labels)
+    }
+}
+
+/// A rule's spec as it was accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RulePut {
+    /// The rule.
+    pub rule: RuleRef,
+    /// `metadata.generation` of the spec.
+    pub generation: i64,
+    /// The spec.
+    pub spec: Arc<EventRuleSpec>,
+}
+
+/// One source of one version of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SourceRef {
+    /// The rule.
+    pub rule: RuleUid,
+    /// `metadata.generation` of the spec.
+    pub generation: i64,
+    /// `sources[].name`
+    pub source: String,
+}
+
+/// What the engine decided about one input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The input.
+    pub input: Position,
+    /// The decisions, in the order of rule uids.
+    pub decisions: Vec<Decision>,
+}
+
+/// One decision of one rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Decision {
+    /// The rule acts.
+    Fired(Firing),
+    /// The event matched, but the rule does not act.
+    Suppressed {
+        /// The rule.
+        rule: RuleUid,
+        /// The group.
+        group: String,
+        /// Why not.
+        reason: SuppressedReason,
+    },
+    /// An expression could not be evaluated: no match.
+    Errored {
+        /// The rule.
+        rule: RuleUid,
+        /// Which expression, as a path: `when[often]`.
+        place: String,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// Why a matching event did not make its rule act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SuppressedReason {
+    /// `throttle.cooldown`
+    Cooldown,
+}
+
+/// Identity of a firing: 20 hexadecimal digits, a hash of log, input, rule and group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FiringId(pub Arc<str>);
+
+impl FiringId {
+    /// The id that the rule's firing for `group`, made by the input at `input`, has in every replay.
+    pub fn derive(log: &LogId, input: Position, rule: &RuleUid, group: &str) -> Self {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        // Lengths first, so that no two lists of parts run together to the same bytes.
+        for part in [log.0.as_bytes(), &input.0.to_be_bytes(), rule.0.as_bytes(), group.as_bytes()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let digest = hash.finalize();
+        Self(digest[..10].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+    }
+}
+
+impl fmt::Display for FiringId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One decision of a rule to act.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Firing {
+    /// Its id.
+    pub id: FiringId,
+    /// The rule.
+    pub rule: RuleRef,
+    /// The generation of the spec that decided and whose actions are run.
+    pub generation: i64,
+    /// The source that the event came by.
+    pub source: String,
+    /// The group.
+    pub group: String,
+    /// The event's position.
+    pub input: Position,
+    /// The instant of the decision.
+    pub stamp: Stamp,
+}
+
+/// A step is about to act.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The firing.
+    pub firing: FiringId,
+    /// Name of the action.
+    pub action: String,
+    /// 0 for the first rendering; a conflict makes a fresh one.
+    pub rendering: u32,
+    /// The rendered request, absolute values, Secrets by reference; its shape is the action's own.
+    pub request: Value,
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The firing.
+    pub firing: FiringId,
+    /// Name of the action.
+    pub action: String,
+    /// What became of it.
+    pub outcome: ActionOutcome,
+    /// What was done, or why not; at most 256 characters are shown.
+    pub message: String,
+    /// `actions.<name>` for later expressions, at most 16 KiB.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub result: Value,
+    /// The object that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+}
+
+/// The object that a step wrote, for its own Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// API version.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.resourceVersion` that the write made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+    /// Reason of the Kubernetes Event: `ScaledByRule`, `CreatedByRule`.
+    pub reason: String,
+}
+
+/// A firing has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The firing.
+    pub firing: FiringId,
+    /// The rule.
+    pub rule: RuleUid,
+    /// `Succeeded` or `Failed`.
+    pub outcome: FiringOutcome,
+    /// The first failure, or a summary of what was done.
+    pub message: String,
+    /// Where it failed: `actions[grow]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<String>,
+}
+
+/// The results of a firing's earlier actions, by name.
+pub type Results = BTreeMap<String, Value>;
