@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::record::{Entry, Head, LogId, Position, Record};
+use crate::record::{Delta, Entry, Head, LogId, Position, Record, Table};
 
 /// A place where records are kept in order. `Arc<dyn Bus>` is what the rest of the program holds.
 pub trait Bus: Send + Sync + 'static {
@@ -88,27 +88,6 @@ impl Permit {
         Self(Position(0))
     }
 }
-
-/// Changed rows of the view.
-pub type Delta = Vec<(Table, Vec<u8>, Option<Vec<u8>>)>;
-
-/// The tables of the view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// Rules: spec, counts, recent firings. Key: rule uid.
-    Rules,
-    /// State per group. Key: rule uid, 0, group.
-    Groups,
-    /// Open firings. Key: firing id.
-    Firings,
-    /// What watches remember. Key: watch, 0, uid.
-    Watches,
-    /// Single values. Key: name.
-    Meta,
-}
-
-/// All tables, for whoever goes through them.
-pub const TABLES: [Table; 5] = [Table::Rules, Table::Groups, Table::Firings, Table::Watches, Table::Meta];
 
 /// What a start needs.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@
 
 mod encoding;
 mod ledger;
+mod view;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 pub use crate::clock::Stamp;
 pub use encoding::{DecodeError, FORMAT, decode, encode};
 pub use ledger::{Ledger, OpenFiring, Step};
+pub use view::{Delta, TABLES, Table};
 
 use crate::{
     api::{ActionOutcome, EventRuleSpec, FiringOutcome},
