@@ -1,0 +1,3 @@
+module runc-fit
+
+go 1.24

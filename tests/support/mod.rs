@@ -1,0 +1,36 @@
+//! What the integration tests stand on: a control plane, the operator as a process, a recording sink.
+//!
+//! Nothing here knows what a rule is. Each test target uses a part of it: `mod support;`.
+
+#![allow(dead_code, reason = "every test target compiles the whole and uses a part")]
+
+pub mod control_plane;
+mod credentials;
+pub mod http;
+pub mod operator;
+pub mod process;
+pub mod sink;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a condition may take that holds within a second on a quiet machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls until `probe` gives `Some`, and returns what it gave.
+///
+/// # Panics
+/// When `what` has not come true within `limit`.
+pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(Duration::from_millis(200));
+    }
+}
