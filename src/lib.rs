@@ -4,7 +4,9 @@
 //! back to the log. Folders stand on levels and use lower ones only; `tests/layers.rs` holds the table.
 
 pub mod api;
+pub mod app;
 pub mod bus;
 pub mod clock;
+pub mod config;
 pub mod event;
 pub mod record;

@@ -1,0 +1,118 @@
+//! The operator's settings: command line flags, each with an environment variable.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api;
+
+/// Event-driven infrastructure for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "signalbox", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do other than to run the operator.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Settings of the operator.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What the program does other than to run the operator.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Command {
+    /// Print a custom resource definition as YAML, or all of them.
+    Crds {
+        /// Print only this one.
+        kind: Option<Kind>,
+    },
+}
+
+/// The kinds that have a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub enum Kind {
+    /// EventRule
+    EventRule,
+    /// EventSink
+    EventSink,
+}
+
+/// Settings of the operator.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Folder of the log and the state; must survive restarts for the guarantees to hold.
+    #[arg(long, env = "SIGNALBOX_DATA_DIR", default_value = "/var/lib/signalbox")]
+    pub data_dir: PathBuf,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "SIGNALBOX_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// How log lines are written.
+    #[arg(long, env = "SIGNALBOX_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+    /// Which log lines are written, as `info` or `info,signalbox::sources=debug`.
+    #[arg(long = "log", env = "SIGNALBOX_LOG", default_value = "info")]
+    pub log_filter: String,
+    /// Address ranges that sinks may reach although they are loopback, link-local or the API server, as `127.0.0.0/8`.
+    #[arg(long, env = "SIGNALBOX_ALLOW_EGRESS", value_delimiter = ',')]
+    pub allow_egress: Vec<String>,
+    /// How long records are kept after the state has absorbed them.
+    #[arg(long, env = "SIGNALBOX_RETENTION_AGE", default_value = "24h", value_parser = duration)]
+    pub retention_age: Duration,
+    /// How many bytes of absorbed records are kept, as `1Gi`.
+    #[arg(long, env = "SIGNALBOX_RETENTION_SIZE", default_value = "1Gi", value_parser = bytes)]
+    pub retention_size: u64,
+    /// How long actions under way may take after SIGTERM; what has not ended then is finished after the next start.
+    #[arg(long, env = "SIGNALBOX_SHUTDOWN_GRACE", default_value = "25s", value_parser = duration)]
+    pub shutdown_grace: Duration,
+    /// Name of the pod, for Kubernetes Events; the downward API sets it.
+    #[arg(long, env = "POD_NAME", default_value = "signalbox")]
+    pub pod_name: String,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<api::Duration>().map(api::Duration::get).map_err(|error| error.to_string())
+}
+
+/// Reads a number of bytes as Kubernetes writes it: `512Mi`, `1Gi`, `1073741824`.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40)];
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(suffix, size)| text.strip_suffix(suffix).map(|number| (number, *size)))
+        .unwrap_or((text, 1));
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| format!("{text:?} is not a size: write it as 512Mi or 1Gi"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_as_kubernetes_writes_them() {
+        assert_eq!(bytes("1Gi"), Ok(1 << 30));
+        assert_eq!(bytes("512Mi"), Ok(512 << 20));
+        assert_eq!(bytes("7"), Ok(7));
+        assert!(bytes("1GB").is_err());
+        assert!(bytes("99999999999Ti").is_err());
+    }
+}
