@@ -160,6 +160,11 @@ impl ControlPlane {
         assert!(output.status.success(), "apply: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// What `kubectl apply` of manifests says, without storing them.
+    pub async fn try_apply(&self, manifests: &str) -> Output {
+        self.kubectl_with_input(&["apply", "--server-side", "--dry-run=server", "-f", "-"], manifests).await
+    }
+
     async fn kubectl_with_input(&self, args: &[&str], input: &str) -> Output {
         let mut child = tokio::process::Command::new(&self.kube)
             .arg("kubectl")

@@ -34,3 +34,15 @@ pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnM
         pause = (pause * 3 / 2).min(Duration::from_millis(200));
     }
 }
+
+/// Applies the definitions in `crds/` and waits until the API server serves them.
+///
+/// # Panics
+/// When it does not.
+pub async fn install_definitions(plane: &control_plane::ControlPlane) {
+    let output = plane.kubectl(&["apply", "--server-side", "-f", "crds"]).await;
+    assert!(output.status.success(), "apply crds: {}", String::from_utf8_lossy(&output.stderr));
+    let wait = ["wait", "--for=condition=Established", "crd", "eventrules.signalbox.dev", "eventsinks.signalbox.dev"];
+    let output = plane.kubectl(&wait).await;
+    assert!(output.status.success(), "wait for crds: {}", String::from_utf8_lossy(&output.stderr));
+}

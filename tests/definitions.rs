@@ -1,0 +1,121 @@
+//! The definitions and the samples, held against a real API server.
+
+use std::{fs, process::Output};
+
+use support::control_plane::{ControlPlane, shared};
+
+mod support;
+
+/// A control plane that knows our kinds.
+async fn plane() -> &'static ControlPlane {
+    static ONCE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    let plane = shared().await;
+    ONCE.get_or_init(|| support::install_definitions(plane)).await;
+    plane
+}
+
+/// What the API server says to a rule whose spec is `spec`, without storing it.
+async fn try_rule(spec: &str) -> String {
+    let manifest = format!(
+        "{{apiVersion: signalbox.dev/v1alpha1, kind: EventRule, metadata: {{name: tried, namespace: default}}, spec: {spec}}}"
+    );
+    words(&plane().await.try_apply(&manifest).await)
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+const SOURCE: &str = "sources: [{name: crash, kubernetesEvent: {reasons: [BackOff]}}]";
+const ACTION: &str = "actions: [{name: grow, scale: {target: {kind: Deployment, name: web}, to: 3}}]";
+
+#[tokio::test]
+async fn a_plain_rule_is_taken() {
+    let said = try_rule(&format!("{{{SOURCE}, {ACTION}}}")).await;
+    assert!(said.contains("serverside-applied") || said.contains("created"), "{said}");
+}
+
+#[tokio::test]
+async fn a_source_of_no_kind_or_of_two_is_refused_in_words() {
+    for source in ["{name: a}", "{name: a, kubernetesEvent: {}, resource: {apiVersion: v1, kind: Pod}}"] {
+        let said = try_rule(&format!("{{sources: [{source}], {ACTION}}}")).await;
+        assert!(said.contains("exactly one of kubernetesEvent and resource must be set"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_action_of_no_kind_is_refused_in_words() {
+    let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
+    assert!(said.contains("exactly one of scale, job and notify must be set"), "{said}");
+}
+
+#[tokio::test]
+async fn a_scale_to_and_by_at_once_is_refused_in_words() {
+    let action = "{name: grow, scale: {target: {kind: Deployment, name: web}, to: 3, by: \"1\"}}";
+    let said = try_rule(&format!("{{{SOURCE}, actions: [{action}]}}")).await;
+    assert!(said.contains("exactly one of to and by must be set"), "{said}");
+}
+
+#[tokio::test]
+async fn a_namespace_from_the_event_without_bounds_is_refused_in_words() {
+    let action = "{name: grow, scale: {target: {kind: Deployment, name: web, namespace: \"${event.subject}\"}, to: 3}}";
+    let said = try_rule(&format!("{{{SOURCE}, actions: [{action}]}}")).await;
+    assert!(said.contains("needs allowedNamespaces"), "{said}");
+}
+
+#[tokio::test]
+async fn a_misspelt_field_is_refused_by_name() {
+    let said = try_rule(&format!("{{{SOURCE}, {ACTION}, wen: []}}")).await;
+    assert!(said.contains("wen"), "{said}");
+}
+
+#[tokio::test]
+async fn two_sources_of_one_name_are_refused() {
+    let source = "{name: a, kubernetesEvent: {}}";
+    let said = try_rule(&format!("{{sources: [{source}, {source}], {ACTION}}}")).await;
+    assert!(said.contains("uplicate"), "{said}");
+}
+
+#[tokio::test]
+async fn a_name_that_yaml_makes_a_boolean_is_refused() {
+    let said =
+        try_rule(&format!("{{{SOURCE}, actions: [{{name: on, notify: {{sinkRef: {{name: s}}, text: t}}}}]}}")).await;
+    assert!(said.contains("actions[0].name") || said.contains("boolean") || said.contains("expected string"), "{said}");
+}
+
+#[tokio::test]
+async fn every_field_is_explained() {
+    for path in [
+        "eventrule.spec.sources.kubernetesEvent.regarding.selector",
+        "eventrule.spec.actions.job",
+        "eventsink.spec.webhook",
+    ] {
+        let said = words(&plane().await.kubectl(&["explain", path]).await);
+        assert!(said.contains("DESCRIPTION") && !said.contains("<empty>"), "{path}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn every_sample_is_taken() {
+    let plane = plane().await;
+    let mut taken = 0;
+    for entry in fs::read_dir("deploy/samples").expect("the samples") {
+        let path = entry.expect("a sample").path();
+        let sample = fs::read_to_string(&path).expect("read a sample");
+        let namespace = plane.namespace("sample").await;
+        let output = plane
+            .kubectl(&[
+                "apply",
+                "--dry-run=server",
+                "--validate=strict",
+                "-n",
+                &namespace,
+                "-f",
+                &path.to_string_lossy(),
+            ])
+            .await;
+        assert!(output.status.success(), "{}: {}\n{sample}", path.display(), words(&output));
+        taken += 1;
+    }
+    assert!(taken > 0, "no sample was found");
+}
