@@ -10,6 +10,7 @@ pub mod http;
 pub mod operator;
 pub mod process;
 pub mod sink;
+pub mod site;
 
 use std::time::Duration;
 

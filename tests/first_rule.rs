@@ -1,0 +1,443 @@
+//! One rule end to end, on a real API server: what a user sees when events happen, rights are missing, specs are wrong.
+
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use support::{
+    PATIENCE, eventually,
+    operator::Operator,
+    sink::Sink,
+    site::{Shop, Site, condition},
+};
+use tokio::sync::OnceCell;
+
+mod support;
+
+/// One control plane and one operator for all tests here: each has a namespace of its own.
+async fn site() -> &'static Site {
+    static SITE: OnceCell<(Site, Operator)> = OnceCell::const_new();
+    let start = async || {
+        let site = Site::start().await;
+        let operator = site.setup.start_ready().await;
+        (site, operator)
+    };
+    &SITE.get_or_init(start).await.0
+}
+
+/// A namespace of a test, with a client that belongs to the test's own runtime.
+async fn shop(prefix: &str) -> Shop {
+    let site = site().await;
+    let name = site.namespace(prefix).await.name;
+    Shop { name, client: site.plane.client().await }
+}
+
+fn on_events(reason: &str) -> Value {
+    json!([{"name": "crash", "kubernetesEvent": {"types": ["Warning"], "reasons": [reason]}}])
+}
+
+fn grow(by: &str) -> Value {
+    json!({"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "by": by}})
+}
+
+fn tell() -> Value {
+    json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "severity": "Warning",
+        "title": "${event.data.regarding.name} is down", "text": "${event.data.message}"}})
+}
+
+#[tokio::test]
+async fn an_event_scales_a_deployment_launches_a_job_and_delivers_an_alert() {
+    let shop = shop("story").await;
+    let sink = Sink::start().await;
+    shop.deployment("web", 2).await;
+    shop.sink("oncall", &sink.url("/alerts")).await;
+    let job = json!({"name": "collect", "job": {"script": {"image": "example.invalid/tools:1", "run": "echo \"$SIGNALBOX_EVENT\""}}});
+    shop.rule("web-crash", json!({"sources": on_events("BackOff"), "actions": [grow("2"), job, tell()]})).await;
+
+    shop.event("web-1.1", "web-1", "BackOff").await;
+
+    let alerts = sink.await_requests(1).await;
+    let alert = alerts[0].json();
+    assert_eq!(alert["title"], "web-1 is down");
+    assert_eq!(alert["text"], "BackOff of web-1");
+    assert_eq!(alert["severity"], "Warning");
+    shop.await_replicas("web", 4).await;
+    let jobs = shop.api("batch/v1", "Job").list(&ListParams::default()).await.expect("list Jobs");
+    assert_eq!(jobs.items.len(), 1);
+    let owner = &jobs.items[0].metadata.owner_references.as_ref().expect("the Job has an owner")[0];
+    assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("EventRule", "web-crash"));
+
+    let status =
+        shop.rule_status("web-crash", "one firing succeeded", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(status["counts"]["matched"], 1);
+    assert_eq!(status["recent"][0]["outcome"], "Succeeded");
+    assert_eq!(status["recent"][0]["event"]["subject"], format!("{}/Pod/web-1", shop.name));
+    let names: Vec<_> =
+        status["recent"][0]["actions"].as_array().expect("actions").iter().map(|a| a["name"].clone()).collect();
+    assert_eq!(names, ["grow", "collect", "tell"]);
+    told(&shop, "EventRule", "web-crash", "Fired").await;
+    told(&shop, "Deployment", "web", "ScaledByRule").await;
+}
+
+/// Waits for a Kubernetes Event about an object.
+async fn told(shop: &Shop, kind: &str, name: &str, reason: &str) -> String {
+    let events = shop.api("events.k8s.io/v1", "Event");
+    eventually(&format!("Event {reason} on {kind} {name}"), PATIENCE, async || {
+        let events = events.list(&ListParams::default()).await.ok()?;
+        let found = events.items.into_iter().find(|event| {
+            event.data["regarding"]["kind"] == kind
+                && event.data["regarding"]["name"] == name
+                && event.data["reason"] == reason
+        });
+        found.map(|event| event.data["note"].as_str().unwrap_or_default().to_owned())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_and_a_grant_heals_without_a_restart() {
+    let shop = shop("rights").await;
+    let site = site().await;
+    let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: weak, namespace: NS, labels: {signalbox.dev/usable-by-rules: \"true\"}}}";
+    site.plane.apply(&account.replace("NS", &shop.name)).await;
+    shop.deployment("web", 1).await;
+    let spec = json!({"serviceAccountName": "weak", "sources": on_events("BackOff"), "actions": [grow("1")]});
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "weak", json!({"spec": spec})).await;
+
+    let status = shop
+        .rule_status("weak", "the missing right", |status| condition(status, "Authorized")["status"] == "False")
+        .await;
+    let message = condition(&status, "Authorized")["message"].as_str().unwrap_or_default().to_owned();
+    for part in ["list", "watch", "events", &shop.name, "weak", "kubectl create role"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    assert_eq!(condition(&status, "Ready")["status"], "False");
+
+    // May watch, but not scale.
+    grant(&shop, "watcher", "events", "list,watch").await;
+    shop.rule_ready("weak").await;
+    shop.event("web-1.1", "web-1", "BackOff").await;
+    let status = shop.rule_status("weak", "a failed firing", |status| status["counts"]["failed"] == 1).await;
+    let message = status["lastError"]["message"].as_str().unwrap_or_default().to_owned();
+    for part in ["deployments", "scale", &shop.name, "weak"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    assert_eq!(shop.replicas("web").await, 1);
+    let note = told(&shop, "EventRule", "weak", "ActionFailed").await;
+    assert!(note.contains("grow"), "{note}");
+
+    grant(&shop, "scaler", "deployments.apps/scale", "get,patch").await;
+    shop.event("web-1.2", "web-1", "BackOff").await;
+    shop.await_replicas("web", 2).await;
+}
+
+async fn grant(shop: &Shop, name: &str, resource: &str, verbs: &str) {
+    let plane = &site().await.plane;
+    let role =
+        ["create", "role", name, "-n", &shop.name, &format!("--resource={resource}"), &format!("--verb={verbs}")];
+    assert!(plane.kubectl(&role).await.status.success());
+    let account = format!("--serviceaccount={}:weak", shop.name);
+    let binding = ["create", "rolebinding", name, "-n", &shop.name, &format!("--role={name}"), &account];
+    assert!(plane.kubectl(&binding).await.status.success());
+}
+
+#[tokio::test]
+async fn an_account_without_the_label_is_not_used_and_the_message_says_what_to_do() {
+    let shop = shop("label").await;
+    let spec = json!({"serviceAccountName": "default", "sources": on_events("BackOff"), "actions": [grow("1")]});
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "unlabelled", json!({"spec": spec})).await;
+    let status = shop
+        .rule_status("unlabelled", "the label is missing", |status| {
+            condition(status, "Authorized")["reason"] == "AccountNotUsable"
+        })
+        .await;
+    let message = condition(&status, "Authorized")["message"].to_string();
+    assert!(message.contains("kubectl label serviceaccount"), "{message}");
+
+    let label = ["label", "serviceaccount", "default", "-n", &shop.name, "signalbox.dev/usable-by-rules=true"];
+    assert!(site().await.plane.kubectl(&label).await.status.success());
+    shop.rule_status("unlabelled", "the account is used", |status| {
+        condition(status, "Authorized")["reason"] != "AccountNotUsable"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
+    let shop = shop("faults").await;
+    let spec = json!({
+        "sources": on_events("BackOff"),
+        "when": [{"name": "a", "expression": "evnt.type == 'x'"}, {"name": "b", "expression": "1 +"}],
+        "actions": [{"name": "tell", "notify": {"sinkRef": {"name": "s"}, "text": "${event.data.message"}}],
+        "throttle": {"cooldown": "7d"},
+    });
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "faulty", json!({"spec": spec})).await;
+    let status =
+        shop.rule_status("faulty", "not ready", |status| condition(status, "Ready")["reason"] == "InvalidSpec").await;
+    let message = condition(&status, "Ready")["message"].to_string();
+    assert!(message.contains("168h"), "{message}");
+
+    let merge = json!({"spec": {"throttle": {"cooldown": "168h"}}});
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    rules.patch("faulty", &PatchParams::default(), &Patch::Merge(&merge)).await.expect("edit the rule");
+    let status = shop
+        .rule_status("faulty", "the expressions' faults", |status| {
+            condition(status, "Ready")["message"].as_str().is_some_and(|message| message.contains("evnt"))
+        })
+        .await;
+    let message = condition(&status, "Ready")["message"].to_string();
+    for place in ["spec.when[0].expression:1:1", "spec.when[1].expression:1:", "spec.actions[0].notify.text"] {
+        assert!(message.contains(place), "{place} is not in {message}");
+    }
+}
+
+#[tokio::test]
+async fn odd_kubernetes_events_are_events_with_a_time_and_a_count() {
+    let shop = shop("odd").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let text = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"},
+        "title": "${event.data.reason}", "text": "${event.data.count}/${event.data.delta} ${event.data.reporter}: ${event.data.message} ${event.time}"}});
+    let sources = json!([{"name": "any", "kubernetesEvent": {"types": ["Warning"], "reasons": ["FailedScheduling", "HandMade", "Repeated"]}}]);
+    shop.rule("odd", json!({"sources": sources, "actions": [text]})).await;
+
+    let about = json!({"apiVersion": "v1", "kind": "Pod", "name": "api-1", "namespace": shop.name});
+    // As the scheduler writes it: only eventTime.
+    shop.create("v1", "Event", "api-1.1", json!({"involvedObject": about, "reason": "FailedScheduling", "message": "0/3 nodes are available", "action": "Scheduling",
+        "type": "Warning", "eventTime": "2026-11-02T07:30:00.123456Z", "reportingComponent": "default-scheduler", "reportingInstance": "s-1",
+        "source": {}, "firstTimestamp": null, "lastTimestamp": null})).await;
+    // By hand: no time, no count, no message.
+    shop.create(
+        "v1",
+        "Event",
+        "api-1.2",
+        json!({"involvedObject": about, "reason": "HandMade", "message": "", "type": "Warning"}),
+    )
+    .await;
+    let told = sink.await_requests(2).await;
+    let text = |reason: &str| {
+        let one = told.iter().map(|request| request.json()).find(|alert| alert["title"] == reason).unwrap_or_default();
+        one["text"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(text("FailedScheduling"), "1/1 default-scheduler: 0/3 nodes are available 2026-11-02T07:30:00.123456Z");
+    assert!(text("HandMade").starts_with("1/1 :  20"), "{}", text("HandMade"));
+
+    // A series: the first, the 2, the 31 - and a label that is no occurrence.
+    let mut series = json!({"eventTime": "2026-11-02T07:31:00.000001Z", "reportingController": "example.com/pump", "reportingInstance": "p-0",
+        "action": "Probing", "reason": "Repeated", "note": "stalled", "type": "Warning", "regarding": about});
+    shop.create("events.k8s.io/v1", "Event", "api-1.3", series.take()).await;
+    let events = shop.api("events.k8s.io/v1", "Event");
+    sink.await_requests(3).await;
+    for (patch, runs) in [
+        (json!({"series": {"count": 2, "lastObservedTime": "2026-11-02T07:32:10.000000Z"}}), 4),
+        (json!({"series": {"count": 31, "lastObservedTime": "2026-11-02T08:01:00.000000Z"}}), 5),
+        (json!({"metadata": {"labels": {"seen": "yes"}}}), 5),
+    ] {
+        events.patch("api-1.3", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("patch the Event");
+        sink.await_requests(runs).await;
+    }
+    // Whatever the label would have caused comes before what follows it.
+    shop.event("last.1", "last", "HandMade").await;
+    let all = sink.await_requests(6).await;
+    assert_eq!(all.len(), 6);
+    let repeated: Vec<String> = all
+        .iter()
+        .map(|request| request.json())
+        .filter(|alert| alert["title"] == "Repeated")
+        .map(|alert| alert["text"].as_str().unwrap_or_default().split(' ').next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(repeated, ["1/1", "2/1", "31/29"]);
+}
+
+#[tokio::test]
+async fn a_cooldown_suppresses_and_counts() {
+    let shop = shop("cooldown").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.rule("calm", json!({"sources": on_events("BackOff"), "throttle": {"cooldown": "1h"}, "actions": [tell()]}))
+        .await;
+    for (name, pod) in [("a.1", "a"), ("a.2", "a"), ("b.1", "b"), ("a.3", "a")] {
+        shop.event(name, pod, "BackOff").await;
+    }
+    let status = shop
+        .rule_status("calm", "four matches", |status| {
+            status["counts"]["matched"] == 4 && status["counts"]["succeeded"] == 2
+        })
+        .await;
+    assert_eq!(status["counts"]["suppressed"]["cooldown"], 2);
+    assert_eq!(sink.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn changes_of_resources_are_events_and_what_existed_is_not() {
+    let shop = shop("resource").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.deployment("old", 1).await;
+    let sources = json!([{"name": "deploy", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Create", "Delete"],
+        "selector": {"matchExpressions": [{"key": "quiet", "operator": "DoesNotExist"}]}}}]);
+    let text = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "title": "${event.data.operation}",
+        "text": "${object.metadata.name} ${'x' in object.metadata.labels}"}});
+    shop.rule("watch", json!({"sources": sources, "actions": [text]})).await;
+
+    shop.deployment("new", 1).await;
+    sink.await_requests(1).await;
+    shop.api("apps/v1", "Deployment").delete("old", &DeleteParams::default()).await.expect("delete");
+    let told = sink.await_requests(2).await;
+    let words: Vec<_> = told
+        .iter()
+        .map(|request| request.json())
+        .map(|alert| format!("{} {}", alert["title"], alert["text"]))
+        .collect();
+    assert_eq!(words, ["\"Create\" \"new false\"", "\"Delete\" \"old false\""]);
+}
+
+#[tokio::test]
+async fn existing_objects_fire_when_the_rule_asks_for_it() {
+    let shop = shop("existing").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.deployment("one", 1).await;
+    shop.deployment("two", 1).await;
+    let sources = json!([{"name": "deploy", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Create"], "existing": "Fire"}}]);
+    shop.rule("all", json!({"sources": sources, "actions": [tell_object()]})).await;
+    let mut names: Vec<_> =
+        sink.await_requests(2).await.iter().map(|request| request.json()["text"].clone().to_string()).collect();
+    names.sort();
+    assert_eq!(names, ["\"one\"", "\"two\""]);
+}
+
+fn tell_object() -> Value {
+    json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${object.metadata.name}"}})
+}
+
+#[tokio::test]
+async fn a_kind_that_comes_later_starts_working() {
+    let shop = shop("later").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let sources = json!([{"name": "w", "resource": {"apiVersion": "late.example.com/v1", "kind": "Widget", "operations": ["Create"]}}]);
+    let spec = json!({"sources": sources, "actions": [tell_object()]});
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "later", json!({"spec": spec})).await;
+    let status = shop
+        .rule_status("later", "the kind is not there", |status| {
+            condition(status, "Listening")["reason"] == "KindNotFound"
+        })
+        .await;
+    assert!(condition(&status, "Listening")["message"].to_string().contains("Widget"));
+
+    let plane = &site().await.plane;
+    plane.apply("{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: widgets.late.example.com}, \
+        spec: {group: late.example.com, scope: Namespaced, names: {plural: widgets, singular: widget, kind: Widget}, \
+        versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]}}").await;
+    plane.apply(&format!("{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {{name: watch-widgets, labels: {{signalbox.dev/aggregate-to-watch: \"true\"}}}}, \
+        rules: [{{apiGroups: [late.example.com], resources: [widgets], verbs: [list, watch]}}]}}\n---\n\
+        {{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {{name: widgets, namespace: {0}}}, roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: watch-widgets}}, \
+        subjects: [{{kind: ServiceAccount, name: signalbox-rules, namespace: {0}}}]}}", shop.name)).await;
+    shop.rule_ready("later").await;
+    shop.create("late.example.com/v1", "Widget", "first", json!({})).await;
+    assert_eq!(sink.await_requests(1).await[0].json()["text"], "first");
+}
+
+#[tokio::test]
+async fn a_suspended_rule_evaluates_nothing_and_catches_up_nothing() {
+    let shop = shop("suspend").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.rule("paused", json!({"sources": on_events("BackOff"), "actions": [tell()]})).await;
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    let set = async |suspend: bool| {
+        let merge = json!({"spec": {"suspend": suspend}});
+        rules.patch("paused", &PatchParams::default(), &Patch::Merge(&merge)).await.expect("edit the rule");
+        let wanted = if suspend { "Suspended" } else { "InForce" };
+        shop.rule_status("paused", wanted, |status| condition(status, "Ready")["reason"] == wanted).await;
+    };
+    set(true).await;
+    shop.event("while.1", "while", "BackOff").await;
+    set(false).await;
+    shop.event("after.1", "after", "BackOff").await;
+    sink.await_requests(1).await;
+    let status = shop.rule_status("paused", "one match", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(status["counts"]["seen"], 1);
+    assert_eq!(sink.requests()[0].json()["title"], "after is down");
+}
+
+#[tokio::test]
+async fn editing_a_rule_never_meets_a_conflict_and_the_old_or_the_new_version_judges() {
+    let shop = shop("edit").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let spec = |version: usize| {
+        json!({"sources": on_events("BackOff"), "actions": [{"name": "tell", "notify": {"sinkRef": {"name": "oncall"},
+            "title": format!("v{version}"), "text": "${event.data.regarding.name}"}}]})
+    };
+    shop.rule("edited", spec(0)).await;
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    for number in 0..40 {
+        shop.event(&format!("p{number}.1"), &format!("p{number}"), "BackOff").await;
+        if number % 4 == 3 {
+            let merge = json!({"spec": spec(number)});
+            rules.patch("edited", &PatchParams::default(), &Patch::Merge(&merge)).await.expect("no conflict");
+        }
+    }
+    let told = sink.await_requests(40).await;
+    let mut pods: Vec<_> = told.iter().map(|request| request.json()["text"].to_string()).collect();
+    pods.sort();
+    pods.dedup();
+    assert_eq!(pods.len(), 40, "each event was judged by one version");
+    let status = shop.rule_status("edited", "all are counted", |status| status["counts"]["succeeded"] == 40).await;
+    assert_eq!(status["counts"]["fired"], 40);
+
+    rules.delete("edited", &DeleteParams::default()).await.expect("delete the rule");
+    eventually("the rule is gone", PATIENCE, async || rules.get_opt("edited").await.ok().filter(Option::is_none)).await;
+    shop.event("gone.1", "gone", "BackOff").await;
+    shop.rule("other", spec(99)).await;
+    shop.event("other.1", "other", "BackOff").await;
+    let told = sink.await_requests(41).await;
+    assert_eq!(told[40].json()["title"], "v99");
+}
+
+#[tokio::test]
+async fn objects_without_a_namespace_are_seen_by_those_who_ask_for_them() {
+    let shop = shop("scope").await;
+    let plane = &site().await.plane;
+    plane.apply(&format!("{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: view-{0}}}, \
+        roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}, subjects: [{{kind: ServiceAccount, name: signalbox-rules, namespace: {0}}}]}}", shop.name)).await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let rule = async |name: &str, source: Value| {
+        let text = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "title": name, "text": "${event.subject}"}});
+        shop.rule(name, json!({"sources": [{"name": "s", "kubernetesEvent": source}], "actions": [text]})).await;
+    };
+    let reason = "NodeNotReadyHere";
+    rule("own", json!({"reasons": [reason]})).await;
+    rule("nodes", json!({"reasons": [reason], "regarding": {"kind": "Node"}, "namespaces": {"from": "All", "clusterScoped": "Include"}})).await;
+    rule(
+        "both",
+        json!({"reasons": [reason], "namespaces": {"from": "Names", "names": [shop.name], "clusterScoped": "Include"}}),
+    )
+    .await;
+
+    let node = json!({"metadata": {"name": format!("node-7.{}", shop.name), "namespace": "default"}, "involvedObject": {"kind": "Node", "name": "node-7", "uid": "node-7"},
+        "reason": reason, "message": "m", "type": "Normal", "count": 1, "source": {"component": "node-controller"}});
+    let default = Shop { name: "default".to_owned(), client: shop.client.clone() };
+    default.create("v1", "Event", &format!("node-7.{}", shop.name), node).await;
+    shop.event("p.1", "p", reason).await;
+
+    let told = sink.await_requests(4).await;
+    let mut words: Vec<_> = told
+        .iter()
+        .map(|request| request.json())
+        .map(|alert| format!("{} {}", alert["title"], alert["text"]))
+        .collect();
+    words.sort();
+    let pod = format!("{}/Pod/p", shop.name);
+    assert_eq!(
+        words,
+        [
+            format!("\"both\" \"{pod}\""),
+            "\"both\" \"Node/node-7\"".to_owned(),
+            "\"nodes\" \"Node/node-7\"".to_owned(),
+            format!("\"own\" \"{pod}\"")
+        ]
+    );
+}
