@@ -3,6 +3,7 @@
 //! This module knows no I/O, no clock and no rule.
 
 pub mod kubernetes_event;
+mod object;
 pub mod resource;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use object::Malformed;
 
 /// The `type` of events made of Kubernetes Event objects.
 pub const TYPE_KUBERNETES_EVENT: &str = "dev.signalbox.kubernetes.event";
