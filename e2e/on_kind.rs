@@ -1,0 +1,263 @@
+//! Signalbox as a user installs it, on a cluster with real kubelets.
+//!
+//! Knows a kubeconfig (`KUBECONFIG`), `helm` in the path, and the names of two images that the cluster has: the operator's
+//! (`SIGNALBOX_IMAGE`) and one with busybox. `make e2e` provides all of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use kube::{
+    Client,
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use support::{
+    eventually,
+    site::{Shop, condition},
+};
+use tokio::sync::OnceCell;
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+/// The kubelet reports the first BackOff some 15 s after a pod began to crash; images start in a second or two.
+const PATIENCE: Duration = Duration::from_secs(120);
+const SYSTEM: &str = "signalbox-system";
+const NAMESPACES: [&str; 3] = ["e2e-story", "e2e-rights", "e2e-stream"];
+
+/// Installs the chart into a namespace of Pod Security `restricted`, with the namespaces of all tests enabled, once.
+async fn installed() {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let install = async || {
+        for namespace in NAMESPACES {
+            fresh_namespace(namespace);
+        }
+        kubectl(&["create", "namespace", SYSTEM], "");
+        kubectl_ok(&["label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted", "--overwrite"], "");
+        let image = std::env::var("SIGNALBOX_IMAGE").unwrap_or_else(|_| "localhost/signalbox:dev".to_owned());
+        let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
+        kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "charts/signalbox/crds"], "");
+        let values = [
+            format!("image.repository={repository}"),
+            format!("image.tag={tag}"),
+            format!("rules.namespaces={{{}}}", NAMESPACES.join(",")),
+            "log.format=text".to_owned(),
+        ];
+        let mut helm = Command::new("helm");
+        helm.args(["upgrade", "--install", "signalbox", "charts/signalbox", "-n", SYSTEM, "--wait", "--timeout=180s"]);
+        for value in &values {
+            helm.args(["--set", value]);
+        }
+        let output = helm.output().expect("run helm");
+        assert!(output.status.success(), "helm: {}\n{}", words(&output), operator_state());
+        // The image's name stays the same when it is built anew.
+        kubectl_ok(&["rollout", "restart", "statefulset/signalbox", "-n", SYSTEM], "");
+        kubectl_ok(&["rollout", "status", "statefulset/signalbox", "-n", SYSTEM, "--timeout=180s"], "");
+    };
+    INSTALLED.get_or_init(install).await;
+}
+
+fn fresh_namespace(name: &str) {
+    kubectl_ok(&["delete", "namespace", name, "--ignore-not-found", "--timeout=120s"], "");
+    kubectl_ok(&["create", "namespace", name], "");
+}
+
+fn kubectl(args: &[&str], input: &str) -> Output {
+    use std::io::Write as _;
+    let mut child = Command::new("kubectl")
+        .args(args)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("run kubectl");
+    child.stdin.take().expect("its input is a pipe").write_all(input.as_bytes()).expect("give it its input");
+    child.wait_with_output().expect("run kubectl")
+}
+
+fn kubectl_ok(args: &[&str], input: &str) -> String {
+    let output = kubectl(args, input);
+    assert!(output.status.success(), "kubectl {}: {}", args.join(" "), words(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn operator_state() -> String {
+    let pods = kubectl(&["describe", "pod", "-n", SYSTEM, "signalbox-0"], "");
+    let log = kubectl(&["logs", "-n", SYSTEM, "signalbox-0", "--tail=50"], "");
+    format!("{}\n{}", words(&pods), words(&log))
+}
+
+/// The demo's shop (a Deployment `web`, a receiver `alerts`) in a namespace of its own.
+async fn shop(namespace: &str) -> Shop {
+    installed().await;
+    kubectl_ok(&["apply", "-f", "-"], &demo("shop.yaml", namespace));
+    for deployment in ["deployment/web", "deployment/alerts"] {
+        kubectl_ok(&["rollout", "status", deployment, "-n", namespace, "--timeout=120s"], "");
+    }
+    let client = Client::try_default().await.expect("a client of the cluster");
+    Shop { name: namespace.to_owned(), client }
+}
+
+/// A manifest of the demo, for another namespace.
+fn demo(file: &str, namespace: &str) -> String {
+    let text = fs::read_to_string(format!("e2e/demo.d/{file}")).expect("a manifest of the demo");
+    text.replace("namespace: shop", &format!("namespace: {namespace}"))
+        .replace(".shop.svc", &format!(".{namespace}.svc"))
+}
+
+/// What arrived at the receiver.
+async fn alerts(shop: &Shop) -> Vec<Value> {
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), &shop.name);
+    let found = pods.list(&ListParams::default().labels("app=alerts")).await.expect("list the receiver's pod");
+    let pod = found.items[0].metadata.name.clone().expect("pods have names");
+    let log = pods.logs(&pod, &LogParams::default()).await.expect("read the receiver's log");
+    log.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("alert ")?).ok()).collect()
+}
+
+#[tokio::test]
+async fn a_crash_that_a_kubelet_reports_scales_launches_and_tells() {
+    let shop = shop("e2e-story").await;
+    kubectl_ok(&["apply", "-f", "-"], &demo("rule.yaml", &shop.name));
+    shop.rule_ready("canary-crash").await;
+    let canary = kubectl_ok(&["create", "-o", "name", "-f", "-"], &demo("canary.yaml", &shop.name));
+    let canary = canary.trim().trim_start_matches("pod/");
+
+    let status =
+        within(&shop, "canary-crash", "the firing succeeded", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(status["recent"][0]["event"]["subject"], format!("{}/Pod/{canary}", shop.name));
+    assert_eq!(shop.replicas("web").await, 3);
+    let jobs = shop.api("batch/v1", "Job").list(&ListParams::default()).await.expect("list Jobs");
+    assert_eq!(jobs.items.len(), 1);
+    assert_eq!(jobs.items[0].data["status"]["succeeded"], 1);
+    let alerts = alerts(&shop).await;
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(alerts[0]["title"], format!("{canary} keeps crashing"));
+
+    let described = kubectl_ok(&["describe", "er", "canary-crash", "-n", &shop.name], "");
+    for part in ["Fired", "Succeeded", canary, "Ready", "Listening", "Authorized", "Acting"] {
+        assert!(described.contains(part), "{part} is not in\n{described}");
+    }
+    let listed = kubectl_ok(&["get", "er", "-n", &shop.name], "");
+    for column in ["NAME", "READY", "MATCHED", "FIRED", "FAILED", "LAST", "AGE"] {
+        assert!(listed.contains(column), "{column} is not in\n{listed}");
+    }
+    let told = kubectl_ok(&["get", "events", "-n", &shop.name, "--field-selector=reason=ScaledByRule"], "");
+    assert!(told.contains("deployment/web") && told.contains("canary-crash"), "{told}");
+}
+
+/// Waits for a status as [`Shop::rule_status`] does, but as long as a kubelet may take.
+async fn within(shop: &Shop, rule: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    let status = eventually(what, PATIENCE, async || {
+        let status = rules.get(rule).await.ok()?.data["status"].clone();
+        wanted(&status).then_some(status)
+    });
+    status.await
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_and_granted_without_a_restart() {
+    let shop = shop("e2e-rights").await;
+    let account = json!({"metadata": {"name": "weak", "labels": {"signalbox.dev/usable-by-rules": "true"}}});
+    shop.create("v1", "ServiceAccount", "weak", account).await;
+    let spec = json!({"serviceAccountName": "weak",
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["Probe"]}}],
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": 1}}]});
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "weak", json!({"spec": spec})).await;
+    let status = within(&shop, "weak", "the missing right is told", |status| {
+        condition(status, "Authorized")["status"] == "False"
+    })
+    .await;
+    let message = condition(&status, "Authorized")["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.contains("events") && message.contains("weak"), "{message}");
+    let described = kubectl_ok(&["describe", "er", "weak", "-n", &shop.name], "");
+    let command = described.split_once("kubectl create").map(|(_, rest)| rest.lines().next().unwrap_or_default());
+    assert!(command.is_some_and(|line| line.contains("--verb=")), "{described}");
+
+    for (role, resource, verbs) in
+        [("watcher", "events", "list,watch"), ("scaler", "deployments.apps/scale", "get,patch")]
+    {
+        kubectl_ok(
+            &["create", "role", role, "-n", &shop.name, &format!("--resource={resource}"), &format!("--verb={verbs}")],
+            "",
+        );
+        let account = format!("--serviceaccount={}:weak", shop.name);
+        kubectl_ok(&["create", "rolebinding", role, "-n", &shop.name, &format!("--role={role}"), &account], "");
+    }
+    within(&shop, "weak", "the rule is in force", |status| condition(status, "Ready")["status"] == "True").await;
+    shop.event("probe.1", "probe", "Probe").await;
+    within(&shop, "weak", "it acts", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(shop.replicas("web").await, 1);
+}
+
+#[tokio::test]
+async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_nothing_twice() {
+    const EVENTS: usize = 60;
+    let shop = shop("e2e-stream").await;
+    // Its first pod never gets a node, so that it never makes a second: a number to count on, and no load.
+    let spec = json!({"spec": {"replicas": 0, "serviceName": "dial", "selector": {"matchLabels": {"app": "dial"}},
+        "template": {"metadata": {"labels": {"app": "dial"}}, "spec": {"nodeSelector": {"no": "node"},
+            "containers": [{"name": "dial", "image": "signalbox-demo/tools:1"}]}}}});
+    shop.create("apps/v1", "StatefulSet", "dial", spec).await;
+    shop.sink("oncall", &format!("http://alerts.{}.svc:8080/cgi-bin/alert", shop.name)).await;
+    let spec = json!({
+    "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["Stream"]}}],
+    "actions": [
+        {"name": "grow", "scale": {"target": {"kind": "StatefulSet", "name": "dial"}, "by": "1"}},
+        {"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.regarding.name}"}},
+    ]});
+    shop.rule("stream", spec).await;
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), SYSTEM);
+    for number in 0..EVENTS {
+        shop.event(&format!("p{number}.1"), &format!("p{number}"), "Stream").await;
+        match number {
+            20 => drop(pods.delete("signalbox-0", &DeleteParams::default()).await.expect("delete the pod")),
+            40 => {
+                // From a running one, without a moment to tidy up.
+                kubectl_ok(&["rollout", "status", "statefulset/signalbox", "-n", SYSTEM, "--timeout=180s"], "");
+                pods.delete("signalbox-0", &DeleteParams::default().grace_period(0)).await.expect("kill the pod");
+            }
+            _ => {}
+        }
+    }
+    let status = within(&shop, "stream", "all are done", |status| status["counts"]["succeeded"] == EVENTS).await;
+    assert_eq!(status["counts"]["fired"], EVENTS);
+    let dial = shop.api("apps/v1", "StatefulSet").get("dial").await.expect("get");
+    assert_eq!(dial.data["spec"]["replicas"], EVENTS, "each event added one");
+    let mut told = BTreeMap::<String, BTreeSet<String>>::new();
+    for alert in alerts(&shop).await {
+        told.entry(alert["text"].to_string()).or_default().insert(alert["firing"]["id"].to_string());
+    }
+    assert_eq!(told.len(), EVENTS, "each event was told");
+    assert!(told.values().all(|firings| firings.len() == 1), "each by one firing: {told:?}");
+    // Let the pods of the StatefulSet go before the namespace does.
+    let none = json!({"spec": {"replicas": 0}});
+    shop.api("apps/v1", "StatefulSet")
+        .patch("dial", &PatchParams::default(), &Patch::Merge(&none))
+        .await
+        .expect("scale down");
+}
+
+#[tokio::test]
+async fn the_operator_has_no_rights_on_workloads_and_none_on_secrets() {
+    installed().await;
+    let account = format!("--as=system:serviceaccount:{SYSTEM}:signalbox");
+    for (verb, resource) in [
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("patch", "deployments.apps/scale"),
+        ("create", "jobs.batch"),
+        ("delete", "pods"),
+    ] {
+        let output = kubectl(&["auth", "can-i", verb, resource, "-A", &account], "");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "no", "{verb} {resource}");
+    }
+}
