@@ -9,4 +9,6 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod net;
 pub mod record;
+pub mod sinks;

@@ -1,0 +1,79 @@
+//! TCP connections to resolved and checked addresses.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, lookup_host};
+use tower::Service;
+
+use super::guard::{Guard, Refusal};
+
+/// How long one address may take to accept; the next one is tried then.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Resolves a host, checks each address and connects to the first allowed one that accepts.
+///
+/// Addresses written as numbers go the same way as names: what counts is where the connection would go.
+#[derive(Clone)]
+pub(super) struct GuardedConnector(pub(super) Arc<Guard>);
+
+/// Why no connection was made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("the address has no host")]
+    NoHost,
+    #[error("resolve the host: {0}")]
+    Resolve(#[source] io::Error),
+    #[error("connect: {0}")]
+    Connect(#[source] io::Error),
+}
+
+impl Service<Uri> for GuardedConnector {
+    type Response = TokioIo<TcpStream>;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let guard = Arc::clone(&self.0);
+        Box::pin(async move { connect(&guard, &uri).await.map(TokioIo::new) })
+    }
+}
+
+async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, ConnectError> {
+    let host = uri.host().ok_or(ConnectError::NoHost)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => lookup_host((host, port)).await.map_err(ConnectError::Resolve)?.collect(),
+    };
+    let mut last = ConnectError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for address in addresses {
+        last = match guard.check(address.ip()) {
+            Err(refusal) => refusal.into(),
+            Ok(()) => match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => ConnectError::Connect(error),
+                Err(_) => ConnectError::Connect(io::ErrorKind::TimedOut.into()),
+            },
+        };
+    }
+    Err(last)
+}

@@ -1,0 +1,11 @@
+//! The way out to addresses that users give: an HTTP client whose every connection passes a guard.
+//!
+//! The guard judges the resolved address at the moment of connecting, so a name that resolves to something else the next time gains
+//! nothing. This module knows no rule, no sink and no Kubernetes.
+
+mod connector;
+mod guard;
+mod http;
+
+pub use self::guard::{Cidr, Guard, ParseCidrError, Refusal};
+pub use self::http::{Http, HttpError, HttpErrorKind, MAX_RESPONSE, Post, Response};
