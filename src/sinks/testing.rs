@@ -1,0 +1,94 @@
+//! What the tests of sinks share.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::{net::Guard, record::RuleUid};
+
+/// An EventSink's spec, written as JSON.
+pub(crate) fn sink(spec: &str) -> EventSinkSpec {
+    serde_json::from_str(spec).expect("a spec")
+}
+
+/// A notification with nothing odd about it.
+pub(crate) fn notification() -> Notification {
+    let event = Event {
+        id: "uid-1/3".into(),
+        source: "/apis/events.k8s.io/v1/events".into(),
+        type_: crate::event::TYPE_KUBERNETES_EVENT.into(),
+        subject: Some("shop/Pod/web-1".into()),
+        time: "2026-11-25T10:00:00Z".parse().expect("a time"),
+        data: json!({"message": "Back-off"}),
+    };
+    Notification {
+        severity: Severity::Warning,
+        title: "web keeps crashing".into(),
+        text: "Back-off".into(),
+        fields: vec![],
+        event: Arc::new(event),
+        rule: RuleRef { uid: RuleUid("rule-uid".into()), namespace: "shop".into(), name: "web-crashloop".into() },
+        firing: FiringId("0123456789abcdef0123".into()),
+        dedup_key: "0123456789abcdef0123-tell".into(),
+    }
+}
+
+/// A client that may connect to this host.
+pub(crate) fn http() -> Http {
+    Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]))
+}
+
+/// A service that gives the answers in order, the last one for ever, and remembers what it was sent.
+pub(crate) struct Service {
+    pub(crate) url: String,
+    seen: Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>,
+}
+
+type Answers = Arc<Mutex<Vec<(u16, &'static str)>>>;
+
+impl Service {
+    pub(crate) async fn new(answers: &[(u16, &'static str)]) -> Self {
+        let seen = Arc::<Mutex<Vec<_>>>::default();
+        let answers: Answers = Arc::new(Mutex::new(answers.iter().rev().copied().collect()));
+        let router = Router::new().fallback(take).with_state((seen.clone(), answers));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, seen }
+    }
+
+    pub(crate) fn bodies(&self) -> Vec<Value> {
+        self.seen.lock().iter().map(|(_, body)| serde_json::from_slice(body).expect("JSON")).collect()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<(HeaderMap, Vec<u8>)> {
+        self.seen.lock().clone()
+    }
+}
+
+async fn take(
+    State((seen, answers)): State<(Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>, Answers)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    seen.lock().push((headers, body.to_vec()));
+    let mut answers = answers.lock();
+    let (status, words) =
+        if answers.len() > 1 { answers.pop() } else { answers.last().copied() }.unwrap_or((200, "ok"));
+    let status = StatusCode::from_u16(status).expect("a status");
+    let mut headers = HeaderMap::new();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert("retry-after", "30".parse().expect("a value"));
+    }
+    (status, headers, words)
+}

@@ -1,0 +1,120 @@
+use std::time::Duration;
+
+use super::*;
+use crate::sinks::{
+    Retry, build,
+    testing::{Service, http, notification, sink},
+};
+
+fn key(name: &str, key: &str) -> SecretKeyRef {
+    SecretKeyRef { name: name.into(), key: key.into() }
+}
+
+fn spec(service: &Service, more: &str) -> String {
+    format!(r#"{{"webhook": {{"url": "{}"{more}}}}}"#, service.url)
+}
+
+#[tokio::test]
+async fn the_document_and_its_headers_arrive() {
+    let service = Service::new(&[(202, "")]).await;
+    let sink = build(&sink(&spec(&service, r#","headers": [{"name": "X-Team", "value": "shop"}]"#))).expect("a sink");
+    let text = "a \"quoted\"\nmessage with {{ .Values.y }} and ${event.id}\n";
+    let notification = Notification { text: text.into(), ..notification() };
+    let taken = sink.deliver(&notification, &Secrets::default(), &http()).await.expect("taken");
+    assert_eq!(taken.status, 202);
+    let (headers, body) = service.requests().remove(0);
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["idempotency-key"], "0123456789abcdef0123-tell");
+    assert_eq!(headers["signalbox-hops"], "1");
+    assert_eq!(headers["x-team"], "shop");
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(body["text"], text);
+    assert_eq!(body["severity"], "Warning");
+    assert_eq!(body["rule"], json!({"namespace": "shop", "name": "web-crashloop", "uid": "rule-uid"}));
+    assert_eq!(body["firing"]["id"], "0123456789abcdef0123");
+    assert_eq!(body["event"]["subject"], "shop/Pod/web-1");
+}
+
+#[tokio::test]
+async fn the_signature_is_over_the_bytes_that_are_sent() {
+    let service = Service::new(&[(200, "")]).await;
+    let sink =
+        build(&sink(&spec(&service, r#","signing": {"secretRef": {"name": "hook", "key": "hmac"}}"#))).expect("a sink");
+    assert_eq!(sink.secrets(), [key("hook", "hmac")]);
+    let mut secrets = Secrets::default();
+    secrets.insert(key("hook", "hmac"), b"It's a Secret to Everybody\n");
+    sink.deliver(&notification(), &secrets, &http()).await.expect("taken");
+    let (headers, body) = service.requests().remove(0);
+    assert_eq!(
+        headers["x-signalbox-signature-256"],
+        signature(b"It's a Secret to Everybody", &body).expect("a signature")
+    );
+}
+
+#[test]
+fn the_signature_is_the_one_that_github_documents() {
+    let given = signature(b"It's a Secret to Everybody", b"Hello, World!").expect("a signature");
+    assert_eq!(given, "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17");
+}
+
+#[tokio::test]
+async fn a_line_break_in_a_header_is_refused_wherever_it_comes_from() {
+    let service = Service::new(&[(200, "")]).await;
+    let given = sink(&spec(&service, r#","headers": [{"name": "X-A", "value": "a\r\nX-B: b"}]"#));
+    assert!(build(&given).err().expect("refused").to_string().contains("X-A"));
+
+    let spec = spec(
+        &service,
+        r#","headers": [{"name": "Authorization", "valueSecretRef": {"name": "hook", "key": "token"}}]"#,
+    );
+    let mut secrets = Secrets::default();
+    secrets.insert(key("hook", "token"), b"canary\r\nX-B: b");
+    let error =
+        build(&sink(&spec)).expect("a sink").deliver(&notification(), &secrets, &http()).await.expect_err("refused");
+    assert_eq!(error.retry, Retry::Never);
+    assert!(!error.message.contains("canary"));
+    assert!(service.requests().is_empty());
+}
+
+#[test]
+fn headers_that_the_client_sets_are_refused() {
+    for name in ["Host", "content-length", "Transfer-Encoding", "Idempotency-Key", "a b"] {
+        let spec = format!(r#"{{"webhook": {{"url": "http://h/", "headers": [{{"name": "{name}", "value": "x"}}]}}}}"#);
+        assert!(build(&sink(&spec)).is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_get_better_is_retried_and_the_rest_is_not() {
+    for (status, retry) in [
+        (408, Retry::After(None)),
+        (429, Retry::After(Some(Duration::from_secs(30)))),
+        (502, Retry::After(None)),
+        (400, Retry::Never),
+        (401, Retry::FreshSecrets),
+        (422, Retry::Never),
+        (307, Retry::Never),
+    ] {
+        let service = Service::new(&[(status, "no")]).await;
+        let sink = build(&sink(&spec(&service, ""))).expect("a sink");
+        let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("refused");
+        assert_eq!(error.retry, retry, "{status}");
+        assert_eq!(service.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nothing_secret_is_in_errors_even_if_the_service_repeats_it() {
+    let service = Service::new(&[(400, "bad token canary-1\n at line 3")]).await;
+    let spec = r#"{"webhook": {"urlSecretRef": {"name": "hook", "key": "url"},
+        "headers": [{"name": "Authorization", "valueSecretRef": {"name": "hook", "key": "token"}}]}}"#;
+    let sink = build(&sink(spec)).expect("a sink");
+    assert_eq!(sink.secrets(), [key("hook", "url"), key("hook", "token")]);
+    let mut secrets = Secrets::default();
+    secrets.insert(key("hook", "url"), service.url.as_bytes());
+    secrets.insert(key("hook", "token"), b"canary-1");
+    let error = sink.deliver(&notification(), &secrets, &http()).await.expect_err("refused");
+    assert_eq!(error.message, "the webhook answered 400 Bad Request: bad token [redacted] at line 3");
+    let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("no secrets");
+    assert_eq!(error.message, "key url of Secret hook was not read");
+}
