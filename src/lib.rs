@@ -9,6 +9,7 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod kubernetes;
 pub mod net;
 pub mod record;
 pub mod sinks;

@@ -1,0 +1,389 @@
+//! What accounts may do, and whether they may be used at all.
+
+use std::{fmt, time::Duration};
+
+use k8s_openapi::api::{
+    authorization::v1::{
+        ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+        SubjectAccessReviewSpec,
+    },
+    core::v1::ServiceAccount,
+};
+use kube::{Api, api::PostParams};
+
+use super::{Cluster, cache::Expiring};
+use crate::{
+    api::{Reason, USABLE_LABEL},
+    record::Account,
+};
+
+/// A right once seen is taken for granted so long; actions and reads meet the API server's own check anyway.
+const ALLOWED: Duration = Duration::from_secs(60);
+/// A right that was just granted is noticed after so long.
+const DENIED: Duration = Duration::from_secs(5);
+/// Answers kept: about 300 bytes each, 5 MB in all; 3,000 rules with five rights each.
+const ANSWERS: usize = 16_384;
+/// How long it is remembered whether an account may be used.
+const USABLE: Duration = Duration::from_secs(3);
+
+pub(super) struct Caches {
+    rights: Expiring<(Account, Right), bool>,
+    usable: Expiring<Account, Verdict>,
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        Self { rights: Expiring::new(ANSWERS), usable: Expiring::new(ANSWERS) }
+    }
+}
+
+/// Something that a Role can grant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Right {
+    /// Verb, such as `list`.
+    pub verb: String,
+    /// API group; empty: core.
+    pub group: String,
+    /// Plural name of the resource.
+    pub resource: String,
+    /// Subresource, such as `scale`.
+    pub subresource: Option<String>,
+    /// The namespace; nothing for the whole cluster, and for resources that have none.
+    pub namespace: Option<String>,
+    /// Name of the one object; nothing for all.
+    pub name: Option<String>,
+}
+
+impl Right {
+    /// The right on all objects in the whole cluster; narrow it with the methods below.
+    pub fn new(verb: &str, group: &str, resource: &str) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            subresource: None,
+            namespace: None,
+            name: None,
+        }
+    }
+
+    /// On the subresource only.
+    #[must_use]
+    pub fn on(self, subresource: &str) -> Self {
+        Self { subresource: Some(subresource.to_owned()), ..self }
+    }
+
+    /// In the namespace only; `None` leaves the whole cluster.
+    #[must_use]
+    pub fn within(self, namespace: Option<&str>) -> Self {
+        Self { namespace: namespace.map(str::to_owned), ..self }
+    }
+
+    /// For the one object only.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    /// The error of an account that lacks it.
+    pub fn missing_for(self, account: &Account) -> MissingRight {
+        MissingRight { account: account.clone(), right: self }
+    }
+
+    /// As `kubectl create role --resource` takes it: `deployments.apps/scale`.
+    fn resource(&self) -> String {
+        let mut text = self.resource.clone();
+        if !self.group.is_empty() {
+            text = format!("{text}.{}", self.group);
+        }
+        match &self.subresource {
+            Some(sub) => format!("{text}/{sub}"),
+            None => text,
+        }
+    }
+
+    fn attributes(&self) -> ResourceAttributes {
+        ResourceAttributes {
+            verb: Some(self.verb.clone()),
+            group: Some(self.group.clone()),
+            resource: Some(self.resource.clone()),
+            subresource: self.subresource.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            ..ResourceAttributes::default()
+        }
+    }
+}
+
+/// An account lacks a right. Displays who may not do what where, and the lines that would grant it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct MissingRight {
+    /// Who.
+    pub account: Account,
+    /// What.
+    pub right: Right,
+}
+
+impl MissingRight {
+    /// Name for the role: account, verb, resource. An account that is granted something outside its namespace is named with it.
+    fn role(&self) -> String {
+        let Right { verb, resource, subresource, namespace, .. } = &self.right;
+        let mut parts = vec![self.account.name.as_str(), verb, resource];
+        if namespace.as_ref() != Some(&self.account.namespace) {
+            parts.insert(0, &self.account.namespace);
+        }
+        parts.extend(subresource.as_deref());
+        parts.join("-").replace(',', "-")
+    }
+}
+
+impl fmt::Display for MissingRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Account { namespace: home, name: who }, right) = (&self.account, &self.right);
+        let (verb, resource, role) = (&right.verb, right.resource(), self.role());
+        write!(f, "ServiceAccount {home}/{who} may not {verb} {resource}")?;
+        if let Some(name) = &right.name {
+            write!(f, " {name}")?;
+        }
+        let (kind, scope) = match &right.namespace {
+            Some(namespace) => {
+                write!(f, " in namespace {namespace}")?;
+                ("role", format!(" -n {namespace}"))
+            }
+            None => {
+                write!(f, " in the whole cluster")?;
+                ("clusterrole", String::new())
+            }
+        };
+        let only = right.name.as_ref().map(|name| format!(" --resource-name={name}")).unwrap_or_default();
+        write!(
+            f,
+            "; grant it with: kubectl create {kind} {role}{scope} --verb={verb} --resource={resource}{only} && \
+             kubectl create {kind}binding {role}{scope} --{kind}={role} --serviceaccount={home}:{who}"
+        )
+    }
+}
+
+/// Why an account may not be used by rules.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The operator may not impersonate accounts of the namespace.
+    #[error(
+        "signalbox was not enabled for namespace {0}: add it to the chart's value rules.namespaces, such as \
+         `helm upgrade ... --set rules.namespaces={{{0}}}`, which lets the operator impersonate the ServiceAccounts there"
+    )]
+    NamespaceNotEnabled(String),
+    /// There is no such account.
+    #[error(
+        "ServiceAccount {}/{} does not exist: create it with: kubectl create serviceaccount {} -n {}", .0.namespace, .0.name, .0.name, .0.namespace
+    )]
+    NotFound(Account),
+    /// The account's label does not opt in.
+    #[error(
+        "ServiceAccount {}/{} is not labelled for use by rules; if every author of rules in {} may have its rights: \
+         kubectl label serviceaccount {} -n {} {USABLE_LABEL}=true", .0.namespace, .0.name, .0.namespace, .0.name, .0.namespace
+    )]
+    NotLabelled(Account),
+    /// The API server could not be asked.
+    #[error("find out whether ServiceAccount {}/{} may be used: {source}", .account.namespace, .account.name)]
+    Unknown {
+        /// The account.
+        account: Account,
+        /// What went wrong.
+        source: kube::Error,
+    },
+}
+
+impl Unusable {
+    /// The reason that a status condition shows.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NamespaceNotEnabled(_) => Reason::NamespaceNotEnabled,
+            Self::NotFound(_) => Reason::AccountNotFound,
+            Self::NotLabelled(_) => Reason::AccountNotUsable,
+            Self::Unknown { .. } => Reason::Pending,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verdict {
+    Usable,
+    NotEnabled,
+    NotFound,
+    NotLabelled,
+}
+
+impl Cluster {
+    /// Whether the account has the right. Remembered for 60 s when it has, for 5 s when it has not.
+    ///
+    /// # Errors
+    /// When the API server could not be asked.
+    pub async fn may(&self, account: &Account, right: &Right) -> Result<bool, kube::Error> {
+        let key = (account.clone(), right.clone());
+        if let Some(answer) = self.0.access.rights.get(&key) {
+            return Ok(answer);
+        }
+        // The groups that the API server gives every ServiceAccount; a review takes them as they are said.
+        let groups = vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{}", account.namespace),
+            "system:authenticated".to_owned(),
+        ];
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(account.to_string()),
+                groups: Some(groups),
+                resource_attributes: Some(right.attributes()),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let answer = Api::all(self.own().clone()).create(&PostParams::default(), &review).await?;
+        let allowed = answer.status.is_some_and(|status| status.allowed);
+        self.0.access.rights.put(key, allowed, if allowed { ALLOWED } else { DENIED });
+        Ok(allowed)
+    }
+
+    /// Whether rules may use the account: the operator may impersonate it, it exists and its label opts in. Remembered for 3 s.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do.
+    pub async fn usable(&self, account: &Account) -> Result<(), Unusable> {
+        let verdict = match self.0.access.usable.get(account) {
+            Some(verdict) => verdict,
+            None => {
+                let unknown = |source| Unusable::Unknown { account: account.clone(), source };
+                let verdict = self.look_at(account).await.map_err(unknown)?;
+                self.0.access.usable.put(account.clone(), verdict, USABLE);
+                verdict
+            }
+        };
+        match verdict {
+            Verdict::Usable => Ok(()),
+            Verdict::NotEnabled => Err(Unusable::NamespaceNotEnabled(account.namespace.clone())),
+            Verdict::NotFound => Err(Unusable::NotFound(account.clone())),
+            Verdict::NotLabelled => Err(Unusable::NotLabelled(account.clone())),
+        }
+    }
+
+    async fn look_at(&self, account: &Account) -> Result<Verdict, kube::Error> {
+        let right =
+            Right::new("impersonate", "", "serviceaccounts").within(Some(&account.namespace)).named(&account.name);
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(right.attributes()),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let answer = Api::all(self.own().clone()).create(&PostParams::default(), &review).await?;
+        if !answer.status.is_some_and(|status| status.allowed) {
+            return Ok(Verdict::NotEnabled);
+        }
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.own().clone(), &account.namespace);
+        let Some(found) = accounts.get_opt(&account.name).await? else { return Ok(Verdict::NotFound) };
+        let label = found.metadata.labels.as_ref().and_then(|labels| labels.get(USABLE_LABEL));
+        Ok(if label.is_some_and(|value| value == "true") { Verdict::Usable } else { Verdict::NotLabelled })
+    }
+}
+
+/// Whether a request was refused because the operator may not impersonate the account, rather than for what the account may not do: the API server
+/// checks the former first.
+pub fn impersonation_denied(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_forbidden()
+        && status.message.contains("cannot impersonate resource \"serviceaccounts\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::fake::{Fake, failure};
+
+    fn account() -> Account {
+        Account { namespace: "shop".into(), name: "shop-ops".into() }
+    }
+
+    #[test]
+    fn a_missing_right_says_who_what_where_and_the_lines_that_grant_it() {
+        let right = Right::new("patch", "apps", "deployments").on("scale").within(Some("shop"));
+        assert_eq!(
+            right.missing_for(&account()).to_string(),
+            "ServiceAccount shop/shop-ops may not patch deployments.apps/scale in namespace shop; grant it with: \
+             kubectl create role shop-ops-patch-deployments-scale -n shop --verb=patch --resource=deployments.apps/scale && \
+             kubectl create rolebinding shop-ops-patch-deployments-scale -n shop --role=shop-ops-patch-deployments-scale \
+             --serviceaccount=shop:shop-ops"
+        );
+        assert_eq!(
+            Right::new("list", "", "pods").missing_for(&account()).to_string(),
+            "ServiceAccount shop/shop-ops may not list pods in the whole cluster; grant it with: \
+             kubectl create clusterrole shop-shop-ops-list-pods --verb=list --resource=pods && \
+             kubectl create clusterrolebinding shop-shop-ops-list-pods --clusterrole=shop-shop-ops-list-pods \
+             --serviceaccount=shop:shop-ops"
+        );
+        let secret = Right::new("get", "", "secrets").within(Some("shop")).named("slack").missing_for(&account());
+        assert!(secret.to_string().contains("--resource=secrets --resource-name=slack"), "{secret}");
+        assert!(secret.to_string().contains("may not get secrets slack in namespace shop"), "{secret}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_is_asked_again_after_five_seconds_and_a_permission_after_sixty() {
+        let fake = Fake::new(|seen| {
+            let allowed = seen.body["spec"]["resourceAttributes"]["verb"] == "get";
+            (201, json!({"spec": {}, "status": {"allowed": allowed}}))
+        });
+        let cluster = Cluster::with_client(fake.client());
+        let (get, patch) = (Right::new("get", "", "pods"), Right::new("patch", "", "pods"));
+        for _ in 0..3 {
+            assert!(cluster.may(&account(), &get).await.expect("review"));
+            assert!(!cluster.may(&account(), &patch).await.expect("review"));
+        }
+        assert_eq!(fake.requests().len(), 2);
+        let spec = &fake.requests()[0].body["spec"];
+        assert_eq!(spec["user"], "system:serviceaccount:shop:shop-ops");
+        assert_eq!(
+            spec["groups"],
+            json!(["system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"])
+        );
+        tokio::time::advance(DENIED).await;
+        cluster.may(&account(), &get).await.expect("review");
+        cluster.may(&account(), &patch).await.expect("review");
+        assert_eq!(fake.requests().len(), 3);
+        tokio::time::advance(ALLOWED).await;
+        cluster.may(&account(), &get).await.expect("review");
+        assert_eq!(fake.requests().len(), 4);
+    }
+
+    async fn usable(allowed: bool, found: (u16, serde_json::Value)) -> Result<(), Unusable> {
+        let fake = Fake::new(move |seen| match seen.path.as_str() {
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
+                (201, json!({"spec": {}, "status": {"allowed": allowed}}))
+            }
+            "/api/v1/namespaces/shop/serviceaccounts/shop-ops" => found.clone(),
+            other => failure(500, "Unexpected", other),
+        });
+        Cluster::with_client(fake.client()).usable(&account()).await
+    }
+
+    #[tokio::test]
+    async fn an_account_is_usable_when_enabled_and_labelled() {
+        let labelled = json!({"metadata": {"name": "shop-ops", "labels": {USABLE_LABEL: "true"}}});
+        usable(true, (200, labelled.clone())).await.expect("usable");
+        let error = usable(false, (200, labelled)).await.expect_err("not enabled");
+        assert!(
+            matches!(error, Unusable::NamespaceNotEnabled(_)) && error.to_string().contains("rules.namespaces={shop}")
+        );
+        let error = usable(true, failure(404, "NotFound", "no")).await.expect_err("not there");
+        assert!(matches!(error, Unusable::NotFound(_)), "{error}");
+        for labels in [json!({}), json!({USABLE_LABEL: "yes"})] {
+            let found = json!({"metadata": {"name": "shop-ops", "labels": labels}});
+            let error = usable(true, (200, found)).await.expect_err("not labelled");
+            let line = "kubectl label serviceaccount shop-ops -n shop signalbox.dev/usable-by-rules=true";
+            assert!(matches!(error, Unusable::NotLabelled(_)) && error.to_string().contains(line), "{error}");
+        }
+        let error = usable(true, failure(500, "InternalError", "etcd is away")).await.expect_err("away");
+        assert!(matches!(error, Unusable::Unknown { .. }), "{error}");
+    }
+}
