@@ -33,3 +33,10 @@ locked() {
     "${@:2}" 9>&-
   ) 9>"$cache/lock/$1"
 }
+
+# tools_in_path FOLDER: makes kubectl, helm and kind available, linked in FOLDER.
+tools_in_path() {
+  mkdir -p "$1"
+  ln -sf "$("$here/program" kind)" "$("$here/program" helm)" "$1/"
+  ln -sf "$("$here/program" kube)" "$1/kubectl"
+}

@@ -1,0 +1,83 @@
+# Every target is a command of its own; what they call is in e2e/, deploy/ and Cargo.toml.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# The operator's image, by the name under which clusters are given it.
+IMAGE ?= localhost/signalbox:dev
+export SIGNALBOX_IMAGE := $(IMAGE)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: prerequisites image ## show a rule at work: a kind cluster, the operator, a crash and what the rule makes of it
+	e2e/demo
+
+.PHONY: demo-down
+demo-down: ## remove what the demo made, and with it the kind cluster unless KUBECONFIG names yours
+	if [ -n "$${KUBECONFIG:-}" ]; then e2e/demo down; else e2e/cluster/down; fi
+
+.PHONY: test
+test: lint test-unit test-apiserver e2e ## run everything below: lints and all tests
+
+.PHONY: lint
+lint: prerequisites ## check formatting, lints, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+	e2e/cargo-deny check bans licenses sources
+
+.PHONY: test-unit
+test-unit: prerequisites ## run the tests that need nothing: unit, property and simulated-time tests
+	cargo test --locked
+
+.PHONY: test-apiserver
+test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
+	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo test --locked --features apiserver --test '*'
+
+.PHONY: e2e
+e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster that KUBECONFIG names
+	cargo test --locked --features e2e --test on_kind --no-run
+	if [ -z "$${KUBECONFIG:-}" ]; then e2e/cluster/up; fi
+	e2e/cluster/load-image "$$(e2e/images/build)"
+	e2e/cluster/load-image $(IMAGE)
+	e2e/cluster/run cargo test --locked --offline --features e2e --test on_kind
+
+.PHONY: bench-latency
+bench-latency: prerequisites ## measure the time from an event to its effect, beside the API server's own
+	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench --locked --features apiserver --bench latency
+
+.PHONY: crds
+crds: prerequisites ## make the definitions in crds/ and in the chart from the types
+	cargo build --locked --bin signalbox
+	for kind in EventRule EventSink; do \
+	  file=$$(tr A-Z a-z <<<$$kind)s.yaml; \
+	  cargo run --quiet --locked --bin signalbox -- crds $$kind >target/$$file; \
+	  cp target/$$file crds/$$file; \
+	  mv target/$$file charts/signalbox/crds/$$file; \
+	done
+
+.PHONY: chart
+chart: ## check the chart, and render it to deploy/manifests for those without Helm
+	helm=$$(e2e/cluster/program helm); \
+	$$helm lint --strict charts/signalbox; \
+	$$helm template signalbox charts/signalbox -n signalbox-system --include-crds >target/signalbox.yaml; \
+	mv target/signalbox.yaml deploy/manifests/signalbox.yaml
+
+.PHONY: image
+image: prerequisites ## build the operator's image IMAGE: static, not root, on an empty base
+	deploy/image.sh $(IMAGE)
+
+.PHONY: cluster-up
+cluster-up: ## make the kind cluster; use it by e2e/cluster/run kubectl ...
+	e2e/cluster/up
+
+.PHONY: cluster-down
+cluster-down: ## remove the kind cluster; what was built for it is kept
+	e2e/cluster/down
+
+.PHONY: prerequisites
+prerequisites:
+	@e2e/prerequisites build
