@@ -30,7 +30,7 @@ start_private_docker() {
   # second bash, which would hold our lock as long as dockerd lives.
   nsenter --net=$netns -- env PATH=/usr/sbin:/usr/bin:/sbin:/bin setsid dockerd \
     --host "$DOCKER_HOST" --pidfile $docker_run/docker.pid --exec-root $docker_run/docker --data-root "$docker_data" \
-    --storage-driver overlay2 --exec-opt native.cgroupdriver=cgroupfs \
+    --storage-driver overlay2 --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /signalbox \
     --add-runtime "fit=$("$here/program" runc-fit)" --default-runtime fit \
     >$docker_run/docker.log 2>&1 </dev/null &
   local child=$!
@@ -60,12 +60,16 @@ stop_private_docker() {
   remove_remains
 }
 
-# What a dockerd leaves, most of it only when it was killed: mounts, empty cgroups, namespaces. An old node's
-# network namespace, still on the bridge with the same address, would hide the new node for a minute.
+# What a dockerd leaves, most of it only when it was killed: processes in the cgroup that is its alone, mounts,
+# cgroups, namespaces. An old node's network namespace, still on the bridge with the same address, would hide the
+# new node for a minute.
 remove_remains() {
+  local left
+  left=$(find /sys/fs/cgroup -path '*/signalbox/*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
+  [ -z "$left" ] || xargs kill -KILL <<<"$left" 2>/dev/null || true
   findmnt --raw --noheadings --output TARGET | { grep -E "^($docker_run|$docker_data)/" || true; } | sort -r |
     xargs -r umount --lazy
-  find /sys/fs/cgroup -depth -type d -path '*/docker/*' -exec rmdir {} + 2>/dev/null || true
+  find /sys/fs/cgroup -depth -type d -path '*/signalbox*' -exec rmdir {} + 2>/dev/null || true
   [ ! -e $netns ] || ip netns delete signalbox 2>/dev/null || rm -f $netns # a plain file after a reboot
   rm -rf $docker_run
 }
