@@ -67,7 +67,7 @@ remove_remains() {
   local left
   left=$(find /sys/fs/cgroup -path '*/signalbox/*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
   [ -z "$left" ] || xargs kill -KILL <<<"$left" 2>/dev/null || true
-  findmnt --raw --noheadings --output TARGET | { grep -E "^($docker_run|$docker_data)/" || true; } | sort -r |
+  findmnt --raw --noheadings --output TARGET | { grep -E "^($docker_run|$docker_data)(/|\$)" || true; } | sort -r |
     xargs -r umount --lazy
   find /sys/fs/cgroup -depth -type d -path '*/signalbox*' -exec rmdir {} + 2>/dev/null || true
   [ ! -e $netns ] || ip netns delete signalbox 2>/dev/null || rm -f $netns # a plain file after a reboot
