@@ -26,7 +26,7 @@ impl Workspace {
             .keep();
         let script = r#"trap "" INT TERM HUP; cat >/dev/null
             for pid in "$1"/*.pid; do [ -e "$pid" ] && kill -KILL "$(cat "$pid")"; done 2>/dev/null
-            rm -rf "$1""#;
+            for _ in 1 2 3 4 5; do rm -rf "$1" && break; sleep 0.1; done 2>/dev/null"#; // they may still write
         let keeper = Command::new("sh")
             .args(["-c", script, "keeper"])
             .arg(&path)
