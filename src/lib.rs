@@ -13,3 +13,4 @@ pub mod kubernetes;
 pub mod net;
 pub mod record;
 pub mod sinks;
+pub mod telemetry;

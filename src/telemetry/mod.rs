@@ -1,0 +1,314 @@
+//! What the operator tells about itself: every metric with its name, unit and labels in one place, and the log lines' shape.
+
+pub mod logs;
+
+use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use crate::{
+    api::{ActionOutcome, FiringOutcome},
+    bus::Stats,
+    record::{Decision, SuppressedReason},
+};
+
+/// Content type of [`Metrics::encode`].
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Handles of all metrics.
+pub struct Metrics {
+    registry: Registry,
+    events: Family<EventLabels, Counter>,
+    decisions: Family<DecisionLabels, Counter>,
+    firings: Family<OutcomeLabels, Counter>,
+    actions: Family<OutcomeLabels, Counter>,
+    event_to_action: Histogram,
+    open_firings: Gauge,
+    position: Family<PositionLabels, Gauge<u64, AtomicU64>>,
+    lag: Gauge<u64, AtomicU64>,
+    log_bytes: Gauge<u64, AtomicU64>,
+    syncs: Counter,
+    watches: Family<WatchLabels, Gauge>,
+    status_writes: Family<WriteLabels, Counter>,
+    events_dropped: Counter,
+}
+
+/// How far a watch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WatchState {
+    /// It is being established.
+    Starting,
+    /// Changes arrive.
+    Established,
+    /// It cannot be established, or has been down for a minute.
+    Failed,
+}
+
+/// What became of one write of a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StatusWrite {
+    /// It is in the API.
+    Written,
+    /// It failed and will be repeated.
+    Failed,
+    /// The object is gone.
+    Gone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    r#type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    decision: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PositionLabels {
+    of: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: Name<OutcomeName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    state: Name<WatchState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    result: Name<StatusWrite>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum OutcomeName {
+    Running,
+    Succeeded,
+    Unchanged,
+    Skipped,
+    Superseded,
+    Failed,
+}
+
+/// A variant's name as a label's value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name<T>(T);
+
+impl<T: fmt::Debug> EncodeLabelValue for Name<T> {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+        use fmt::Write as _;
+        write!(encoder, "{:?}", self.0)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // 1 ms to 65 s, doubling: the goal is tens of milliseconds, and a minute is the default retry's longest wait.
+        let event_to_action = Histogram::new(exponential_buckets(0.001, 2.0, 17));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("signalbox"),
+            events: Family::default(),
+            decisions: Family::default(),
+            firings: Family::default(),
+            actions: Family::default(),
+            event_to_action,
+            open_firings: Gauge::default(),
+            position: Family::default(),
+            lag: Gauge::default(),
+            log_bytes: Gauge::default(),
+            syncs: Counter::default(),
+            watches: Family::default(),
+            status_writes: Family::default(),
+            events_dropped: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counters get the suffix `_total` when they are written.
+    fn register(&mut self) {
+        let to = &mut self.registry;
+        to.register("events", "Events judged, by CloudEvents type", self.events.clone());
+        to.register("rule_decisions", "Decisions of rules about events that concerned them", self.decisions.clone());
+        to.register("firings", "Firings that ended, by outcome", self.firings.clone());
+        to.register("actions", "Actions that have an outcome", self.actions.clone());
+        to.register(
+            "event_to_action_seconds",
+            "Time from the event's entry into the log to the outcome of an action that was carried out",
+            self.event_to_action.clone(),
+        );
+        to.register("open_firings", "Firings whose actions are being carried out", self.open_firings.clone());
+        to.register("bus_position", "Positions in the log", self.position.clone());
+        to.register("bus_lag_records", "Records appended and not folded yet", self.lag.clone());
+        to.register("bus_log_bytes", "Bytes of log segments on disk", self.log_bytes.clone());
+        to.register("bus_syncs", "Times the log was synced to disk", self.syncs.clone());
+        to.register("watches", "Watches, by state", self.watches.clone());
+        to.register("status_writes", "Writes of status, by result", self.status_writes.clone());
+        to.register(
+            "kubernetes_events_dropped",
+            "Kubernetes Events that were not written, because of the rate limit or an error",
+            self.events_dropped.clone(),
+        );
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("a String takes everything");
+        out
+    }
+
+    /// An event was judged.
+    pub fn event_judged(&self, type_: &str, decisions: &[Decision]) {
+        self.events.get_or_create_owned(&EventLabels { r#type: type_.to_owned() }).inc();
+        for decision in decisions {
+            let decision = match decision {
+                Decision::Fired(_) => "Fired",
+                Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => "SuppressedByCooldown",
+                Decision::Errored { .. } => "Errored",
+            };
+            self.decisions.get_or_create_owned(&DecisionLabels { decision }).inc();
+        }
+    }
+
+    /// A firing has ended.
+    pub fn firing_finished(&self, outcome: FiringOutcome) {
+        let outcome = match outcome {
+            FiringOutcome::Running => OutcomeName::Running,
+            FiringOutcome::Succeeded => OutcomeName::Succeeded,
+            FiringOutcome::Failed => OutcomeName::Failed,
+        };
+        self.firings.get_or_create_owned(&OutcomeLabels { outcome: Name(outcome) }).inc();
+    }
+
+    /// An action has an outcome, so long after the event.
+    pub fn action_settled(&self, outcome: ActionOutcome, after: Duration) {
+        let name = match outcome {
+            ActionOutcome::Running => OutcomeName::Running,
+            ActionOutcome::Succeeded => OutcomeName::Succeeded,
+            ActionOutcome::Unchanged => OutcomeName::Unchanged,
+            ActionOutcome::Skipped => OutcomeName::Skipped,
+            ActionOutcome::Superseded => OutcomeName::Superseded,
+            ActionOutcome::Failed => OutcomeName::Failed,
+        };
+        self.actions.get_or_create_owned(&OutcomeLabels { outcome: Name(name) }).inc();
+        if matches!(outcome, ActionOutcome::Succeeded | ActionOutcome::Unchanged) {
+            self.event_to_action.observe(after.as_secs_f64());
+        }
+    }
+
+    /// So many firings are open.
+    pub fn open_firings(&self, count: usize) {
+        self.open_firings.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The log's figures.
+    pub fn bus(&self, stats: Stats) {
+        let positions = [
+            ("Appended", stats.appended),
+            ("Durable", stats.durable),
+            ("Folded", stats.folded),
+            ("Committed", stats.committed),
+        ];
+        for (of, position) in positions {
+            self.position.get_or_create_owned(&PositionLabels { of }).set(position.0);
+        }
+        self.lag.set(stats.appended.0.saturating_sub(stats.folded.0));
+        self.log_bytes.set(stats.log_bytes);
+        self.syncs.inner().store(stats.syncs, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// A watch went from one state to another; nothing before it was there, and after it is gone.
+    pub fn watch_moved(&self, from: Option<WatchState>, to: Option<WatchState>) {
+        let gauge = |state| self.watches.get_or_create_owned(&WatchLabels { state: Name(state) });
+        if let Some(from) = from {
+            gauge(from).dec();
+        }
+        if let Some(to) = to {
+            gauge(to).inc();
+        }
+    }
+
+    /// A status was written, or not.
+    pub fn status_written(&self, result: StatusWrite) {
+        self.status_writes.get_or_create_owned(&WriteLabels { result: Name(result) }).inc();
+    }
+
+    /// Counts Kubernetes Events that were not written.
+    pub fn kubernetes_events_dropped(&self) -> Counter {
+        self.events_dropped.clone()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Position, RuleUid};
+
+    #[test]
+    fn every_metric_is_written_with_its_name_and_labels() {
+        let metrics = Metrics::default();
+        let rule = RuleUid("u".into());
+        let decisions = [
+            Decision::Suppressed { rule: rule.clone(), group: "g".into(), reason: SuppressedReason::Cooldown },
+            Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
+        ];
+        metrics.event_judged(crate::api::GROUP, &decisions);
+        metrics.firing_finished(FiringOutcome::Failed);
+        metrics.action_settled(ActionOutcome::Succeeded, Duration::from_millis(3));
+        metrics.action_settled(ActionOutcome::Failed, Duration::from_secs(100));
+        metrics.open_firings(2);
+        metrics.bus(Stats { appended: Position(9), folded: Position(4), syncs: 3, ..Stats::default() });
+        metrics.bus(Stats { appended: Position(10), folded: Position(10), syncs: 4, ..Stats::default() });
+        metrics.watch_moved(None, Some(WatchState::Starting));
+        metrics.watch_moved(Some(WatchState::Starting), Some(WatchState::Established));
+        metrics.status_written(StatusWrite::Written);
+        metrics.kubernetes_events_dropped().inc();
+
+        let text = metrics.encode();
+        for line in [
+            "signalbox_events_total{type=\"signalbox.dev\"} 1",
+            "signalbox_rule_decisions_total{decision=\"SuppressedByCooldown\"} 1",
+            "signalbox_rule_decisions_total{decision=\"Errored\"} 1",
+            "signalbox_firings_total{outcome=\"Failed\"} 1",
+            "signalbox_actions_total{outcome=\"Succeeded\"} 1",
+            "signalbox_actions_total{outcome=\"Failed\"} 1",
+            "signalbox_event_to_action_seconds_count 1",
+            "signalbox_event_to_action_seconds_bucket{le=\"0.004\"} 1",
+            "signalbox_open_firings 2",
+            "signalbox_bus_position{of=\"Appended\"} 10",
+            "signalbox_bus_lag_records 0",
+            "signalbox_bus_log_bytes 0",
+            "signalbox_bus_syncs_total 4",
+            "signalbox_watches{state=\"Starting\"} 0",
+            "signalbox_watches{state=\"Established\"} 1",
+            "signalbox_status_writes_total{result=\"Written\"} 1",
+            "signalbox_kubernetes_events_dropped_total 1",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+        }
+    }
+}
