@@ -12,5 +12,6 @@ pub mod event;
 pub mod kubernetes;
 pub mod net;
 pub mod record;
+pub mod server;
 pub mod sinks;
 pub mod telemetry;

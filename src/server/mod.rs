@@ -1,0 +1,110 @@
+//! The admin server: `/livez`, `/readyz` and `/metrics`. It knows no rule.
+
+use std::{fmt, io, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::{Metrics, OPEN_METRICS};
+
+/// What the server tells.
+#[derive(Clone)]
+pub struct Admin {
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Whether the operator works, or what it still waits for.
+    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// Serves until `shutdown`, then finishes the answers under way.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> io::Result<()> {
+    axum::serve(listener, router(admin)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(admin)
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    match (admin.ready)() {
+        Ok(()) => "ok".into_response(),
+        Err(waits) => (StatusCode::SERVICE_UNAVAILABLE, waits).into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], admin.metrics.encode()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::{body::Body, http::Request};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(admin: &Admin, path: &str) -> (StatusCode, String, String) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let answer = router(admin.clone()).oneshot(request).await.expect("an answer");
+        let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (status, kind) = (answer.status(), kind.to_owned());
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        (status, kind, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn it_is_alive_before_it_is_ready() {
+        let synced = Arc::new(AtomicBool::new(false));
+        let flag = synced.clone();
+        let ready = move || {
+            if flag.load(Ordering::Relaxed) { Ok(()) } else { Err("rules were not listed yet".to_owned()) }
+        };
+        let admin = Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(ready) };
+        assert_eq!(ask(&admin, "/livez").await.0, StatusCode::OK);
+        let (status, _, body) = ask(&admin, "/readyz").await;
+        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "rules were not listed yet"));
+        synced.store(true, Ordering::Relaxed);
+        assert_eq!(ask(&admin, "/readyz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_the_open_metrics_format() {
+        let admin = Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(|| Ok(())) };
+        let (status, kind, body) = ask(&admin, "/metrics").await;
+        assert_eq!((status, kind.as_str()), (StatusCode::OK, OPEN_METRICS));
+        assert!(body.ends_with("# EOF\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let admin = Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(|| Ok(())) };
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
+        shutdown.cancel();
+        server.await.expect("no panic").expect("a clean end");
+    }
+}
