@@ -16,7 +16,7 @@ pub trait Bus: Send + Sync + 'static {
     /// Identity of the log.
     fn id(&self) -> &LogId;
 
-    /// Appends an input. Waits while the shard is too far behind: this is the back-pressure that sources feel.
+    /// Appends an input. Waits while the shard or the disk is too far behind: this is the back-pressure that sources feel.
     ///
     /// The record is in the order at once and can be read at once; it is on stable storage when [`Bus::durable`] says so.
     ///
@@ -30,7 +30,7 @@ pub trait Bus: Send + Sync + 'static {
     /// When the bus has failed or is closed.
     fn record(&self, record: Record) -> Result<Head, BusError>;
 
-    /// Asks that everything up to `position` be on stable storage, and resolves when it is. Until somebody asks, records may wait for
+    /// Asks that everything up to `position`, which this bus gave, be on stable storage, and resolves when it is. Until somebody asks, records may wait for
     /// company (at most [`embedded::LINGER`]).
     ///
     /// # Errors
@@ -40,19 +40,29 @@ pub trait Bus: Send + Sync + 'static {
     /// The records after those that [`Bus::recover`] gave, in order, before they are durable. One reader per bus: the second call gives nothing.
     fn reader(&self) -> Option<Box<dyn Reader>>;
 
-    /// What a start needs: the rows of the view and the records after it.
+    /// What a start needs: the rows of the view and the records after it. Given once per bus.
     ///
     /// # Errors
-    /// When the storage cannot be read.
+    /// When it was given already.
     fn recover(&self) -> Result<Recovery, BusError>;
 
-    /// Writes changed rows of the view: the state after the record at `position`. Records up to there may be dropped by retention afterwards.
+    /// Writes changed rows of the view: the state after the record at `position`, all or nothing. Waits until the log is durable up to there,
+    /// and while the disk is full. Records up to there may be dropped by retention afterwards.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the rows may still be written.
+    ///
+    /// # Errors
+    /// When the storage failed; the process must end then.
     fn commit(&self, delta: Delta, position: Position) -> BoxFuture<'_, Result<(), BusError>>;
 
     /// Figures for metrics.
     fn stats(&self) -> Stats;
 
-    /// Writes and syncs what is left and gives the storage free. Appends fail afterwards.
+    /// Writes and syncs what is left and gives the storage free. Appends fail afterwards, and the reader ends after what it has not read.
+    ///
+    /// # Errors
+    /// When not all could be written: what was not confirmed is lost.
     fn close(&self) -> BoxFuture<'_, Result<(), BusError>>;
 }
 
@@ -117,6 +127,8 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Number of fsyncs of the log.
     pub syncs: u64,
+    /// Whether records wait for space on the disk.
+    pub disk_full: bool,
 }
 
 /// Why the bus cannot go on. Cloned to everybody who waits.
@@ -141,7 +153,7 @@ pub enum BusError {
     /// Writing or syncing failed: what was not confirmed must be taken as lost, and the process must end.
     #[error("write the log: {0}")]
     Storage(Arc<str>),
-    /// The disk is full: nothing was written, and appends are refused until space returns.
+    /// The disk was full when the log was closed: what was not confirmed is lost. While the log is open, a full disk is waited for.
     #[error("the log's disk is full")]
     Full,
     /// A record is larger than [`embedded::MAX_RECORD`].

@@ -1,0 +1,191 @@
+//! The view: rows of bytes in a redb file, with the position that they tell the state after. Knows no row.
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::writer::is_full;
+use crate::record::{Delta, LogId, Position, TABLES, Table};
+
+/// Version of the tables below.
+const VERSION: &[u8] = &[1];
+/// redb would take 1 GiB. Rows are read once, at the start, and written once a second: only inner pages are worth keeping.
+const CACHE: usize = 16 << 20;
+
+const BUS: TableDefinition<&str, &[u8]> = TableDefinition::new("bus");
+
+fn table(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(match table {
+        Table::Rules => "rules",
+        Table::Groups => "groups",
+        Table::Firings => "firings",
+        Table::Watches => "watches",
+        Table::Meta => "meta",
+    })
+}
+
+/// Why the view cannot be used.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The file is not what was written. It can be made again from a whole log.
+    Damaged(String),
+    /// The disk is full; nothing was written.
+    Full,
+    /// Something else, in words.
+    Failed(String),
+}
+
+/// A row: its table, key and value.
+type Row = (Table, Vec<u8>, Vec<u8>);
+
+/// All rows, and the position that they tell the state after.
+pub(super) type Rows = (Vec<Row>, u64);
+
+/// The view's file.
+pub(super) struct View {
+    path: PathBuf,
+    /// Nothing after it was closed, or after a failed write: redb takes no more then until it is opened again.
+    database: Mutex<Option<Database>>,
+}
+
+impl View {
+    /// Opens the file, or makes it, and reads it all.
+    pub(super) fn open(path: &Path, id: &LogId) -> Result<(Self, Rows), Trouble> {
+        let database = database(path)?;
+        let rows = match read(&database, id)? {
+            Some(rows) => rows,
+            None => {
+                begin(&database, id).map_err(trouble)?;
+                (Vec::new(), 0)
+            }
+        };
+        Ok((Self { path: path.to_owned(), database: Mutex::new(Some(database)) }, rows))
+    }
+
+    /// Writes all of it or nothing.
+    pub(super) fn write(&self, delta: &Delta, position: Position) -> Result<(), Trouble> {
+        let mut slot = self.database.lock();
+        let database = match slot.take() {
+            Some(database) => database,
+            None => database(&self.path)?,
+        };
+        apply(&database, delta, position).map_err(trouble)?;
+        *slot = Some(database);
+        Ok(())
+    }
+
+    /// Gives the file free.
+    pub(super) fn close(&self) {
+        if let Some(Err(error)) = self.database.lock().take().map(Database::close) {
+            tracing::warn!(%error, "the view was not closed cleanly and is checked at the next start");
+        }
+    }
+}
+
+/// Moves a damaged file out of the way, and tells where to.
+pub(super) fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let aside = (1..).map(|n| path.with_extension(format!("redb.damaged-{n}"))).find(|aside| !aside.exists());
+    let aside = aside.expect("the numbers do not end");
+    std::fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn database(path: &Path) -> Result<Database, Trouble> {
+    let opened = Database::builder()
+        .set_cache_size(CACHE)
+        // Without it redb may panic on a file that was changed behind its back.
+        .set_check_integrity_on_open(true)
+        .create(path);
+    opened.map_err(|error| trouble(error.into()))
+}
+
+fn begin(database: &Database, id: &LogId) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut bus = write.open_table(BUS)?;
+        bus.insert("version", VERSION)?;
+        bus.insert("log", id.0.as_bytes())?;
+        bus.insert("applied_position", 0_u64.to_be_bytes().as_slice())?;
+        for one in TABLES {
+            write.open_table(table(one))?;
+        }
+    }
+    Ok(write.commit()?)
+}
+
+/// Nothing when the file is new.
+fn read(database: &Database, id: &LogId) -> Result<Option<Rows>, Trouble> {
+    let read = database.begin_read().map_err(|error| trouble(error.into()))?;
+    let bus = match read.open_table(BUS) {
+        Ok(bus) => bus,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(trouble(error.into())),
+    };
+    let value = |key: &str| match bus.get(key) {
+        Ok(Some(value)) => Ok(value.value().to_vec()),
+        Ok(None) => Err(Trouble::Damaged(format!("no {key}"))),
+        Err(error) => Err(trouble(error.into())),
+    };
+    let version = value("version")?;
+    if version != VERSION {
+        return Err(Trouble::Failed(format!(
+            "the view has format {version:?}, and this version reads {VERSION:?}: use the version that wrote it, or a newer one"
+        )));
+    }
+    let log = value("log")?;
+    if log != id.0.as_bytes() {
+        let log = String::from_utf8_lossy(&log).into_owned();
+        return Err(Trouble::Failed(format!("the view is of log {log}, but the segments are of log {}", id.0)));
+    }
+    let applied = value("applied_position")?;
+    let applied = applied.try_into().map_err(|_| Trouble::Damaged("applied_position is no number".to_owned()))?;
+    let rows = rows(&read).map_err(trouble)?;
+    Ok(Some((rows, u64::from_be_bytes(applied))))
+}
+
+fn rows(read: &redb::ReadTransaction) -> Result<Vec<Row>, redb::Error> {
+    let mut rows = Vec::new();
+    for one in TABLES {
+        for row in read.open_table(table(one))?.iter()? {
+            let (key, value) = row?;
+            rows.push((one, key.value().to_vec(), value.value().to_vec()));
+        }
+    }
+    Ok(rows)
+}
+
+fn apply(database: &Database, delta: &Delta, position: Position) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    for one in TABLES {
+        let mut rows = delta.iter().filter(|(table, ..)| *table == one).peekable();
+        if rows.peek().is_none() {
+            continue;
+        }
+        let mut open = write.open_table(table(one))?;
+        for (_, key, value) in rows {
+            match value {
+                Some(value) => drop(open.insert(key.as_slice(), value.as_slice())?),
+                None => drop(open.remove(key.as_slice())?),
+            }
+        }
+    }
+    write.open_table(BUS)?.insert("applied_position", position.0.to_be_bytes().as_slice())?;
+    Ok(write.commit()?)
+}
+
+fn trouble(error: redb::Error) -> Trouble {
+    match error {
+        redb::Error::Io(error) if is_full(&error) => Trouble::Full,
+        redb::Error::Io(error)
+            if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+        {
+            Trouble::Damaged(error.to_string())
+        }
+        redb::Error::Corrupted(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableDoesNotExist(_)
+        | redb::Error::RepairAborted => Trouble::Damaged(error.to_string()),
+        error => Trouble::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,139 @@
+//! The log thread: takes all that waits, writes it with one write and one fdatasync, says how far it is, does it again.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{
+    frame::{self, HEADER},
+    queue::{Pending, Shared},
+    segment::{Sealed, SegmentFile, Segments, Wrap},
+};
+use crate::{bus::BusError, record::LogId};
+
+/// How long the log thread waits before it tries a full disk again.
+const FULL_RETRY: Duration = Duration::from_millis(200);
+/// A buffer grown beyond this is not kept: 4 times the 1 MiB at which the log thread stops lingering.
+const KEPT_BUFFER: usize = 4 << 20;
+
+/// The log thread's own.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) segments: Arc<Segments>,
+    pub(super) id: LogId,
+    pub(super) epoch: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) wrap: Wrap,
+    pub(super) active: Option<Active>,
+    /// The last position on stable storage.
+    pub(super) last: u64,
+}
+
+/// The segment being written.
+pub(super) struct Active {
+    pub(super) file: Box<dyn SegmentFile>,
+    pub(super) path: PathBuf,
+    pub(super) len: u64,
+}
+
+/// What a failed write means.
+enum Failure {
+    /// Nothing was kept; it can be tried again.
+    Full,
+    /// The state of the file is not known any more.
+    Fatal(io::Error),
+}
+
+/// Whether space may return.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl Writer {
+    /// Until the log is closed or fails.
+    pub(super) fn run(mut self) {
+        let end = EndGuard(Arc::clone(&self.shared));
+        let mut buffer = Vec::new();
+        while let Some(batch) = self.shared.next_batch() {
+            if let Err(error) = self.commit(&batch, &mut buffer) {
+                tracing::error!(%error, "the log cannot go on");
+                end.0.ended(&error);
+                return;
+            }
+            buffer.clear();
+            buffer.shrink_to(KEPT_BUFFER);
+        }
+        end.0.ended(&BusError::Closed);
+    }
+
+    fn commit(&mut self, batch: &[Pending], buffer: &mut Vec<u8>) -> Result<(), BusError> {
+        for one in batch {
+            frame::write(buffer, one.head, self.epoch, self.last, &one.payload);
+        }
+        loop {
+            match self.write(buffer) {
+                Ok(()) => break,
+                Err(Failure::Fatal(error)) => return Err(BusError::Storage(error.to_string().into())),
+                Err(Failure::Full) => {
+                    if !self.shared.disk_full.swap(true, Ordering::Relaxed) {
+                        tracing::error!("the log's disk is full: nothing goes on until space returns");
+                    }
+                    if !self.shared.pause(FULL_RETRY) {
+                        return Err(BusError::Full);
+                    }
+                }
+            }
+        }
+        if self.shared.disk_full.swap(false, Ordering::Relaxed) {
+            tracing::info!("the log's disk has space again");
+        }
+        self.last = batch.last().map_or(self.last, |last| last.head.position.0);
+        self.shared.reached(self.last);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let active = self.active()?;
+        if let Err(error) = active.file.write_at(bytes, active.len) {
+            active.file.truncate(active.len).map_err(Failure::Fatal)?;
+            return Err(if is_full(&error) { Failure::Full } else { Failure::Fatal(error) });
+        }
+        // After a failed fsync the kernel may count the pages as clean: another try would succeed without having written them.
+        active.file.sync().map_err(Failure::Fatal)?;
+        active.len += bytes.len() as u64;
+        let len = active.len;
+        self.shared.active_bytes.store(len, Ordering::Relaxed);
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The segment to write to: a new one when the last is full.
+    fn active(&mut self) -> Result<&mut Active, Failure> {
+        if let Some(full) = self.active.take_if(|active| active.len >= self.segment_bytes) {
+            self.segments.seal(Sealed { last: self.last, bytes: full.len, path: full.path });
+            self.shared.active_bytes.store(0, Ordering::Relaxed);
+        }
+        match &mut self.active {
+            Some(active) => Ok(active),
+            empty => {
+                let (path, file) = self
+                    .segments
+                    .create(&self.id, self.last + 1)
+                    .map_err(|error| if is_full(&error) { Failure::Full } else { Failure::Fatal(error) })?;
+                Ok(empty.insert(Active { file: (self.wrap)(file), path, len: HEADER as u64 }))
+            }
+        }
+    }
+}
+
+/// Lets nobody wait for a log thread that panicked.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.ended(&BusError::Storage("the log thread ended early".into()));
+    }
+}
