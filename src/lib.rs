@@ -12,6 +12,7 @@ pub mod event;
 pub mod kubernetes;
 pub mod net;
 pub mod record;
+pub mod rule;
 pub mod server;
 pub mod sinks;
 pub mod telemetry;

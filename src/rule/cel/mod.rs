@@ -1,0 +1,346 @@
+//! Expressions: CEL with the API server's semantics, checked and bounded before it is used.
+//!
+//! An expression is limited before it is parsed (length, brackets), checked after (names, functions, loops, patterns), and counts what it
+//! does while it is evaluated. It cannot reach anything but its scope: no clock, no I/O, no environment. What is known of Kubernetes' function
+//! libraries is listed in [`functions`].
+
+mod check;
+mod convert;
+mod functions;
+mod lexer;
+mod meter;
+mod object;
+mod scope;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use cel::{
+    Context, Env, ExecutionError, IdedExpr,
+    common::{
+        ast::{Expr, LiteralValue, operators},
+        types::CelBool,
+        value::CowVal,
+    },
+};
+use serde_json::Value;
+
+pub use scope::Scope;
+pub use text::{Mode, Template, Text};
+
+use super::fault::{EvalError, Fault};
+use functions::{Pattern, compile_pattern};
+
+/// An expression does not compile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct CelFault {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in the line, in characters from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl CelFault {
+    /// A fault at a byte offset of the source.
+    fn at(source: &str, offset: usize, message: impl Into<String>) -> Self {
+        let before = source.get(..offset).unwrap_or(source);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Self { line, column, message: message.into() }
+    }
+
+    /// As a fault of the field at `path`.
+    pub fn of(self, path: &str) -> Fault {
+        Fault { path: path.to_owned(), line: self.line, column: self.column, message: self.message }
+    }
+}
+
+/// The names that an expression may use.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    roots: BTreeSet<String>,
+    variables: Vec<String>,
+    actions: Vec<String>,
+}
+
+const EVENT_FIELDS: [&str; 6] = ["id", "source", "type", "subject", "time", "data"];
+
+impl Names {
+    /// What conditions may use: `event`, `source`, `object`, `variables`, `rule` and `now`.
+    pub fn conditions() -> Self {
+        Self::of(&["event", "source", "object", "variables", "rule", "now"])
+    }
+
+    /// What actions may use: the same, `actions` and `firing`.
+    pub fn actions() -> Self {
+        Self::conditions().with("actions").with("firing")
+    }
+
+    /// Exactly these names.
+    pub fn of(names: &[&str]) -> Self {
+        Self { roots: names.iter().map(|name| (*name).to_owned()).collect(), ..Self::default() }
+    }
+
+    /// One name more, which the scope must be given with [`Scope::with_value`].
+    pub fn with(mut self, name: &str) -> Self {
+        self.roots.insert(name.to_owned());
+        self
+    }
+
+    /// A variable that may be used from here on.
+    pub fn add_variable(&mut self, name: &str) {
+        self.variables.push(name.to_owned());
+    }
+
+    /// An action whose results may be used from here on.
+    pub fn add_action(&mut self, name: &str) {
+        self.actions.push(name.to_owned());
+    }
+
+    /// The fields of a name, where they are known.
+    fn fields_of(&self, root: &str) -> Option<Vec<String>> {
+        let own = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        match root {
+            "variables" => Some(self.variables.clone()),
+            "actions" => Some(self.actions.clone()),
+            "event" => own(&EVENT_FIELDS),
+            "source" => own(&["name"]),
+            "rule" => own(&["name", "namespace", "uid"]),
+            "firing" => own(&["id"]),
+            _ => None,
+        }
+    }
+}
+
+/// The environment that all expressions share: building one takes longer than compiling an expression.
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    env.add_extension(cel::extensions::strings).expect("the strings library is added once");
+    env.add_extension(cel::extensions::lists).expect("the lists library is added once");
+    functions::register(&mut env).expect("our functions have names of their own");
+    meter::register(&mut env).expect("the meter's functions have names of their own");
+    Arc::new(env)
+});
+
+/// A compiled expression.
+#[derive(Clone)]
+pub struct Program {
+    source: Arc<str>,
+    expression: Arc<IdedExpr>,
+    /// Patterns that stand in the expression, in the order of their names there.
+    patterns: Arc<[Pattern]>,
+    surely: Option<&'static str>,
+    /// Whether the labels of the regarded object are read.
+    reads_regarding_labels: bool,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Program").field(&self.source).finish()
+    }
+}
+
+impl PartialEq for Program {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Program {
+    /// Compiles an expression that uses no other names than these.
+    ///
+    /// # Errors
+    /// The first fault, with its line and column.
+    pub fn compile(source: &str, names: &Names) -> Result<Self, CelFault> {
+        Self::compile_all(source, names)
+            .map_err(|faults| faults.into_iter().next().unwrap_or_else(|| CelFault::at(source, 0, "the expression is wrong")))
+    }
+
+    /// As [`Program::compile`], with all faults.
+    pub(super) fn compile_all(source: &str, names: &Names) -> Result<Self, Vec<CelFault>> {
+        check::before_parsing(source).map_err(|fault| vec![fault])?;
+        let parsed = ENVIRONMENT.compile(source).map_err(|errors| {
+            let of = |error: &cel::ParseError| CelFault {
+                line: usize::try_from(error.pos.0).unwrap_or(1).max(1),
+                column: usize::try_from(error.pos.1).unwrap_or(1).max(1),
+                message: error.msg.trim().to_owned(),
+            };
+            errors.errors.iter().map(of).collect::<Vec<_>>()
+        })?;
+        let root = parsed.expression();
+        let offset = |id: u64| parsed.source_info().offset_for(id).map_or(0, |(start, _)| start as usize);
+        check::after_parsing(source, root, names, offset)?;
+        let surely = check::surely_not_bool(root);
+        let reads_regarding_labels = reads_regarding_labels(root);
+        let mut expression = root.clone();
+        let mut patterns = Vec::new();
+        take_patterns(&mut expression, &mut patterns);
+        meter::instrument(&mut expression);
+        Ok(Self {
+            source: source.into(),
+            expression: Arc::new(expression),
+            patterns: patterns.into(),
+            surely,
+            reads_regarding_labels,
+        })
+    }
+
+    /// The expression as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it looks at `event.data.regarding.labels`, which somebody has to look up.
+    pub(super) fn reads_regarding_labels(&self) -> bool {
+        self.reads_regarding_labels
+    }
+
+    /// What it gives, when that is surely neither true nor false.
+    pub(super) fn surely_not_bool(&self) -> Option<&'static str> {
+        self.surely
+    }
+
+    /// The expression's value for what the scope holds, as JSON: times and durations as text.
+    ///
+    /// # Errors
+    /// When the expression fails, costs too much, or gives what JSON cannot say.
+    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Value, EvalError> {
+        self.with_value(scope, |value| convert::to_json(&*value, &mut { convert::MAX_RENDERED }))
+    }
+
+    /// Whether the expression is true for what the scope holds.
+    ///
+    /// # Errors
+    /// When the expression fails, costs too much, or gives neither true nor false.
+    pub fn test(&self, scope: &Scope<'_>) -> Result<bool, EvalError> {
+        self.with_value(scope, |value| match value.downcast_ref::<CelBool>() {
+            Some(answer) => Ok(*answer.inner()),
+            None => Err(ExecutionError::function_error(
+                "condition",
+                format!("gave a value of the type {}, not true or false", value.get_type().name()),
+            )),
+        })
+    }
+
+    fn with_value<T>(
+        &self,
+        scope: &Scope<'_>,
+        use_value: impl FnOnce(CowVal<'_, '_>) -> Result<T, ExecutionError>,
+    ) -> Result<T, EvalError> {
+        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+        context.set_variable_resolver(scope);
+        for (index, pattern) in self.patterns.iter().enumerate() {
+            context.add_variable_as_val(pattern_name(index), Box::new(pattern.clone()));
+        }
+        cel::Value::resolve_val(&self.expression, &context)
+            .and_then(use_value)
+            .map_err(|error| self.explain(&error))
+    }
+
+    fn explain(&self, error: &ExecutionError) -> EvalError {
+        match error {
+            ExecutionError::NoSuchKey(key) => {
+                let path = check::path_of(&self.expression, key);
+                EvalError::new(format!("no such field: {}", path.as_deref().unwrap_or(key)))
+            }
+            ExecutionError::FunctionError { function, message } if function.starts_with("variables[") => {
+                EvalError { path: function.clone(), message: message.clone() }
+            }
+            ExecutionError::FunctionError { function, message } => match function.as_str() {
+                "value" | "condition" | "cost" | "list" => EvalError::new(message),
+                _ => EvalError::new(format!("{function}(): {message}")),
+            },
+            other => EvalError::new(shorten(&other.to_string())),
+        }
+    }
+}
+
+/// Errors of the crate can hold whole values; what is shown is short.
+fn shorten(message: &str) -> String {
+    match message.char_indices().nth(256) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+fn pattern_name(index: usize) -> String {
+    format!("@pattern{index}")
+}
+
+/// Takes the literal patterns out of the expression, so that each is compiled once.
+fn take_patterns(node: &mut IdedExpr, patterns: &mut Vec<Pattern>) {
+    if let Expr::Call(call) = &mut node.expr
+        && matches!(call.func_name.as_str(), "matches" | "find" | "findAll")
+    {
+        let index = usize::from(call.target.is_none());
+        if let Some(argument) = call.args.get_mut(index)
+            && let Expr::Literal(LiteralValue::String(text)) = &argument.expr
+            && let Ok(regex) = compile_pattern(text.inner())
+        {
+            argument.expr = Expr::Ident(pattern_name(patterns.len()));
+            patterns.push(Pattern(Arc::new(regex)));
+        }
+    }
+    match &mut node.expr {
+        Expr::Call(call) => {
+            call.target.iter_mut().for_each(|target| take_patterns(target, patterns));
+            call.args.iter_mut().for_each(|arg| take_patterns(arg, patterns));
+        }
+        Expr::List(list) => list.elements.iter_mut().for_each(|element| take_patterns(element, patterns)),
+        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| {
+            if let cel::common::ast::EntryExpr::MapEntry(entry) = &mut entry.expr {
+                take_patterns(&mut entry.key, patterns);
+                take_patterns(&mut entry.value, patterns);
+            }
+        }),
+        Expr::Select(select) => take_patterns(&mut select.operand, patterns),
+        Expr::Comprehension(comprehension) => {
+            take_patterns(&mut comprehension.iter_range, patterns);
+            take_patterns(&mut comprehension.accu_init, patterns);
+            take_patterns(&mut comprehension.loop_cond, patterns);
+            take_patterns(&mut comprehension.loop_step, patterns);
+            take_patterns(&mut comprehension.result, patterns);
+        }
+        _ => {}
+    }
+}
+
+/// Whether some `…regarding.labels` is selected, in any of the ways to select.
+fn reads_regarding_labels(root: &IdedExpr) -> bool {
+    let selection = |node: &IdedExpr| -> Option<(String, IdedExpr)> {
+        match &node.expr {
+            Expr::Select(select) => Some((select.field.clone(), (*select.operand).clone())),
+            Expr::Call(call)
+                if [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT].contains(&call.func_name.as_str()) =>
+            {
+                match (call.args.first(), call.args.get(1).map(|key| &key.expr)) {
+                    (Some(operand), Some(Expr::Literal(LiteralValue::String(key)))) => {
+                        Some((key.inner().to_owned(), operand.clone()))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    };
+    let mut found = false;
+    check::visit(root, &mut |node| {
+        if let Some((field, operand)) = selection(node)
+            && field == "labels"
+            && selection(&operand).is_some_and(|(above, _)| above == "regarding")
+        {
+            found = true;
+        }
+    });
+    found
+}

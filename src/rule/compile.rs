@@ -1,0 +1,324 @@
+//! From a spec to a rule: everything that can be wrong with a spec is said here, all at once.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    cel::{Mode, Names, Program, Template},
+    fault::Fault,
+    filter::{Filter, Kind},
+};
+use crate::{
+    api::{Action, ActionKind, Condition, EventRuleSpec, Job, Notify, Scale, Variable},
+    record::{Account, RuleRef},
+};
+
+/// The texts of an action kind that may hold `${ }`.
+const SCALE_TEXTS: &[&str] = &["target.name", "target.namespace"];
+const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value"];
+
+/// A rule that can judge and act: one version of it.
+#[derive(Debug)]
+pub struct Rule {
+    /// The rule.
+    pub rule: RuleRef,
+    /// `metadata.generation` of the spec.
+    pub generation: i64,
+    /// The spec as it was put.
+    pub spec: Arc<EventRuleSpec>,
+    /// The ServiceAccount whose rights the rule has.
+    pub account: Account,
+    /// Its sources.
+    pub sources: Vec<CompiledSource>,
+    /// Its actions.
+    pub actions: Vec<CompiledAction>,
+    pub(super) variables: Vec<(String, Program)>,
+    pub(super) conditions: Vec<(String, Program)>,
+    /// Whether some expression reads labels of the regarded object.
+    pub(super) reads_regarding_labels: bool,
+}
+
+/// A source of a rule.
+#[derive(Debug)]
+pub struct CompiledSource {
+    /// `sources[].name`
+    pub name: String,
+    pub(super) filter: Filter,
+    pub(super) conditions: Vec<(String, Program)>,
+}
+
+/// An action of a rule.
+#[derive(Debug)]
+pub struct CompiledAction {
+    /// `actions[].name`
+    pub name: String,
+    /// The condition of this action only.
+    pub if_expression: Option<Program>,
+    /// The action kind's own object (`scale`, `job` or `notify`); `job.script` is never filled in.
+    pub body: Template,
+}
+
+impl Rule {
+    /// The action of this name.
+    pub fn action(&self, name: &str) -> Option<&CompiledAction> {
+        self.actions.iter().find(|action| action.name == name)
+    }
+}
+
+/// Compiles a rule's spec.
+///
+/// # Errors
+/// All faults of the spec.
+pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Result<Arc<Rule>, Vec<Fault>> {
+    let mut compiler = Compiler { faults: Vec::new(), names: Names::conditions() };
+    compiler.header(spec);
+    let variables = compiler.variables(&spec.variables);
+    let conditions = compiler.conditions(&spec.when, "spec.when");
+    let sources = compiler.sources(spec, &rule.namespace);
+    let actions = compiler.actions(&spec.actions);
+    if !compiler.faults.is_empty() {
+        return Err(compiler.faults);
+    }
+    let conditions_of_sources = sources.iter().flat_map(|source| &source.conditions);
+    let reads_regarding_labels = variables
+        .iter()
+        .chain(&conditions)
+        .chain(conditions_of_sources)
+        .map(|(_, program)| program)
+        .chain(actions.iter().flat_map(|action| action.if_expression.iter().chain(action.body.programs())))
+        .any(Program::reads_regarding_labels);
+    Ok(Arc::new(Rule {
+        rule: rule.clone(),
+        generation,
+        spec: Arc::clone(spec),
+        account: Account { namespace: rule.namespace.clone(), name: spec.service_account_name.clone() },
+        sources,
+        actions,
+        variables,
+        conditions,
+        reads_regarding_labels,
+    }))
+}
+
+struct Compiler {
+    faults: Vec<Fault>,
+    names: Names,
+}
+
+impl Compiler {
+    fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.faults.push(Fault::new(path, message));
+    }
+
+    fn header(&mut self, spec: &EventRuleSpec) {
+        if spec.service_account_name.is_empty() {
+            self.fault("spec.serviceAccountName", "must not be empty");
+        }
+        if spec.sources.is_empty() {
+            self.fault("spec.sources", "must have at least one source");
+        }
+        if spec.actions.is_empty() {
+            self.fault("spec.actions", "must have at least one action");
+        }
+        if spec.history_limit > 10 {
+            self.fault("spec.historyLimit", "must be at most 10");
+        }
+        self.unique("spec.sources", spec.sources.iter().map(|one| one.name.as_str()));
+        self.unique("spec.variables", spec.variables.iter().map(|one| one.name.as_str()));
+        self.unique("spec.when", spec.when.iter().map(|one| one.name.as_str()));
+        self.unique("spec.actions", spec.actions.iter().map(|one| one.name.as_str()));
+    }
+
+    fn unique<'n>(&mut self, path: &str, names: impl Iterator<Item = &'n str>) {
+        let mut seen = BTreeSet::new();
+        for (index, name) in names.enumerate() {
+            let path = format!("{path}[{index}].name");
+            let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+            if !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) {
+                self.fault(path, format!("{name:?} is not a name that expressions can use: letters, digits and _ only"));
+            } else if !seen.insert(name) {
+                self.fault(path, format!("there is another {name:?}"));
+            }
+        }
+    }
+
+    fn program(&mut self, source: &str, path: &str) -> Option<Program> {
+        match Program::compile_all(source, &self.names) {
+            Ok(program) => Some(program),
+            Err(faults) => {
+                self.faults.extend(faults.into_iter().map(|fault| fault.of(path)));
+                None
+            }
+        }
+    }
+
+    fn condition(&mut self, source: &str, path: &str) -> Option<Program> {
+        let program = self.program(source, path)?;
+        if let Some(other) = program.surely_not_bool() {
+            self.fault(path, format!("gives {other}, not true or false"));
+        }
+        Some(program)
+    }
+
+    fn variables(&mut self, variables: &[Variable]) -> Vec<(String, Program)> {
+        let mut compiled = Vec::new();
+        for (index, variable) in variables.iter().enumerate() {
+            let program = self.program(&variable.expression, &format!("spec.variables[{index}].expression"));
+            compiled.extend(program.map(|program| (variable.name.clone(), program)));
+            self.names.add_variable(&variable.name);
+        }
+        compiled
+    }
+
+    fn conditions(&mut self, conditions: &[Condition], path: &str) -> Vec<(String, Program)> {
+        let mut compiled = Vec::new();
+        for (index, condition) in conditions.iter().enumerate() {
+            let program = self.condition(&condition.expression, &format!("{path}[{index}].expression"));
+            compiled.extend(program.map(|program| (condition.name.clone(), program)));
+        }
+        compiled
+    }
+
+    fn sources(&mut self, spec: &EventRuleSpec, namespace: &str) -> Vec<CompiledSource> {
+        let mut compiled = Vec::new();
+        for (index, source) in spec.sources.iter().enumerate() {
+            let path = format!("spec.sources[{index}]");
+            let filter = Filter::compile(source, namespace, &path, &mut self.faults);
+            self.unique(&format!("{path}.when"), source.when.iter().map(|one| one.name.as_str()));
+            let conditions = self.conditions(&source.when, &format!("{path}.when"));
+            compiled.extend(filter.map(|filter| CompiledSource { name: source.name.clone(), filter, conditions }));
+        }
+        compiled
+    }
+
+    fn actions(&mut self, actions: &[Action]) -> Vec<CompiledAction> {
+        for name in ["actions", "firing"] {
+            self.names = std::mem::take(&mut self.names).with(name);
+        }
+        let mut compiled = Vec::new();
+        for (index, action) in actions.iter().enumerate() {
+            let path = format!("spec.actions[{index}]");
+            let if_expression = action.if_expression.as_ref();
+            let if_expression = if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
+            if let Some(body) = self.body(action, &path) {
+                compiled.push(CompiledAction { name: action.name.clone(), if_expression, body });
+            }
+            if action.retry.limit > 100 {
+                self.fault(format!("{path}.retry.limit"), "must be at most 100");
+            }
+            self.names.add_action(&action.name);
+        }
+        compiled
+    }
+
+    fn body(&mut self, action: &Action, path: &str) -> Option<Template> {
+        match action.kind() {
+            Some(ActionKind::Scale(scale)) => self.scale(scale, &format!("{path}.scale")),
+            Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
+            Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
+            None => {
+                self.fault(path, "exactly one of scale, job and notify must be set");
+                None
+            }
+        }
+    }
+
+    fn scale(&mut self, scale: &Scale, path: &str) -> Option<Template> {
+        if scale.amount().is_none() {
+            self.fault(path, "exactly one of to and by must be set, and by must be a number such as \"2\", \"-1\" or \"50%\"");
+        }
+        if matches!((scale.min, scale.max), (Some(min), Some(max)) if min > max) {
+            self.fault(format!("{path}.min"), "must not be greater than max");
+        }
+        let filled = scale.target.namespace.as_deref().is_some_and(|namespace| namespace.contains("${"));
+        if filled && scale.target.allowed_namespaces.is_empty() {
+            let message = "a namespace that is filled in from the event needs allowedNamespaces";
+            self.fault(format!("{path}.target.namespace"), message);
+        }
+        self.fields(scale, SCALE_TEXTS, path)
+    }
+
+    fn notify(&mut self, notify: &Notify, path: &str) -> Option<Template> {
+        self.fields(notify, NOTIFY_TEXTS, path)
+    }
+
+    fn job(&mut self, job: &Job, path: &str) -> Option<Template> {
+        if job.template.is_some() == job.script.is_some() {
+            self.fault(path, "exactly one of template and script must be set");
+        }
+        let mut fields = Vec::new();
+        for (key, value) in self.json(job, path)? {
+            let path = format!("{path}.{key}");
+            fields.push(match key.as_str() {
+                "template" => (key, self.template(&value, Mode::Typed, &path)?),
+                _ => (key, Template::fixed(value, &path)),
+            });
+        }
+        Some(Template::object(fields, path))
+    }
+
+    fn template(&mut self, value: &Value, mode: Mode, path: &str) -> Option<Template> {
+        match Template::compile(value, mode, &self.names, path) {
+            Ok(template) => Some(template),
+            Err(faults) => {
+                self.faults.extend(faults);
+                None
+            }
+        }
+    }
+
+    fn json(&mut self, body: &impl Serialize, path: &str) -> Option<serde_json::Map<String, Value>> {
+        match serde_json::to_value(body) {
+            Ok(Value::Object(map)) => Some(map),
+            Ok(_) => None,
+            Err(error) => {
+                self.fault(path, format!("cannot be written as JSON: {error}"));
+                None
+            }
+        }
+    }
+
+    /// An object of which only the named texts may hold `${ }`; indexes of lists are left out of their names.
+    fn fields(&mut self, body: &impl Serialize, texts: &[&str], path: &str) -> Option<Template> {
+        let body = Value::Object(self.json(body, path)?);
+        let before = self.faults.len();
+        self.refuse_elsewhere(&body, texts, "", path);
+        if self.faults.len() > before {
+            return None;
+        }
+        self.template(&body, Mode::Text, path)
+    }
+
+    fn refuse_elsewhere(&mut self, value: &Value, texts: &[&str], name: &str, path: &str) {
+        match value {
+            Value::String(text) if text.contains("${") && !texts.contains(&name) => {
+                self.fault(path, "takes no `${ }`");
+            }
+            Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| {
+                self.refuse_elsewhere(item, texts, name, &format!("{path}[{index}]"));
+            }),
+            Value::Object(map) => map.iter().for_each(|(key, item)| {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                self.refuse_elsewhere(item, texts, &name, &format!("{path}.{key}"));
+            }),
+            _ => {}
+        }
+    }
+}
+
+impl CompiledSource {
+    /// Whether the source needs labels of the regarded object for its filter.
+    pub(super) fn selects_regarding(&self) -> bool {
+        matches!(self.filter.kind(), Kind::KubernetesEvent { selector: Some(_), .. })
+    }
+}
+
+/// The parts of a spec on which the state of groups depends: a change of any of them makes groups start anew.
+pub(super) fn groups_hash(spec: &EventRuleSpec) -> String {
+    use sha2::{Digest, Sha256};
+    let parts = serde_json::json!([spec.sources, spec.when, spec.variables, spec.throttle]);
+    let digest = Sha256::digest(parts.to_string().as_bytes());
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,540 @@
+//! The engine: a fold of records into the state of rules, and a pure judgement of events by that state.
+//!
+//! Same records, same decisions. The shard writes decisions into the log and folds them back with [`Engine::decide`]; after a crash it takes them from
+//! the log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use parking_lot::Mutex;
+
+use super::{
+    cel::Scope,
+    compile::{Rule, compile},
+    fault::EvalError,
+    index::{Index, Slot},
+    interest::Interest,
+    state::{GroupRow, Progress, RuleRow, State, Version, VersionRow},
+};
+use crate::{
+    api::{ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
+    event::{Event, TYPE_KUBERNETES_EVENT},
+    record::{
+        Decision, Delta, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid,
+        SourceRef, SuppressedReason, Table,
+    },
+};
+
+/// Characters of a message in status.
+const MAX_MESSAGE: usize = 256;
+/// Characters of `lastError.message` in status, as its schema says.
+const MAX_ERROR: usize = 1024;
+
+/// What the rules say to an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// The rules of which a source's filter took the event, in the order of their uids.
+    pub seen: Vec<RuleUid>,
+    /// The decisions, in the order of rule uids.
+    pub decisions: Vec<Decision>,
+}
+
+/// All rules and their state.
+pub struct Engine {
+    log: LogId,
+    rules: BTreeMap<RuleUid, (RuleRef, State)>,
+    /// The sources of the versions in force.
+    index: Index,
+    /// Firings that `recent` shows as running.
+    open: BTreeMap<FiringId, RuleUid>,
+    interest: Mutex<Option<Arc<Interest>>>,
+    changed: Changed,
+}
+
+/// What has changed since somebody last asked.
+#[derive(Default)]
+struct Changed {
+    rows: BTreeSet<RuleUid>,
+    groups: BTreeSet<(RuleUid, String)>,
+    progress: BTreeSet<RuleUid>,
+}
+
+impl Engine {
+    /// An engine without rules. The log's id goes into the ids of firings.
+    pub fn new(log: LogId) -> Self {
+        Self {
+            log,
+            rules: BTreeMap::new(),
+            index: Index::default(),
+            open: BTreeMap::new(),
+            interest: Mutex::new(None),
+            changed: Changed::default(),
+        }
+    }
+
+    /// The engine that a view held, and the rows that could not be read, in words. A rule that this version of the program no longer takes is among
+    /// them: its counts are kept and it judges nothing until it is put again.
+    pub fn restore(log: LogId, rows: impl IntoIterator<Item = (Table, Vec<u8>, Vec<u8>)>) -> (Self, Vec<String>) {
+        let mut engine = Self::new(log);
+        let mut damage = Vec::new();
+        let mut groups = Vec::new();
+        for (table, key, value) in rows {
+            match table {
+                Table::Rules => engine.restore_rule(&key, &value, &mut damage),
+                Table::Groups => groups.push((key, value)),
+                Table::Firings | Table::Watches | Table::Meta => {}
+            }
+        }
+        for (key, value) in groups {
+            if let Err(why) = engine.restore_group(&key, &value) {
+                damage.push(format!("group {}: {why}", String::from_utf8_lossy(&key)));
+            }
+        }
+        (engine, damage)
+    }
+
+    fn restore_rule(&mut self, key: &[u8], value: &[u8], damage: &mut Vec<String>) {
+        let row: RuleRow = match serde_json::from_slice(value) {
+            Ok(row) => row,
+            Err(error) => return damage.push(format!("rule {}: {error}", String::from_utf8_lossy(key))),
+        };
+        let mut version = |row: Option<VersionRow>, rule: &RuleRef| {
+            let row = row?;
+            match compile(rule, row.generation, &row.spec) {
+                Ok(rule) => Some(Version { rule, live: row.live }),
+                Err(faults) => {
+                    let faults = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                    damage.push(format!("rule {rule} generation {}: {faults}", row.generation));
+                    None
+                }
+            }
+        };
+        let uid = row.rule.uid.clone();
+        let state = State {
+            in_force: version(row.in_force, &row.rule),
+            pending: version(row.pending, &row.rule),
+            counts: row.progress.counts,
+            last_match: row.progress.last_match,
+            last_firing: row.progress.last_firing,
+            last_error: row.progress.last_error,
+            recent: row.progress.recent.into(),
+            groups: Default::default(),
+            groups_hash: row.groups_hash,
+        };
+        if let Some(version) = &state.in_force {
+            self.index.insert(&version.rule);
+        }
+        for firing in state.recent.iter().filter(|firing| firing.outcome == FiringOutcome::Running) {
+            self.open.insert(FiringId(firing.id.as_str().into()), uid.clone());
+        }
+        self.rules.insert(uid, (row.rule, state));
+    }
+
+    fn restore_group(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+        let (uid, group) = key.split_once('\0').ok_or("the key has no group")?;
+        let row: GroupRow = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let (_, state) = self.rules.get_mut(&RuleUid(uid.into())).ok_or("its rule is not there")?;
+        state.groups.set(group, row.until);
+        Ok(())
+    }
+
+    // === Folding ===
+
+    /// Takes in a record of the log. Events, judgements and intents change nothing here.
+    pub fn fold(&mut self, head: &Head, record: &Record) {
+        match record {
+            Record::RulePut(put) => self.put(head, put),
+            Record::RuleRemove(uid) => self.remove(uid),
+            Record::Baseline(source) => self.listen(source, true),
+            Record::Deaf(source) => self.listen(source, false),
+            Record::Outcome(outcome) => self.settle(outcome),
+            Record::Finished(finished) => self.finish(head, finished),
+            Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) | Record::Intent(_) => {}
+        }
+    }
+
+    fn put(&mut self, head: &Head, put: &RulePut) {
+        let uid = put.rule.uid.clone();
+        let compiled = compile(&put.rule, put.generation, &put.spec);
+        let (_, state) = self.rules.entry(uid.clone()).or_insert_with(|| (put.rule.clone(), State::default()));
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid.clone());
+        let same = |version: &Version| version.rule.generation == put.generation && version.rule.spec == put.spec;
+        if state.latest().is_some_and(same) {
+            return;
+        }
+        match compiled {
+            Ok(rule) => state.pending = Some(Version::new(rule)),
+            // The controller compiles before it puts: only another version of the program can have put this.
+            Err(faults) => {
+                let message = faults.first().map(ToString::to_string).unwrap_or_default();
+                state.last_error = Some(LastError { time: time(head), place: "spec".to_owned(), message: cut(&message, MAX_ERROR) });
+                return;
+            }
+        }
+        self.promote(&uid);
+        *self.interest.get_mut() = None;
+    }
+
+    fn remove(&mut self, uid: &RuleUid) {
+        let Some((_, mut state)) = self.rules.remove(uid) else { return };
+        if let Some(version) = &state.in_force {
+            self.index.remove(&version.rule);
+        }
+        self.open.retain(|_, rule| rule != uid);
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.remove(uid);
+        self.changed.groups.extend(state.groups.clear().into_iter().map(|group| (uid.clone(), group)));
+        *self.interest.get_mut() = None;
+    }
+
+    fn listen(&mut self, source: &SourceRef, live: bool) {
+        let Some((_, state)) = self.rules.get_mut(&source.rule) else { return };
+        let versions = state.in_force.iter_mut().chain(&mut state.pending);
+        for version in versions.filter(|version| version.rule.generation == source.generation) {
+            if version.rule.sources.iter().any(|known| known.name == source.source) {
+                version.live.insert(source.source.clone(), live);
+                self.changed.rows.insert(source.rule.clone());
+            }
+        }
+        self.promote(&source.rule);
+    }
+
+    /// Puts the pending version in force if it waits for nothing more.
+    fn promote(&mut self, uid: &RuleUid) {
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        if !state.pending.as_ref().is_some_and(Version::is_complete) {
+            return;
+        }
+        if let Some(version) = &state.in_force {
+            self.index.remove(&version.rule);
+        }
+        if state.promote() {
+            self.changed.groups.extend(state.groups.clear().into_iter().map(|group| (uid.clone(), group)));
+        }
+        let limit = state.history_limit();
+        while state.recent.len() > limit {
+            let gone = state.recent.pop_back();
+            gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
+        }
+        if let Some(version) = &state.in_force {
+            self.index.insert(&version.rule);
+        }
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid.clone());
+        *self.interest.get_mut() = None;
+    }
+
+    fn settle(&mut self, outcome: &Outcome) {
+        let Some(uid) = self.open.get(&outcome.firing).cloned() else { return };
+        let Some((_, state)) = self.rules.get_mut(&uid) else { return };
+        let Some(firing) = state.recent.iter_mut().find(|firing| *firing.id == *outcome.firing.0) else { return };
+        let status = ActionStatus {
+            name: outcome.action.clone(),
+            outcome: outcome.outcome,
+            message: cut(&outcome.message, MAX_MESSAGE),
+        };
+        match firing.actions.iter_mut().find(|action| action.name == outcome.action) {
+            Some(action) => *action = status,
+            None => firing.actions.push(status),
+        }
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid);
+    }
+
+    fn finish(&mut self, head: &Head, finished: &Finished) {
+        self.open.remove(&finished.firing);
+        let Some((_, state)) = self.rules.get_mut(&finished.rule) else { return };
+        match finished.outcome {
+            FiringOutcome::Succeeded => state.counts.succeeded += 1,
+            FiringOutcome::Failed => {
+                state.counts.failed += 1;
+                state.last_error = Some(LastError {
+                    time: time(head),
+                    place: finished.failed_at.clone().unwrap_or_else(|| "actions".to_owned()),
+                    message: cut(&finished.message, MAX_ERROR),
+                });
+            }
+            FiringOutcome::Running => {}
+        }
+        if let Some(firing) = state.recent.iter_mut().find(|firing| *firing.id == *finished.firing.0) {
+            firing.outcome = finished.outcome;
+            firing.message = cut(&finished.message, MAX_MESSAGE);
+        }
+        self.changed.rows.insert(finished.rule.clone());
+        self.changed.progress.insert(finished.rule.clone());
+    }
+
+    // === Judging ===
+
+    /// What the rules in force say to the event. Changes nothing.
+    pub fn judge(&self, head: &Head, input: &EventInput) -> Judged {
+        let mut judged = Judged::default();
+        let mut events = Views { input, views: Vec::new() };
+        let candidates: Vec<&Slot> = self.index.candidates(&input.origin.watch, &input.event).into_iter().collect();
+        for slots in candidates.chunk_by(|a, b| a.rule.rule.uid == b.rule.rule.uid) {
+            self.judge_rule(head, &mut events, slots, &mut judged);
+        }
+        judged
+    }
+
+    fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
+        let Some(rule) = slots.first().map(|slot| &slot.rule) else { return };
+        let uid = &rule.rule.uid;
+        let Some((_, state)) = self.rules.get(uid) else { return };
+        let Some(version) = state.in_force.as_ref() else { return };
+        let takes = |slot: &&&Slot| {
+            let source = &rule.sources[slot.source];
+            let lookups = &events.input.lookups;
+            version.is_live(&source.name)
+                && events.input.only.as_ref().is_none_or(|only| {
+                    only.rule == *uid && only.generation == rule.generation && only.source == source.name
+                })
+                && source.filter.passes(
+                    &events.input.origin.watch,
+                    &events.input.event,
+                    lookups.namespace_labels.as_ref(),
+                    lookups.regarding(&rule.account),
+                )
+        };
+        let taken: Vec<&&Slot> = slots.iter().filter(takes).collect();
+        if taken.is_empty() {
+            return;
+        }
+        judged.seen.push(uid.clone());
+        let event = events.of(rule);
+        for slot in taken {
+            match matches(rule, slot.source, &event, head) {
+                Ok(false) => {}
+                Ok(true) => {
+                    judged.decisions.push(self.fire(head, rule, state, &rule.sources[slot.source].name, &event));
+                    break;
+                }
+                Err(error) => judged.decisions.push(Decision::Errored {
+                    rule: uid.clone(),
+                    place: error.path,
+                    message: cut(&error.message, MAX_ERROR),
+                }),
+            }
+        }
+    }
+
+    fn fire(&self, head: &Head, rule: &Rule, state: &State, source: &str, event: &Event) -> Decision {
+        let group = group_of(event);
+        let uid = &rule.rule.uid;
+        if rule.spec.throttle.is_some() && state.groups.is_cooling(group, head.stamp.at) {
+            let reason = SuppressedReason::Cooldown;
+            return Decision::Suppressed { rule: uid.clone(), group: group.to_owned(), reason };
+        }
+        Decision::Fired(Firing {
+            id: FiringId::derive(&self.log, head.position, uid, group),
+            rule: rule.rule.clone(),
+            generation: rule.generation,
+            source: source.to_owned(),
+            group: group.to_owned(),
+            input: head.position,
+            stamp: head.stamp,
+        })
+    }
+
+    /// Takes in what was decided about the event: made by [`Engine::judge`] just now, or read from the log.
+    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
+        for uid in seen {
+            if let Some((_, state)) = self.rules.get_mut(uid) {
+                state.counts.seen += 1;
+                // Not in `progress`: a change of `seen` alone is no reason to write a status.
+                self.changed.rows.insert(uid.clone());
+            }
+        }
+        for decision in decisions {
+            self.decide_one(head, &input.event, decision);
+        }
+    }
+
+    fn decide_one(&mut self, head: &Head, event: &Event, decision: &Decision) {
+        let uid = match decision {
+            Decision::Fired(firing) => &firing.rule.uid,
+            Decision::Suppressed { rule, .. } | Decision::Errored { rule, .. } => rule,
+        };
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        match decision {
+            Decision::Fired(firing) => {
+                let stamp = firing.stamp;
+                state.counts.matched += 1;
+                state.counts.fired += 1;
+                state.last_match = Some(stamp.timestamp());
+                state.last_firing = Some(stamp.timestamp());
+                let cooldown = state.in_force.as_ref().and_then(|version| version.rule.spec.throttle.as_ref());
+                if let Some(cooldown) = cooldown.map(|throttle| throttle.cooldown.get()) {
+                    let micros = i64::try_from(cooldown.as_micros()).unwrap_or(i64::MAX);
+                    let until = stamp.at.saturating_add(micros);
+                    let forgotten = state.groups.cool(&firing.group, until, stamp.at);
+                    let groups = forgotten.into_iter().chain([firing.group.clone()]);
+                    self.changed.groups.extend(groups.map(|group| (uid.clone(), group)));
+                }
+                let limit = state.history_limit();
+                if limit > 0 {
+                    state.recent.push_front(status_of(firing, event));
+                    self.open.insert(firing.id.clone(), uid.clone());
+                }
+                while state.recent.len() > limit {
+                    let gone = state.recent.pop_back();
+                    gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
+                }
+            }
+            Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => {
+                state.counts.matched += 1;
+                state.counts.suppressed.cooldown += 1;
+                state.last_match = Some(head.stamp.timestamp());
+            }
+            Decision::Errored { place, message, .. } => {
+                state.counts.errors += 1;
+                let message = cut(message, MAX_ERROR);
+                state.last_error = Some(LastError { time: time(head), place: place.clone(), message });
+            }
+        }
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid.clone());
+    }
+
+    // === Asking ===
+
+    /// What sources need to know of the rules. The same `Arc` until rules change.
+    pub fn interest(&self) -> Arc<Interest> {
+        let mut interest = self.interest.lock();
+        let rules = self.rules.values().flat_map(|(_, state)| state.versions()).map(|version| &version.rule);
+        Arc::clone(interest.get_or_insert_with(|| Arc::new(Interest::of(rules))))
+    }
+
+    /// The version in force.
+    pub fn rule(&self, uid: &RuleUid) -> Option<&Arc<Rule>> {
+        self.rules.get(uid).and_then(|(_, state)| state.in_force.as_ref()).map(|version| &version.rule)
+    }
+
+    /// The event as the rule sees it: with the labels of the object that a Kubernetes Event regards, if the rule's account may read them.
+    pub fn event_for(&self, uid: &RuleUid, input: &EventInput) -> Arc<Event> {
+        match self.rule(uid) {
+            Some(rule) => Views { input, views: Vec::new() }.of(rule),
+            None => Arc::clone(&input.event),
+        }
+    }
+
+    /// All rules with the generation and the spec that were put last.
+    pub fn known(&self) -> impl Iterator<Item = (&RuleRef, i64, &Arc<EventRuleSpec>)> {
+        self.rules.values().filter_map(|(rule, state)| {
+            state.latest().map(|version| (rule, version.rule.generation, &version.rule.spec))
+        })
+    }
+
+    /// What status tells of the rule.
+    pub fn progress(&self, uid: &RuleUid) -> Option<Progress> {
+        self.rules.get(uid).map(|(_, state)| state.progress())
+    }
+
+    /// The rows that have changed since the last call.
+    pub fn dirty(&mut self) -> Delta {
+        let rows = std::mem::take(&mut self.changed.rows);
+        let groups = std::mem::take(&mut self.changed.groups);
+        let mut delta = Delta::with_capacity(rows.len() + groups.len());
+        for uid in rows {
+            let row = self.rules.get(&uid).map(|(rule, state)| json(&RuleRow::of(rule, state)));
+            delta.push((Table::Rules, uid.0.as_bytes().to_vec(), row));
+        }
+        for (uid, group) in groups {
+            let until = self.rules.get(&uid).and_then(|(_, state)| state.groups.get(&group));
+            let key = format!("{uid}\0{group}").into_bytes();
+            delta.push((Table::Groups, key, until.map(|until| json(&GroupRow { until }))));
+        }
+        delta
+    }
+
+    /// The rules whose progress has changed since the last call; a change of `counts.seen` alone does not count.
+    pub fn dirty_rules(&mut self) -> Vec<RuleUid> {
+        std::mem::take(&mut self.changed.progress).into_iter().collect()
+    }
+}
+
+fn json(row: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(row).expect("rows have string keys only")
+}
+
+/// The event as accounts see it, made once for each.
+struct Views<'i> {
+    input: &'i EventInput,
+    views: Vec<(crate::record::Account, Arc<Event>)>,
+}
+
+impl Views<'_> {
+    fn of(&mut self, rule: &Rule) -> Arc<Event> {
+        let plain = &self.input.event;
+        if plain.type_ != TYPE_KUBERNETES_EVENT {
+            return Arc::clone(plain);
+        }
+        let Some(labels) = self.input.lookups.regarding(&rule.account) else { return Arc::clone(plain) };
+        if let Some((_, event)) = self.views.iter().find(|(account, _)| *account == rule.account) {
+            return Arc::clone(event);
+        }
+        let mut event = Event::clone(plain);
+        if let Some(regarding) = event.data.get_mut("regarding").and_then(serde_json::Value::as_object_mut) {
+            regarding.insert("labels".to_owned(), serde_json::json!(labels));
+        }
+        let event = Arc::new(event);
+        self.views.push((rule.account.clone(), Arc::clone(&event)));
+        event
+    }
+}
+
+/// Whether all conditions of the source and of the rule hold.
+fn matches(rule: &Rule, source: usize, event: &Event, head: &Head) -> Result<bool, EvalError> {
+    let source = &rule.sources[source];
+    let scope = Scope::new(event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
+    let of_source = source.conditions.iter().map(|one| (one, Some(&source.name)));
+    for ((name, program), source) in of_source.chain(rule.conditions.iter().map(|one| (one, None))) {
+        let holds = program.test(&scope).map_err(|error| match source {
+            Some(source) => error.at(&format!("sources[{source}].when[{name}]")),
+            None => error.at(&format!("when[{name}]")),
+        })?;
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The group of an event: what it is about.
+fn group_of(event: &Event) -> &str {
+    event.subject.as_deref().unwrap_or(&event.id)
+}
+
+fn status_of(firing: &Firing, event: &Event) -> FiringStatus {
+    FiringStatus {
+        id: firing.id.to_string(),
+        time: Time(firing.stamp.timestamp()),
+        group: firing.group.clone(),
+        event: EventRef {
+            id: event.id.clone(),
+            type_: event.type_.clone(),
+            source: event.source.clone(),
+            subject: event.subject.clone(),
+        },
+        outcome: FiringOutcome::Running,
+        message: String::new(),
+        actions: Vec::new(),
+    }
+}
+
+fn time(head: &Head) -> Time {
+    Time(head.stamp.timestamp())
+}
+
+/// At most so many characters.
+fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(characters - 1).chain(['…']).collect(),
+    }
+}

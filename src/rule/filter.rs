@@ -1,0 +1,365 @@
+//! A source's filter: which events it takes, before any condition is evaluated.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::Value;
+
+use super::fault::Fault;
+use crate::{
+    api::{
+        ClusterScoped, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, Operation, ResourceSource,
+        Source, SourceKind,
+    },
+    event::{
+        Event, Labels, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED, WatchKey,
+    },
+};
+
+/// What a filter says without the labels that only I/O can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Static {
+    /// The event can pass.
+    pub possible: bool,
+    /// Only the labels of its namespace can tell.
+    pub namespace_labels: bool,
+    /// Only the labels of the regarded object can tell.
+    pub regarding_labels: bool,
+}
+
+const NO: Static = Static { possible: false, namespace_labels: false, regarding_labels: false };
+
+/// A source's filter, compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Filter {
+    kind: Kind,
+    namespaces: Namespaces,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    KubernetesEvent {
+        types: Vec<&'static str>,
+        reasons: Vec<String>,
+        api_version: Option<String>,
+        kind: Option<String>,
+        names: Vec<Glob>,
+        selector: Option<Selector>,
+    },
+    Resource {
+        api_version: String,
+        kind: String,
+        names: Vec<Glob>,
+        selector: Option<Selector>,
+        operations: Vec<Operation>,
+    },
+}
+
+/// The namespaces that a filter takes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Namespaces {
+    pub from: From,
+    pub cluster_scoped: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum From {
+    All,
+    Names(Vec<String>),
+    Selector(Selector),
+}
+
+impl Filter {
+    /// Compiles the filter of a rule's source; faults are added with their paths.
+    pub(super) fn compile(source: &Source, rule_namespace: &str, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let Some(kind) = source.kind() else {
+            faults.push(Fault::new(path, "exactly one of kubernetesEvent and resource must be set"));
+            return None;
+        };
+        let (kind, path) = match kind {
+            SourceKind::KubernetesEvent(source) => {
+                let path = format!("{path}.kubernetesEvent");
+                (compile_event(source, &path, faults), path)
+            }
+            SourceKind::Resource(source) => {
+                let path = format!("{path}.resource");
+                (compile_resource(source, &path, faults), path)
+            }
+        };
+        let namespaces =
+            Namespaces::compile(&source.namespaces(), rule_namespace, &format!("{path}.namespaces"), faults);
+        Some(Self { kind, namespaces })
+    }
+
+    pub(super) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    pub(super) fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// What can be told of the event without looking anything up.
+    pub(super) fn look(&self, watch: &WatchKey, event: &Event) -> Static {
+        let regarding_labels = match &self.kind {
+            Kind::KubernetesEvent { types, reasons, api_version, kind, names, selector } => {
+                let data = |field: &str| text(&event.data, &[field]);
+                let regarding = |field: &str| text(&event.data, &["regarding", field]);
+                let fits = is_kubernetes_event(watch, event)
+                    && (types.is_empty() || types.contains(&data("type")))
+                    && (reasons.is_empty() || reasons.iter().any(|reason| reason == data("reason")))
+                    && api_version.as_deref().is_none_or(|wanted| wanted == regarding("apiVersion"))
+                    && kind.as_deref().is_none_or(|wanted| wanted == regarding("kind"))
+                    && (names.is_empty() || names.iter().any(|name| name.matches(regarding("name"))));
+                if !fits {
+                    return NO;
+                }
+                selector.is_some()
+            }
+            Kind::Resource { api_version, kind, names, selector, operations } => {
+                let Some(operation) = operation(event) else { return NO };
+                let fits = watch.api_version == *api_version
+                    && watch.kind == *kind
+                    && (operations.is_empty() || operations.contains(&operation))
+                    && (names.is_empty()
+                        || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
+                    && selector.as_ref().is_none_or(|selector| selector.matches_json(event.data.pointer("/object/metadata/labels")));
+                if !fits {
+                    return NO;
+                }
+                false
+            }
+        };
+        let namespace = namespace_of(event);
+        let namespace_labels = match (&self.namespaces.from, namespace) {
+            (_, "") if self.namespaces.cluster_scoped => false,
+            (_, "") => return NO,
+            (From::All, _) => false,
+            (From::Names(names), namespace) if names.iter().any(|name| name == namespace) => false,
+            (From::Names(_), _) => return NO,
+            (From::Selector(_), _) => true,
+        };
+        Static { possible: true, namespace_labels, regarding_labels }
+    }
+
+    /// Whether the event passes, given what was looked up for the rule's account.
+    pub(super) fn passes(
+        &self,
+        watch: &WatchKey,
+        event: &Event,
+        namespace_labels: Option<&Labels>,
+        regarding_labels: Option<&Labels>,
+    ) -> bool {
+        let look = self.look(watch, event);
+        look.possible
+            && (!look.namespace_labels
+                || matches!((&self.namespaces.from, namespace_labels), (From::Selector(selector), Some(labels)) if selector.matches(labels)))
+            && (!look.regarding_labels
+                || matches!((&self.kind, regarding_labels), (Kind::KubernetesEvent { selector: Some(selector), .. }, Some(labels)) if selector.matches(labels)))
+    }
+}
+
+fn compile_event(source: &KubernetesEventSource, path: &str, faults: &mut Vec<Fault>) -> Kind {
+    let regarding = source.regarding.clone().unwrap_or_default();
+    let selector = regarding
+        .selector
+        .as_ref()
+        .and_then(|selector| Selector::compile(selector, &format!("{path}.regarding.selector"), faults));
+    let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+    Kind::KubernetesEvent {
+        types: source
+            .types
+            .iter()
+            .map(|one| match one {
+                EventType::Normal => "Normal",
+                EventType::Warning => "Warning",
+            })
+            .collect(),
+        reasons: source.reasons.clone(),
+        api_version: non_empty(regarding.api_version),
+        kind: non_empty(regarding.kind),
+        names: regarding.names.iter().map(|name| Glob::new(name)).collect(),
+        selector,
+    }
+}
+
+fn compile_resource(source: &ResourceSource, path: &str, faults: &mut Vec<Fault>) -> Kind {
+    for (field, value) in [("apiVersion", &source.api_version), ("kind", &source.kind)] {
+        if value.is_empty() {
+            faults.push(Fault::new(format!("{path}.{field}"), "must not be empty"));
+        }
+    }
+    let selector =
+        source.selector.as_ref().and_then(|selector| Selector::compile(selector, &format!("{path}.selector"), faults));
+    Kind::Resource {
+        api_version: source.api_version.clone(),
+        kind: source.kind.clone(),
+        names: source.names.iter().map(|name| Glob::new(name)).collect(),
+        selector,
+        operations: source.operations.clone(),
+    }
+}
+
+impl Namespaces {
+    fn compile(selection: &NamespaceSelection, own: &str, path: &str, faults: &mut Vec<Fault>) -> Self {
+        let from = match (selection.from, &selection.selector) {
+            (NamespacesFrom::Same, _) => From::Names(vec![own.to_owned()]),
+            (NamespacesFrom::All, _) => From::All,
+            (NamespacesFrom::Names, _) => From::Names(selection.names.clone()),
+            (NamespacesFrom::Selector, Some(selector)) => {
+                let selector = Selector::compile(selector, &format!("{path}.selector"), faults);
+                From::Selector(selector.unwrap_or_default())
+            }
+            (NamespacesFrom::Selector, None) => {
+                faults.push(Fault::new(format!("{path}.selector"), "must be set when from is Selector"));
+                From::Names(Vec::new())
+            }
+        };
+        if selection.from == NamespacesFrom::Names && selection.names.is_empty() {
+            faults.push(Fault::new(format!("{path}.names"), "must be set when from is Names"));
+        }
+        if selection.from != NamespacesFrom::Names && !selection.names.is_empty() {
+            faults.push(Fault::new(format!("{path}.names"), "is set exactly when from is Names"));
+        }
+        if selection.from != NamespacesFrom::Selector && selection.selector.is_some() {
+            faults.push(Fault::new(format!("{path}.selector"), "is set exactly when from is Selector"));
+        }
+        Self { from, cluster_scoped: selection.cluster_scoped == ClusterScoped::Include }
+    }
+}
+
+/// Whether the event is a Kubernetes Event object as such, and not a change of an object that happens to be one.
+pub(super) fn is_kubernetes_event(watch: &WatchKey, event: &Event) -> bool {
+    watch.api_version == "v1" && watch.kind == "Event" && event.type_ == TYPE_KUBERNETES_EVENT
+}
+
+/// What happened to the object, for events of object changes.
+pub(super) fn operation(event: &Event) -> Option<Operation> {
+    match event.type_.as_str() {
+        TYPE_RESOURCE_CREATED => Some(Operation::Create),
+        TYPE_RESOURCE_UPDATED => Some(Operation::Update),
+        TYPE_RESOURCE_DELETED => Some(Operation::Delete),
+        _ => None,
+    }
+}
+
+/// The namespace of what the event is about; empty for cluster-scoped things.
+pub(super) fn namespace_of(event: &Event) -> &str {
+    match event.type_.as_str() {
+        TYPE_KUBERNETES_EVENT => text(&event.data, &["regarding", "namespace"]),
+        _ => text(&event.data, &["object", "metadata", "namespace"]),
+    }
+}
+
+/// The text at a path, or an empty one.
+pub(super) fn text<'v>(value: &'v Value, path: &[&str]) -> &'v str {
+    path.iter().try_fold(value, |value, key| value.get(key)).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A name with `*` for any characters and `?` for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Glob(Vec<char>);
+
+impl Glob {
+    pub(super) fn new(pattern: &str) -> Self {
+        Self(pattern.chars().collect())
+    }
+
+    /// Whether the whole name fits; time is the product of both lengths at worst.
+    pub(super) fn matches(&self, name: &str) -> bool {
+        let name: Vec<char> = name.chars().collect();
+        let (mut at, mut next) = (0, 0);
+        // Where to go on when the last `*` has to take one character more.
+        let mut retry: Option<(usize, usize)> = None;
+        while at < name.len() {
+            match self.0.get(next) {
+                Some('*') => {
+                    retry = Some((next + 1, at));
+                    next += 1;
+                }
+                Some(wanted) if *wanted == '?' || *wanted == name[at] => {
+                    at += 1;
+                    next += 1;
+                }
+                _ => match retry {
+                    Some((pattern, start)) => {
+                        retry = Some((pattern, start + 1));
+                        next = pattern;
+                        at = start + 1;
+                    }
+                    None => return false,
+                },
+            }
+        }
+        self.0[next..].iter().all(|rest| *rest == '*')
+    }
+}
+
+/// A label selector, compiled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Selector(Vec<(String, Requirement)>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Requirement {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Exists,
+    DoesNotExist,
+}
+
+impl Selector {
+    fn compile(selector: &LabelSelector, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let mut requirements: Vec<(String, Requirement)> = selector
+            .match_labels
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), Requirement::In(vec![value.clone()])))
+            .collect();
+        let before = faults.len();
+        for (index, one) in selector.match_expressions.iter().flatten().enumerate() {
+            let path = format!("{path}.matchExpressions[{index}]");
+            let values = one.values.clone().unwrap_or_default();
+            let requirement = match (one.operator.as_str(), values.is_empty()) {
+                ("In", false) => Requirement::In(values),
+                ("NotIn", false) => Requirement::NotIn(values),
+                ("Exists", true) => Requirement::Exists,
+                ("DoesNotExist", true) => Requirement::DoesNotExist,
+                ("In" | "NotIn", true) => {
+                    faults.push(Fault::new(format!("{path}.values"), format!("must be set with operator {}", one.operator)));
+                    continue;
+                }
+                ("Exists" | "DoesNotExist", false) => {
+                    faults.push(Fault::new(format!("{path}.values"), format!("must be empty with operator {}", one.operator)));
+                    continue;
+                }
+                (other, _) => {
+                    let message = format!("unknown operator {other:?}: known are In, NotIn, Exists and DoesNotExist");
+                    faults.push(Fault::new(format!("{path}.operator"), message));
+                    continue;
+                }
+            };
+            requirements.push((one.key.clone(), requirement));
+        }
+        if requirements.iter().any(|(key, _)| key.is_empty()) {
+            faults.push(Fault::new(path, "a label's key must not be empty"));
+        }
+        (faults.len() == before).then_some(Self(requirements))
+    }
+
+    fn check<'l>(&self, value_of: impl Fn(&str) -> Option<&'l str>) -> bool {
+        self.0.iter().all(|(key, requirement)| match (requirement, value_of(key)) {
+            (Requirement::In(values), Some(value)) => values.iter().any(|wanted| wanted == value),
+            (Requirement::In(_), None) => false,
+            (Requirement::NotIn(values), Some(value)) => values.iter().all(|refused| refused != value),
+            (Requirement::NotIn(_), None) => true,
+            (Requirement::Exists, value) => value.is_some(),
+            (Requirement::DoesNotExist, value) => value.is_none(),
+        })
+    }
+
+    pub(super) fn matches(&self, labels: &Labels) -> bool {
+        self.check(|key| labels.get(key).map(String::as_str))
+    }
+
+    fn matches_json(&self, labels: Option<&Value>) -> bool {
+        self.check(|key| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str))
+    }
+}

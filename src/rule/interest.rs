@@ -1,0 +1,67 @@
+//! What sources need to know of the rules: whether an event can concern any, and what must be looked up for it.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use super::{compile::Rule, index::Index};
+use crate::{
+    event::{Event, WatchKey},
+    record::{Account, RuleUid},
+};
+
+/// A snapshot of the filters of all rules, those that wait for their sources included.
+#[derive(Clone, Debug, Default)]
+pub struct Interest {
+    index: Index,
+    known: HashSet<(RuleUid, i64)>,
+}
+
+/// What an event means to the rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concern {
+    /// Some rule's source may take it.
+    pub any: bool,
+    /// The accounts of rules that need the labels of the object that a Kubernetes Event regards, each once.
+    pub regarding_labels_for: Vec<Account>,
+    /// Some rule chooses namespaces by their labels.
+    pub namespace_labels: bool,
+}
+
+impl Interest {
+    pub(super) fn of<'r>(rules: impl Iterator<Item = &'r Arc<Rule>>) -> Self {
+        let mut interest = Self::default();
+        for rule in rules {
+            interest.index.insert(rule);
+            interest.known.insert((rule.rule.uid.clone(), rule.generation));
+        }
+        interest
+    }
+
+    /// Whether this version of the rule is part of the snapshot, in force or waiting for its sources.
+    pub fn knows(&self, rule: &RuleUid, generation: i64) -> bool {
+        self.known.contains(&(rule.clone(), generation))
+    }
+
+    /// What the event means to the rules.
+    pub fn concern(&self, watch: &WatchKey, event: &Event) -> Concern {
+        let mut concern = Concern::default();
+        let mut accounts = BTreeSet::new();
+        for slot in self.index.candidates(watch, event) {
+            let source = &slot.rule.sources[slot.source];
+            let look = source.filter.look(watch, event);
+            if !look.possible {
+                continue;
+            }
+            concern.any = true;
+            concern.namespace_labels |= look.namespace_labels;
+            let regards = super::filter::is_kubernetes_event(watch, event);
+            if source.selects_regarding() || (regards && slot.rule.reads_regarding_labels) {
+                accounts.insert(slot.rule.account.clone());
+            }
+        }
+        concern.regarding_labels_for = accounts.into_iter().collect();
+        concern
+    }
+}

@@ -1,0 +1,19 @@
+//! Rules: what they are compiled to, and the engine that judges events by them.
+//!
+//! Everything here is a pure function of records: no clock, no I/O, no log, no Kubernetes client. That is what lets a replay after a crash, a test
+//! and a simulation run the very same code.
+
+pub mod cel;
+pub mod compile;
+pub mod engine;
+mod fault;
+mod filter;
+mod index;
+mod interest;
+mod state;
+
+pub use compile::{CompiledAction, CompiledSource, Rule, compile};
+pub use engine::{Engine, Judged};
+pub use fault::{EvalError, Fault};
+pub use interest::{Concern, Interest};
+pub use state::Progress;

@@ -1,0 +1,202 @@
+//! What is kept of a rule: its versions, what became of its events, the cooldowns of its groups.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::compile::{Rule, groups_hash};
+use crate::{
+    api::{Counts, EventRuleSpec, FiringStatus, LastError},
+    record::RuleRef,
+};
+
+/// Groups of one rule that are kept: those in cooldown. When a rule has more, the cooldown that ends first ends early.
+pub(super) const MAX_GROUPS: usize = 10_000;
+
+/// What status tells of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Counts since the rule was created.
+    pub counts: Counts,
+    /// When an event last met every condition.
+    pub last_match: Option<Timestamp>,
+    /// When the rule last fired.
+    pub last_firing: Option<Timestamp>,
+    /// The last expression or action that failed.
+    pub last_error: Option<LastError>,
+    /// The last firings, newest first, at most `historyLimit`; messages are cut to 256 characters.
+    pub recent: Vec<FiringStatus>,
+    /// The generation in force.
+    pub generation: Option<i64>,
+}
+
+/// One version of a rule.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    pub rule: Arc<Rule>,
+    /// Of the sources that have one, whether they are listened to.
+    pub live: BTreeMap<String, bool>,
+}
+
+impl Version {
+    pub(super) fn new(rule: Arc<Rule>) -> Self {
+        Self { rule, live: BTreeMap::new() }
+    }
+
+    /// Whether it may judge: each source has its baseline or is known to be deaf. What is suspended has nothing to wait for.
+    pub(super) fn is_complete(&self) -> bool {
+        self.rule.spec.suspend || self.rule.sources.iter().all(|source| self.live.contains_key(&source.name))
+    }
+
+    pub(super) fn is_live(&self, source: &str) -> bool {
+        self.live.get(source).copied().unwrap_or(false)
+    }
+}
+
+/// The state of a rule, across its versions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub in_force: Option<Version>,
+    pub pending: Option<Version>,
+    pub counts: Counts,
+    pub last_match: Option<Timestamp>,
+    pub last_firing: Option<Timestamp>,
+    pub last_error: Option<LastError>,
+    /// Newest first.
+    pub recent: VecDeque<FiringStatus>,
+    pub groups: Groups,
+    /// [`groups_hash`] of the spec that the groups belong to.
+    pub groups_hash: String,
+}
+
+impl State {
+    /// The version that was put last.
+    pub(super) fn latest(&self) -> Option<&Version> {
+        self.pending.as_ref().or(self.in_force.as_ref())
+    }
+
+    pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.in_force.iter().chain(&self.pending)
+    }
+
+    pub(super) fn history_limit(&self) -> usize {
+        self.in_force.as_ref().map_or(0, |version| version.rule.spec.history_limit.min(10) as usize)
+    }
+
+    /// Makes the pending version the one in force; tells whether groups started anew.
+    pub(super) fn promote(&mut self) -> bool {
+        let Some(version) = self.pending.take() else { return false };
+        let hash = groups_hash(&version.rule.spec);
+        let anew = hash != self.groups_hash;
+        self.groups_hash = hash;
+        self.in_force = Some(version);
+        anew
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            counts: self.counts.clone(),
+            last_match: self.last_match,
+            last_firing: self.last_firing,
+            last_error: self.last_error.clone(),
+            recent: self.recent.iter().cloned().collect(),
+            generation: self.in_force.as_ref().map(|version| version.rule.generation),
+        }
+    }
+}
+
+/// Groups in cooldown, by name and by the end of their cooldown ([`crate::clock::Stamp::at`]).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Groups {
+    until: BTreeMap<String, i64>,
+    order: BTreeSet<(i64, String)>,
+}
+
+impl Groups {
+    pub(super) fn is_cooling(&self, group: &str, now: i64) -> bool {
+        self.until.get(group).is_some_and(|until| *until > now)
+    }
+
+    /// Begins a cooldown; gives the groups that were forgotten, because their cooldown is over or for want of room.
+    pub(super) fn cool(&mut self, group: &str, until: i64, now: i64) -> Vec<String> {
+        self.set(group, until);
+        let mut forgotten = Vec::new();
+        while let Some((end, _)) = self.order.first()
+            && (*end <= now || self.order.len() > MAX_GROUPS)
+            && let Some((_, name)) = self.order.pop_first()
+        {
+            self.until.remove(&name);
+            forgotten.push(name);
+        }
+        forgotten
+    }
+
+    pub(super) fn set(&mut self, group: &str, until: i64) {
+        if let Some(before) = self.until.insert(group.to_owned(), until) {
+            self.order.remove(&(before, group.to_owned()));
+        }
+        self.order.insert((until, group.to_owned()));
+    }
+
+    pub(super) fn get(&self, group: &str) -> Option<i64> {
+        self.until.get(group).copied()
+    }
+
+    /// Forgets all; gives their names.
+    pub(super) fn clear(&mut self) -> Vec<String> {
+        self.order.clear();
+        std::mem::take(&mut self.until).into_keys().collect()
+    }
+}
+
+/// A row of the table of rules.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RuleRow {
+    pub rule: RuleRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<VersionRow>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<VersionRow>,
+    pub progress: Progress,
+    pub groups_hash: String,
+}
+
+/// A version in a row.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct VersionRow {
+    pub generation: i64,
+    pub spec: Arc<EventRuleSpec>,
+    pub live: BTreeMap<String, bool>,
+}
+
+/// A row of the table of groups.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct GroupRow {
+    pub until: i64,
+}
+
+impl VersionRow {
+    pub(super) fn of(version: &Version) -> Self {
+        Self {
+            generation: version.rule.generation,
+            spec: Arc::clone(&version.rule.spec),
+            live: version.live.clone(),
+        }
+    }
+}
+
+impl RuleRow {
+    pub(super) fn of(rule: &RuleRef, state: &State) -> Self {
+        Self {
+            rule: rule.clone(),
+            in_force: state.in_force.as_ref().map(VersionRow::of),
+            pending: state.pending.as_ref().map(VersionRow::of),
+            progress: state.progress(),
+            groups_hash: state.groups_hash.clone(),
+        }
+    }
+}
