@@ -137,7 +137,10 @@ impl Compiler {
             let path = format!("{path}[{index}].name");
             let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
             if !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) {
-                self.fault(path, format!("{name:?} is not a name that expressions can use: letters, digits and _ only"));
+                self.fault(
+                    path,
+                    format!("{name:?} is not a name that expressions can use: letters, digits and _ only"),
+                );
             } else if !seen.insert(name) {
                 self.fault(path, format!("there is another {name:?}"));
             }
@@ -201,7 +204,8 @@ impl Compiler {
         for (index, action) in actions.iter().enumerate() {
             let path = format!("spec.actions[{index}]");
             let if_expression = action.if_expression.as_ref();
-            let if_expression = if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
+            let if_expression =
+                if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
             if let Some(body) = self.body(action, &path) {
                 compiled.push(CompiledAction { name: action.name.clone(), if_expression, body });
             }
@@ -227,7 +231,10 @@ impl Compiler {
 
     fn scale(&mut self, scale: &Scale, path: &str) -> Option<Template> {
         if scale.amount().is_none() {
-            self.fault(path, "exactly one of to and by must be set, and by must be a number such as \"2\", \"-1\" or \"50%\"");
+            self.fault(
+                path,
+                "exactly one of to and by must be set, and by must be a number such as \"2\", \"-1\" or \"50%\"",
+            );
         }
         if matches!((scale.min, scale.max), (Some(min), Some(max)) if min > max) {
             self.fault(format!("{path}.min"), "must not be greater than max");

@@ -23,8 +23,8 @@ use crate::{
     api::{ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
     event::{Event, TYPE_KUBERNETES_EVENT},
     record::{
-        Decision, Delta, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid,
-        SourceRef, SuppressedReason, Table,
+        Decision, Delta, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef,
+        RuleUid, SourceRef, SuppressedReason, Table,
     },
 };
 
@@ -172,7 +172,8 @@ impl Engine {
             // The controller compiles before it puts: only another version of the program can have put this.
             Err(faults) => {
                 let message = faults.first().map(ToString::to_string).unwrap_or_default();
-                state.last_error = Some(LastError { time: time(head), place: "spec".to_owned(), message: cut(&message, MAX_ERROR) });
+                state.last_error =
+                    Some(LastError { time: time(head), place: "spec".to_owned(), message: cut(&message, MAX_ERROR) });
                 return;
             }
         }

@@ -10,7 +10,8 @@ use crate::{
         Source, SourceKind,
     },
     event::{
-        Event, Labels, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED, WatchKey,
+        Event, Labels, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED,
+        WatchKey,
     },
 };
 
@@ -121,7 +122,9 @@ impl Filter {
                     && (operations.is_empty() || operations.contains(&operation))
                     && (names.is_empty()
                         || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
-                    && selector.as_ref().is_none_or(|selector| selector.matches_json(event.data.pointer("/object/metadata/labels")));
+                    && selector
+                        .as_ref()
+                        .is_none_or(|selector| selector.matches_json(event.data.pointer("/object/metadata/labels")));
                 if !fits {
                     return NO;
                 }
@@ -323,11 +326,17 @@ impl Selector {
                 ("Exists", true) => Requirement::Exists,
                 ("DoesNotExist", true) => Requirement::DoesNotExist,
                 ("In" | "NotIn", true) => {
-                    faults.push(Fault::new(format!("{path}.values"), format!("must be set with operator {}", one.operator)));
+                    faults.push(Fault::new(
+                        format!("{path}.values"),
+                        format!("must be set with operator {}", one.operator),
+                    ));
                     continue;
                 }
                 ("Exists" | "DoesNotExist", false) => {
-                    faults.push(Fault::new(format!("{path}.values"), format!("must be empty with operator {}", one.operator)));
+                    faults.push(Fault::new(
+                        format!("{path}.values"),
+                        format!("must be empty with operator {}", one.operator),
+                    ));
                     continue;
                 }
                 (other, _) => {

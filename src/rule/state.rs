@@ -181,11 +181,7 @@ pub(super) struct GroupRow {
 
 impl VersionRow {
     pub(super) fn of(version: &Version) -> Self {
-        Self {
-            generation: version.rule.generation,
-            spec: Arc::clone(&version.rule.spec),
-            live: version.live.clone(),
-        }
+        Self { generation: version.rule.generation, spec: Arc::clone(&version.rule.spec), live: version.live.clone() }
     }
 }
 

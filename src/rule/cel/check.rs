@@ -19,7 +19,7 @@ use super::{
 pub(super) const MAX_SOURCE: usize = 4 << 10;
 /// Brackets within brackets.
 pub(super) const MAX_NESTING: usize = 32;
-/// Levels of the syntax tree: a sum of so many terms, for instance. The interpreter recurses, and a thread has 2 MiB of stack.
+/// Levels of the syntax tree: a sum of so many terms, for instance. The interpreter recurses, see [`super::stack`].
 pub(super) const MAX_DEPTH: usize = 64;
 /// Loops within loops.
 const MAX_LOOPS: usize = 2;
@@ -115,7 +115,11 @@ pub(super) fn before_parsing(source: &str) -> Result<(), CelFault> {
         return Err(CelFault::at(source, 0, "the expression is empty"));
     }
     if source.len() > MAX_SOURCE {
-        return Err(CelFault::at(source, 0, format!("the expression has {} bytes; {MAX_SOURCE} are allowed", source.len())));
+        return Err(CelFault::at(
+            source,
+            0,
+            format!("the expression has {} bytes; {MAX_SOURCE} are allowed", source.len()),
+        ));
     }
     let mut depth = 0usize;
     for (offset, token) in tokens(source) {
@@ -132,14 +136,14 @@ pub(super) fn before_parsing(source: &str) -> Result<(), CelFault> {
     Ok(())
 }
 
-/// Refuses what the parser took but nobody could evaluate, or not cheaply. All faults at once.
+/// Refuses what the parser took but nobody could evaluate, or not cheaply: all faults at once.
 pub(super) fn after_parsing(
     source: &str,
     root: &IdedExpr,
     names: &Names,
     offset: impl Fn(u64) -> usize,
 ) -> Result<(), Vec<CelFault>> {
-    if depth(root, 0) > MAX_DEPTH {
+    if levels(root) > MAX_DEPTH {
         let message = format!("more than {MAX_DEPTH} operations are chained or nested: use variables for parts of it");
         return Err(vec![CelFault::at(source, 0, message)]);
     }
@@ -151,13 +155,11 @@ pub(super) fn after_parsing(
     Err(walk.faults.into_iter().map(|(id, message)| CelFault::at(source, offset(id), message)).collect())
 }
 
-fn depth(node: &IdedExpr, above: usize) -> usize {
-    if above > MAX_DEPTH {
-        return above;
-    }
-    let mut deepest = above + 1;
-    each_child(node, &mut |child| deepest = deepest.max(depth(child, above + 1)));
-    deepest
+/// How deep the interpreter recurses for the expression.
+pub(super) fn levels(node: &IdedExpr) -> usize {
+    let mut deepest = 0;
+    each_child(node, &mut |child| deepest = deepest.max(levels(child)));
+    deepest + 1
 }
 
 fn each_child<'e>(node: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr)) {
@@ -213,7 +215,9 @@ impl Walk<'_> {
             Expr::Map(map) if map.entries.len() > MAX_LITERAL => {
                 self.fault(node, format!("a map of {} entries; {MAX_LITERAL} are allowed", map.entries.len()));
             }
-            Expr::Struct(message) => self.fault(node, format!("there are no messages such as `{}` here", message.type_name)),
+            Expr::Struct(message) => {
+                self.fault(node, format!("there are no messages such as `{}` here", message.type_name))
+            }
             Expr::Comprehension(comprehension) => {
                 let counts = !matches!(&comprehension.iter_range.expr, Expr::List(list) if list.elements.is_empty());
                 self.expression(&comprehension.iter_range);
@@ -252,7 +256,8 @@ impl Walk<'_> {
             || self.names.roots.contains(plain)
             || TYPES.contains(&plain);
         if !known {
-            let message = format!("unknown name `{name}`: known are {}", list(self.names.roots.iter().map(String::as_str)));
+            let message =
+                format!("unknown name `{name}`: known are {}", list(self.names.roots.iter().map(String::as_str)));
             self.faults.push((id, message));
         }
     }
@@ -343,7 +348,9 @@ pub(super) fn surely_not_bool(node: &IdedExpr) -> Option<&'static str> {
                 Some("a number")
             }
             "size" | "int" | "uint" | "double" | "indexOf" | "lastIndexOf" => Some("a number"),
-            "string" | "lowerAscii" | "upperAscii" | "trim" | "replace" | "join" | "substring" | "format" => Some("a text"),
+            "string" | "lowerAscii" | "upperAscii" | "trim" | "replace" | "join" | "substring" | "format" => {
+                Some("a text")
+            }
             "timestamp" => Some("a time"),
             "duration" => Some("a duration"),
             operators::CONDITIONAL => call.args.iter().skip(1).find_map(surely_not_bool),

@@ -23,9 +23,7 @@ fn fault(message: impl ToString) -> ExecutionError {
 }
 
 /// The values a map's keys lead to, and the keys.
-fn entries<'b, 'v>(
-    map: &'b (dyn Val + 'v),
-) -> Result<Vec<(&'b (dyn Val + 'v), Box<dyn Val + 'v>)>, ExecutionError> {
+fn entries<'b, 'v>(map: &'b (dyn Val + 'v)) -> Result<Vec<(&'b (dyn Val + 'v), Box<dyn Val + 'v>)>, ExecutionError> {
     let (Some(keys), Some(indexer)) = (map.as_iterable(), map.as_indexer()) else {
         return Err(fault("a map without keys"));
     };
@@ -72,8 +70,9 @@ fn equal_maps(left: &dyn Val, right: &dyn Val) -> bool {
     if left_size.size() != right_size.size() {
         return false;
     }
-    entries(left)
-        .is_ok_and(|entries| entries.iter().all(|(key, a)| other.get(*key).is_ok_and(|b| equal(a.as_ref(), b.as_ref()))))
+    entries(left).is_ok_and(|entries| {
+        entries.iter().all(|(key, a)| other.get(*key).is_ok_and(|b| equal(a.as_ref(), b.as_ref())))
+    })
 }
 
 /// A key in words, for messages.
@@ -166,9 +165,8 @@ pub(super) fn to_text(value: &Value) -> Result<String, ExecutionError> {
 
 /// A copy that borrows nothing, for a variable's value. `room` bounds its size and is used up.
 pub(super) fn detach(value: &dyn Val, room: &mut usize) -> Result<Box<dyn Val>, ExecutionError> {
-    let left = room
-        .checked_sub(16)
-        .ok_or_else(|| fault(format!("the value is larger than {} KiB", MAX_RENDERED >> 10)))?;
+    let left =
+        room.checked_sub(16).ok_or_else(|| fault(format!("the value is larger than {} KiB", MAX_RENDERED >> 10)))?;
     *room = left;
     macro_rules! plain {
         ($($type:ty),*) => {
@@ -179,7 +177,9 @@ pub(super) fn detach(value: &dyn Val, room: &mut usize) -> Result<Box<dyn Val>, 
     }
     plain!(CelNull, CelBool, CelInt, CelUInt, CelDouble, CelTimestamp, CelDuration, CelType);
     let mut take = |bytes: usize| {
-        *room = room.checked_sub(bytes).ok_or_else(|| fault(format!("the value is larger than {} KiB", MAX_RENDERED >> 10)))?;
+        *room = room
+            .checked_sub(bytes)
+            .ok_or_else(|| fault(format!("the value is larger than {} KiB", MAX_RENDERED >> 10)))?;
         Ok::<_, ExecutionError>(())
     };
     if let Some(text) = value.downcast_ref::<CelString>() {

@@ -32,16 +32,22 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 const CACHED_PATTERNS: usize = 256;
 
 /// Calls that are sent to the `@` versions registered here.
-pub(super) const RENAMED: [&str; 8] = ["matches", "find", "findAll", "replace", "join", "split", "indexOf", "lastIndexOf"];
+pub(super) const RENAMED: [&str; 8] =
+    ["matches", "find", "findAll", "replace", "join", "split", "indexOf", "lastIndexOf"];
 
 /// Compiles a pattern; matching takes time linear in the text.
 pub(super) fn compile_pattern(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES).build().map_err(
         |error| match error {
-            regex::Error::CompiledTooBig(_) => format!("the pattern takes more than {MAX_PATTERN_BYTES} bytes when compiled"),
+            regex::Error::CompiledTooBig(_) => {
+                format!("the pattern takes more than {MAX_PATTERN_BYTES} bytes when compiled")
+            }
             other => {
                 let text = other.to_string();
-                format!("not a regular expression: {}", text.lines().last().unwrap_or_default().trim_start_matches("error: "))
+                format!(
+                    "not a regular expression: {}",
+                    text.lines().last().unwrap_or_default().trim_start_matches("error: ")
+                )
             }
         },
     )
@@ -114,7 +120,8 @@ fn int(args: &Args<'_, '_>, index: usize) -> Option<i64> {
 }
 
 fn items<'x, 'v>(args: &'x Args<'_, 'v>, index: usize) -> Result<Vec<&'x (dyn Val + 'v)>, ExecutionError> {
-    let list = args.get(index).and_then(|list| list.as_iterable()).ok_or_else(ExecutionError::missing_argument_or_target)?;
+    let list =
+        args.get(index).and_then(|list| list.as_iterable()).ok_or_else(ExecutionError::missing_argument_or_target)?;
     let mut list = Iterable::iter(list);
     let mut items = Vec::new();
     while let Some(item) = list.next() {
@@ -146,7 +153,13 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         env.add_member_overload("@matches", &format!("member matches {name}"), STRING_TYPE, vec![kind()], matches)?;
         env.add_member_overload("@find", &format!("find {name}"), STRING_TYPE, vec![kind()], find)?;
         env.add_member_overload("@findAll", &format!("findAll {name}"), STRING_TYPE, vec![kind()], find_all)?;
-        env.add_member_overload("@findAll", &format!("findAll {name} int"), STRING_TYPE, vec![kind(), INT_TYPE], find_all)?;
+        env.add_member_overload(
+            "@findAll",
+            &format!("findAll {name} int"),
+            STRING_TYPE,
+            vec![kind(), INT_TYPE],
+            find_all,
+        )?;
     }
     let strings = |count: usize| (0..count).map(|_| STRING_TYPE).collect::<Vec<_>>();
     env.add_member_overload("@replace", "replace", STRING_TYPE, strings(2), replace)?;
@@ -227,7 +240,8 @@ fn split<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
         (0, _) => Vec::new(),
         (limit, false) => this.splitn(limit, separator).take(MAX_LIST + 1).collect(),
         (limit, true) => {
-            let starts: Vec<usize> = this.char_indices().map(|(start, _)| start).take(limit.min(MAX_LIST + 1)).collect();
+            let starts: Vec<usize> =
+                this.char_indices().map(|(start, _)| start).take(limit.min(MAX_LIST + 1)).collect();
             let ends = starts.iter().skip(1).copied().chain([this.len()]);
             starts.iter().zip(ends).map(|(start, end)| &this[*start..end]).collect()
         }
@@ -244,9 +258,9 @@ fn join<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let separator = if args.len() > 1 { text(&args, 1)? } else { "" };
     let mut joined = String::new();
     for (index, item) in items(&args, 0)?.into_iter().enumerate() {
-        let item = item
-            .downcast_ref::<CelString>()
-            .ok_or_else(|| ExecutionError::function_error("join", format!("element {index} is a {}", item.get_type().name())))?;
+        let item = item.downcast_ref::<CelString>().ok_or_else(|| {
+            ExecutionError::function_error("join", format!("element {index} is a {}", item.get_type().name()))
+        })?;
         if index > 0 {
             joined.push_str(separator);
         }
@@ -314,7 +328,10 @@ fn sum<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     for item in items(&args, 0)? {
         // Texts add up too, but the sum of a list is one of numbers or durations.
         if item.downcast_ref::<CelString>().is_some() || item.as_iterable().is_some() {
-            return Err(ExecutionError::no_such_member_overload("sum", vec![format!("list of {}", item.get_type().name())]));
+            return Err(ExecutionError::no_such_member_overload(
+                "sum",
+                vec![format!("list of {}", item.get_type().name())],
+            ));
         }
         total = Some(match total {
             None => item.clone_as_boxed(),

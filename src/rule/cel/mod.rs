@@ -11,6 +11,7 @@ mod lexer;
 mod meter;
 mod object;
 mod scope;
+mod stack;
 mod text;
 
 #[cfg(test)]
@@ -142,6 +143,8 @@ pub struct Program {
     surely: Option<&'static str>,
     /// Whether the labels of the regarded object are read.
     reads_regarding_labels: bool,
+    /// How deep the interpreter recurses.
+    levels: usize,
 }
 
 impl fmt::Debug for Program {
@@ -162,13 +165,18 @@ impl Program {
     /// # Errors
     /// The first fault, with its line and column.
     pub fn compile(source: &str, names: &Names) -> Result<Self, CelFault> {
-        Self::compile_all(source, names)
-            .map_err(|faults| faults.into_iter().next().unwrap_or_else(|| CelFault::at(source, 0, "the expression is wrong")))
+        Self::compile_all(source, names).map_err(|faults| {
+            faults.into_iter().next().unwrap_or_else(|| CelFault::at(source, 0, "the expression is wrong"))
+        })
     }
 
     /// As [`Program::compile`], with all faults.
     pub(super) fn compile_all(source: &str, names: &Names) -> Result<Self, Vec<CelFault>> {
         check::before_parsing(source).map_err(|fault| vec![fault])?;
+        stack::for_parsing(|| Self::parse(source, names))
+    }
+
+    fn parse(source: &str, names: &Names) -> Result<Self, Vec<CelFault>> {
         let parsed = ENVIRONMENT.compile(source).map_err(|errors| {
             let of = |error: &cel::ParseError| CelFault {
                 line: usize::try_from(error.pos.0).unwrap_or(1).max(1),
@@ -188,6 +196,7 @@ impl Program {
         meter::instrument(&mut expression);
         Ok(Self {
             source: source.into(),
+            levels: check::levels(&expression),
             expression: Arc::new(expression),
             patterns: patterns.into(),
             surely,
@@ -242,8 +251,7 @@ impl Program {
         for (index, pattern) in self.patterns.iter().enumerate() {
             context.add_variable_as_val(pattern_name(index), Box::new(pattern.clone()));
         }
-        cel::Value::resolve_val(&self.expression, &context)
-            .and_then(use_value)
+        stack::for_evaluating(self.levels, || cel::Value::resolve_val(&self.expression, &context).and_then(use_value))
             .map_err(|error| self.explain(&error))
     }
 
@@ -321,7 +329,8 @@ fn reads_regarding_labels(root: &IdedExpr) -> bool {
         match &node.expr {
             Expr::Select(select) => Some((select.field.clone(), (*select.operand).clone())),
             Expr::Call(call)
-                if [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT].contains(&call.func_name.as_str()) =>
+                if [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT]
+                    .contains(&call.func_name.as_str()) =>
             {
                 match (call.args.first(), call.args.get(1).map(|key| &key.expr)) {
                     (Some(operand), Some(Expr::Literal(LiteralValue::String(key)))) => {

@@ -45,13 +45,7 @@ pub struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// What conditions see, but for variables.
     pub fn new(event: &'a Event, source: &'a str, rule: &'a RuleRef, now: Timestamp) -> Self {
-        Self {
-            event: Some(event),
-            source: [("name", source)],
-            rule: Some(rule),
-            now: Some(now),
-            ..Self::empty()
-        }
+        Self { event: Some(event), source: [("name", source)], rule: Some(rule), now: Some(now), ..Self::empty() }
     }
 
     /// Nothing but what [`Scope::with_value`] adds.
@@ -139,7 +133,8 @@ impl VariableResolver for Scope<'_> {
 }
 
 fn object_of(event: &Event) -> Option<Box<dyn Val + '_>> {
-    let resource = [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&event.type_.as_str());
+    let resource =
+        [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&event.type_.as_str());
     resource.then(|| event.data.get("object")).flatten().and_then(|object| boxed(object).ok())
 }
 

@@ -55,7 +55,11 @@ impl Text {
             literal.push_str(&text[at..found]);
             let start = found + 2;
             let Some(length) = closing(&text[start..]) else {
-                faults.push(CelFault::at(text, found, "this `${` has no closing `}`; write `$${` for the characters themselves"));
+                faults.push(CelFault::at(
+                    text,
+                    found,
+                    "this `${` has no closing `}`; write `$${` for the characters themselves",
+                ));
                 return Err(faults);
             };
             if !literal.is_empty() {
@@ -73,7 +77,11 @@ impl Text {
         }
         let expressions = parts.iter().filter(|part| matches!(part, Part::Expression(_))).count();
         if expressions > MAX_EXPRESSIONS {
-            faults.push(CelFault::at(text, 0, format!("{expressions} expressions in one text; {MAX_EXPRESSIONS} are allowed")));
+            faults.push(CelFault::at(
+                text,
+                0,
+                format!("{expressions} expressions in one text; {MAX_EXPRESSIONS} are allowed"),
+            ));
         }
         if faults.is_empty() { Ok(Self { parts }) } else { Err(faults) }
     }
@@ -89,7 +97,8 @@ impl Text {
                 Part::Literal(literal) => text.push_str(literal),
                 Part::Expression(program) => {
                     let value = program.evaluate(scope)?;
-                    let value = convert::to_text(&value).map_err(|_| EvalError::new(format!("{} is null", program.source().trim())))?;
+                    let value = convert::to_text(&value)
+                        .map_err(|_| EvalError::new(format!("{} is null", program.source().trim())))?;
                     text.push_str(&value);
                 }
             }

@@ -1,0 +1,18 @@
+//! Room on the stack for the parser and the interpreter, which recurse. What they need is bounded by the limits of [`super::check`]; a thread's
+//! own stack may be smaller, and overflowing it would end the process.
+
+/// The parser goes 96 levels deep before it refuses; a level takes about 200 KiB when it is not optimised.
+const PARSING: usize = if cfg!(debug_assertions) { 32 << 20 } else { 4 << 20 };
+/// What a level of the syntax tree takes while it is evaluated: at most 50 KiB where it is not optimised, doubled.
+const LEVEL: usize = if cfg!(debug_assertions) { 96 << 10 } else { 16 << 10 };
+
+/// Runs the parser, and what goes through the tree it made.
+pub(super) fn for_parsing<T>(parse: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(PARSING, PARSING, parse)
+}
+
+/// Runs the interpreter on a tree of so many levels: on the present stack if that has room.
+pub(super) fn for_evaluating<T>(levels: usize, evaluate: impl FnOnce() -> T) -> T {
+    let room = (levels + 2) * LEVEL;
+    stacker::maybe_grow(room, room, evaluate)
+}
