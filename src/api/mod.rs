@@ -3,6 +3,8 @@
 //! Every field's doc comment is what `kubectl explain` prints. The schemas in `crds/` are made from these
 //! types. This module knows no I/O, no clock and no client.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
 mod action;
 mod duration;
 mod event_rule;
@@ -37,8 +39,15 @@ pub const VERSION: &str = "v1alpha1";
 pub const USABLE_LABEL: &str = "signalbox.dev/usable-by-rules";
 
 /// The custom resource definitions as they are applied to a cluster, in the order of their names.
-pub fn custom_resource_definitions()
--> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
+pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
-    vec![EventRule::crd(), EventSink::crd()]
+    let mut definitions = vec![EventRule::crd(), EventSink::crd()];
+    for definition in &mut definitions {
+        for version in &mut definition.spec.versions {
+            if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+                schema::without_foreign_formats(schema);
+            }
+        }
+    }
+    definitions
 }

@@ -1,5 +1,6 @@
 //! Pieces of schema that the derive cannot make: bounds on strings and lists, free-form JSON.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// JSON of any shape; the API server keeps unknown fields.
@@ -31,4 +32,15 @@ pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn optional_object_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "nullable": true,
         "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"})
+}
+
+/// Takes out the formats of unsigned integers, which Kubernetes does not know: it warns of each at every apply.
+pub(super) fn without_foreign_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| without_foreign_formats(property));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        without_foreign_formats(items);
+    }
 }
