@@ -151,4 +151,4 @@ fn words(body: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -11,7 +11,9 @@ use crate::{api::EventSinkSpec, record::Account};
 /// All EventSinks by namespace and name. The controller sets them, the action `notify` looks them up, the status writer reads the counts.
 /// A clone is the same registry.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<RwLock<HashMap<(String, String), Arc<Entry>>>>);
+pub struct Registry(Arc<RwLock<Entries>>);
+
+type Entries = HashMap<(String, String), Arc<Entry>>;
 
 /// One EventSink.
 pub struct Entry {

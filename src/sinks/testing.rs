@@ -51,14 +51,15 @@ pub(crate) fn http() -> Http {
 /// A service that gives the answers in order, the last one for ever, and remembers what it was sent.
 pub(crate) struct Service {
     pub(crate) url: String,
-    seen: Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>,
+    seen: Seen,
 }
 
+type Seen = Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>;
 type Answers = Arc<Mutex<Vec<(u16, &'static str)>>>;
 
 impl Service {
     pub(crate) async fn new(answers: &[(u16, &'static str)]) -> Self {
-        let seen = Arc::<Mutex<Vec<_>>>::default();
+        let seen = Seen::default();
         let answers: Answers = Arc::new(Mutex::new(answers.iter().rev().copied().collect()));
         let router = Router::new().fallback(take).with_state((seen.clone(), answers));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -76,11 +77,7 @@ impl Service {
     }
 }
 
-async fn take(
-    State((seen, answers)): State<(Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>, Answers)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> impl IntoResponse {
+async fn take(State((seen, answers)): State<(Seen, Answers)>, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
     seen.lock().push((headers, body.to_vec()));
     let mut answers = answers.lock();
     let (status, words) =

@@ -3,6 +3,7 @@
 use futures::future::BoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -10,6 +11,7 @@ use super::{BuildError, Delivered, Notification, REQUEST_TIMEOUT, Secrets, Sink,
 use crate::{
     api::{self, SecretKeyRef},
     net::{Http, Post},
+    rule::cel::{Mode, Names, Scope, Template},
 };
 
 /// The same for every repetition of a notification: a receiver that remembers it takes the notification once.
@@ -35,6 +37,7 @@ const NAME: &str = "the webhook";
 pub(super) struct Webhook {
     url: Text,
     headers: Vec<(HeaderName, Text)>,
+    body: Option<Template>,
     signing: Option<(HeaderName, SecretKeyRef)>,
 }
 
@@ -75,9 +78,7 @@ impl Webhook {
         if url.is_none() {
             faults.push("webhook: exactly one of url and urlSecretRef must be set".to_owned());
         }
-        if spec.body.is_some() {
-            faults.push("webhook.body: this version sends the default document only".to_owned());
-        }
+        let body = spec.body.as_ref().and_then(|body| compile(body, &mut faults));
         let mut headers = Vec::new();
         for given in &spec.headers {
             let name = header_name(&given.name, &mut faults);
@@ -101,13 +102,17 @@ impl Webhook {
             .as_ref()
             .and_then(|signing| Some((header_name(&signing.header, &mut faults)?, signing.secret_ref.clone())));
         match url {
-            Some(url) if faults.is_empty() => Ok(Self { url, headers, signing }),
+            Some(url) if faults.is_empty() => Ok(Self { url, headers, body, signing }),
             _ => Err(BuildError(faults)),
         }
     }
 
     fn request(&self, notification: &Notification, secrets: &Secrets) -> Result<(HeaderMap, Vec<u8>), SinkError> {
-        let body = document(notification).to_string().into_bytes();
+        let body = match &self.body {
+            Some(template) => fill(template, notification)?,
+            None => document(notification),
+        };
+        let body = body.to_string().into_bytes();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in &self.headers {
@@ -188,6 +193,27 @@ fn document(notification: &Notification) -> Value {
         "firing": {"id": firing},
         "event": &**event,
     })
+}
+
+/// The sink's own body: JSON, so what is filled in can only ever be a value in it.
+fn compile(body: &Value, faults: &mut Vec<String>) -> Option<Template> {
+    let names = Names::of(&["notification", "event", "rule", "firing"]);
+    match Template::compile(body, Mode::Typed, &names, "webhook.body") {
+        Ok(template) => Some(template),
+        Err(found) => {
+            faults.extend(found.iter().map(ToString::to_string));
+            None
+        }
+    }
+}
+
+fn fill(template: &Template, notification: &Notification) -> Result<Value, SinkError> {
+    let Notification { severity, title, text, fields, event, rule, firing, .. } = notification;
+    let notification = json!({"severity": severity, "title": title, "text": text, "fields": fields});
+    // `now` is not one of the names.
+    let scope = Scope::new(event, "", rule, Timestamp::UNIX_EPOCH).with_firing(firing);
+    let scope = scope.with_value("notification", &notification);
+    template.fill(&scope).map_err(|error| SinkError::never(error.to_string()))
 }
 
 #[cfg(test)]

@@ -118,3 +118,39 @@ async fn nothing_secret_is_in_errors_even_if_the_service_repeats_it() {
     let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("no secrets");
     assert_eq!(error.message, "key url of Secret hook was not read");
 }
+
+#[tokio::test]
+async fn a_body_of_the_sinks_own_is_json_whatever_is_filled_in() {
+    let service = Service::new(&[(200, "")]).await;
+    let body = r#","body": {"text": "${notification.text}", "all": "${event}", "n": "${event.data.count}",
+        "from": "${rule.namespace}/${rule.name} ${firing.id}", "level": {"name": "${notification.severity}"}}"#;
+    let sink = build(&sink(&spec(&service, body))).expect("a sink");
+    let text = "Failed to pull \"img\"\n{{ .Values.y }} ${event.id}\n";
+    let mut notification = Notification { text: text.into(), ..notification() };
+    let mut event = (*notification.event).clone();
+    event.data["count"] = json!(1793603780123456789_i64);
+    notification.event = event.into();
+    sink.deliver(&notification, &Secrets::default(), &http()).await.expect("taken");
+    let sent = service.bodies().remove(0);
+    assert_eq!(sent["text"], text);
+    assert_eq!(sent["n"].as_i64(), Some(1793603780123456789));
+    assert_eq!(sent["all"]["subject"], "shop/Pod/web-1");
+    assert_eq!(sent["from"], "shop/web-crashloop 0123456789abcdef0123");
+    assert_eq!(sent["level"]["name"], "Warning");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_filled_in_is_not_sent() {
+    let service = Service::new(&[(200, "")]).await;
+    let sink = build(&sink(&spec(&service, r#","body": {"n": "${event.data.absent}"}"#))).expect("a sink");
+    let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("no such field");
+    assert_eq!(error.retry, Retry::Never);
+    assert!(error.message.starts_with("webhook.body.n: "), "{error}");
+    assert!(service.requests().is_empty());
+}
+
+#[test]
+fn a_body_that_uses_unknown_names_is_refused() {
+    let given = sink(r#"{"webhook": {"url": "http://h/", "body": {"x": "${variables.y} ${nothing}"}}}"#);
+    assert!(build(&given).err().expect("refused").to_string().contains("webhook.body.x"));
+}
