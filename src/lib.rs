@@ -3,6 +3,7 @@
 //! Data takes one path: sources append events to the log, the engine judges them, the runner carries out what was decided, outcomes go
 //! back to the log. Folders stand on levels and use lower ones only; `tests/layers.rs` holds the table.
 
+pub mod actions;
 pub mod api;
 pub mod app;
 pub mod bus;

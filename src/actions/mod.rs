@@ -1,0 +1,159 @@
+//! What a firing does: one file per kind of action.
+//!
+//! An action first renders its request with absolute values, reading what it must; the request is recorded; then it is executed, after a crash
+//! once more with the same request. Everything is done with the rights of the rule's account. Actions know no sources, no log and no other action.
+
+mod failure;
+mod job;
+mod notify;
+mod scale;
+mod target;
+mod text;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+pub use failure::{Failure, FailureKind};
+
+use crate::{
+    api::{self, ActionKind, ActionOutcome},
+    bus::Permit,
+    clock::Clock,
+    event::Event,
+    kubernetes::Cluster,
+    net::Http,
+    record::{Account, Effect, FiringId, RuleRef},
+    sinks::Registry,
+};
+
+/// How long one attempt may take when the action sets no `timeout`.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A kind of action.
+///
+/// To add a kind: a file here with a type that implements this; a field in [`api::Action`] and a variant in [`ActionKind`]; an arm in
+/// [`build`], which does not compile without; a sample under `deploy/samples/`.
+pub trait Action: Send + Sync {
+    /// Makes the request of the action's fields after their texts were filled in. Absolute values only: executed twice it must ask for the same.
+    /// May read from the cluster, must not write. Secrets are kept as references.
+    ///
+    /// # Cancel safety
+    /// Nothing was changed.
+    fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>>;
+
+    /// Carries the request out. The permit proves that the request is on stable storage.
+    ///
+    /// # Cancel safety
+    /// Whether it was carried out is unknown; the next attempt is [`Attempt::Again`].
+    fn execute<'a>(
+        &'a self,
+        cx: &'a Context,
+        request: &'a Value,
+        attempt: Attempt,
+        permit: Permit,
+    ) -> BoxFuture<'a, Result<Done, Failure>>;
+
+    /// How long one [`Action::execute`] may take.
+    fn patience(&self, action: &api::Action) -> Duration {
+        action.timeout.map_or(TIMEOUT, api::Duration::get)
+    }
+
+    /// Whether [`Action::settle`] has something to do for this request.
+    fn settles(&self, _request: &Value) -> bool {
+        false
+    }
+
+    /// Called when the outcome is on stable storage, after a crash possibly again: what would hinder a repetition is done here.
+    fn settle<'a>(
+        &'a self,
+        _cx: &'a Context,
+        _request: &'a Value,
+        _result: &'a Value,
+        _permit: Permit,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Called when the request was executed, has failed for good and will not be executed again.
+    fn gave_up(&self, _cx: &Context, _failure: &Failure) {}
+}
+
+/// The action that the spec describes; nothing when it has not exactly one kind.
+pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
+    Some(match spec.kind()? {
+        ActionKind::Scale(spec) => Box::new(scale::Scale::new(spec)),
+        ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
+        ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
+    })
+}
+
+/// What all actions share.
+pub struct Services {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The EventSinks.
+    pub sinks: Registry,
+    /// The way out to addresses that users give.
+    pub http: Http,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What one step of one firing is about.
+pub struct Context {
+    /// What all actions share.
+    pub services: Arc<Services>,
+    /// The rule.
+    pub rule: RuleRef,
+    /// The account whose rights the rule has.
+    pub account: Account,
+    /// The firing.
+    pub firing: FiringId,
+    /// `actions[].name`
+    pub action: String,
+    /// The event that made the rule fire.
+    pub event: Arc<Event>,
+    /// Cancelled when the process is about to stop: what only waits ends then with [`FailureKind::Interrupted`].
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    /// `<firing>-<action>`: the same for every repetition of the step.
+    pub fn key(&self) -> String {
+        format!("{}-{}", self.firing, self.action)
+    }
+
+    /// The field manager that names the step: 10 + 20 + 1 + 63 of 128 characters allowed.
+    fn manager(&self) -> String {
+        format!("signalbox-{}", self.key())
+    }
+}
+
+/// Which attempt of a request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The first: nothing was sent yet.
+    First,
+    /// An earlier attempt may have been carried out: in this process, or before a crash.
+    Again,
+}
+
+/// The request was carried out, or there is a reason why it needs no more attempts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// What became of it. `Failed` for what was carried out and failed by itself, such as a Job.
+    pub outcome: ActionOutcome,
+    /// What was done, or why not.
+    pub message: String,
+    /// `actions.<name>` for later expressions.
+    pub result: Value,
+    /// The object that was written.
+    pub effect: Option<Effect>,
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,262 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    actions::testing::{action, common, context},
+    kubernetes::fake::{Fake, Seen, failure as status},
+};
+
+/// A Deployment, and the API server around it.
+struct World {
+    uid: &'static str,
+    version: u64,
+    replicas: Option<i32>,
+    managers: Vec<String>,
+    /// What the next writes answer, after having been carried out or not.
+    troubles: Vec<Trouble>,
+    readable: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Trouble {
+    /// Carried out, and then an error.
+    Lost,
+    /// Somebody else writes the status just before.
+    Raced,
+    /// Not carried out, with this status.
+    Refused(u16, &'static str),
+}
+
+impl World {
+    fn new(replicas: Option<i32>) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self {
+            uid: "u1",
+            version: 7,
+            replicas,
+            managers: vec![],
+            troubles: vec![],
+            readable: true,
+        }))
+    }
+
+    fn scale(&self) -> Value {
+        let spec = self.replicas.map_or(json!({}), |replicas| json!({"replicas": replicas}));
+        json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "spec": spec,
+            "metadata": {"name": "web", "namespace": "shop", "uid": self.uid, "resourceVersion": self.version.to_string()}})
+    }
+
+    fn object(&self) -> Value {
+        let fields: Vec<_> = self
+            .managers
+            .iter()
+            .map(
+                |name| json!({"manager": name, "operation": "Update", "apiVersion": "apps/v1", "subresource": "scale"}),
+            )
+            .collect();
+        json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"name": "web", "uid": self.uid, "managedFields": fields}})
+    }
+
+    fn patch(&mut self, seen: &Seen) -> (u16, Value) {
+        let trouble = self.troubles.pop();
+        match trouble {
+            Some(Trouble::Refused(code, message)) => return status(code, "", message),
+            Some(Trouble::Raced) => self.version += 1,
+            _ => {}
+        }
+        if seen.body["metadata"]["resourceVersion"] != self.version.to_string().as_str() {
+            return status(409, "Conflict", "the object has been modified");
+        }
+        self.version += 1;
+        self.replicas = seen.body["spec"]["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok());
+        self.managers
+            .extend(seen.query.split('&').filter_map(|pair| pair.strip_prefix("fieldManager=")).map(str::to_owned));
+        if trouble == Some(Trouble::Lost) { status(504, "Timeout", "too slow") } else { (200, self.scale()) }
+    }
+}
+
+fn serve(world: &Arc<Mutex<World>>) -> Fake {
+    let world = world.clone();
+    Fake::new(move |seen| {
+        if let Some(answer) = common(seen) {
+            return answer;
+        }
+        let mut world = world.lock();
+        match (seen.method.as_str(), seen.path.as_str()) {
+            ("GET", "/apis/apps/v1/namespaces/shop/deployments/web/scale") => (200, world.scale()),
+            ("GET", "/apis/apps/v1/namespaces/shop/deployments/web") if world.readable => (200, world.object()),
+            ("GET", "/apis/apps/v1/namespaces/shop/deployments/web") => {
+                status(403, "Forbidden", "deployments.apps \"web\" is forbidden: User")
+            }
+            ("PATCH", "/apis/apps/v1/namespaces/shop/deployments/web/scale") => world.patch(seen),
+            _ => status(404, "NotFound", "deployments.apps \"gone\" not found"),
+        }
+    })
+}
+
+fn spec(name: &str, amount: Value) -> Value {
+    let mut scale = amount;
+    scale["target"] = json!({"kind": "Deployment", "name": name});
+    json!({"name": "act", "scale": scale})
+}
+
+fn filled(name: &str) -> Value {
+    json!({"target": {"kind": "Deployment", "name": name}})
+}
+
+async fn render(fake: &Fake, amount: Value) -> Value {
+    action(spec("web", amount)).render(&context(fake), &filled("web")).await.expect("a request")
+}
+
+async fn execute(fake: &Fake, request: &Value, attempt: Attempt) -> Result<Done, Failure> {
+    action(spec("web", json!({"to": 1}))).execute(&context(fake), request, attempt, Permit::for_test()).await
+}
+
+#[tokio::test]
+async fn a_scale_is_rendered_absolute_and_written_to_the_subresource_only() {
+    let world = World::new(Some(2));
+    let fake = serve(&world);
+    let request = render(&fake, json!({"by": "3"})).await;
+    assert_eq!(
+        request,
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web", "uid": "u1",
+            "resourceVersion": "7", "from": 2, "to": 5})
+    );
+    let done = execute(&fake, &request, Attempt::First).await.expect("scaled");
+    assert_eq!(
+        (done.outcome, done.message.as_str()),
+        (ActionOutcome::Succeeded, "scaled Deployment shop/web from 2 to 5")
+    );
+    assert_eq!(done.result, json!({"from": 2, "to": 5}));
+    let effect = done.effect.expect("an effect");
+    assert_eq!((effect.reason.as_str(), effect.resource_version.as_deref()), ("ScaledByRule", Some("8")));
+    let write = fake.requests().pop().expect("a write");
+    assert_eq!(write.path, "/apis/apps/v1/namespaces/shop/deployments/web/scale");
+    assert_eq!(write.body, json!({"metadata": {"resourceVersion": "7"}, "spec": {"replicas": 5}}));
+    assert_eq!(write.user.as_deref(), Some("system:serviceaccount:shop:shop-ops"));
+    assert!(write.query.contains("fieldManager=signalbox-0123456789abcdef0123-act"), "{}", write.query);
+}
+
+#[tokio::test]
+async fn absent_replicas_are_none() {
+    let world = World::new(None);
+    let request = render(&serve(&world), json!({"by": "1"})).await;
+    assert_eq!((&request["from"], &request["to"]), (&json!(0), &json!(1)));
+}
+
+#[tokio::test]
+async fn an_unchanged_value_is_no_write() {
+    let world = World::new(Some(5));
+    let fake = serve(&world);
+    let request = render(&fake, json!({"by": "3", "max": 5})).await;
+    let done = execute(&fake, &request, Attempt::First).await.expect("nothing to do");
+    assert_eq!((done.outcome, done.effect), (ActionOutcome::Unchanged, None));
+    assert!(fake.requests().iter().all(|seen| seen.method != "PATCH"));
+}
+
+#[tokio::test]
+async fn a_change_in_between_asks_for_a_fresh_request() {
+    let world = World::new(Some(2));
+    let fake = serve(&world);
+    let request = render(&fake, json!({"by": "1"})).await;
+    world.lock().version += 1;
+    let failure = execute(&fake, &request, Attempt::First).await.expect_err("a conflict");
+    assert_eq!(failure.kind, FailureKind::Conflict);
+    assert_eq!(world.lock().replicas, Some(2));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_not_written_twice() {
+    let world = World::new(Some(2));
+    world.lock().troubles.push(Trouble::Lost);
+    let fake = serve(&world);
+    let request = render(&fake, json!({"by": "1"})).await;
+    let failure = execute(&fake, &request, Attempt::First).await.expect_err("no answer");
+    assert!(matches!(failure.kind, FailureKind::Retryable { .. }), "{failure}");
+    let done = execute(&fake, &request, Attempt::Again).await.expect("found done");
+    assert_eq!(done.message, "scaled Deployment shop/web from 2 to 3");
+    assert_eq!(world.lock().replicas, Some(3));
+    // The same where something on the way repeats the request by itself.
+    let done = execute(&fake, &request, Attempt::First).await.expect("found done");
+    assert_eq!(done.outcome, ActionOutcome::Succeeded);
+    assert_eq!(world.lock().replicas, Some(3));
+}
+
+#[tokio::test]
+async fn a_repetition_writes_when_nothing_was_written_although_the_status_changes_all_the_time() {
+    let world = World::new(Some(2));
+    let fake = serve(&world);
+    let request = render(&fake, json!({"to": 6})).await;
+    world.lock().version += 5;
+    world.lock().troubles = vec![Trouble::Raced, Trouble::Raced];
+    let done = execute(&fake, &request, Attempt::Again).await.expect("written");
+    assert_eq!((done.outcome, world.lock().replicas), (ActionOutcome::Succeeded, Some(6)));
+}
+
+#[tokio::test]
+async fn a_repetition_leaves_alone_what_somebody_else_has_set_since() {
+    let world = World::new(Some(2));
+    let fake = serve(&world);
+    let request = render(&fake, json!({"to": 6})).await;
+    world.lock().replicas = Some(9);
+    let done = execute(&fake, &request, Attempt::Again).await.expect("looked");
+    assert_eq!((done.outcome, world.lock().replicas), (ActionOutcome::Superseded, Some(9)));
+    assert!(done.message.contains("was set to 9"), "{}", done.message);
+
+    world.lock().replicas = Some(2);
+    world.lock().uid = "u2";
+    let done = execute(&fake, &request, Attempt::Again).await.expect("looked");
+    assert_eq!((done.outcome, world.lock().replicas), (ActionOutcome::Superseded, Some(2)));
+
+    world.lock().uid = "u1";
+    world.lock().replicas = Some(6);
+    let done = execute(&fake, &request, Attempt::Again).await.expect("looked");
+    assert_eq!(done.outcome, ActionOutcome::Unchanged);
+}
+
+#[tokio::test]
+async fn without_the_right_to_read_the_object_the_number_alone_tells() {
+    let world = World::new(Some(2));
+    world.lock().readable = false;
+    let fake = serve(&world);
+    let request = render(&fake, json!({"to": 6})).await;
+    world.lock().replicas = Some(6);
+    let done = execute(&fake, &request, Attempt::Again).await.expect("looked");
+    assert_eq!(done.outcome, ActionOutcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_missing_right_is_told_with_the_lines_that_grant_it() {
+    let world = World::new(Some(2));
+    let denied =
+        "deployments.apps \"web\" is forbidden: User \"system:serviceaccount:shop:shop-ops\" cannot patch resource";
+    world.lock().troubles.push(Trouble::Refused(403, denied));
+    let fake = serve(&world);
+    let request = render(&fake, json!({"to": 6})).await;
+    let failure = execute(&fake, &request, Attempt::First).await.expect_err("denied");
+    assert_eq!(failure.kind, FailureKind::Final);
+    assert!(failure.message.starts_with(
+        "scale Deployment shop/web: ServiceAccount shop/shop-ops may not patch deployments.apps/scale in namespace shop; grant it with: kubectl create role"
+    ), "{failure}");
+}
+
+#[tokio::test]
+async fn targets_that_are_none_are_final_and_touch_nothing() {
+    let fake = serve(&World::new(Some(2)));
+    for (name, kind, message) in [
+        ("gone", "Deployment", "read the scale of Deployment shop/gone: "),
+        ("../../secrets", "Deployment", "no target: \"../../secrets\" is not the name of an object"),
+        ("", "Deployment", "no target: name is empty"),
+        ("web", "DaemonSet", "DaemonSet shop/web: apps/v1 DaemonSet has no scale subresource"),
+        ("web", "Widget", "kind Widget is not one that Kubernetes itself brings"),
+    ] {
+        let mut spec = spec(name, json!({"to": 3}));
+        spec["scale"]["target"]["kind"] = kind.into();
+        let failure = action(spec).render(&context(&fake), &filled(name)).await.expect_err(message);
+        assert_eq!(failure.kind, FailureKind::Final, "{failure}");
+        assert!(failure.message.starts_with(message), "{failure}");
+    }
+    assert!(fake.requests().iter().all(|seen| seen.method != "PATCH"));
+}

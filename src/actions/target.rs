@@ -1,0 +1,160 @@
+//! The object that an action changes: its fields after they were filled in, checked so that they cannot lead anywhere else.
+
+use serde_json::Value;
+
+use super::{Context, Failure};
+use crate::{api, kubernetes::Resource};
+
+/// A target that exists as a kind, with a name and a namespace that are names.
+#[derive(Clone, Debug)]
+pub(super) struct Aim {
+    pub(super) resource: Resource,
+    pub(super) name: String,
+    /// Nothing for kinds that have none.
+    pub(super) namespace: Option<String>,
+}
+
+impl Aim {
+    /// The target of `filled`, the JSON of `spec` with its texts filled in.
+    ///
+    /// # Errors
+    /// Final when a part is missing, is no name, or is a namespace that was not allowed.
+    pub(super) async fn new(cx: &Context, spec: &api::Target, filled: &Value) -> Result<Self, Failure> {
+        let name = text(filled.get("name"), "name")?;
+        if !is_subdomain(&name) {
+            return Err(Failure::last(format!("no target: {:?} is not the name of an object", short(&name))));
+        }
+        let namespace = match &spec.namespace {
+            None => cx.rule.namespace.clone(),
+            Some(written) => allowed(spec, written, text(filled.get("namespace"), "namespace")?)?,
+        };
+        let resource = cx.services.cluster.resolve(spec.api_version.as_deref(), &spec.kind).await?;
+        let namespace = resource.namespaced.then_some(namespace);
+        Ok(Self { resource, name, namespace })
+    }
+
+    /// `Deployment shop/web`
+    pub(super) fn title(&self) -> String {
+        title(&self.resource.api.kind, self.namespace.as_deref(), &self.name)
+    }
+}
+
+/// `Deployment shop/web`
+pub(super) fn title(kind: &str, namespace: Option<&str>, name: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+fn allowed(spec: &api::Target, written: &str, namespace: String) -> Result<String, Failure> {
+    if !is_label(&namespace) {
+        return Err(Failure::last(format!("no target: {:?} is not the name of a namespace", short(&namespace))));
+    }
+    // A namespace that stands in the rule as it is needs no list: what the account may do there bounds it.
+    if written.contains("${") && !spec.allowed_namespaces.contains(&namespace) {
+        return Err(Failure::last(format!("namespace {namespace} is not one of the target's allowedNamespaces")));
+    }
+    Ok(namespace)
+}
+
+/// A filled-in text; numbers and booleans are written out, nothing else is a name.
+fn text(value: Option<&Value>, field: &str) -> Result<String, Failure> {
+    let what = match value {
+        Some(Value::String(text)) if !text.is_empty() => return Ok(text.clone()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => return Ok(value.to_string()),
+        Some(Value::String(_)) => "is empty",
+        Some(Value::Null) | None => "is null",
+        Some(Value::Array(_)) => "is a list",
+        Some(Value::Object(_)) => "is a map",
+    };
+    Err(Failure::last(format!("no target: {field} {what}")))
+}
+
+/// For messages: names come from events and may be anything.
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// RFC 1123 label: what names of namespaces are.
+pub(super) fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|&b| inner(b))
+        && bytes.first() != Some(&b'-')
+        && bytes.last() != Some(&b'-')
+}
+
+/// RFC 1123 subdomain: what names of objects are.
+pub(super) fn is_subdomain(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let part =
+        |part: &str| !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-');
+    text.len() <= 253 && text.split('.').all(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn target(namespace: Option<&str>, allowed: &[&str]) -> api::Target {
+        api::Target {
+            api_version: None,
+            kind: "Deployment".into(),
+            name: "web".into(),
+            namespace: namespace.map(str::to_owned),
+            allowed_namespaces: allowed.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_missing_is_said() {
+        for (value, message) in [
+            (json!(null), "no target: name is null"),
+            (json!(""), "no target: name is empty"),
+            (json!([]), "no target: name is a list"),
+        ] {
+            assert_eq!(text(Some(&value), "name").expect_err("no name").message, message);
+        }
+        assert_eq!(text(None, "name").expect_err("no name").message, "no target: name is null");
+        assert_eq!(text(Some(&json!(1234567890)), "name").expect("a name"), "1234567890");
+    }
+
+    #[test]
+    fn names_cannot_lead_elsewhere() {
+        for name in ["../../secrets", "a/b", "a%2fb", "a?b", ".", "..", "a..b", "-a", "A", "a b", "ü", &"a".repeat(254)]
+        {
+            assert!(!is_subdomain(name), "{name}");
+        }
+        for name in ["web", "web-1.example", "1234567890", &"a".repeat(253)] {
+            assert!(is_subdomain(name), "{name}");
+        }
+        assert!(!is_label("a.b") && !is_label(&"a".repeat(64)) && is_label("shop"));
+    }
+
+    #[test]
+    fn a_filled_in_namespace_must_be_allowed() {
+        let filled = target(Some("${event.data.namespace}"), &["shop", "orders"]);
+        let check = |spec: &api::Target, namespace: &str| {
+            allowed(spec, spec.namespace.as_deref().expect("set"), namespace.into())
+        };
+        assert!(check(&filled, "orders").is_ok());
+        let error = check(&filled, "kube-system").expect_err("not allowed");
+        assert_eq!(error.message, "namespace kube-system is not one of the target's allowedNamespaces");
+        assert!(check(&target(Some("orders"), &[]), "orders").is_ok());
+        assert!(check(&target(Some("${x}"), &["../x"]), "../x").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_never_holds_what_ends_a_path_segment(name in ".{0,20}") {
+            if is_subdomain(&name) {
+                prop_assert!(!name.contains(['/', '?', '#', '%', '\\', ' ']) && name != "." && name != "..");
+            }
+        }
+    }
+}
