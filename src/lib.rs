@@ -14,6 +14,7 @@ pub mod kubernetes;
 pub mod net;
 pub mod record;
 pub mod rule;
+pub mod runner;
 pub mod server;
 pub mod sinks;
 pub mod telemetry;

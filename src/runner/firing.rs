@@ -1,0 +1,173 @@
+//! One firing from beginning to end.
+
+use std::sync::Arc;
+
+use super::{
+    Inner, Job,
+    step::{self, Halt, Step},
+};
+use crate::{
+    actions::Context,
+    api::{self, ActionOutcome, FiringOutcome, OnError},
+    record::{Finished, OpenFiring, Position, Record, Results},
+    rule::{CompiledAction, Rule, compile},
+};
+
+/// Carries the firing out, or as much of it as can be; says nothing, because the log says it all.
+pub(super) async fn carry_out(inner: &Inner, job: Job) {
+    match go(inner, job).await {
+        Ok(()) => {}
+        Err(Halt::Interrupted) => tracing::debug!("a firing goes on after the restart"),
+        Err(Halt::Bus(error)) => inner.fail(error),
+    }
+}
+
+async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
+    let Job { open, rule } = job;
+    let rule = match rule {
+        Some(rule) => rule,
+        None => match compile(&open.firing.rule, open.firing.generation, &open.spec) {
+            Ok(rule) => rule,
+            Err(faults) => {
+                let faults = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                return finish(
+                    inner,
+                    &open,
+                    FiringOutcome::Failed,
+                    format!("the rule cannot be read any more: {faults}"),
+                    None,
+                )
+                .await;
+            }
+        },
+    };
+    let mut way = Way {
+        inner,
+        open: &open,
+        rule: &rule,
+        results: open.results(),
+        said: Vec::new(),
+        failed: None,
+        settle: Vec::new(),
+    };
+    for (spec, compiled) in rule.spec.actions.iter().zip(&rule.actions) {
+        way.act(spec, compiled).await?;
+        if way.failed.is_some() && spec.on_error == OnError::Stop {
+            break;
+        }
+    }
+    way.end().await
+}
+
+/// A firing under way.
+struct Way<'a> {
+    inner: &'a Inner,
+    open: &'a OpenFiring,
+    rule: &'a Rule,
+    results: Results,
+    said: Vec<String>,
+    /// The first action that failed for good, and why.
+    failed: Option<(String, String)>,
+    /// Steps that have something to do when their outcome is durable: request, result, position of the outcome.
+    settle: Vec<(&'a api::Action, serde_json::Value, serde_json::Value, Position)>,
+}
+
+impl<'a> Way<'a> {
+    async fn act(&mut self, spec: &'a api::Action, compiled: &'a CompiledAction) -> Result<(), Halt> {
+        let known = self.open.steps.get(&spec.name);
+        let outcome = known.and_then(|step| Some((step.outcome?, step.message.clone(), step.result.clone())));
+        let intent = known.and_then(|step| step.intent.clone());
+        let (outcome, message, result, request, position) = match outcome {
+            // Of an earlier process; whether it was settled is not known.
+            Some((outcome, message, result)) => {
+                (outcome, message, result, intent.map(|(_, request)| request), self.open.firing.input)
+            }
+            None => {
+                let step = Step {
+                    inner: self.inner,
+                    cx: self.context(spec),
+                    open: self.open,
+                    rule: self.rule,
+                    results: &self.results,
+                    spec,
+                    compiled,
+                };
+                let (outcome, request) = step.run(intent).await?;
+                let (kind, message, result) = (outcome.outcome, outcome.message.clone(), outcome.result.clone());
+                let head = step::record(self.inner, Record::Outcome(outcome)).await?;
+                (kind, message, result, request, head)
+            }
+        };
+        if outcome == ActionOutcome::Failed && self.failed.is_none() {
+            self.failed = Some((spec.name.clone(), message.clone()));
+        }
+        if let Some(request) = request {
+            self.settle.push((spec, request, result.clone(), position));
+        }
+        self.said.push(message);
+        self.results.insert(spec.name.clone(), result);
+        Ok(())
+    }
+
+    async fn end(mut self) -> Result<(), Halt> {
+        self.settle().await?;
+        let (outcome, message, failed_at) = match self.failed.take() {
+            Some((action, message)) => (FiringOutcome::Failed, message, Some(format!("actions[{action}]"))),
+            None => {
+                self.said.retain(|message| !message.is_empty());
+                (FiringOutcome::Succeeded, self.said.join("; "), None)
+            }
+        };
+        finish(self.inner, self.open, outcome, message, failed_at).await
+    }
+
+    async fn settle(&mut self) -> Result<(), Halt> {
+        for (spec, request, result, position) in std::mem::take(&mut self.settle) {
+            let Some(action) = (self.inner.build)(spec) else { continue };
+            if !action.settles(&request) {
+                continue;
+            }
+            let permit = self.inner.bus.durable(position).await.map_err(Halt::Bus)?;
+            let cx = self.context(spec);
+            let settled = tokio::time::timeout(step::SETTLE, action.settle(&cx, &request, &result, permit)).await;
+            let failure = match settled {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => failure.message,
+                Err(_) => format!("no answer within {} s", step::SETTLE.as_secs()),
+            };
+            tracing::warn!(rule = %self.rule.rule, firing = %self.open.firing.id, action = %spec.name, error = %failure, "an action was done, but not settled");
+            self.said.push(failure);
+        }
+        Ok(())
+    }
+
+    fn context(&self, spec: &api::Action) -> Context {
+        Context {
+            services: Arc::clone(&self.inner.services),
+            rule: self.rule.rule.clone(),
+            account: self.rule.account.clone(),
+            firing: self.open.firing.id.clone(),
+            action: spec.name.clone(),
+            event: Arc::clone(&self.open.event),
+            stop: self.inner.stop.clone(),
+        }
+    }
+}
+
+async fn finish(
+    inner: &Inner,
+    open: &OpenFiring,
+    outcome: FiringOutcome,
+    message: String,
+    failed_at: Option<String>,
+) -> Result<(), Halt> {
+    let firing = &open.firing;
+    let finished = Finished {
+        firing: firing.id.clone(),
+        rule: firing.rule.uid.clone(),
+        outcome,
+        message: step::cut(message),
+        failed_at,
+    };
+    step::record(inner, Record::Finished(finished)).await.map(|_| ())
+}

@@ -1,0 +1,132 @@
+//! Which firing is carried out next: in order within one group of a rule, side by side otherwise, up to a number per rule.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::record::RuleUid;
+
+/// What waits, by rule and group. Pure: who carries it out is the caller's business, who calls [`Lanes::take`] until it gives nothing for each
+/// [`Lanes::push`] that said so.
+///
+/// It holds no more than the ledger of open firings does, which is where they are counted and limited.
+#[derive(Debug)]
+pub(super) struct Lanes<T> {
+    rules: HashMap<RuleUid, Lane<T>>,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    /// A group is here while it waits, is in `ready` or is being worked on.
+    groups: HashMap<String, VecDeque<T>>,
+    /// Groups that wait and are not being worked on.
+    ready: VecDeque<String>,
+    workers: usize,
+}
+
+impl<T> Lanes<T> {
+    /// At most `most` at once of one rule.
+    pub(super) fn new(most: usize) -> Self {
+        Self { rules: HashMap::new(), most }
+    }
+
+    /// Adds to the end of its group. Says whether one more worker of the rule is to be started.
+    pub(super) fn push(&mut self, rule: &RuleUid, group: &str, item: T) -> bool {
+        let lane = self.rules.entry(rule.clone()).or_insert_with(|| Lane {
+            groups: HashMap::new(),
+            ready: VecDeque::new(),
+            workers: 0,
+        });
+        if let Some(waiting) = lane.groups.get_mut(group) {
+            waiting.push_back(item);
+            return false;
+        }
+        lane.groups.insert(group.to_owned(), VecDeque::from([item]));
+        lane.ready.push_back(group.to_owned());
+        let more = lane.workers < self.most;
+        lane.workers += usize::from(more);
+        more
+    }
+
+    /// The next of the rule, whose group is held until [`Lanes::done`]. Nothing: the worker that asked has ended.
+    pub(super) fn take(&mut self, rule: &RuleUid) -> Option<(String, T)> {
+        let lane = self.rules.get_mut(rule)?;
+        while let Some(group) = lane.ready.pop_front() {
+            if let Some(item) = lane.groups.get_mut(&group).and_then(VecDeque::pop_front) {
+                return Some((group, item));
+            }
+            lane.groups.remove(&group);
+        }
+        lane.workers = lane.workers.saturating_sub(1);
+        if lane.workers == 0 {
+            self.rules.remove(rule);
+        }
+        None
+    }
+
+    /// The group is free for its next.
+    pub(super) fn done(&mut self, rule: &RuleUid, group: String) {
+        let Some(lane) = self.rules.get_mut(rule) else { return };
+        match lane.groups.get(&group) {
+            Some(waiting) if !waiting.is_empty() => lane.ready.push_back(group),
+            _ => {
+                lane.groups.remove(&group);
+            }
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.rules.values().flat_map(|lane| lane.groups.values()).map(VecDeque::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str) -> RuleUid {
+        RuleUid(name.into())
+    }
+
+    #[test]
+    fn a_group_is_worked_on_one_by_one_and_in_order() {
+        let (mut lanes, r) = (Lanes::new(4), rule("r"));
+        assert!(lanes.push(&r, "a", 1));
+        assert!(!lanes.push(&r, "a", 2));
+        assert_eq!(lanes.take(&r), Some(("a".into(), 1)));
+        assert!(!lanes.push(&r, "a", 3), "the group is being worked on");
+        assert_eq!(lanes.waiting(), 2);
+        lanes.done(&r, "a".into());
+        assert_eq!(lanes.take(&r), Some(("a".into(), 2)));
+        lanes.done(&r, "a".into());
+        assert_eq!(lanes.take(&r), Some(("a".into(), 3)));
+        lanes.done(&r, "a".into());
+        assert_eq!(lanes.take(&r), None);
+        assert!(lanes.rules.is_empty(), "nothing is kept of a rule that rests");
+    }
+
+    #[test]
+    fn a_rule_has_so_many_workers_and_no_more() {
+        let (mut lanes, r) = (Lanes::new(2), rule("r"));
+        let started: Vec<bool> = ["a", "b", "c", "d"].iter().map(|group| lanes.push(&r, group, *group)).collect();
+        assert_eq!(started, [true, true, false, false]);
+        assert!(lanes.push(&rule("other"), "a", "a"), "another rule has its own");
+        let (first, _) = lanes.take(&r).expect("one");
+        let (second, _) = lanes.take(&r).expect("two");
+        lanes.done(&r, first);
+        assert_eq!(lanes.take(&r).expect("three").0, "c");
+        lanes.done(&r, second);
+        assert_eq!(lanes.take(&r).expect("four").0, "d");
+    }
+
+    #[test]
+    fn a_busy_group_does_not_keep_others_waiting() {
+        let (mut lanes, r) = (Lanes::new(1), rule("r"));
+        lanes.push(&r, "a", 1);
+        lanes.push(&r, "a", 2);
+        lanes.push(&r, "b", 3);
+        let (group, _) = lanes.take(&r).expect("one");
+        lanes.done(&r, group);
+        assert_eq!(lanes.take(&r), Some(("b".into(), 3)));
+    }
+}

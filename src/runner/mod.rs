@@ -1,0 +1,162 @@
+//! A firing's way: its actions in order, each rendered, recorded, carried out with retries, and its outcome recorded.
+//!
+//! Nothing is written to the outside world before the log is durable up to what is about to be done. What a crash or a stop interrupts, the next
+//! process goes on with. The runner knows no source of events and decides nothing about rules.
+
+mod backoff;
+mod firing;
+mod lanes;
+mod step;
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    actions::{self, Action, Services},
+    api,
+    bus::{Bus, BusError},
+    clock::Clock,
+    kubernetes::Cluster,
+    net::Http,
+    record::{OpenFiring, RuleUid},
+    rule::Rule,
+    sinks::Registry,
+};
+use lanes::Lanes;
+
+/// Firings of one rule that are carried out at the same time: a target that hangs holds up its own rule only, and an API server that limits clients
+/// to a few hundred requests at once has room for the others.
+pub const FIRINGS_PER_RULE: usize = 16;
+
+type Build = dyn Fn(&api::Action) -> Option<Box<dyn Action>> + Send + Sync;
+
+/// Carries firings out. A clone is the same runner; the tasks are owned by it and end with [`Runner::drain`].
+#[derive(Clone)]
+pub struct Runner(Arc<Inner>);
+
+struct Inner {
+    services: Arc<Services>,
+    bus: Arc<dyn Bus>,
+    build: Box<Build>,
+    lanes: Mutex<Lanes<Job>>,
+    tasks: TaskTracker,
+    /// No new attempts.
+    stop: CancellationToken,
+    /// No attempts at all.
+    kill: CancellationToken,
+    fatal: watch::Sender<Option<BusError>>,
+}
+
+/// A firing to carry out.
+struct Job {
+    open: OpenFiring,
+    /// Nothing for a firing of an earlier process.
+    rule: Option<Arc<Rule>>,
+}
+
+impl Runner {
+    /// A runner that has nothing to do yet.
+    pub fn new(cluster: Cluster, bus: Arc<dyn Bus>, sinks: Registry, http: Http, clock: Clock) -> Self {
+        let services = Arc::new(Services { cluster, sinks, http, clock });
+        Self::with_build(services, bus, Box::new(actions::build))
+    }
+
+    fn with_build(services: Arc<Services>, bus: Arc<dyn Bus>, build: Box<Build>) -> Self {
+        Self(Arc::new(Inner {
+            services,
+            bus,
+            build,
+            lanes: Mutex::new(Lanes::new(FIRINGS_PER_RULE)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            fatal: watch::Sender::new(None),
+        }))
+    }
+
+    /// Begins a firing that was just decided; `rule` is compiled of its spec. Returns at once: it runs after the earlier ones of its group.
+    pub fn start(&self, open: OpenFiring, rule: Arc<Rule>) {
+        self.push(Job { open, rule: Some(rule) });
+    }
+
+    /// Goes on with a firing of an earlier process. An action that may have been carried out is not rendered again.
+    pub fn resume(&self, open: OpenFiring) {
+        self.push(Job { open, rule: None });
+    }
+
+    /// How many firings wait for their turn, not counting those that are being carried out.
+    pub fn waiting(&self) -> usize {
+        self.0.lanes.lock().waiting()
+    }
+
+    /// Resolves when the log has failed: the process must end then. Otherwise never.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn failed(&self) -> BusError {
+        let mut fatal = self.0.fatal.subscribe();
+        loop {
+            if let Some(error) = fatal.borrow_and_update().clone() {
+                return error;
+            }
+            if fatal.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Begins no more attempts and waits until those under way have ended, at most `grace`; then they are dropped. Gives whether all ended by
+    /// themselves. What did not end is resumed by the next process.
+    pub async fn drain(&self, grace: Duration) -> bool {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        let ended = tokio::time::timeout(grace, self.0.tasks.wait()).await.is_ok();
+        self.0.kill.cancel();
+        self.0.tasks.wait().await;
+        ended
+    }
+
+    fn push(&self, job: Job) {
+        if self.0.stop.is_cancelled() {
+            return;
+        }
+        let rule = job.open.firing.rule.uid.clone();
+        let group = job.open.firing.group.clone();
+        if self.0.lanes.lock().push(&rule, &group, job) {
+            self.0.tasks.spawn(Arc::clone(&self.0).work(rule));
+        }
+    }
+}
+
+impl Inner {
+    /// Carries out firings of the rule until none is ready.
+    async fn work(self: Arc<Self>, rule: RuleUid) {
+        while !self.stop.is_cancelled() {
+            let Some((group, job)) = self.next(&rule) else { return };
+            tokio::select! {
+                () = self.kill.cancelled() => return,
+                () = firing::carry_out(&self, job) => {}
+            }
+            self.lanes.lock().done(&rule, group);
+        }
+    }
+
+    fn next(&self, rule: &RuleUid) -> Option<(String, Job)> {
+        self.lanes.lock().take(rule)
+    }
+
+    /// The log has failed: nothing more can be done safely.
+    fn fail(&self, error: BusError) {
+        if !self.stop.is_cancelled() {
+            tracing::error!(%error, "firings cannot be recorded");
+            self.fatal.send_replace(Some(error));
+            self.stop.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! One step of a firing: condition, rendering, intent, attempts, outcome.
+
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+
+use futures::FutureExt as _;
+use serde_json::Value;
+
+use super::{Inner, backoff};
+use crate::{
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind},
+    api::{self, ActionOutcome},
+    bus::{BusError, Permit},
+    record::{Intent, OpenFiring, Outcome, Position, Record, Results},
+    rule::{CompiledAction, EvalError, Rule, cel::Scope},
+};
+
+/// Characters of a message. Status shows fewer of most, but a missing right is told with the lines that grant it.
+const MESSAGE: usize = 1024;
+/// What a result may have when written as JSON; it is in the log, in the view and in memory while the firing is open.
+const RESULT: usize = 16 * 1024;
+/// Renderings after conflicts that are not counted as failures: a controller's status writes are no failure of ours.
+const CONFLICTS: u32 = 20;
+/// A conflict comes of another writer, who is done in a moment.
+const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+/// How long a full disk is given to get room.
+const FULL: Duration = Duration::from_secs(1);
+/// How long rendering may take, which reads from the cluster at most.
+const RENDER: Duration = Duration::from_secs(30);
+/// How long settling one step may take.
+pub(super) const SETTLE: Duration = Duration::from_secs(30);
+
+/// Why a firing does not go on in this process.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The process is about to stop; the next one goes on.
+    Interrupted,
+    /// The log failed.
+    Bus(BusError),
+}
+
+/// A step that has no outcome yet.
+pub(super) struct Step<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) cx: Context,
+    pub(super) open: &'a OpenFiring,
+    pub(super) rule: &'a Rule,
+    pub(super) results: &'a Results,
+    pub(super) spec: &'a api::Action,
+    pub(super) compiled: &'a CompiledAction,
+}
+
+/// A request on stable storage.
+struct Recorded {
+    request: Value,
+    attempt: Attempt,
+    permit: Permit,
+}
+
+impl Step<'_> {
+    /// Runs the step to its outcome; `intent` is the last one of an earlier process. Gives the last request too.
+    pub(super) async fn run(&self, intent: Option<(u32, Value)>) -> Result<(Outcome, Option<Value>), Halt> {
+        if intent.is_none()
+            && let Some(outcome) = self.condition()
+        {
+            return Ok((outcome, None));
+        }
+        let Some(action) = (self.inner.build)(self.spec) else {
+            return Ok((self.bare(ActionOutcome::Failed, "the action has not exactly one kind"), None));
+        };
+        let mut renderings = intent.as_ref().map_or(0, |(last, _)| last.saturating_add(1));
+        let mut recorded = match intent {
+            // It was read out of the log, so everything up to the event is durable.
+            Some((_, request)) => {
+                Some(Recorded { request, attempt: Attempt::Again, permit: self.durable(self.open.firing.input).await? })
+            }
+            None => None,
+        };
+        let (mut failures, mut conflicts) = (0, 0);
+        loop {
+            let failure = match self.attempt(&*action, &mut recorded, &mut renderings).await? {
+                Ok(done) => return Ok((self.done(done), recorded.map(|recorded| recorded.request))),
+                Err(failure) => failure,
+            };
+            let pause = match failure.kind {
+                FailureKind::Interrupted => return Err(Halt::Interrupted),
+                FailureKind::Final => None,
+                FailureKind::Conflict if conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    Some(backoff::jittered(AFTER_CONFLICT))
+                }
+                FailureKind::Conflict | FailureKind::Retryable { .. } => {
+                    failures += 1;
+                    let after = if let FailureKind::Retryable { after } = failure.kind { after } else { None };
+                    (failures <= self.spec.retry.limit).then(|| backoff::wait(&self.spec.retry, failures, after))
+                }
+            };
+            let Some(pause) = pause else {
+                if recorded.is_some() {
+                    action.gave_up(&self.cx, &failure);
+                }
+                let message = if failures > 1 {
+                    format!("{} (after {failures} attempts)", failure.message)
+                } else {
+                    failure.message
+                };
+                return Ok((self.bare(ActionOutcome::Failed, message), recorded.map(|recorded| recorded.request)));
+            };
+            tracing::debug!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, error = %failure, ?pause, "an attempt failed");
+            tokio::select! {
+                () = self.inner.stop.cancelled() => return Err(Halt::Interrupted),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One attempt: with the request that is recorded, else with a fresh one.
+    async fn attempt(
+        &self,
+        action: &dyn Action,
+        recorded: &mut Option<Recorded>,
+        renderings: &mut u32,
+    ) -> Result<Result<Done, Failure>, Halt> {
+        let Recorded { request, attempt, permit } = match recorded.take() {
+            Some(recorded) => recorded,
+            None => match self.render(action, renderings).await? {
+                Ok(fresh) => fresh,
+                Err(failure) => return Ok(Err(failure)),
+            },
+        };
+        if self.inner.stop.is_cancelled() {
+            return Err(Halt::Interrupted);
+        }
+        let patience = action.patience(self.spec);
+        let result =
+            match caught(tokio::time::timeout(patience, action.execute(&self.cx, &request, attempt, permit))).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(Failure::retryable(format!("no answer within {} s", patience.as_secs_f64()))),
+                Err(failure) => Err(failure),
+            };
+        let result = match result {
+            // What may have been written once is never asked for afresh.
+            Err(Failure { kind: FailureKind::Conflict, message }) if attempt == Attempt::Again => {
+                Err(Failure::retryable(message))
+            }
+            result => result,
+        };
+        let fresh = matches!(&result, Err(failure) if failure.kind == FailureKind::Conflict);
+        if !fresh {
+            *recorded = Some(Recorded { request, attempt: Attempt::Again, permit });
+        }
+        Ok(result)
+    }
+
+    /// Fills in and renders the request, records it and waits until it is durable.
+    async fn render(&self, action: &dyn Action, renderings: &mut u32) -> Result<Result<Recorded, Failure>, Halt> {
+        let filled = match self.compiled.body.fill(&self.scope()) {
+            Ok(filled) => filled,
+            Err(error) => return Ok(Err(unfilled(&error))),
+        };
+        let limit = self.spec.timeout.map_or(RENDER, |timeout| timeout.get().min(RENDER));
+        let rendered = caught(tokio::time::timeout(limit, action.render(&self.cx, &filled))).await;
+        let request = match rendered {
+            Ok(Ok(Ok(request))) => request,
+            Ok(Ok(Err(failure))) | Err(failure) => return Ok(Err(failure)),
+            Ok(Err(_)) => return Ok(Err(Failure::retryable("reading the target took too long"))),
+        };
+        let intent = Intent {
+            firing: self.cx.firing.clone(),
+            action: self.cx.action.clone(),
+            rendering: *renderings,
+            request: request.clone(),
+        };
+        let position = match record(self.inner, Record::Intent(intent)).await {
+            Ok(position) => position,
+            Err(Halt::Bus(error @ BusError::TooLarge(_))) => {
+                return Ok(Err(Failure::last(format!("record the request: {error}"))));
+            }
+            Err(halt) => return Err(halt),
+        };
+        *renderings += 1;
+        Ok(Ok(Recorded { request, attempt: Attempt::First, permit: self.durable(position).await? }))
+    }
+
+    /// The outcome of a step whose condition does not hold or cannot be told.
+    fn condition(&self) -> Option<Outcome> {
+        match self.compiled.if_expression.as_ref()?.test(&self.scope()) {
+            Ok(true) => None,
+            Ok(false) => Some(self.bare(ActionOutcome::Skipped, "ifExpression gives false")),
+            Err(error) => Some(self.bare(ActionOutcome::Failed, format!("ifExpression: {error}"))),
+        }
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        let firing = &self.open.firing;
+        Scope::new(&self.open.event, &firing.source, &firing.rule, firing.stamp.timestamp())
+            .with_variables(self.rule)
+            .with_results(self.results)
+            .with_firing(&firing.id)
+    }
+
+    async fn durable(&self, position: Position) -> Result<Permit, Halt> {
+        self.inner.bus.durable(position).await.map_err(Halt::Bus)
+    }
+
+    fn bare(&self, outcome: ActionOutcome, message: impl Into<String>) -> Outcome {
+        Outcome {
+            firing: self.cx.firing.clone(),
+            action: self.cx.action.clone(),
+            outcome,
+            message: cut(message.into()),
+            result: Value::Null,
+            effect: None,
+        }
+    }
+
+    fn done(&self, done: Done) -> Outcome {
+        let Done { outcome, mut message, mut result, effect } = done;
+        let size = result.to_string().len();
+        if size > RESULT {
+            message = format!("{message} (its result of {size} bytes was left out)");
+            result = Value::Null;
+        }
+        Outcome { result, effect, ..self.bare(outcome, message) }
+    }
+}
+
+/// An expression in a target's name that gives nothing is a missing target.
+fn unfilled(error: &EvalError) -> Failure {
+    if error.path.contains(".target.") {
+        return Failure::last(format!("no target: {}", error.message));
+    }
+    Failure::last(error.to_string())
+}
+
+/// Appends a record of the ledger; waits while the disk is full.
+pub(super) async fn record(inner: &Inner, record: Record) -> Result<Position, Halt> {
+    loop {
+        match inner.bus.record(record.clone()) {
+            Ok(head) => return Ok(head.position),
+            Err(BusError::Full) => tokio::select! {
+                () = inner.stop.cancelled() => return Err(Halt::Interrupted),
+                () = tokio::time::sleep(FULL) => {}
+            },
+            Err(error) => return Err(Halt::Bus(error)),
+        }
+    }
+}
+
+/// An action that panics has failed; the process and the other firings go on.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
+        let message = said(&*panic);
+        tracing::error!(error = message, "an action panicked");
+        Failure::last(format!("this is a fault of signalbox, please report it: {message}"))
+    })
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic without words")
+}
+
+/// At most [`MESSAGE`] characters.
+pub(super) fn cut(message: String) -> String {
+    if message.chars().nth(MESSAGE).is_none() {
+        return message;
+    }
+    message.chars().take(MESSAGE - 1).chain(['…']).collect()
+}
