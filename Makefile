@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
+# The features only choose test targets. All together, they need one build of the crate instead of several.
+
 # The operator's image, by the name under which clusters are given it.
 IMAGE ?= localhost/signalbox:dev
 export SIGNALBOX_IMAGE := $(IMAGE)
@@ -33,21 +35,24 @@ lint: prerequisites ## check formatting, lints, licences and sources of dependen
 test-unit: prerequisites ## run the tests that need nothing: unit, property and simulated-time tests
 	cargo test --locked
 
+# The test targets of Cargo.toml that ask for the feature. (--test '*' is refused: it includes those of e2e.)
+APISERVER_TESTS = $(shell sed -n '/^\[\[test\]\]/{N;N;s/.*name = "\(.*\)"\nrequired-features = \["apiserver"\]/--test \1/p}' Cargo.toml)
+
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
-	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo test --locked --features apiserver --test '*'
+	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo test --locked --all-features $(APISERVER_TESTS)
 
 .PHONY: e2e
 e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster that KUBECONFIG names
-	cargo test --locked --features e2e --test on_kind --no-run
+	cargo test --locked --all-features --test on_kind --no-run
 	if [ -z "$${KUBECONFIG:-}" ]; then e2e/cluster/up; fi
 	e2e/cluster/load-image "$$(e2e/images/build)"
 	e2e/cluster/load-image $(IMAGE)
-	e2e/cluster/run cargo test --locked --offline --features e2e --test on_kind
+	e2e/cluster/run cargo test --locked --offline --all-features --test on_kind
 
 .PHONY: bench-latency
 bench-latency: prerequisites ## measure the time from an event to its effect, beside the API server's own
-	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench --locked --features apiserver --bench latency
+	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench --locked --all-features --bench latency
 
 .PHONY: crds
 crds: prerequisites ## make the definitions in crds/ and in the chart from the types
