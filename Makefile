@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
-# The features only choose test targets. All together, they need one build of the crate instead of several.
+# The features only choose test targets; all of them together mean one build of the crate for all targets.
+ALL := --locked --all-features
 
 # The operator's image, by the name under which clusters are given it.
 IMAGE ?= localhost/signalbox:dev
@@ -28,7 +29,7 @@ test: lint test-unit test-apiserver e2e ## run everything below: lints and all t
 .PHONY: lint
 lint: prerequisites ## check formatting, lints, licences and sources of dependencies
 	cargo fmt --all --check
-	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy $(ALL) --all-targets -- -D warnings
 	e2e/cargo-deny check bans licenses sources
 
 .PHONY: test-unit
@@ -40,19 +41,19 @@ APISERVER_TESTS = $(shell sed -n '/^\[\[test\]\]/{N;N;s/.*name = "\(.*\)"\nrequi
 
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
-	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo test --locked --all-features $(APISERVER_TESTS)
+	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo test $(ALL) $(APISERVER_TESTS)
 
 .PHONY: e2e
 e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster that KUBECONFIG names
-	cargo test --locked --all-features --test on_kind --no-run
+	cargo test $(ALL) --test on_kind --no-run
 	if [ -z "$${KUBECONFIG:-}" ]; then e2e/cluster/up; fi
 	e2e/cluster/load-image "$$(e2e/images/build)"
 	e2e/cluster/load-image $(IMAGE)
-	e2e/cluster/run cargo test --locked --offline --all-features --test on_kind
+	e2e/cluster/run cargo test --offline $(ALL) --test on_kind
 
 .PHONY: bench-latency
 bench-latency: prerequisites ## measure the time from an event to its effect, beside the API server's own
-	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench --locked --all-features --bench latency
+	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench latency
 
 .PHONY: crds
 crds: prerequisites ## make the definitions in crds/ and in the chart from the types
