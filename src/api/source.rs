@@ -192,6 +192,21 @@ pub struct NamespaceSelection {
     pub cluster_scoped: ClusterScoped,
 }
 
+impl NamespaceSelection {
+    /// The scopes of the watches that bring the selection's events to a rule in the namespace `own`: a namespace each, or `None` for one watch
+    /// of the whole cluster. Events that come by a watch of another scope are not the selection's, or it would get some of them twice.
+    pub fn scopes(&self, own: &str) -> Vec<Option<String>> {
+        let mut scopes = match (self.from, self.cluster_scoped) {
+            (NamespacesFrom::All | NamespacesFrom::Selector, _) | (_, ClusterScoped::Include) => vec![None],
+            (NamespacesFrom::Same, ClusterScoped::Exclude) => vec![Some(own.to_owned())],
+            (NamespacesFrom::Names, ClusterScoped::Exclude) => self.names.iter().cloned().map(Some).collect(),
+        };
+        scopes.sort();
+        scopes.dedup();
+        scopes
+    }
+}
+
 /// How namespaces are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NamespacesFrom {
