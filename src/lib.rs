@@ -17,4 +17,5 @@ pub mod rule;
 pub mod runner;
 pub mod server;
 pub mod sinks;
+pub mod sources;
 pub mod telemetry;

@@ -24,6 +24,8 @@ pub struct Normalised {
     pub event: Option<Event>,
     /// What is to be remembered of the object, event or not.
     pub origin: Origin,
+    /// Whether Signalbox wrote it.
+    pub own: bool,
 }
 
 /// Reads an Event object of core/v1 or events.k8s.io/v1.
@@ -48,8 +50,9 @@ pub fn from_kubernetes_event(
         seen: Some(Seen { version: identity.version, count, name: identity.qualified_name() }),
     };
     let reporter = reporter(&raw);
-    if count <= known || reporter == OWN_REPORTER {
-        return Ok(Normalised { event: None, origin });
+    let own = reporter == OWN_REPORTER;
+    if count <= known || own {
+        return Ok(Normalised { event: None, origin, own });
     }
 
     let time = time(&raw).ok_or(Malformed::Missing("metadata.creationTimestamp"))?;
@@ -85,7 +88,7 @@ pub fn from_kubernetes_event(
         metadata.remove("managedFields");
     }
     data["object"] = raw;
-    Ok(Normalised { event: Some(Event { data, ..event }), origin })
+    Ok(Normalised { event: Some(Event { data, ..event }), origin, own })
 }
 
 /// The one time of the many that may be set.

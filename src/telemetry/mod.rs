@@ -38,6 +38,7 @@ pub struct Metrics {
     log_bytes: Gauge<u64, AtomicU64>,
     syncs: Counter,
     watches: Family<WatchLabels, Gauge>,
+    unreadable: Counter,
     status_writes: Family<WriteLabels, Counter>,
     events_dropped: Counter,
 }
@@ -132,6 +133,7 @@ impl Default for Metrics {
             log_bytes: Gauge::default(),
             syncs: Counter::default(),
             watches: Family::default(),
+            unreadable: Counter::default(),
             status_writes: Family::default(),
             events_dropped: Counter::default(),
         };
@@ -159,6 +161,11 @@ impl Metrics {
         to.register("bus_log_bytes", "Bytes of log segments on disk", self.log_bytes.clone());
         to.register("bus_syncs", "Times the log was synced to disk", self.syncs.clone());
         to.register("watches", "Watches, by state", self.watches.clone());
+        to.register(
+            "watch_objects_unreadable",
+            "Objects that a watch left out because they could not be read",
+            self.unreadable.clone(),
+        );
         to.register("status_writes", "Writes of status, by result", self.status_writes.clone());
         to.register(
             "kubernetes_events_dropped",
@@ -245,6 +252,11 @@ impl Metrics {
         }
     }
 
+    /// A watch left out an object that it could not read.
+    pub fn object_unreadable(&self) {
+        self.unreadable.inc();
+    }
+
     /// A status was written, or not.
     pub fn status_written(&self, result: StatusWrite) {
         self.status_writes.get_or_create_owned(&WriteLabels { result: Name(result) }).inc();
@@ -284,6 +296,7 @@ mod tests {
         metrics.bus(Stats { appended: Position(10), folded: Position(10), syncs: 4, ..Stats::default() });
         metrics.watch_moved(None, Some(WatchState::Starting));
         metrics.watch_moved(Some(WatchState::Starting), Some(WatchState::Established));
+        metrics.object_unreadable();
         metrics.status_written(StatusWrite::Written);
         metrics.kubernetes_events_dropped().inc();
 
@@ -304,6 +317,7 @@ mod tests {
             "signalbox_bus_syncs_total 4",
             "signalbox_watches{state=\"Starting\"} 0",
             "signalbox_watches{state=\"Established\"} 1",
+            "signalbox_watch_objects_unreadable_total 1",
             "signalbox_status_writes_total{result=\"Written\"} 1",
             "signalbox_kubernetes_events_dropped_total 1",
             "# EOF",

@@ -1,0 +1,165 @@
+//! What a rule's sources need of the cluster: which kinds, in which scopes, with which rights.
+//!
+//! [`plan`] is pure; [`probe`] asks the API server for what a plan needs.
+
+use kube::core::ApiResource;
+
+use crate::{
+    api::{EventRuleSpec, Existing, Regarding, SourceKind},
+    event::WatchKey,
+    kubernetes::{Cluster, MissingRight, ResolveError, Resource, Right},
+    record::Account,
+};
+
+/// One source of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    /// `sources[].name`
+    pub(super) source: String,
+    /// API version of the watched kind.
+    pub(super) api_version: String,
+    /// The watched kind.
+    pub(super) kind: String,
+    /// One watch each; `None` is the whole cluster.
+    pub(super) scopes: Vec<Option<String>>,
+    /// The object whose labels are looked up as the account, if the source has a selector for it.
+    pub(super) regarding: Option<Regarding>,
+    /// Whether existing objects count as created.
+    pub(super) existing: Existing,
+}
+
+/// What the sources of a rule need.
+pub(super) fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
+    let of = |source: &crate::api::Source| {
+        let scopes = source.namespaces().scopes(rule_namespace);
+        let source_name = source.name.clone();
+        Some(match source.kind()? {
+            SourceKind::KubernetesEvent(event) => Plan {
+                source: source_name,
+                api_version: "v1".to_owned(),
+                kind: "Event".to_owned(),
+                scopes,
+                regarding: event.regarding.clone().filter(|regarding| regarding.selector.is_some()),
+                existing: Existing::Ignore,
+            },
+            SourceKind::Resource(resource) => Plan {
+                source: source_name,
+                api_version: resource.api_version.clone(),
+                kind: resource.kind.clone(),
+                scopes,
+                regarding: None,
+                existing: resource.existing,
+            },
+        })
+    };
+    spec.sources.iter().filter_map(of).collect()
+}
+
+impl Plan {
+    /// The watches that bring the source's events. Kinds without namespaces have one for the whole cluster.
+    pub(super) fn keys(&self, resource: &Resource) -> Vec<WatchKey> {
+        let key = |namespace: Option<String>| WatchKey {
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            namespace,
+        };
+        if resource.namespaced { self.scopes.iter().cloned().map(key).collect() } else { vec![key(None)] }
+    }
+}
+
+/// What the API server says about a source.
+#[derive(Clone, Debug)]
+pub(super) enum Probe {
+    /// There is no such kind.
+    NotFound(String),
+    /// It could not be asked.
+    Unavailable(String),
+    /// There is, and the account lacks these rights.
+    Found {
+        /// The kind.
+        resource: Resource,
+        /// What the account lacks; empty: nothing.
+        missing: Vec<MissingRight>,
+    },
+}
+
+/// Asks for the kind and for every right.
+pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan) -> Probe {
+    let resource = match cluster.resolve(Some(&plan.api_version), &plan.kind).await {
+        Ok(resource) => resource,
+        Err(error @ ResolveError::Request(_)) => return Probe::Unavailable(error.to_string()),
+        Err(error) => return Probe::NotFound(error.to_string()),
+    };
+    let mut rights = Vec::new();
+    for key in plan.keys(&resource) {
+        for verb in ["list", "watch"] {
+            rights.push(right(verb, &resource.api, key.namespace.as_deref()));
+        }
+    }
+    rights.extend(regarding_rights(cluster, plan).await);
+
+    let mut missing = Vec::new();
+    for right in rights {
+        match cluster.may(account, &right).await {
+            Ok(true) => {}
+            Ok(false) => missing.push(right.missing_for(account)),
+            Err(error) => return Probe::Unavailable(format!("ask for the rights of {account}: {error}")),
+        }
+    }
+    Probe::Found { resource, missing }
+}
+
+/// `get` on the regarded kind where its labels are asked for. Without a kind there is nothing to ask: then each lookup shows.
+async fn regarding_rights(cluster: &Cluster, plan: &Plan) -> Vec<Right> {
+    let Some(Regarding { api_version, kind: Some(kind), .. }) = &plan.regarding else { return Vec::new() };
+    match cluster.resolve(api_version.as_deref(), kind).await {
+        Ok(resource) if resource.namespaced => {
+            plan.scopes.iter().map(|scope| right("get", &resource.api, scope.as_deref())).collect()
+        }
+        Ok(resource) => vec![right("get", &resource.api, None)],
+        Err(_) => Vec::new(),
+    }
+}
+
+fn right(verb: &str, api: &ApiResource, namespace: Option<&str>) -> Right {
+    Right::new(verb, &api.group, &api.plural).within(namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::sources::testing::rule;
+
+    fn keys(namespaces: Value, namespaced: bool) -> Vec<String> {
+        let put = rule(
+            "r",
+            1,
+            json!([{"name": "s", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "namespaces": namespaces}}]),
+        );
+        let api = ApiResource {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            api_version: "apps/v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            plural: "deployments".to_owned(),
+        };
+        let resource = Resource { api, namespaced, scalable: true };
+        plan(&put.spec, "shop")[0].keys(&resource).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn named_namespaces_have_a_watch_each_and_everything_else_one_for_the_cluster() {
+        let cluster = ["apps/v1/Deployment@*"];
+        assert_eq!(keys(json!({}), true), ["apps/v1/Deployment@shop"]);
+        assert_eq!(
+            keys(json!({"from": "Names", "names": ["b", "a", "b"]}), true),
+            ["apps/v1/Deployment@a", "apps/v1/Deployment@b"]
+        );
+        assert_eq!(keys(json!({"from": "All"}), true), cluster);
+        assert_eq!(keys(json!({"from": "Selector", "selector": {}}), true), cluster);
+        assert_eq!(keys(json!({"clusterScoped": "Include"}), true), cluster);
+        assert_eq!(keys(json!({}), false), cluster, "a kind without namespaces");
+    }
+}

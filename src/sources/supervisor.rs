@@ -1,0 +1,398 @@
+//! The supervisor: owns every watch, and says for each rule's source when it listens and when it cannot.
+//!
+//! One watch serves all rules that look at the same resource in the same scope. A source gets its `Baseline` once its watches have their
+//! lists, its rule's account may see them and the shard knows the rule; a `Deaf` when it cannot be listened to. Judging is the shard's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    SourceReport, append, existing,
+    lookups::Looker,
+    plan::{Probe, probe},
+    watch::{Api, Emitter, Phase, Phases, Watch},
+};
+use crate::{
+    api::EventRuleSpec,
+    bus::{Bus, BusError},
+    event::{Seen, WatchKey},
+    kubernetes::{Cluster, Resource},
+    record::{Account, Record, RuleRef, RuleUid, SourceRef},
+    rule::Interest,
+    telemetry::{Metrics, WatchState},
+};
+use entry::{Entry, Mark};
+
+mod entry;
+
+/// Commands that wait: a start sets every rule, a few thousand at most, faster than they are taken only for moments.
+const COMMANDS: usize = 256;
+/// Phases that wait: each watch sends one when it changes, and waits then.
+const PHASES: usize = 256;
+
+/// A rule whose sources are to be listened to.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The rule.
+    pub rule: RuleRef,
+    /// `metadata.generation` of the spec.
+    pub generation: i64,
+    /// The account whose rights count.
+    pub account: Account,
+    /// The spec.
+    pub spec: Arc<EventRuleSpec>,
+    /// Whether this version is not in force yet: it was put just now, or still waited for its sources when the process ended. Only then
+    /// `existing: Fire` fires, and only then a source that cannot be listened to is said to be `Deaf`.
+    pub fresh: bool,
+}
+
+/// Why the supervisor ended; the process must end then.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The log takes nothing any more.
+    #[error("append what sources saw: {0}")]
+    Bus(#[from] BusError),
+    /// A task panicked.
+    #[error("run a source: {0}")]
+    Task(#[from] JoinError),
+}
+
+enum Command {
+    Set(Box<Wanted>),
+    Remove(RuleUid),
+    Settled,
+}
+
+/// Tells the supervisor what is wanted.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Command>);
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Set(wanted) => write!(f, "set {}", wanted.rule),
+            Self::Remove(rule) => write!(f, "remove {rule}"),
+            Self::Settled => f.write_str("settled"),
+        }
+    }
+}
+
+impl Handle {
+    /// Listens to the sources of this version of the rule. The version before goes on being listened to until each source of this one has
+    /// its `Baseline` or `Deaf`. Call it after the `RulePut`.
+    pub async fn set(&self, wanted: Wanted) {
+        self.send(Command::Set(Box::new(wanted))).await;
+    }
+
+    /// Listens no more for the rule.
+    pub async fn remove(&self, rule: RuleUid) {
+        self.send(Command::Remove(rule)).await;
+    }
+
+    /// Says that every rule that exists at the start has been set: what is remembered of watches that none of them needs is forgotten.
+    pub async fn settled(&self) {
+        self.send(Command::Settled).await;
+    }
+
+    async fn send(&self, command: Command) {
+        // Fails when the supervisor has ended, and then the process is about to.
+        let _ = self.0.send(command).await;
+    }
+}
+
+/// What a task of the supervisor ended with.
+enum Done {
+    Probed { rule: RuleUid, serial: u64, source: usize, probe: Probe },
+    Watched { key: WatchKey, result: Result<(), BusError> },
+    Fired(Result<(), BusError>),
+    Stopped,
+}
+
+struct Running {
+    start: u64,
+    stop: CancellationToken,
+    phase: Phase,
+}
+
+/// Owns the watches.
+pub struct Supervisor {
+    cluster: Cluster,
+    bus: Arc<dyn Bus>,
+    interest: watch::Receiver<Arc<Interest>>,
+    looker: Looker,
+    memory: HashMap<WatchKey, HashMap<String, Seen>>,
+    reports: mpsc::Sender<SourceReport>,
+    metrics: Arc<Metrics>,
+    commands: mpsc::Receiver<Command>,
+    phases: (Phases, mpsc::Receiver<(WatchKey, u64, Phase)>),
+    tasks: JoinSet<Done>,
+    rules: BTreeMap<RuleUid, Entry>,
+    watches: HashMap<WatchKey, Running>,
+    stop: CancellationToken,
+    serial: u64,
+    settled: bool,
+}
+
+impl Supervisor {
+    /// A supervisor with what the log remembers of each watch, and the handle to tell it what is wanted. Reports must be taken by somebody
+    /// who does not wait for the handle.
+    pub fn new(
+        cluster: Cluster,
+        bus: Arc<dyn Bus>,
+        interest: watch::Receiver<Arc<Interest>>,
+        memory: HashMap<WatchKey, HashMap<String, Seen>>,
+        reports: mpsc::Sender<SourceReport>,
+    ) -> (Self, Handle) {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let supervisor = Self {
+            looker: Looker::new(cluster.clone()),
+            cluster,
+            bus,
+            interest,
+            memory,
+            reports,
+            metrics: Arc::default(),
+            commands,
+            phases: mpsc::channel(PHASES),
+            tasks: JoinSet::new(),
+            rules: BTreeMap::new(),
+            watches: HashMap::new(),
+            stop: CancellationToken::new(),
+            serial: 0,
+            settled: false,
+        };
+        (supervisor, Handle(sender))
+    }
+
+    /// Counts watches and what they could not read in these metrics.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Works until it is told to shut down; then every task has ended.
+    ///
+    /// # Errors
+    /// When the log takes nothing any more.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), SupervisorError> {
+        let ended = shutdown.run_until_cancelled(self.work()).await;
+        self.stop.cancel();
+        let mut last = ended.unwrap_or(Ok(()));
+        while let Some(done) = self.tasks.join_next().await {
+            if let Err(error) = done.map_err(SupervisorError::from).and_then(|done| Ok(ended_well(done)?)) {
+                last = last.and(Err(error));
+            }
+        }
+        last
+    }
+
+    async fn work(&mut self) -> Result<(), SupervisorError> {
+        loop {
+            let due = self.rules.values().filter_map(Entry::next_probe).min();
+            tokio::select! {
+                Some(command) = self.commands.recv() => self.command(command).await?,
+                Some((key, start, phase)) = self.phases.1.recv() => self.phase(key, start, phase).await?,
+                Some(done) = self.tasks.join_next() => self.done(done?).await?,
+                Ok(()) = self.interest.changed() => self.settle_all(|entry| !entry.is_live()).await?,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.start_probes(),
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) -> Result<(), SupervisorError> {
+        match command {
+            Command::Set(wanted) => {
+                self.serial += 1;
+                let before = self.rules.remove(&wanted.rule.uid);
+                let entry = match before {
+                    Some(entry) if entry.is_same(&wanted) => entry,
+                    before => Entry::new(*wanted, self.serial, before, &self.stop),
+                };
+                self.rules.insert(entry.wanted().rule.uid.clone(), entry);
+                self.start_probes();
+            }
+            Command::Remove(rule) => {
+                self.rules.remove(&rule);
+            }
+            Command::Settled => self.settled = true,
+        }
+        self.forget_unneeded().await
+    }
+
+    async fn phase(&mut self, key: WatchKey, start: u64, phase: Phase) -> Result<(), SupervisorError> {
+        match self.watches.get_mut(&key) {
+            Some(running) if running.start == start => {
+                self.metrics.watch_moved(Some(state(&running.phase)), Some(state(&phase)));
+                running.phase = phase;
+            }
+            _ => return Ok(()),
+        }
+        self.settle_all(|entry| entry.uses(&key)).await
+    }
+
+    async fn done(&mut self, done: Done) -> Result<(), SupervisorError> {
+        match done {
+            Done::Probed { rule, serial, source, probe } => {
+                if let Some(entry) = self.rules.get_mut(&rule).filter(|entry| entry.serial() == serial) {
+                    entry.probed(source, probe);
+                    self.settle(&rule).await?;
+                }
+            }
+            Done::Watched { key, result } => {
+                result?;
+                if let Some(running) = self.watches.remove(&key) {
+                    self.metrics.watch_moved(Some(state(&running.phase)), None);
+                }
+                append(&self.bus, Record::Forget(key.clone())).await?;
+                // Somebody may have come to want it while it was stopping.
+                self.settle_all(|entry| entry.uses(&key)).await?;
+            }
+            Done::Fired(result) => result?,
+            Done::Stopped => {}
+        }
+        Ok(())
+    }
+
+    fn start_probes(&mut self) {
+        let now = Instant::now();
+        for (rule, entry) in &mut self.rules {
+            for (source, plan) in entry.begin_probes(now) {
+                let (cluster, account, stop) = (self.cluster.clone(), entry.wanted().account.clone(), entry.stop());
+                let (rule, serial) = (rule.clone(), entry.serial());
+                self.tasks.spawn(async move {
+                    match stop.run_until_cancelled(probe(&cluster, &account, &plan)).await {
+                        Some(probe) => Done::Probed { rule, serial, source, probe },
+                        None => Done::Stopped,
+                    }
+                });
+            }
+        }
+    }
+
+    async fn settle_all(&mut self, which: impl Fn(&Entry) -> bool) -> Result<(), SupervisorError> {
+        let rules: Vec<RuleUid> =
+            self.rules.iter().filter(|(_, entry)| which(entry)).map(|(rule, _)| rule.clone()).collect();
+        for rule in rules {
+            self.settle(&rule).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings a rule as far as it can come: starts its watches, appends the marks of its sources, reports.
+    async fn settle(&mut self, rule: &RuleUid) -> Result<(), SupervisorError> {
+        let Some(mut entry) = self.rules.remove(rule) else { return Ok(()) };
+        for (key, resource) in entry.to_watch() {
+            self.ensure(key, &resource);
+        }
+        let known = self.interest.borrow().knows(rule, entry.wanted().generation);
+        let verdicts = entry.verdicts(|key| self.phase_of(key));
+        for (source, verdict) in verdicts.iter().enumerate() {
+            let Some(mark) = entry.next_mark(source, verdict, known) else { continue };
+            let of = entry.source_ref(source);
+            let record = match mark {
+                Mark::Baseline => Record::Baseline(of.clone()),
+                Mark::Deaf => Record::Deaf(of.clone()),
+            };
+            append(&self.bus, record).await?;
+            if entry.marked(source, mark) {
+                self.fire_existing(&entry, source, &of);
+            }
+        }
+        let replaced = entry.drop_former();
+        let report = entry.report(&verdicts);
+        self.rules.insert(rule.clone(), entry);
+        if let Some(report) = report {
+            // Fails when the app is ending.
+            let _ = self.reports.send(report).await;
+        }
+        if replaced { self.forget_unneeded().await } else { Ok(()) }
+    }
+
+    /// How a watch is doing. One that is stopping says nothing about the one that will take its place.
+    fn phase_of(&self, key: &WatchKey) -> Phase {
+        let running = self.watches.get(key).filter(|running| !running.stop.is_cancelled());
+        running.map_or(Phase::Starting, |running| running.phase.clone())
+    }
+
+    fn fire_existing(&mut self, entry: &Entry, source: usize, only: &SourceRef) {
+        for (key, resource) in entry.keys(source) {
+            let api = Api::new(self.cluster.own().clone(), &resource.api, key.namespace.as_deref());
+            let (emitter, only, stop) = (self.emitter(&key), only.clone(), entry.stop());
+            self.tasks.spawn(async move {
+                let ended = stop.run_until_cancelled(existing::fire(api, key, only, emitter)).await;
+                ended.map_or(Done::Stopped, Done::Fired)
+            });
+        }
+    }
+
+    fn emitter(&self, key: &WatchKey) -> Emitter {
+        Emitter::new(key.clone(), self.bus.clone(), self.interest.clone(), self.looker.clone())
+    }
+
+    /// Starts the watch unless it runs. One that is stopping is started again when it has stopped and was forgotten.
+    fn ensure(&mut self, key: WatchKey, resource: &Resource) {
+        if self.watches.contains_key(&key) {
+            return;
+        }
+        self.serial += 1;
+        let (start, stop) = (self.serial, self.stop.child_token());
+        let api = Api::new(self.cluster.own().clone(), &resource.api, key.namespace.as_deref());
+        let memory = self.memory.remove(&key).unwrap_or_default();
+        let metrics = self.metrics.clone();
+        let watch = Watch::new(key.clone(), start, api, self.emitter(&key), memory, self.phases.0.clone(), metrics);
+        self.metrics.watch_moved(None, Some(WatchState::Starting));
+        self.watches.insert(key.clone(), Running { start, stop: stop.clone(), phase: Phase::Starting });
+        tracing::info!(watch = %key, "watch started");
+        self.tasks.spawn(async move { Done::Watched { result: watch.run(stop).await, key } });
+    }
+
+    /// Stops watches that no rule needs; once the rules of the start are known, also forgets what is remembered of others.
+    async fn forget_unneeded(&mut self) -> Result<(), SupervisorError> {
+        let needed: BTreeSet<WatchKey> = self.rules.values().flat_map(Entry::needed).collect();
+        for (key, running) in
+            self.watches.iter().filter(|(key, running)| !needed.contains(key) && !running.stop.is_cancelled())
+        {
+            tracing::info!(watch = %key, "watch stopped: no rule needs it");
+            running.stop.cancel();
+        }
+        if !self.settled {
+            return Ok(());
+        }
+        let unneeded: Vec<WatchKey> =
+            self.memory.keys().filter(|key| !self.rules.values().any(|entry| entry.may_use(key))).cloned().collect();
+        for key in unneeded {
+            self.memory.remove(&key);
+            append(&self.bus, Record::Forget(key)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn state(phase: &Phase) -> WatchState {
+    match phase {
+        Phase::Starting => WatchState::Starting,
+        Phase::Listening => WatchState::Established,
+        Phase::Failed(_) | Phase::Forbidden(_) | Phase::KindNotFound(_) => WatchState::Failed,
+    }
+}
+
+/// Whether a task ended well after the shutdown began: the log may have been closed by then.
+fn ended_well(done: Done) -> Result<(), BusError> {
+    match done {
+        Done::Watched { result: Err(BusError::Closed), .. } | Done::Fired(Err(BusError::Closed)) => Ok(()),
+        Done::Watched { result, .. } | Done::Fired(result) => result,
+        Done::Probed { .. } | Done::Stopped => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What a watch has seen, on its way to the log.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::memory::Observed;
+use crate::{
+    bus::{Bus, BusError},
+    event::{Event, Origin, WatchKey},
+    record::{EventInput, Record, SourceRef},
+    rule::{Concern, Interest},
+    sources::{append, lookups::Looker},
+};
+
+/// Memories in one record, about 100 bytes each: 50 kB.
+const BATCH: usize = 500;
+/// How long memories wait for company. After a crash, what was not written is compared with the list once more.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// Appends events that somebody may be concerned with, and in batches what is only remembered; in the order in which it was seen.
+#[derive(Clone)]
+pub(in crate::sources) struct Emitter {
+    watch: WatchKey,
+    bus: Arc<dyn Bus>,
+    interest: watch::Receiver<Arc<Interest>>,
+    looker: Looker,
+    pending: Vec<Origin>,
+    flush_at: Option<Instant>,
+}
+
+impl Emitter {
+    pub(in crate::sources) fn new(
+        watch: WatchKey,
+        bus: Arc<dyn Bus>,
+        interest: watch::Receiver<Arc<Interest>>,
+        looker: Looker,
+    ) -> Self {
+        Self { watch, bus, interest, looker, pending: Vec::new(), flush_at: None }
+    }
+
+    /// When [`Emitter::flush`] is to be called.
+    pub(super) fn flush_at(&self) -> Option<Instant> {
+        self.flush_at
+    }
+
+    /// Takes what an object in sight meant.
+    pub(super) async fn observed(&mut self, observed: Observed) -> Result<(), BusError> {
+        let Observed { origin, events } = observed;
+        let mut told = false;
+        for event in events {
+            let concern = self.concern(&event);
+            if concern.any {
+                told |= self.append(event, origin.clone(), None, &concern).await?;
+            }
+        }
+        if told { Ok(()) } else { self.remember(origin).await }
+    }
+
+    /// Takes an event that is for one source only. What it is about is remembered by the watch itself.
+    pub(in crate::sources) async fn event_for(
+        &mut self,
+        only: &SourceRef,
+        event: Event,
+        origin: Origin,
+    ) -> Result<(), BusError> {
+        let concern = self.concern(&event);
+        if concern.any {
+            self.append(event, origin, Some(only.clone()), &concern).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is only remembered.
+    pub(super) async fn remember(&mut self, origin: Origin) -> Result<(), BusError> {
+        self.pending.push(origin);
+        if self.pending.len() >= BATCH {
+            return self.flush().await;
+        }
+        self.flush_at.get_or_insert_with(|| Instant::now() + LINGER);
+        Ok(())
+    }
+
+    /// Appends what is waiting.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, it is still waiting.
+    pub(super) async fn flush(&mut self) -> Result<(), BusError> {
+        if !self.pending.is_empty() {
+            append(&self.bus, Record::Seen(self.pending.clone())).await?;
+            self.pending.clear();
+        }
+        self.flush_at = None;
+        Ok(())
+    }
+
+    fn concern(&self, event: &Event) -> Concern {
+        self.interest.borrow().concern(&self.watch, event)
+    }
+
+    /// Appends the event; false when the log cannot take one so large.
+    async fn append(
+        &mut self,
+        event: Event,
+        origin: Origin,
+        only: Option<SourceRef>,
+        concern: &Concern,
+    ) -> Result<bool, BusError> {
+        self.flush().await?;
+        let lookups = self.looker.look_up(&event, concern).await;
+        let event = Arc::new(event);
+        let input = EventInput { event: event.clone(), origin, only, lookups };
+        match append(&self.bus, Record::Event(Box::new(input))).await {
+            Ok(_) => Ok(true),
+            Err(error @ BusError::TooLarge(_)) => {
+                tracing::error!(event.id = event.id, event.source = event.source, %error, "event left out");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

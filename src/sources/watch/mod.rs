@@ -1,0 +1,356 @@
+//! The watch layer: one list and watch of a resource in a scope that never misses and never repeats.
+//!
+//! It works on raw JSON and keeps uid, version, count and name of each object only. A first list is what exists, never a change; later
+//! lists are compared with what is remembered. It knows no rule: whom a change may concern is asked of the interest.
+
+mod backoff;
+mod emit;
+mod memory;
+mod request;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bus::BusError,
+    event::{Seen, WatchKey},
+    telemetry::Metrics,
+};
+pub(super) use backoff::Backoff;
+use backoff::{Pace, random};
+pub(super) use emit::Emitter;
+use memory::{Memory, Sight};
+use request::Lines;
+pub(super) use request::{Api, Failure};
+
+/// A watch is closed by the server after 240 to 290 s, so that many watches do not come back at once. Below the 295 s at which proxies and
+/// older clients give up.
+const SERVER_SECONDS: (u64, u64) = (240, 50);
+/// A watch that the server did not close so long after it should have is taken as hanging.
+const HANGING: Duration = Duration::from_secs(10);
+/// A watch that is open so long works, also when nothing happens.
+const WORKS_AFTER: Duration = Duration::from_secs(5);
+/// A watch that worked so long starts with short waits again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// A watch that is down so long is told of.
+const TOLD_AFTER: Duration = Duration::from_secs(60);
+/// Watches that ended without anything before a new list is taken: an expired watch can look like an empty one.
+const FUTILE: u32 = 2;
+/// How long what is only remembered may still be written when the watch is stopped.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// How a watch is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its first list of this process is being taken.
+    Starting,
+    /// Everything is seen.
+    Listening,
+    /// It has been down for more than a minute.
+    Failed(String),
+    /// The operator itself may not list or watch.
+    Forbidden(String),
+    /// The API server does not serve the kind.
+    KindNotFound(String),
+}
+
+/// Tells the supervisor how the watch is doing, with the number of its start.
+pub(super) type Phases = mpsc::Sender<(WatchKey, u64, Phase)>;
+
+/// One watch.
+pub(super) struct Watch {
+    key: WatchKey,
+    start: u64,
+    api: Api,
+    emitter: Emitter,
+    memory: Memory,
+    phases: Phases,
+    metrics: Arc<Metrics>,
+    phase: Phase,
+    pace: Pace,
+    backoff: Backoff,
+    down_since: Option<Instant>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    type_: String,
+    object: Value,
+}
+
+/// How a stream ended.
+struct Ended {
+    /// The version to go on from.
+    version: u64,
+    /// Whether anything came.
+    data: bool,
+    lasted: Duration,
+    /// Nothing: the server closed it.
+    failure: Option<Failure>,
+}
+
+impl Watch {
+    /// A watch that begins with what the log remembers of it.
+    pub(super) fn new(
+        key: WatchKey,
+        start: u64,
+        api: Api,
+        emitter: Emitter,
+        memory: HashMap<String, Seen>,
+        phases: Phases,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            memory: Memory::new(key.clone(), memory),
+            key,
+            start,
+            api,
+            emitter,
+            phases,
+            metrics,
+            phase: Phase::Starting,
+            pace: Pace::default(),
+            backoff: Backoff::default(),
+            down_since: None,
+        }
+    }
+
+    /// Watches until it is stopped.
+    ///
+    /// # Errors
+    /// When the log takes nothing any more; everything else is tried again.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), BusError> {
+        let ended = stop.run_until_cancelled(self.work()).await;
+        if let Some(result) = ended {
+            return result;
+        }
+        // What is lost here is compared with the list of the next start.
+        match tokio::time::timeout(LAST_WRITE, self.emitter.flush()).await {
+            Ok(Err(BusError::Closed)) | Err(_) => Ok(()),
+            Ok(result) => result,
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), BusError> {
+        let mut resume: Option<u64> = None;
+        let mut futile = 0;
+        loop {
+            self.pace.admit().await;
+            let failure = match resume {
+                None => match self.list().await? {
+                    Ok(version) => {
+                        (resume, futile) = (Some(version), 0);
+                        self.works().await;
+                        continue;
+                    }
+                    Err(failure) => Some(failure),
+                },
+                Some(version) => {
+                    let ended = self.stream(version).await?;
+                    if ended.lasted >= HEALTHY_AFTER {
+                        self.backoff.reset();
+                    }
+                    if ended.failure.is_none() && (ended.data || ended.lasted >= WORKS_AFTER) {
+                        (resume, futile) = (Some(ended.version), 0);
+                        continue;
+                    }
+                    futile = if ended.data { 0 } else { futile + 1 };
+                    let again = futile >= FUTILE || ended.failure == Some(Failure::Expired);
+                    resume = (!again).then_some(ended.version);
+                    ended.failure
+                }
+            };
+            self.fails(failure).await;
+            tokio::time::sleep(self.backoff.next()).await;
+        }
+    }
+
+    /// Takes a list and compares it with what is remembered. Gives the version to watch from.
+    async fn list(&mut self) -> Result<Result<u64, Failure>, BusError> {
+        let not_older = self.memory.position();
+        let (mut token, mut listed, mut version) = (None, HashSet::new(), None);
+        loop {
+            let page = match self.api.page(token.as_deref(), not_older).await {
+                Ok(page) => page,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let version = *version.get_or_insert(page.version);
+            if not_older.is_some_and(|known| version < known) {
+                return Ok(Err(Failure::Behind));
+            }
+            self.compare(&page, &mut listed).await?;
+            match page.next {
+                Some(next) => token = Some(next),
+                None => {
+                    for origin in self.memory.finish_list(version, &listed) {
+                        self.emitter.remember(origin).await?;
+                    }
+                    // A rule's `Baseline` must come after what its list holds.
+                    self.emitter.flush().await?;
+                    return Ok(Ok(version));
+                }
+            }
+        }
+    }
+
+    async fn compare(&mut self, page: &request::Page, listed: &mut HashSet<String>) -> Result<(), BusError> {
+        let text = |object: &Value, place: &str| object.pointer(place).and_then(Value::as_str).map(str::to_owned);
+        let mut objects: Vec<(u64, Value)> = Vec::with_capacity(page.items.len());
+        for item in &page.items {
+            match serde_json::from_str::<Value>(item.get()) {
+                Ok(object) => {
+                    listed.extend(text(&object, "/metadata/uid"));
+                    let version = text(&object, "/metadata/resourceVersion").and_then(|version| version.parse().ok());
+                    objects.push((version.unwrap_or_default(), object));
+                }
+                Err(error) => self.unreadable(&error),
+            }
+        }
+        // A list is in the order of names; what happened meanwhile is told in the order in which it happened.
+        objects.sort_by_key(|(version, _)| *version);
+        for (_, object) in objects {
+            self.take(object, Sight::Listed).await?;
+        }
+        Ok(())
+    }
+
+    /// Follows what comes after the version, until the stream ends one way or another.
+    async fn stream(&mut self, version: u64) -> Result<Ended, BusError> {
+        let opened = Instant::now();
+        let mut ended = Ended { version, data: false, lasted: Duration::ZERO, failure: None };
+        let seconds = SERVER_SECONDS.0 + (random() * SERVER_SECONDS.1 as f64) as u64;
+        let mut lines = match self.api.open(version, seconds).await {
+            Ok(lines) => lines,
+            Err(failure) => return Ok(Ended { failure: Some(failure), ..ended }),
+        };
+        let end = opened + Duration::from_secs(seconds) + HANGING;
+        loop {
+            match self.next_line(&mut lines, opened, end).await? {
+                Ok(Some(line)) => ended.failure = self.line(&line, &mut ended).await?,
+                Ok(None) => break,
+                Err(failure) => ended.failure = Some(failure),
+            }
+            if ended.failure.is_some() {
+                break;
+            }
+        }
+        ended.lasted = opened.elapsed();
+        Ok(ended)
+    }
+
+    /// Waits for a line; meanwhile writes what is due, and notes that the watch works.
+    async fn next_line(
+        &mut self,
+        lines: &mut Lines,
+        opened: Instant,
+        end: Instant,
+    ) -> Result<Result<Option<Vec<u8>>, Failure>, BusError> {
+        loop {
+            let down = self.down_since.is_some();
+            let flush_at = self.emitter.flush_at();
+            tokio::select! {
+                biased;
+                line = lines.next() => return Ok(line),
+                () = tokio::time::sleep_until(flush_at.unwrap_or(end)), if flush_at.is_some() => self.emitter.flush().await?,
+                () = tokio::time::sleep_until(opened + WORKS_AFTER), if down => self.works().await,
+                () = tokio::time::sleep_until(end) => {
+                    return Ok(Err(Failure::Other("the watch hangs: the API server did not close it in time".to_owned())));
+                }
+            }
+        }
+    }
+
+    /// Takes one line. Gives the failure that the server told of in it.
+    async fn line(&mut self, line: &[u8], ended: &mut Ended) -> Result<Option<Failure>, BusError> {
+        let line: Line = match serde_json::from_slice(line) {
+            Ok(line) => line,
+            Err(error) => {
+                self.unreadable(&error);
+                ended.data = true;
+                return Ok(None);
+            }
+        };
+        if line.type_ == "ERROR" {
+            let code = line.object.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+            return Ok(Some(request::failure(code.unwrap_or(500), &line.object)));
+        }
+        ended.data = true;
+        if self.down_since.is_some() {
+            self.works().await;
+        }
+        let version = line.object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+        let version = version.and_then(|version| version.parse().ok());
+        match line.type_.as_str() {
+            "ADDED" | "MODIFIED" => self.take(line.object, Sight::Changed).await?,
+            "DELETED" => self.take(line.object, Sight::Deleted).await?,
+            _ => {}
+        }
+        if let Some(version) = version {
+            ended.version = ended.version.max(version);
+            self.memory.advance(version);
+        }
+        Ok(None)
+    }
+
+    async fn take(&mut self, object: Value, sight: Sight) -> Result<(), BusError> {
+        match self.memory.observe(object, sight, self.api.source(), Timestamp::now()) {
+            Ok(Some(observed)) => self.emitter.observed(observed).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.unreadable(&error);
+                Ok(())
+            }
+        }
+    }
+
+    fn unreadable(&self, error: &dyn std::fmt::Display) {
+        self.metrics.object_unreadable();
+        tracing::warn!(watch = %self.key, %error, "object left out: it cannot be read");
+    }
+
+    async fn works(&mut self) {
+        self.down_since = None;
+        self.tell(Phase::Listening).await;
+    }
+
+    async fn fails(&mut self, failure: Option<Failure>) {
+        let now = Instant::now();
+        let since = *self.down_since.get_or_insert(now);
+        let failure = failure.unwrap_or_else(|| Failure::Other("the API server closes the watch at once".to_owned()));
+        tracing::debug!(watch = %self.key, %failure, "watch will be tried again");
+        let long = now - since >= TOLD_AFTER;
+        match failure {
+            Failure::Forbidden(message) => self.tell(Phase::Forbidden(message)).await,
+            Failure::NotFound(message) => self.tell(Phase::KindNotFound(message)).await,
+            failure if long => {
+                if failure == Failure::Behind {
+                    tracing::warn!(watch = %self.key, "versions of the API server have gone back: what exists is taken as known");
+                    self.memory.begin_anew();
+                }
+                self.tell(Phase::Failed(format!("watch {}: {failure}", self.key))).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn tell(&mut self, phase: Phase) {
+        if self.phase != phase {
+            self.phase = phase.clone();
+            // Nobody listens any more: then the watch is being stopped.
+            let _ = self.phases.send((self.key.clone(), self.start, phase)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
