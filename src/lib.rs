@@ -18,4 +18,5 @@ pub mod runner;
 pub mod server;
 pub mod sinks;
 pub mod sources;
+pub mod status;
 pub mod telemetry;

@@ -1,0 +1,276 @@
+//! A rule's status out of its parts.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+use super::{Finding, Part, Usability, board::Subject, cut, seconds};
+use crate::{
+    api::{
+        ConditionStatus, ConditionType, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError, Reason,
+        StatusCondition,
+    },
+    record::RuleRef,
+    rule::Progress,
+};
+
+/// A status is at most so large, in bytes of JSON; recent firings are left out until it is.
+const MAX_STATUS: usize = 16 << 10;
+/// The longest message of a condition, in characters, as its schema says.
+const MAX_MESSAGE: usize = 1024;
+/// The longest message of a firing or an action, in characters.
+const MAX_SHORT: usize = 256;
+
+/// What is known about a rule.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The rule.
+    pub rule: RuleRef,
+    /// What the controller makes of the spec; without it nothing is written.
+    pub spec: Option<Spec>,
+    /// The generation, and why the account may not be used.
+    pub account: Option<(i64, Usability)>,
+    /// The generation, `Listening` and `Authorized`.
+    pub sources: Option<(i64, Finding, Finding)>,
+    /// What the engine tells.
+    pub progress: Option<Progress>,
+}
+
+/// What the controller makes of a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// `metadata.generation`
+    pub generation: i64,
+    /// All faults.
+    pub faults: Vec<String>,
+    /// `spec.suspend`
+    pub suspended: bool,
+}
+
+impl Parts {
+    /// Nothing known yet.
+    pub fn new(rule: RuleRef) -> Self {
+        Self { rule, spec: None, account: None, sources: None, progress: None }
+    }
+
+    /// Takes in a part about the rule, unless it is about an older generation than what is known.
+    pub fn take(&mut self, rule: &RuleRef, part: Part) {
+        self.rule.clone_from(rule);
+        match part {
+            Part::Spec { generation, faults, suspended } => {
+                if self.spec.as_ref().is_none_or(|known| known.generation <= generation) {
+                    self.spec = Some(Spec { generation, faults, suspended });
+                }
+            }
+            Part::Account { generation, usable } => {
+                if self.account.as_ref().is_none_or(|known| known.0 <= generation) {
+                    if usable.is_err() {
+                        // Nobody listens for it any more.
+                        self.sources = None;
+                    }
+                    self.account = Some((generation, usable));
+                }
+            }
+            Part::Sources { generation, listening, authorized } => {
+                if self.sources.as_ref().is_none_or(|known| known.0 <= generation) {
+                    self.sources = Some((generation, listening, authorized));
+                }
+            }
+            Part::Removed => {}
+        }
+    }
+}
+
+impl Subject for Parts {
+    type Kind = EventRule;
+    type Status = EventRuleStatus;
+
+    fn names(&self) -> (&str, &str, &str) {
+        (&self.rule.namespace, &self.rule.name, &self.rule.uid.0)
+    }
+
+    fn merge(&self, previous: Option<&EventRuleStatus>, now: Timestamp) -> Option<EventRuleStatus> {
+        merge(previous, self, now)
+    }
+
+    fn worth_writing(old: &EventRuleStatus, new: &EventRuleStatus) -> bool {
+        let mut new = new.clone();
+        new.counts.seen = old.counts.seen;
+        *old != new
+    }
+}
+
+/// The rule's status: what was known before, and what the parts say now. Nothing as long as the controller has not seen the spec.
+pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) -> Option<EventRuleStatus> {
+    let spec = parts.spec.as_ref()?;
+    let mut status = previous.cloned().unwrap_or_default();
+    if let Some(progress) = &parts.progress {
+        status.counts = progress.counts.clone();
+        status.last_match_time = progress.last_match.map(|time| Time(seconds(time)));
+        status.last_firing_time = progress.last_firing.map(|time| Time(seconds(time)));
+        status.last_error = progress.last_error.clone().map(short_error);
+        status.recent = progress.recent.iter().take(10).cloned().map(short_firing).collect();
+    }
+    let findings = [
+        (ConditionType::Ready, ready(spec, parts)),
+        (ConditionType::Listening, listening(spec, parts)),
+        (ConditionType::Authorized, authorized(spec, parts)),
+        (ConditionType::Acting, acting(&status)),
+    ];
+    status.conditions = findings
+        .into_iter()
+        .map(|(type_, finding)| condition(previous, type_, finding, spec.generation, now))
+        .collect();
+    status.observed_generation = Some(spec.generation);
+    while !status.recent.is_empty() && size(&status) > MAX_STATUS {
+        status.recent.pop();
+    }
+    Some(status)
+}
+
+fn size(status: &EventRuleStatus) -> usize {
+    serde_json::to_vec(status).map_or(0, |json| json.len())
+}
+
+fn condition(
+    previous: Option<&EventRuleStatus>,
+    type_: ConditionType,
+    finding: Finding,
+    generation: i64,
+    now: Timestamp,
+) -> StatusCondition {
+    let before = previous.and_then(|status| status.conditions.iter().find(|one| one.type_ == type_));
+    match before {
+        // After a restart nothing is known for a moment. That is no reason to take back what held for this very spec: what has
+        // become of it meanwhile is said soon, and is then True or False.
+        Some(before)
+            if finding.0 == ConditionStatus::Unknown
+                && before.status == ConditionStatus::True
+                && before.observed_generation == Some(generation) =>
+        {
+            before.clone()
+        }
+        before => super::board::condition(before, type_, finding, generation, now),
+    }
+}
+
+fn ready(spec: &Spec, parts: &Parts) -> Finding {
+    let in_force = parts.progress.as_ref().and_then(|progress| progress.generation);
+    let before = |generation: i64| format!("generation {generation} judges until then");
+    if !spec.faults.is_empty() {
+        let meanwhile = match in_force {
+            Some(generation) => format!("; {}", before(generation)),
+            None => String::new(),
+        };
+        return (ConditionStatus::False, Reason::InvalidSpec, list(&spec.faults, &meanwhile));
+    }
+    if spec.suspended {
+        let message = "suspend is set: no event is evaluated, and what happens meanwhile is not caught up";
+        return (ConditionStatus::False, Reason::Suspended, message.to_owned());
+    }
+    let sides = [authorized(spec, parts), listening(spec, parts)];
+    if let Some(bad) = sides.iter().find(|side| side.0 == ConditionStatus::False) {
+        return bad.clone();
+    }
+    let known = sides.iter().all(|side| side.0 == ConditionStatus::True);
+    match in_force {
+        Some(generation) if generation == spec.generation && known => {
+            (ConditionStatus::True, Reason::InForce, "the rule is in force".to_owned())
+        }
+        Some(generation) if generation != spec.generation => {
+            (ConditionStatus::Unknown, Reason::Pending, format!("is being put in force; {}", before(generation)))
+        }
+        _ => (ConditionStatus::Unknown, Reason::Pending, "is being put in force".to_owned()),
+    }
+}
+
+fn authorized(spec: &Spec, parts: &Parts) -> Finding {
+    if !spec.faults.is_empty() {
+        return waits("the spec has faults");
+    }
+    match parts.account.as_ref().filter(|(generation, _)| *generation == spec.generation) {
+        None => waits("the account was not looked at yet"),
+        Some((_, Err((Reason::Pending, message)))) => (ConditionStatus::Unknown, Reason::Pending, message.clone()),
+        Some((_, Err((reason, message)))) => (ConditionStatus::False, *reason, message.clone()),
+        Some((_, Ok(()))) => match sources(spec, parts) {
+            Some((_, authorized)) => authorized.clone(),
+            None => waits("the rights of the account were not looked at yet"),
+        },
+    }
+}
+
+fn listening(spec: &Spec, parts: &Parts) -> Finding {
+    if !spec.faults.is_empty() {
+        return waits("the spec has faults");
+    }
+    if parts.account.as_ref().is_some_and(|(generation, usable)| *generation == spec.generation && usable.is_err()) {
+        return waits("no event is taken until the account may be used");
+    }
+    match sources(spec, parts) {
+        Some((listening, _)) => listening.clone(),
+        None => waits("watches were not asked for yet"),
+    }
+}
+
+fn sources<'a>(spec: &Spec, parts: &'a Parts) -> Option<(&'a Finding, &'a Finding)> {
+    let (generation, listening, authorized) = parts.sources.as_ref()?;
+    (*generation == spec.generation).then_some((listening, authorized))
+}
+
+/// How the last firing that has ended went.
+fn acting(status: &EventRuleStatus) -> Finding {
+    let ended = status.recent.iter().find(|firing| firing.outcome != FiringOutcome::Running);
+    match ended {
+        Some(firing) if firing.outcome == FiringOutcome::Failed => {
+            let message = format!("firing {} for {}: {}", firing.id, firing.group, firing.message);
+            (ConditionStatus::False, Reason::ActionFailed, message)
+        }
+        Some(firing) => (ConditionStatus::True, Reason::Succeeded, format!("firing {} was carried out", firing.id)),
+        // With `historyLimit: 0` there are only counts.
+        None if status.counts.succeeded + status.counts.failed > 0 => match &status.last_error {
+            Some(error) if error.place.starts_with("actions") && status.counts.failed > 0 => {
+                let message = format!("{}: {}", error.place, error.message);
+                (ConditionStatus::False, Reason::ActionFailed, message)
+            }
+            _ => (ConditionStatus::True, Reason::Succeeded, "firings were carried out".to_owned()),
+        },
+        None => (ConditionStatus::True, Reason::NoFailures, "no firing has ended yet".to_owned()),
+    }
+}
+
+fn waits(why: &str) -> Finding {
+    (ConditionStatus::Unknown, Reason::Pending, why.to_owned())
+}
+
+/// The faults as one message: as many as there is room for, and how many more.
+fn list(faults: &[String], end: &str) -> String {
+    // Room for "; and 1000000 more".
+    let room = MAX_MESSAGE.saturating_sub(end.chars().count() + 20);
+    let mut message = String::new();
+    for (index, fault) in faults.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "; " };
+        let used = message.chars().count() + separator.len();
+        if used + fault.chars().count() > room {
+            match index {
+                0 => message = cut(fault, room),
+                _ => message.push_str(&format!("; and {} more", faults.len() - index)),
+            }
+            break;
+        }
+        message.push_str(separator);
+        message.push_str(fault);
+    }
+    message + end
+}
+
+fn short_error(error: LastError) -> LastError {
+    LastError { time: Time(seconds(error.time.0)), message: cut(&error.message, MAX_MESSAGE), ..error }
+}
+
+fn short_firing(mut firing: FiringStatus) -> FiringStatus {
+    firing.time = Time(seconds(firing.time.0));
+    firing.group = cut(&firing.group, MAX_SHORT);
+    firing.message = cut(&firing.message, MAX_SHORT);
+    for action in &mut firing.actions {
+        action.message = cut(&action.message, MAX_SHORT);
+    }
+    firing
+}
