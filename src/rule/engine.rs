@@ -276,7 +276,7 @@ impl Engine {
     pub fn judge(&self, head: &Head, input: &EventInput) -> Judged {
         let mut judged = Judged::default();
         let mut events = Views { input, views: Vec::new() };
-        let candidates: Vec<&Slot> = self.index.candidates(&input.origin.watch, &input.event).into_iter().collect();
+        let candidates = self.index.candidates(&input.origin.watch, &input.event);
         for slots in candidates.chunk_by(|a, b| a.rule.rule.uid == b.rule.rule.uid) {
             self.judge_rule(head, &mut events, slots, &mut judged);
         }

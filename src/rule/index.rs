@@ -95,18 +95,20 @@ impl Index {
     }
 
     /// The sources whose filters the event can pass, in the order of rule uids and sources.
-    pub(super) fn candidates(&self, watch: &WatchKey, event: &Event) -> BTreeSet<&Slot> {
+    pub(super) fn candidates(&self, watch: &WatchKey, event: &Event) -> Vec<&Slot> {
         let kubernetes_event = is_kubernetes_event(watch, event);
         let object = (!kubernetes_event).then(|| (watch.api_version.clone(), watch.kind.clone()));
         let reason = kubernetes_event.then(|| text(&event.data, &["reason"]).to_owned());
         let namespace = namespace_of(event).to_owned();
-        let mut found = BTreeSet::new();
+        let mut found: Vec<&Slot> = Vec::new();
         for reason in std::iter::once(None).chain(reason.map(Some)) {
             for namespace in [None, Some(namespace.clone())] {
                 let key = Key { object: object.clone(), namespace, reason: reason.clone() };
                 found.extend(self.slots.get(&key).into_iter().flatten());
             }
         }
+        // None comes twice: of the keys that one event asks for, a source is filed under one at most.
+        found.sort_unstable();
         found
     }
 }

@@ -12,6 +12,9 @@ mod index;
 mod interest;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 pub use compile::{CompiledAction, CompiledSource, Rule, compile};
 pub use engine::{Engine, Judged};
 pub use fault::{EvalError, Fault};

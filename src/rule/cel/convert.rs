@@ -22,8 +22,10 @@ fn fault(message: impl ToString) -> ExecutionError {
     ExecutionError::function_error("value", message)
 }
 
-/// The values a map's keys lead to, and the keys.
-fn entries<'b, 'v>(map: &'b (dyn Val + 'v)) -> Result<Vec<(&'b (dyn Val + 'v), Box<dyn Val + 'v>)>, ExecutionError> {
+type Entries<'b, 'v> = Vec<(&'b (dyn Val + 'v), Box<dyn Val + 'v>)>;
+
+/// The keys of a map and the values they lead to.
+fn entries<'b, 'v>(map: &'b (dyn Val + 'v)) -> Result<Entries<'b, 'v>, ExecutionError> {
     let (Some(keys), Some(indexer)) = (map.as_iterable(), map.as_indexer()) else {
         return Err(fault("a map without keys"));
     };

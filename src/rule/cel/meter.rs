@@ -305,6 +305,10 @@ fn weigh(value: &dyn Val, limit: u64, deep: bool) -> u64 {
         return 0;
     }
     let Some(iterable) = value.as_iterable() else { return 0 };
+    let size = value.as_sizer().map_or(0, |sizer| sizer.size().inner().unsigned_abs());
+    if size > limit {
+        return size;
+    }
     let indexer = value.as_indexer().filter(|_| value.get_type().kind() == Kind::Map);
     let mut cost = 0;
     let mut items = Iterable::iter(iterable);

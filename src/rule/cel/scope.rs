@@ -38,9 +38,11 @@ pub struct Scope<'a> {
     results: Option<&'a Results>,
     firing: Option<[(&'static str, &'a str); 1]>,
     values: Vec<(&'a str, &'a Value)>,
-    variables: Mutex<BTreeMap<String, Result<Box<dyn Val>, EvalError>>>,
+    variables: Mutex<BTreeMap<String, Evaluated>>,
     budget: Budget,
 }
+
+type Evaluated = Result<Box<dyn Val>, EvalError>;
 
 impl<'a> Scope<'a> {
     /// What conditions see, but for variables.
@@ -126,8 +128,7 @@ impl VariableResolver for Scope<'_> {
         }
         .or_else(|| {
             let (_, value) = self.values.iter().find(|(known, _)| *known == name)?;
-            // A list too long for expressions is as good as none: the error says so when it is reached by a path.
-            boxed(value).ok().map(CowVal::Owned)
+            Some(CowVal::Owned(boxed(value)))
         })
     }
 }
@@ -135,7 +136,7 @@ impl VariableResolver for Scope<'_> {
 fn object_of(event: &Event) -> Option<Box<dyn Val + '_>> {
     let resource =
         [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&event.type_.as_str());
-    resource.then(|| event.data.get("object")).flatten().and_then(|object| boxed(object).ok())
+    resource.then(|| event.data.get("object")).flatten().map(boxed)
 }
 
 fn instant(now: Timestamp) -> Option<chrono::DateTime<chrono::FixedOffset>> {
