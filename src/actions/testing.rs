@@ -6,7 +6,6 @@ use super::*;
 use crate::{
     clock::Stamp,
     kubernetes::fake::{Fake, Seen},
-    net::Guard,
     record::RuleUid,
 };
 
@@ -38,7 +37,7 @@ pub(crate) fn services(fake: &Fake) -> Arc<Services> {
     Arc::new(Services {
         cluster: Cluster::with_client(fake.client()),
         sinks: Registry::default(),
-        http: Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![])),
+        http: Http::to_this_host(),
         clock: Clock::simulated(Stamp { at: 1_000_000, wall: 1_000_000 }),
     })
 }

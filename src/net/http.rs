@@ -118,6 +118,16 @@ impl Http {
         Self::with_tls(guard, tls)
     }
 
+    /// A client that may connect to this host and trusts no certificate: reading the system's bundle takes longer than most tests.
+    #[cfg(test)]
+    pub(crate) fn to_this_host() -> Self {
+        let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]);
+        Self::with_tls(
+            guard,
+            tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+        )
+    }
+
     fn with_tls(guard: Guard, tls: rustls::ClientConfig) -> Self {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::{net::Guard, record::RuleUid};
+use crate::record::RuleUid;
 
 /// An EventSink's spec, written as JSON.
 pub(crate) fn sink(spec: &str) -> EventSinkSpec {
@@ -45,7 +45,7 @@ pub(crate) fn notification() -> Notification {
 
 /// A client that may connect to this host.
 pub(crate) fn http() -> Http {
-    Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]))
+    Http::to_this_host()
 }
 
 /// A service that gives the answers in order, the last one for ever, and remembers what it was sent.

@@ -1,0 +1,229 @@
+//! The runner and its actions on a real API server and a real log: what is done, with whose rights, and that nothing is done twice.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
+use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
+use signalbox::{
+    api::{EventRuleSpec, FiringOutcome},
+    bus::{
+        Bus, Reader,
+        embedded::{Embedded, Settings},
+    },
+    clock::Clock,
+    event::Event,
+    kubernetes::Cluster,
+    net::{Guard, Http},
+    record::{Finished, Firing, FiringId, Intent, OpenFiring, Position, Record, RuleRef, RuleUid, Stamp, Step},
+    rule::compile,
+    runner::Runner,
+    sinks::Registry,
+};
+use support::{control_plane::shared, sink::Sink};
+
+mod support;
+
+/// A namespace with an account that may do what the test grants, a Deployment `web` of two, and a runner with a log of its own.
+struct Stage {
+    namespace: String,
+    client: kube::Client,
+    runner: Runner,
+    sinks: Registry,
+    reader: Box<dyn Reader>,
+    /// What the log holds, as far as it was read.
+    records: Vec<Arc<Record>>,
+    _folder: tempfile::TempDir,
+}
+
+const RULES: &str = r#"[{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get", "patch"]},
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "patch"]},
+    {"apiGroups": ["signalbox.dev"], "resources": ["eventsinks"], "verbs": ["get"]}]"#;
+
+impl Stage {
+    async fn new(prefix: &str, rules: &str) -> Self {
+        let plane = shared().await;
+        let namespace = plane.namespace(prefix).await;
+        let meta = |name: &str| format!(r#"{{"name": "{name}", "namespace": "{namespace}"}}"#);
+        plane
+            .apply(&format!(
+                r#"{{"apiVersion": "v1", "kind": "List", "items": [
+                {{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {}}},
+                {{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {}, "rules": {rules}}},
+                {{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {},
+                  "roleRef": {{"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "ops"}},
+                  "subjects": [{{"kind": "ServiceAccount", "name": "ops", "namespace": "{namespace}"}}]}},
+                {{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}, "spec": {{"replicas": 2,
+                  "selector": {{"matchLabels": {{"app": "web"}}}}, "template": {{"metadata": {{"labels": {{"app": "web"}}}},
+                  "spec": {{"containers": [{{"name": "web", "image": "example.invalid/web:1"}}]}}}}}}}}]}}"#,
+                meta("ops"),
+                meta("ops"),
+                meta("ops"),
+                meta("web")
+            ))
+            .await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let bus = Embedded::open(folder.path(), Settings::default()).expect("a log");
+        let reader = bus.reader().expect("the first reader");
+        let cluster = Cluster::connect_with(plane.config().await).expect("a cluster");
+        let http = Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]));
+        let sinks = Registry::default();
+        let runner = Runner::new(cluster, bus, sinks.clone(), http, Clock::real(0));
+        let client = plane.client().await;
+        Self { namespace, client, runner, sinks, reader, records: Vec::new(), _folder: folder }
+    }
+
+    fn firing(&self, id: &str, actions: Value) -> OpenFiring {
+        let spec: EventRuleSpec = serde_json::from_value(json!({
+            "serviceAccountName": "ops",
+            "sources": [{"name": "crash", "kubernetesEvent": {"types": ["Warning"]}}],
+            "actions": actions,
+        }))
+        .expect("a spec");
+        let event = Event {
+            id: "uid-1/3".into(),
+            source: "/apis/events.k8s.io/v1/events".into(),
+            type_: signalbox::event::TYPE_KUBERNETES_EVENT.into(),
+            subject: Some(format!("{}/Pod/web-1", self.namespace)),
+            time: "2026-11-25T10:00:00Z".parse().expect("a time"),
+            data: json!({"message": "Back-off \"web\"\n"}),
+        };
+        let rule = RuleRef {
+            uid: RuleUid("0b9d2d3c-rule".into()),
+            namespace: self.namespace.clone(),
+            name: "web-crashloop".into(),
+        };
+        OpenFiring {
+            firing: Firing {
+                id: FiringId(id.into()),
+                rule,
+                generation: 1,
+                source: "crash".into(),
+                group: "g".into(),
+                input: Position(0),
+                stamp: Stamp::default(),
+            },
+            event: Arc::new(event),
+            spec: Arc::new(spec),
+            steps: BTreeMap::new(),
+        }
+    }
+
+    async fn run(&mut self, open: OpenFiring) -> Finished {
+        let rule = compile(&open.firing.rule, 1, &open.spec).expect("a rule");
+        self.runner.start(open, rule);
+        self.finished().await
+    }
+
+    /// Reads on until a firing has ended.
+    async fn finished(&mut self) -> Finished {
+        loop {
+            let next = tokio::time::timeout(support::PATIENCE, self.reader.next(1)).await.expect("the firing ends");
+            let entry = next.expect("the log is open").remove(0);
+            self.reader.advance(entry.head.position);
+            self.records.push(Arc::clone(&entry.record));
+            if let Record::Finished(finished) = &*entry.record {
+                return finished.clone();
+            }
+        }
+    }
+
+    fn intent(&self, action: &str) -> Intent {
+        let intents = self.records.iter().filter_map(|record| match &**record {
+            Record::Intent(intent) if intent.action == action => Some(intent.clone()),
+            _ => None,
+        });
+        intents.last().expect("an intent")
+    }
+
+    async fn replicas(&self) -> Option<i32> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        deployments.get("web").await.expect("get the Deployment").spec.replicas
+    }
+
+    async fn jobs(&self) -> Vec<Job> {
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
+        jobs.list(&ListParams::default()).await.expect("list Jobs").items
+    }
+}
+
+fn grow() -> Value {
+    json!({"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "by": "2"}})
+}
+
+fn collect() -> Value {
+    json!({"name": "collect", "job": {"script": {"image": "example.invalid/tools:1", "run": "cat $SIGNALBOX_EVENT_FILE"}, "ttl": "1h"}})
+}
+
+#[tokio::test]
+async fn a_firing_scales_launches_a_job_and_notifies() {
+    let mut stage = Stage::new("acting", RULES).await;
+    let sink = Sink::start().await;
+    let spec = serde_json::from_value(json!({"webhook": {"url": sink.url("/alerts")}})).expect("a sink");
+    stage.sinks.set(&stage.namespace, "oncall", 1, &spec).expect("a sink");
+    let tell = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"},
+        "text": "${event.data.message}, now ${string(actions.grow.to)} replicas; see Job ${actions.collect.name}"}});
+
+    let open = stage.firing("f0", json!([grow(), collect(), tell]));
+    let finished = stage.run(open).await;
+
+    assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
+    assert_eq!(stage.replicas().await, Some(4));
+    let jobs = stage.jobs().await;
+    let name = jobs[0].metadata.name.clone().expect("a name");
+    assert_eq!(jobs[0].spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished), Some(3600));
+    let alert = sink.await_requests(1).await.remove(0);
+    assert_eq!(alert.json()["text"], format!("Back-off \"web\"\n, now 4 replicas; see Job {name}"));
+    assert_eq!(alert.header("idempotency-key"), Some("f0-tell"));
+}
+
+#[tokio::test]
+async fn what_a_crash_left_open_is_not_done_twice() {
+    let mut stage = Stage::new("again", RULES).await;
+    let open = stage.firing("f1", json!([grow(), collect()]));
+    stage.run(open.clone()).await;
+    assert_eq!((stage.replicas().await, stage.jobs().await.len()), (Some(4), 1));
+
+    // Both requests were carried out and neither outcome was recorded.
+    let mut resumed = open;
+    for action in ["grow", "collect"] {
+        let Intent { rendering, request, .. } = stage.intent(action);
+        resumed.steps.insert(action.into(), Step { intent: Some((rendering, request)), ..Step::default() });
+    }
+    stage.runner.resume(resumed);
+    let finished = stage.finished().await;
+
+    assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
+    assert!(finished.message.starts_with("scaled Deployment"), "{}", finished.message);
+    assert_eq!((stage.replicas().await, stage.jobs().await.len()), (Some(4), 1));
+}
+
+#[tokio::test]
+async fn a_missing_right_ends_the_firing_and_the_lines_it_tells_grant_it() {
+    let mut stage =
+        Stage::new("rights", r#"[{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get"]}]"#)
+            .await;
+    let open = stage.firing("f2", json!([grow()]));
+    let finished = stage.run(open).await;
+    assert_eq!((finished.outcome, finished.failed_at.as_deref()), (FiringOutcome::Failed, Some("actions[grow]")));
+    assert_eq!(stage.replicas().await, Some(2));
+
+    let (_, lines) = finished.message.split_once("grant it with: ").expect("the lines that grant it");
+    for line in lines.split("&&") {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let output = shared().await.kubectl(&words).await;
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // The API server's authorizer learns of a new Role by a watch of its own.
+    let mut attempt = 0;
+    loop {
+        let open = stage.firing(&format!("f3-{attempt}"), json!([grow()]));
+        let finished = stage.run(open).await;
+        if finished.outcome == FiringOutcome::Succeeded {
+            break;
+        }
+        attempt += 1;
+        assert!(attempt < 50, "{}", finished.message);
+    }
+    assert_eq!(stage.replicas().await, Some(4));
+}
