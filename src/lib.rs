@@ -9,6 +9,7 @@ pub mod app;
 pub mod bus;
 pub mod clock;
 pub mod config;
+pub mod controller;
 pub mod event;
 pub mod kubernetes;
 pub mod net;

@@ -1,0 +1,93 @@
+//! Objects as they come, decoded with the place of each fault.
+
+use kube::api::DynamicObject;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::api::Duration;
+
+/// The names that every object has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Names {
+    pub(super) uid: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) generation: i64,
+}
+
+/// The object's names; nothing when the API server left one out, which it never does.
+pub(super) fn names(object: &DynamicObject) -> Option<Names> {
+    let meta = &object.metadata;
+    Some(Names {
+        uid: meta.uid.clone()?,
+        namespace: meta.namespace.clone()?,
+        name: meta.name.clone()?,
+        generation: meta.generation.unwrap_or_default(),
+    })
+}
+
+/// The spec, or what is wrong with it.
+pub(super) fn spec<S: DeserializeOwned>(object: &DynamicObject) -> Result<S, Vec<String>> {
+    let spec = &object.data["spec"];
+    S::deserialize(spec).map_err(|error| {
+        // The schema checks all else; serde would tell the first fault only, and without its place.
+        let durations = durations(spec);
+        if durations.is_empty() { vec![format!("spec: {error}")] } else { durations }
+    })
+}
+
+/// The status, or nothing when there is none or a newer version wrote it.
+pub(super) fn status<S: DeserializeOwned>(object: &DynamicObject) -> Option<S> {
+    S::deserialize(object.data.get("status")?).ok()
+}
+
+/// The faults of all durations of a rule.
+fn durations(spec: &Value) -> Vec<String> {
+    const OF_ACTIONS: [(&str, &str); 4] = [
+        ("timeout", "/timeout"),
+        ("retry.backoff", "/retry/backoff"),
+        ("retry.maxBackoff", "/retry/maxBackoff"),
+        ("job.ttl", "/job/ttl"),
+    ];
+    let mut places = vec![("spec.throttle.cooldown".to_owned(), spec.pointer("/throttle/cooldown"))];
+    for (index, action) in spec["actions"].as_array().into_iter().flatten().enumerate() {
+        places.extend(
+            OF_ACTIONS.map(|(path, pointer)| (format!("spec.actions[{index}].{path}"), action.pointer(pointer))),
+        );
+    }
+    let fault = |(path, value): (String, Option<&Value>)| {
+        let error = value?.as_str()?.parse::<Duration>().err()?;
+        Some(format!("{path}: {error}"))
+    };
+    places.into_iter().filter_map(fault).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::EventRuleSpec;
+
+    fn faults(spec_of: Value) -> Vec<String> {
+        let object = json!({"metadata": {"name": "web"}, "spec": spec_of});
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        spec::<EventRuleSpec>(&object).expect_err("faults")
+    }
+
+    #[test]
+    fn every_duration_that_is_none_is_told_with_its_place() {
+        let action = json!({"name": "a", "timeout": "5", "retry": {"maxBackoff": "1w"}});
+        let faults = faults(json!({"throttle": {"cooldown": "7d"}, "sources": [], "actions": [{"name": "b"}, action]}));
+        let places: Vec<_> = faults.iter().filter_map(|fault| fault.split_once(": ")).map(|(place, _)| place).collect();
+        assert_eq!(places, ["spec.throttle.cooldown", "spec.actions[1].timeout", "spec.actions[1].retry.maxBackoff"]);
+        assert!(faults[0].contains("\"168h\""), "{faults:?}");
+    }
+
+    #[test]
+    fn a_spec_of_a_newer_version_is_a_fault_of_this_object() {
+        let faults = faults(json!({"sources": [{"name": "a"}], "actions": [{"name": "a", "onError": "Undo"}]}));
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].contains("Undo"), "{faults:?}");
+    }
+}

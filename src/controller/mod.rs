@@ -1,0 +1,37 @@
+//! Controllers: what users write in the API becomes records, watches and sinks; what is wrong with it becomes status.
+//!
+//! One file per kind, each a short list of steps. Objects are decoded one by one, so that one which cannot be read makes itself not ready and never
+//! the others. This module knows no event.
+
+mod decode;
+mod reports;
+mod rules;
+mod sinks;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+pub use reports::relay;
+pub use rules::{Known, Listeners, Rules};
+pub use sinks::Sinks;
+pub use watch::run;
+
+/// Whether a controller has seen everything that exists once. A clone tells the same.
+#[derive(Clone, Debug, Default)]
+pub struct Synced(Arc<AtomicBool>);
+
+impl Synced {
+    /// Whether it has.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,79 @@
+//! What the supervisor of sources tells about a rule, as status.
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{ConditionStatus, Reason},
+    kubernetes::MissingRight,
+    sources::{Listening, SourceReport},
+    status::{Finding, Part, StatusQueue},
+};
+
+/// Takes reports until `shutdown`. Never waits for anybody, as the supervisor asks for.
+pub async fn relay(mut reports: mpsc::Receiver<SourceReport>, status: StatusQueue, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            report = reports.recv() => match report {
+                Some(report) => publish(&status, report),
+                None => return,
+            }
+        }
+    }
+}
+
+fn publish(status: &StatusQueue, report: SourceReport) {
+    let (listening, authorized) = (listening(report.listening), authorized(&report.authorized));
+    status.publish(&report.rule, Part::Sources { generation: report.generation, listening, authorized });
+}
+
+fn listening(listening: Listening) -> Finding {
+    match listening {
+        Listening::Established => {
+            (ConditionStatus::True, Reason::WatchEstablished, "events of all sources arrive".to_owned())
+        }
+        Listening::Starting => {
+            (ConditionStatus::Unknown, Reason::WatchStarting, "watches are being established".to_owned())
+        }
+        Listening::Failed { message } => (ConditionStatus::False, Reason::WatchFailed, message),
+        Listening::KindNotFound { message } => (ConditionStatus::False, Reason::KindNotFound, message),
+    }
+}
+
+fn authorized(authorized: &Result<(), Vec<MissingRight>>) -> Finding {
+    match authorized {
+        Ok(()) => {
+            let message = "the account may see what the sources look at; what actions need is checked when they act";
+            (ConditionStatus::True, Reason::RightsGranted, message.to_owned())
+        }
+        Err(missing) => {
+            let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            (ConditionStatus::False, Reason::RightMissing, lines.join("; "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kubernetes::Right, record::Account};
+
+    #[test]
+    fn every_missing_right_is_in_the_message() {
+        let account = Account { namespace: "shop".into(), name: "weak".into() };
+        let right = |resource| Right::new("list,watch", "", resource).within(Some("shop")).missing_for(&account);
+        let (status, reason, message) = authorized(&Err(vec![right("events"), right("pods")]));
+        assert_eq!((status, reason), (ConditionStatus::False, Reason::RightMissing));
+        assert!(message.contains("--resource=events") && message.contains("--resource=pods"), "{message}");
+    }
+
+    #[test]
+    fn listening_fails_only_when_somebody_must_do_something() {
+        let status = |one| listening(one).0;
+        assert_eq!(status(Listening::Starting), ConditionStatus::Unknown);
+        assert_eq!(status(Listening::Established), ConditionStatus::True);
+        assert_eq!(status(Listening::KindNotFound { message: String::new() }), ConditionStatus::False);
+        assert_eq!(status(Listening::Failed { message: String::new() }), ConditionStatus::False);
+    }
+}

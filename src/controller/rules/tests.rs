@@ -1,0 +1,201 @@
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::testing::{Site, Statuses, condition, object};
+
+fn rule(generation: i64, change: Value) -> DynamicObject {
+    let mut spec = json!({
+        "serviceAccountName": "ops",
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "by": "1"}}],
+    });
+    for (key, value) in change.as_object().expect("fields") {
+        spec[key] = value.clone();
+    }
+    object(json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventRule", "spec": spec,
+        "metadata": {"namespace": "shop", "name": "web", "uid": "u1", "generation": generation}}))
+}
+
+fn known(generation: i64) -> Known {
+    let spec = decode::spec(&rule(generation, json!({}))).expect("a spec");
+    let rule = RuleRef { uid: RuleUid("u1".into()), namespace: "shop".into(), name: "web".into() };
+    Known { rule, generation, spec: Arc::new(spec) }
+}
+
+fn controller(site: &Site, known: impl IntoIterator<Item = Known>) -> (Rules, Statuses) {
+    let status = site.status();
+    let bus: Arc<dyn Bus> = Arc::new(site.clone());
+    let rules =
+        Rules::new(site.cluster(), bus, Arc::new(site.clone()), status.queue.clone(), known, site.synced.clone());
+    (rules, status)
+}
+
+fn uids(of: &[&str]) -> HashSet<String> {
+    of.iter().map(|uid| (*uid).to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_rule_is_put_before_it_is_listened_to() {
+    let site = Site::with_account("ops");
+    let (mut rules, status) = controller(&site, []);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), ["RulePut web 1", "set web 1 as ops fresh"]);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), [""; 0], "nothing has changed");
+    rules.apply(rule(2, json!({"suspend": true}))).await.expect("apply");
+    assert_eq!(site.done(), ["RulePut web 2", "set web 2 as ops fresh"]);
+    let status = status.of("web").await;
+    assert_eq!(
+        (&status["observedGeneration"], &condition(&status, "Ready")["reason"]),
+        (&json!(2), &json!("Suspended"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_a_known_version_is_not_put_again_and_not_fresh() {
+    let site = Site::with_account("ops");
+    let (mut rules, _status) = controller(&site, [known(3)]);
+    rules.apply(rule(3, json!({}))).await.expect("apply");
+    rules.listed(&uids(&["u1"])).await.expect("listed");
+    assert_eq!(site.done(), ["set web 3 as ops", "settled"]);
+    assert!(site.synced.get());
+    rules.listed(&uids(&["u1"])).await.expect("listed");
+    assert_eq!(site.done(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_went_while_we_were_away_is_removed_by_the_first_list() {
+    let site = Site::with_account("ops");
+    let (mut rules, _status) = controller(&site, [known(3)]);
+    rules.listed(&uids(&[])).await.expect("listed");
+    assert_eq!(site.done(), ["remove u1", "RuleRemove u1", "settled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_rule_is_removed() {
+    let site = Site::with_account("ops");
+    let (mut rules, status) = controller(&site, []);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    site.done();
+    rules.gone("u1").await.expect("gone");
+    assert_eq!(site.done(), ["remove u1", "RuleRemove u1"]);
+    assert_eq!(status.of("web").await, Value::Null, "its status is not written any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_with_faults_leaves_the_one_before_in_force_and_tells_every_fault() {
+    let site = Site::with_account("ops");
+    let (mut rules, status) = controller(&site, []);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    site.done();
+    let when = json!([{"name": "a", "expression": "evnt.type == 'x'"}, {"name": "b", "expression": "1 +"}]);
+    rules.apply(rule(2, json!({"when": when}))).await.expect("apply");
+    assert_eq!(site.done(), [""; 0]);
+    let status_now = status.of("web").await;
+    let ready = condition(&status_now, "Ready");
+    assert_eq!((&ready["reason"], &status_now["observedGeneration"]), (&json!("InvalidSpec"), &json!(2)));
+    for place in ["spec.when[0].expression:1:", "spec.when[1].expression:1:"] {
+        assert!(ready["message"].as_str().expect("message").contains(place), "{ready}");
+    }
+
+    rules.apply(rule(3, json!({"throttle": {"cooldown": "7d"}}))).await.expect("apply");
+    let status_now = status.of("web").await;
+    let message = condition(&status_now, "Ready")["message"].to_string();
+    assert!(message.contains("spec.throttle.cooldown") && message.contains("168h"), "{message}");
+    assert_eq!(site.done(), [""; 0]);
+
+    rules.apply(rule(4, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), ["RulePut web 4", "set web 4 as ops fresh"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_the_version_before_one_with_faults_is_listened_to_again() {
+    let site = Site::with_account("ops");
+    let (mut rules, _status) = controller(&site, [known(3)]);
+    rules.apply(rule(4, json!({"when": [{"name": "b", "expression": "1 +"}]}))).await.expect("apply");
+    assert_eq!(site.done(), ["set web 3 as ops"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_rule_waits_for_its_account_and_starts_when_it_is_labelled() {
+    let site = Site::default();
+    let (mut rules, status) = controller(&site, []);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), ["remove u1"]);
+    assert_eq!(condition(&status.of("web").await, "Authorized")["reason"], "AccountNotFound");
+
+    site.accounts.lock().insert("ops".into(), None);
+    tokio::time::advance(UNUSABLE).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(condition(&status.of("web").await, "Authorized")["reason"], "AccountNotUsable");
+    site.done();
+
+    site.accounts.lock().insert("ops".into(), Some("true"));
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), [""; 0], "not looked at again before ten seconds");
+    tokio::time::advance(UNUSABLE).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["RulePut web 1", "set web 1 as ops fresh"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_whose_account_loses_its_label_is_silenced_and_comes_back() {
+    let site = Site::with_account("ops");
+    let (mut rules, _status) = controller(&site, []);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    site.done();
+    site.accounts.lock().insert("ops".into(), None);
+    tokio::time::advance(USABLE).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["remove u1", "Deaf u1 1 crash"]);
+    for again in [&["remove u1", "Deaf u1 1 crash"][..], &["remove u1"]] {
+        tokio::time::advance(UNUSABLE).await;
+        rules.tick().await.expect("tick");
+        assert_eq!(site.done(), again);
+    }
+    site.accounts.lock().insert("ops".into(), Some("true"));
+    tokio::time::advance(UNUSABLE).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["set web 1 as ops"], "the version is known already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_silences_nobody() {
+    let site = Site::with_account("ops");
+    let (mut rules, status) = controller(&site, []);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    site.done();
+    site.away.store(true, Ordering::SeqCst);
+    tokio::time::advance(USABLE).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), [""; 0]);
+    rules.apply(rule(2, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), [""; 0], "a new version waits");
+    site.away.store(false, Ordering::SeqCst);
+    assert_eq!(condition(&status.of("web").await, "Authorized")["status"], "Unknown");
+    tokio::time::advance(UNUSABLE).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["RulePut web 2", "set web 2 as ops fresh"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_waited_for() {
+    let site = Site::with_account("ops");
+    let (mut rules, _status) = controller(&site, []);
+    site.full.store(true, Ordering::SeqCst);
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), [""; 0]);
+    site.full.store(false, Ordering::SeqCst);
+    tokio::time::advance(UNUSABLE).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["RulePut web 1", "set web 1 as ops fresh"]);
+
+    site.full.store(true, Ordering::SeqCst);
+    rules.gone("u1").await.expect("gone");
+    site.full.store(false, Ordering::SeqCst);
+    site.done();
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["remove u1", "RuleRemove u1"]);
+}

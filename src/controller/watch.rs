@@ -1,0 +1,146 @@
+//! The loop that every controller runs in: a watch of raw objects, and a clock.
+
+use std::{collections::HashSet, future::Future, time::Duration};
+
+use futures::StreamExt as _;
+use kube::{
+    Api, Client, Resource,
+    api::DynamicObject,
+    core::ApiResource,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, watcher},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::BusError;
+
+/// How often a controller looks whether something is to be tried again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a controller does about its objects.
+pub trait Reconcile: Send {
+    /// The kind.
+    type Kind: Resource<DynamicType = ()>;
+
+    /// The object is as given.
+    fn apply(&mut self, object: DynamicObject) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// The object of this uid is gone.
+    fn gone(&mut self, uid: &str) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// Exactly the objects of these uids exist; each was given to `apply` before.
+    fn listed(&mut self, uids: &HashSet<String>) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// A second has passed.
+    fn tick(&mut self) -> impl Future<Output = Result<(), BusError>> + Send;
+}
+
+/// Watches all objects of the kind until `shutdown`. Objects that exist are given one by one before their list is complete.
+///
+/// # Errors
+/// When the log takes nothing any more.
+pub async fn run<R: Reconcile>(reconciler: R, client: Client, shutdown: CancellationToken) -> Result<(), BusError> {
+    // Also while a reconciler waits for room in the log, which at the end nobody makes any more.
+    shutdown.run_until_cancelled(watch(reconciler, client)).await.unwrap_or(Ok(()))
+}
+
+async fn watch<R: Reconcile>(mut reconciler: R, client: Client) -> Result<(), BusError> {
+    let kind = ApiResource::erase::<R::Kind>(&());
+    // Raw objects: a typed watch fails as a whole when one object cannot be decoded.
+    let objects: Api<DynamicObject> = Api::all_with(client, &kind);
+    let mut events = watcher(objects, watcher::Config::default()).default_backoff().boxed();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut listed = HashSet::new();
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            _ = tick.tick() => {
+                reconciler.tick().await?;
+                continue;
+            }
+        };
+        match event {
+            Some(Ok(watcher::Event::Init)) => listed.clear(),
+            Some(Ok(watcher::Event::InitApply(object))) => {
+                listed.extend(object.metadata.uid.clone());
+                reconciler.apply(object).await?;
+            }
+            Some(Ok(watcher::Event::InitDone)) => reconciler.listed(&std::mem::take(&mut listed)).await?,
+            Some(Ok(watcher::Event::Apply(object))) => reconciler.apply(object).await?,
+            Some(Ok(watcher::Event::Delete(object))) => {
+                if let Some(uid) = &object.metadata.uid {
+                    reconciler.gone(uid).await?;
+                }
+            }
+            Some(Err(error)) => {
+                tracing::warn!(kind = %kind.kind, %error, "the watch of our own kind failed, it will be repeated");
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Request;
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::EventSink;
+
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<String>>>, CancellationToken);
+
+    impl Reconcile for Notes {
+        type Kind = EventSink;
+
+        async fn apply(&mut self, object: DynamicObject) -> Result<(), BusError> {
+            self.0.lock().push(format!("apply {}", object.metadata.uid.unwrap_or_default()));
+            Ok(())
+        }
+
+        async fn gone(&mut self, uid: &str) -> Result<(), BusError> {
+            self.0.lock().push(format!("gone {uid}"));
+            self.1.cancel();
+            // As a log without room.
+            std::future::pending().await
+        }
+
+        async fn listed(&mut self, uids: &HashSet<String>) -> Result<(), BusError> {
+            self.0.lock().push(format!("listed {}", uids.len()));
+            Ok(())
+        }
+
+        async fn tick(&mut self) -> Result<(), BusError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_that_cannot_be_decoded_come_like_others_and_the_end_waits_for_nobody() {
+        let object = |uid: &str, spec: serde_json::Value| {
+            json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventSink", "spec": spec,
+                "metadata": {"namespace": "shop", "name": uid, "uid": uid, "resourceVersion": "7"}})
+        };
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let body = if watches {
+                let deleted = json!({"type": "DELETED", "object": object("b", json!({}))});
+                format!("{deleted}\n").into_bytes()
+            } else {
+                let items = [object("a", json!({"slack": 7})), object("b", json!("no object at all"))];
+                let list = json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventSinkList",
+                    "metadata": {"resourceVersion": "7"}, "items": items});
+                list.to_string().into_bytes()
+            };
+            Ok::<_, kube::Error>(http::Response::new(Body::from(body)))
+        });
+        let notes = Notes::default();
+        run(notes.clone(), Client::new(service, "default"), notes.1.clone()).await.expect("a clean end");
+        assert_eq!(*notes.0.lock(), ["apply a", "apply b", "listed 2", "gone b"]);
+    }
+}
