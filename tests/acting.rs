@@ -129,11 +129,11 @@ impl Stage {
     }
 
     fn intent(&self, action: &str) -> Intent {
-        let intents = self.records.iter().filter_map(|record| match &**record {
+        let intent = self.records.iter().rev().find_map(|record| match &**record {
             Record::Intent(intent) if intent.action == action => Some(intent.clone()),
             _ => None,
         });
-        intents.last().expect("an intent")
+        intent.expect("an intent")
     }
 
     async fn replicas(&self) -> Option<i32> {
