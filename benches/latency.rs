@@ -114,16 +114,19 @@ async fn dial_replicas(shop: &Shop, name: &str) -> usize {
 async fn floor(shop: &Shop, actor: Client, name: &str, count: usize) -> Vec<f64> {
     dial(shop, name).await;
     let events: Api<Event> = Api::namespaced(shop.client.clone(), &shop.name);
-    let version = events.list(&kube::api::ListParams::default().limit(1)).await.expect("list").metadata.resource_version;
+    let version =
+        events.list(&kube::api::ListParams::default().limit(1)).await.expect("list").metadata.resource_version;
     let params = WatchParams::default().timeout(290);
     let mut seen = events.watch(&params, &version.unwrap_or_default()).await.expect("watch").boxed();
-    let resource = kube::api::ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk("bench.example.com", "v1", "Dial"));
+    let resource =
+        kube::api::ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk("bench.example.com", "v1", "Dial"));
     let dials: Api<DynamicObject> = Api::namespaced_with(actor, &shop.name, &resource);
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
         let wanted = format!("{name}-{number}.1");
         let began = std::time::Instant::now();
-        let post = shop.event(&wanted, &format!("p{number}"), "Floor");
+        let pod = format!("p{number}");
+        let post = shop.event(&wanted, &pod, "Floor");
         let act = async {
             loop {
                 match seen.try_next().await.expect("the watch goes on").expect("the watch goes on") {
@@ -147,7 +150,8 @@ fn rule(reason: &str, action: &Value) -> Value {
 
 /// Times from POST to the alert's arrival, and how many alerts were lost and doubled.
 async fn alerts(shop: &Shop, sink: &Sink, count: usize) -> (Vec<f64>, usize, usize) {
-    let action = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.regarding.name}"}});
+    let action =
+        json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.regarding.name}"}});
     shop.rule("alerts", rule("Alert", &action)).await;
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
@@ -209,7 +213,8 @@ async fn outcomes(data: &Path, posted: &HashMap<String, i64>) -> (Vec<f64>, usiz
             _ => {}
         }
     }
-    let times = posted.iter().filter_map(|(group, from)| Some((answered.get(group)?.first()? - from) as f64 / 1e3)).collect();
+    let times =
+        posted.iter().filter_map(|(group, from)| Some((answered.get(group)?.first()? - from) as f64 / 1e3)).collect();
     let doubled = answered.values().map(|times| times.len() - 1).sum();
     (times, posted.len() - answered.len(), doubled)
 }
@@ -236,4 +241,3 @@ fn rss_mib(pid: u32) -> f64 {
     let kib: f64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
     (kib / 1024.0 * 10.0).round() / 10.0
 }
-

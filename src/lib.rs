@@ -17,6 +17,7 @@ pub mod record;
 pub mod rule;
 pub mod runner;
 pub mod server;
+pub mod shard;
 pub mod sinks;
 pub mod sources;
 pub mod status;

@@ -28,12 +28,6 @@ pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"})
 }
 
-/// The name of a Kubernetes object, or nothing.
-pub(super) fn optional_object_name(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "nullable": true,
-        "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"})
-}
-
 /// Takes out the formats of unsigned integers, which Kubernetes does not know: it warns of each at every apply.
 pub(super) fn without_foreign_formats(schema: &mut JSONSchemaProps) {
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {

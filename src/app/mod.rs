@@ -1,8 +1,15 @@
-//! The wiring.
+//! The program: the command line, and the wiring of everything that runs.
+//!
+//! A `JoinSet` owns every task; the first that ends unasked ends the process, and a supervisor outside starts it again.
+
+mod definitions;
+mod run;
+
+use anyhow::Context as _;
 
 use crate::{
-    api,
-    config::{Cli, Command, Kind},
+    config::{Cli, Command},
+    telemetry,
 };
 
 /// Runs what the command line asks for.
@@ -11,25 +18,14 @@ use crate::{
 /// Whatever ends the program.
 pub fn main(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Some(Command::Crds { kind }) => print_definitions(kind),
-        None => anyhow::bail!("not yet"),
-    }
-}
-
-/// Prints the definitions as YAML documents.
-fn print_definitions(kind: Option<Kind>) -> anyhow::Result<()> {
-    let wanted = |name: &str| match kind {
-        None => true,
-        Some(Kind::EventRule) => name == "EventRule",
-        Some(Kind::EventSink) => name == "EventSink",
-    };
-    let definitions = api::custom_resource_definitions();
-    let chosen: Vec<_> = definitions.iter().filter(|one| wanted(&one.spec.names.kind)).collect();
-    for (index, definition) in chosen.iter().enumerate() {
-        if index > 0 {
-            println!("---");
+        Some(Command::Crds { kind }) => definitions::print(kind),
+        None => {
+            telemetry::logs::init(cli.settings.log_format, &cli.settings.log_filter)?;
+            // Whoever comes first decides in rustls; without this line a dependency could bring another provider along.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+            runtime.block_on(run::run(cli.settings))
         }
-        print!("{}", serde_saphyr::to_string(definition)?);
     }
-    Ok(())
 }

@@ -11,27 +11,33 @@ mod sinks;
 mod testing;
 mod watch;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
+pub use self::watch::run;
 pub use reports::relay;
 pub use rules::{Known, Listeners, Rules};
 pub use sinks::Sinks;
-pub use watch::run;
 
 /// Whether a controller has seen everything that exists once. A clone tells the same.
 #[derive(Clone, Debug, Default)]
-pub struct Synced(Arc<AtomicBool>);
+pub struct Synced(Arc<tokio::sync::watch::Sender<bool>>);
 
 impl Synced {
     /// Whether it has.
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Resolves when it has.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn wait(&self) {
+        // The sender is `self`'s own, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(|synced| *synced).await;
     }
 
     fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.send_replace(true);
     }
 }

@@ -62,6 +62,8 @@ pub struct Known {
     pub rule: RuleRef,
     /// The generation that was put last.
     pub generation: i64,
+    /// Whether it was in force already; otherwise its sources begin as those of a new rule.
+    pub in_force: bool,
     /// Its spec.
     pub spec: Arc<EventRuleSpec>,
 }
@@ -83,6 +85,8 @@ struct Tracked {
     examined: Option<i64>,
     /// The version that the engine knows: the last that was put.
     put: Option<Version>,
+    /// The generation whose sources were begun, by this process or by one before it that saw it in force.
+    begun: Option<i64>,
     /// The version that should judge: the newest without faults.
     wanted: Option<Version>,
     /// The generation that is listened to.
@@ -109,10 +113,21 @@ impl Rules {
         known: impl IntoIterator<Item = Known>,
         synced: Synced,
     ) -> Self {
-        let tracked = |Known { rule, generation, spec }| {
+        let tracked = |Known { rule, generation, in_force, spec }| {
             let put = Some(Version { generation, spec });
             let uid = rule.uid.to_string();
-            (uid, Tracked { rule, examined: None, put, wanted: None, listening: None, deafen: DEAFEN, check_at: None })
+            let begun = in_force.then_some(generation);
+            let tracked = Tracked {
+                rule,
+                examined: None,
+                put,
+                begun,
+                wanted: None,
+                listening: None,
+                deafen: DEAFEN,
+                check_at: None,
+            };
+            (uid, tracked)
         };
         Self { cluster, bus, sources, status, synced, rules: known.into_iter().map(tracked).collect() }
     }
@@ -128,6 +143,7 @@ impl Rules {
             rule: rule.clone(),
             examined: None,
             put: None,
+            begun: None,
             wanted: None,
             listening: None,
             deafen: DEAFEN,
@@ -169,8 +185,7 @@ impl Rules {
                 return if matches!(error, Unusable::Unknown { .. }) { Ok(()) } else { self.silence(uid).await };
             }
         }
-        let fresh = tracked.put.as_ref().is_none_or(|put| put.generation != wanted.generation);
-        if fresh {
+        if tracked.put.as_ref().is_none_or(|put| put.generation != wanted.generation) {
             let put = RulePut { rule: rule.clone(), generation: wanted.generation, spec: wanted.spec.clone() };
             if !append(&self.bus, Record::RulePut(put)).await? {
                 tracked.check_at = Some(Instant::now() + UNUSABLE);
@@ -182,6 +197,7 @@ impl Rules {
         if tracked.listening != Some(wanted.generation) {
             (tracked.listening, tracked.deafen) = (Some(wanted.generation), DEAFEN);
             let (generation, spec) = (wanted.generation, wanted.spec);
+            let fresh = tracked.begun.replace(generation) != Some(generation);
             self.sources.set(Wanted { rule: rule.clone(), generation, account, spec, fresh }).await;
         }
         self.status.publish(&rule, Part::Account { generation: wanted.generation, usable: Ok(()) });

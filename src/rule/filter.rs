@@ -59,6 +59,8 @@ pub(super) enum Kind {
 pub(super) struct Namespaces {
     pub from: From,
     pub cluster_scoped: bool,
+    /// The scopes of the watches that bring this source's events. The same event may come by a wider or a narrower watch of other rules as well.
+    pub scopes: Vec<Option<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +102,9 @@ impl Filter {
 
     /// What can be told of the event without looking anything up.
     pub(super) fn look(&self, watch: &WatchKey, event: &Event) -> Static {
+        if !self.namespaces.scopes.contains(&watch.namespace) {
+            return NO;
+        }
         let regarding_labels = match &self.kind {
             Kind::KubernetesEvent { types, reasons, api_version, kind, names, selector } => {
                 let data = |field: &str| text(&event.data, &[field]);
@@ -225,7 +230,8 @@ impl Namespaces {
         if selection.from != NamespacesFrom::Selector && selection.selector.is_some() {
             faults.push(Fault::new(format!("{path}.selector"), "is set exactly when from is Selector"));
         }
-        Self { from, cluster_scoped: selection.cluster_scoped == ClusterScoped::Include }
+        let cluster_scoped = selection.cluster_scoped == ClusterScoped::Include;
+        Self { from, cluster_scoped, scopes: selection.scopes(own) }
     }
 }
 

@@ -21,7 +21,7 @@ fn rule(generation: i64, change: Value) -> DynamicObject {
 fn known(generation: i64) -> Known {
     let spec = decode::spec(&rule(generation, json!({}))).expect("a spec");
     let rule = RuleRef { uid: RuleUid("u1".into()), namespace: "shop".into(), name: "web".into() };
-    Known { rule, generation, spec: Arc::new(spec) }
+    Known { rule, generation, in_force: true, spec: Arc::new(spec) }
 }
 
 fn controller(site: &Site, known: impl IntoIterator<Item = Known>) -> (Rules, Statuses) {

@@ -1,0 +1,348 @@
+//! The operator: opens the log, recovers the state, starts every part, and stops them in the order that loses nothing.
+
+use std::{
+    future::Future,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::EventRuleSpec,
+    bus::{Bus, BusError, embedded},
+    clock::Clock,
+    config::Settings,
+    controller::{self, Known, Synced},
+    kubernetes::{self, Cluster},
+    net::{Guard, Http},
+    record::{OpenFiring, RuleRef},
+    runner::Runner,
+    server::{self, Admin},
+    shard::{self, Recovered, Shard, State},
+    sinks::Registry,
+    sources::Supervisor,
+    status::{StatusQueue, Writer},
+    telemetry::Metrics,
+};
+
+/// How often a locked volume is tried again.
+const LOCK_RETRY: Duration = Duration::from_secs(1);
+/// Reports that wait: the relay only copies them into the status queue, so a burst of a few hundred rules fits.
+const REPORTS: usize = 256;
+
+type Ended = (&'static str, anyhow::Result<()>);
+
+/// Runs until SIGTERM or SIGINT, or until a part fails.
+///
+/// # Errors
+/// When a part cannot be started or fails: the process is to be started again.
+pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let signals = on_signal(stop.clone())?;
+    let (mut tasks, mut late) = (JoinSet::new(), JoinSet::new());
+    tasks.spawn(named("signals", signals));
+    let (metrics, readiness, last_stop) =
+        (Arc::new(Metrics::default()), Readiness::default(), CancellationToken::new());
+    // First of all: while the volume is waited for or the log is read, the process lives and is not ready.
+    late.spawn(named("server", serve(&settings, &metrics, &readiness, last_stop.clone()).await?));
+
+    let Some(bus) = open(&settings, &stop).await? else { return Ok(()) };
+    let recovered = shard::recover(&*bus)?;
+    tell(&recovered, &*bus);
+    let operator = Operator::new(settings, bus, metrics, stop, last_stop).await?;
+    operator.run(recovered, readiness, tasks, late).await
+}
+
+/// Set once the controllers are started; then ready when the rules that exist are known.
+type Readiness = Arc<OnceLock<Synced>>;
+
+async fn serve(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
+    let address = settings.listen;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let readiness = Arc::clone(readiness);
+    let ready = move || match readiness.get() {
+        None => Err("the log is being opened and read".to_owned()),
+        Some(synced) if synced.get() => Ok(()),
+        Some(_) => Err("the rules are being read from the API server".to_owned()),
+    };
+    let admin = Admin { metrics: Arc::clone(metrics), ready: Arc::new(ready) };
+    Ok(async move { server::serve(listener, admin, stop).await.context("serve probes and metrics") })
+}
+
+async fn on_signal_inner(
+    stop: CancellationToken,
+    mut term: tokio::signal::unix::Signal,
+    mut int: tokio::signal::unix::Signal,
+) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = term.recv() => tracing::info!("stopping on SIGTERM"),
+        _ = int.recv() => tracing::info!("stopping on SIGINT"),
+    }
+    stop.cancel();
+}
+
+fn on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send> {
+    let term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        on_signal_inner(stop, term, int).await;
+        Ok(())
+    })
+}
+
+async fn named(name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send) -> Ended {
+    (name, task.await)
+}
+
+/// Opens the log; waits for another process that has it. Gives nothing when told to stop meanwhile.
+async fn open(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Option<Arc<embedded::Embedded>>> {
+    let storage = embedded::Settings {
+        retention_age: settings.retention_age,
+        retention_bytes: settings.retention_size,
+        ..embedded::Settings::default()
+    };
+    loop {
+        let (dir, storage) = (settings.data_dir.clone(), storage.clone());
+        match tokio::task::spawn_blocking(move || embedded::Embedded::open(&dir, storage)).await? {
+            Ok(bus) => return Ok(Some(bus)),
+            Err(error @ BusError::Locked { .. }) => tracing::warn!(%error, "waiting for the volume"),
+            Err(error) => return Err(error.into()),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOCK_RETRY)).await.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+fn tell(recovered: &Recovered, bus: &dyn Bus) {
+    for damage in &recovered.damage {
+        tracing::error!(damage, "part of the state could not be read");
+    }
+    tracing::info!(
+        log = %bus.id().0,
+        rules = recovered.state.engine.known().count(),
+        firings = recovered.open.len(),
+        replayed = recovered.replayed,
+        "the state is recovered"
+    );
+}
+
+/// Everything that lives as long as the process.
+struct Operator {
+    settings: Settings,
+    bus: Arc<dyn Bus>,
+    cluster: Cluster,
+    registry: Registry,
+    runner: Runner,
+    metrics: Arc<Metrics>,
+    /// Ends sources and controllers: no new inputs.
+    stop: CancellationToken,
+    /// Ends the shard, after the runner has ended.
+    shard_stop: CancellationToken,
+    /// Ends status and server, after the shard has ended.
+    last_stop: CancellationToken,
+}
+
+impl Operator {
+    async fn new(
+        settings: Settings,
+        bus: Arc<embedded::Embedded>,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+        last_stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let bus: Arc<dyn Bus> = bus;
+        let cluster = Cluster::connect().await.context("connect to the API server")?;
+        let http = Http::new(guard(&settings)?);
+        let registry = Registry::default();
+        let runner = Runner::new(cluster.clone(), Arc::clone(&bus), registry.clone(), http, Clock::real(0));
+        Ok(Self {
+            settings,
+            bus,
+            cluster,
+            registry,
+            runner,
+            metrics,
+            stop,
+            shard_stop: CancellationToken::new(),
+            last_stop,
+        })
+    }
+
+    /// Starts every part, waits for the end, and stops them one after another.
+    async fn run(
+        self,
+        recovered: Recovered,
+        readiness: Readiness,
+        mut tasks: JoinSet<Ended>,
+        mut late: JoinSet<Ended>,
+    ) -> anyhow::Result<()> {
+        let synced = Synced::default();
+        let shard = self.start(recovered, &synced, &mut tasks, &mut late)?;
+        let _ = readiness.set(synced);
+        let mut shard = tokio::spawn(shard);
+
+        // The first part that ends unasked ends the process.
+        let ended = tokio::select! {
+            () = self.stop.cancelled() => Ok(()),
+            ended = tasks.join_next() => unasked(&self.stop, ended),
+            ended = late.join_next() => unasked(&self.stop, ended),
+            ended = &mut shard => Err(anyhow!("the shard ended: {:?}", ended.map(|result| result.map_err(|error| error.to_string())))),
+            error = self.runner.failed() => Err(error.into()),
+        };
+        if ended.is_err() {
+            self.stop.cancel();
+            return ended;
+        }
+        self.stop_in_order(tasks, shard, late).await
+    }
+
+    async fn stop_in_order(
+        self,
+        mut tasks: JoinSet<Ended>,
+        shard: tokio::task::JoinHandle<Result<(), BusError>>,
+        mut late: JoinSet<Ended>,
+    ) -> anyhow::Result<()> {
+        while let Some(ended) = tasks.join_next().await {
+            let (name, result) = ended?;
+            result.with_context(|| format!("stop {name}"))?;
+        }
+        if !self.runner.drain(self.settings.shutdown_grace).await {
+            tracing::info!("actions under way are left to the next start");
+        }
+        self.shard_stop.cancel();
+        shard.await??;
+        self.last_stop.cancel();
+        while let Some(ended) = late.join_next().await {
+            let (name, result) = ended?;
+            result.with_context(|| format!("stop {name}"))?;
+        }
+        self.bus.close().await.context("close the log")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Starts everything; gives the shard's loop, which the caller runs.
+    fn start(
+        &self,
+        recovered: Recovered,
+        synced: &Synced,
+        tasks: &mut JoinSet<Ended>,
+        late: &mut JoinSet<Ended>,
+    ) -> anyhow::Result<impl Future<Output = Result<(), BusError>> + Send + 'static> {
+        let Recovered { state, memory, open, .. } = recovered;
+        let known = known_rules(&state);
+        let (events, event_writer) = kubernetes::event_channel(
+            self.cluster.own().clone(),
+            &self.settings.pod_name,
+            self.metrics.kubernetes_events_dropped(),
+        );
+        let status = StatusQueue::new(events);
+        let (interest, interest_of_rules) = watch::channel(state.engine.interest());
+        let (reports, reported) = mpsc::channel(REPORTS);
+        let (supervisor, sources) =
+            Supervisor::new(self.cluster.clone(), Arc::clone(&self.bus), interest_of_rules, memory, reports);
+        let supervisor = supervisor.with_metrics(Arc::clone(&self.metrics));
+        let sinks_synced = Synced::default();
+
+        let last = self.last_stop.clone();
+        late.spawn(named("Kubernetes Events", ok(async move { event_writer.run(last).await })));
+        let writer = Writer::new(status.clone(), self.cluster.own().clone(), Arc::clone(&self.metrics));
+        let last = self.last_stop.clone();
+        late.spawn(named("status", ok(async move { writer.run(last).await })));
+
+        let stop = self.stop.clone();
+        tasks.spawn(named("sources", async move { Ok(supervisor.run(stop).await?) }));
+        let (relayed, stop) = (controller::relay(reported, status.clone(), self.stop.clone()), self.stop.clone());
+        tasks.spawn(named("reports", ok(relayed)));
+        let sinks =
+            controller::Sinks::new(self.cluster.clone(), self.registry.clone(), status.clone(), sinks_synced.clone());
+        let client = self.cluster.own().clone();
+        tasks.spawn(named("sinks", async move { Ok(controller::run(sinks, client, stop).await?) }));
+        let rules = controller::Rules::new(
+            self.cluster.clone(),
+            Arc::clone(&self.bus),
+            Arc::new(sources),
+            status.clone(),
+            known,
+            synced.clone(),
+        );
+        let (runner, client, stop) = (self.runner.clone(), self.cluster.own().clone(), self.stop.clone());
+        tasks.spawn(named("rules", async move {
+            // What was under way is older than whatever rules will make of new events, and may need the sinks.
+            if stop.run_until_cancelled(sinks_synced.wait()).await.is_some() {
+                resume(&runner, open);
+                controller::run(rules, client, stop).await?;
+            }
+            Ok(())
+        }));
+
+        let reader = self.bus.reader().context("read the log: it has another reader")?;
+        let shard = Shard {
+            bus: Arc::clone(&self.bus),
+            state,
+            runner: self.runner.clone(),
+            status,
+            interest,
+            metrics: Arc::clone(&self.metrics),
+        };
+        Ok(shard.run(reader, self.shard_stop.clone()))
+    }
+}
+
+fn known_rules(state: &State) -> Vec<Known> {
+    let known = |(rule, generation, spec): (&RuleRef, i64, &Arc<EventRuleSpec>)| {
+        let judging = state.engine.progress(&rule.uid).and_then(|progress| progress.generation);
+        Known { rule: rule.clone(), generation, in_force: judging == Some(generation), spec: Arc::clone(spec) }
+    };
+    state.engine.known().map(known).collect()
+}
+
+async fn ok(task: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// Oldest first: firings of one group go on in the order of their events.
+fn resume(runner: &Runner, mut open: Vec<OpenFiring>) {
+    open.sort_by_key(|one| one.firing.input);
+    for firing in open {
+        runner.resume(firing);
+    }
+}
+
+fn unasked(stop: &CancellationToken, ended: Option<Result<Ended, tokio::task::JoinError>>) -> anyhow::Result<()> {
+    match ended {
+        _ if stop.is_cancelled() => Ok(()),
+        None => Ok(()),
+        Some(Err(panicked)) => Err(panicked.into()),
+        Some(Ok((name, Err(error)))) => Err(error.context(format!("{name} failed"))),
+        Some(Ok((name, Ok(())))) => Err(anyhow!("{name} ended unasked")),
+    }
+}
+
+/// What sinks may reach: the API server only when the settings say so.
+fn guard(settings: &Settings) -> anyhow::Result<Guard> {
+    let allowed = settings
+        .allow_egress
+        .iter()
+        .map(|network| network.parse().with_context(|| format!("read --allow-egress {network:?}")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse::<IpAddr>().ok());
+    Ok(Guard::new(allowed, api_server.into_iter().collect()))
+}

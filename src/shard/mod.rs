@@ -1,0 +1,191 @@
+//! One shard: the loop that reads the log, judges, records, checkpoints and hands firings to the runner.
+//!
+//! It knows neither kinds of sources nor kinds of actions. `state` is the pure fold, `recovery` the start.
+
+mod recovery;
+mod state;
+mod stories;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use recovery::{Recovered, RecoveryError, WatchMemory, recover};
+pub use state::State;
+
+use crate::{
+    bus::{Bus, BusError, Reader},
+    record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record},
+    rule::{Interest, Rule},
+    runner::Runner,
+    status::StatusQueue,
+    telemetry::Metrics,
+};
+
+/// How often changed rows are written to the view. A restart reads at most this much log, so it is short against a restart and long against a
+/// commit of the view (a few milliseconds).
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many records one turn of the loop takes: status and interest are published once per turn.
+const TURN: usize = 256;
+
+/// How many firings may be open before inputs have to wait. At about 4 KiB each this is 40 MiB.
+const MAX_OPEN_FIRINGS: usize = 10_000;
+
+/// What the loop works with.
+pub struct Shard {
+    /// The log.
+    pub bus: Arc<dyn Bus>,
+    /// The state after the recovered records.
+    pub state: State,
+    /// Carries firings out.
+    pub runner: Runner,
+    /// Where progress is told.
+    pub status: StatusQueue,
+    /// Where sources learn what rules are concerned with.
+    pub interest: watch::Sender<Arc<Interest>>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shard {
+    /// Reads and judges until the bus is closed, or `shutdown`; then takes in what is left and writes the view once more.
+    ///
+    /// # Errors
+    /// When the bus fails: the process must end.
+    pub async fn run(mut self, mut reader: Box<dyn Reader>, shutdown: CancellationToken) -> Result<(), BusError> {
+        let mut timer = tokio::time::interval(CHECKPOINT_INTERVAL);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut checkpoint: Option<BoxFuture<'static, Result<(), BusError>>> = None;
+        let mut folded = Position(0);
+        self.publish_all();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                done = async { checkpoint.as_mut().expect("guarded").await }, if checkpoint.is_some() => {
+                    checkpoint = None;
+                    done?;
+                }
+                entries = reader.next(TURN) => {
+                    let Some(entries) = entries else { break };
+                    for entry in &entries {
+                        self.take(entry)?;
+                        folded = entry.head.position;
+                    }
+                    if self.state.ledger.len() < MAX_OPEN_FIRINGS {
+                        reader.advance(folded);
+                    }
+                    self.publish();
+                }
+                _ = timer.tick(), if checkpoint.is_none() => checkpoint = self.checkpoint(),
+            }
+        }
+        if let Some(running) = checkpoint {
+            running.await?;
+        }
+        self.finish(reader).await
+    }
+
+    /// Takes in what was appended before the end and writes the view, so that the next start has no tail to read.
+    async fn finish(mut self, mut reader: Box<dyn Reader>) -> Result<(), BusError> {
+        let last = self.bus.stats().appended;
+        while self.state.position() < last {
+            let Some(entries) = reader.next(TURN).await else { break };
+            for entry in &entries {
+                self.take(entry)?;
+            }
+        }
+        self.publish();
+        match self.checkpoint() {
+            Some(checkpoint) => checkpoint.await,
+            None => Ok(()),
+        }
+    }
+
+    fn take(&mut self, entry: &Entry) -> Result<(), BusError> {
+        match &*entry.record {
+            Record::Event(input) => self.judge(&entry.head, input)?,
+            Record::Outcome(outcome) => self.settled(&entry.head, outcome),
+            Record::Finished(finished) => {
+                if let Some(open) = self.state.ledger.get(&finished.firing) {
+                    stories::finished(&self.status, &open.firing, finished);
+                }
+                self.metrics.firing_finished(finished.outcome);
+            }
+            _ => {}
+        }
+        self.state.fold(&entry.head, &entry.record);
+        Ok(())
+    }
+
+    /// Judges an event, records the decisions, and starts what fired.
+    fn judge(&mut self, head: &Head, input: &EventInput) -> Result<(), BusError> {
+        let judged = self.state.engine.judge(head, input);
+        self.metrics.event_judged(&input.event.type_, &judged.decisions);
+        if !judged.decisions.is_empty() {
+            let judgement = Judgement { input: head.position, decisions: judged.decisions.clone() };
+            self.bus.record(Record::Judgement(judgement))?;
+        }
+        self.state.decide(head, input, &judged.seen, &judged.decisions);
+        for decision in judged.decisions {
+            if let Decision::Fired(firing) = decision {
+                let Some(open) = self.state.ledger.get(&firing.id) else { continue };
+                let Some(rule) = self.state.engine.rule(&firing.rule.uid) else { continue };
+                let rule: Arc<Rule> = Arc::clone(rule);
+                stories::fired(&self.status, &firing, &open.event, &rule);
+                self.runner.start(open.clone(), rule);
+            }
+        }
+        Ok(())
+    }
+
+    fn settled(&self, head: &Head, outcome: &Outcome) {
+        let Some(open) = self.state.ledger.get(&outcome.firing) else { return };
+        let micros = head.stamp.at.saturating_sub(open.firing.stamp.at).max(0);
+        self.metrics.action_settled(outcome.outcome, Duration::from_micros(micros.unsigned_abs()));
+        stories::settled(&self.status, &open.firing, outcome);
+    }
+
+    /// Tells everything once: status knows nothing of earlier processes.
+    fn publish_all(&mut self) {
+        for (rule, ..) in self.state.engine.known() {
+            if let Some(progress) = self.state.engine.progress(&rule.uid) {
+                self.status.progress(&rule.uid, progress);
+            }
+        }
+        self.publish();
+    }
+
+    /// Tells sources and status what has changed.
+    fn publish(&mut self) {
+        let interest = self.state.engine.interest();
+        self.interest.send_if_modified(|current| {
+            let changed = !Arc::ptr_eq(current, &interest);
+            if changed {
+                *current = interest;
+            }
+            changed
+        });
+        for uid in self.state.engine.dirty_rules() {
+            if let Some(progress) = self.state.engine.progress(&uid) {
+                self.status.progress(&uid, progress);
+            }
+        }
+        self.metrics.bus(self.bus.stats());
+        self.metrics.open_firings(self.state.ledger.len());
+    }
+
+    fn checkpoint(&mut self) -> Option<BoxFuture<'static, Result<(), BusError>>> {
+        let (delta, position) = self.state.delta();
+        if delta.is_empty() {
+            return None;
+        }
+        let bus = Arc::clone(&self.bus);
+        Some(Box::pin(async move { bus.commit(delta, position).await }))
+    }
+}

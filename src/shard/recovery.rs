@@ -1,0 +1,139 @@
+//! The start: the state out of the view's rows and the log's tail.
+//!
+//! Judgements that are in the log are taken from it, never made again; events that were not judged before the end are judged now.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::State;
+use crate::{
+    bus::{Bus, BusError},
+    event::{Seen, WatchKey},
+    record::{EventInput, Head, Judgement, Ledger, OpenFiring, Position, Record, Table},
+    rule::Engine,
+};
+
+/// What watches remember, by watch and `metadata.uid`.
+pub type WatchMemory = HashMap<WatchKey, HashMap<String, Seen>>;
+
+/// What a start begins with.
+pub struct Recovered {
+    /// The state after the last record.
+    pub state: State,
+    /// What watches remember.
+    pub memory: WatchMemory,
+    /// Firings that have not ended: to be resumed.
+    pub open: Vec<OpenFiring>,
+    /// What could not be read, in words.
+    pub damage: Vec<String>,
+    /// How many records were read after the view.
+    pub replayed: usize,
+}
+
+/// Why there is no state to begin with.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The log or the view could not be read, or a judgement could not be recorded.
+    #[error("recover the state: {0}")]
+    Bus(#[from] BusError),
+}
+
+/// Reads the view and the tail, and judges what was not judged before the end.
+///
+/// # Errors
+/// When the bus cannot be read or written.
+pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
+    let recovery = bus.recover()?;
+    let mut damage = recovery.damage;
+    let mut memory = WatchMemory::new();
+    let mut firings = Vec::new();
+    let mut engine_rows = Vec::new();
+    for (table, key, value) in recovery.rows {
+        match table {
+            Table::Firings => match serde_json::from_slice::<OpenFiring>(&value) {
+                Ok(open) => firings.push(open),
+                Err(error) => damage.push(format!("open firing {}: {error}", String::from_utf8_lossy(&key))),
+            },
+            Table::Watches => match watch_row(&key, &value) {
+                Ok((watch, uid, seen)) => drop(memory.entry(watch).or_default().insert(uid, seen)),
+                Err(error) => damage.push(format!("watch memory {}: {error}", String::from_utf8_lossy(&key))),
+            },
+            Table::Rules | Table::Groups => engine_rows.push((table, key, value)),
+            Table::Meta => {}
+        }
+    }
+    let (engine, lost) = Engine::restore(bus.id().clone(), engine_rows);
+    damage.extend(lost);
+    let mut state = State::new(engine, Ledger::restore(firings), &memory, recovery.applied);
+
+    let judgements = Judgements::of(recovery.applied, &recovery.tail);
+    for entry in &recovery.tail {
+        note(&mut memory, &entry.record);
+        if let Record::Event(input) = &*entry.record {
+            judge(bus, &mut state, &entry.head, input, &judgements)?;
+        }
+        state.fold(&entry.head, &entry.record);
+    }
+    let open = state.ledger.open().cloned().collect();
+    Ok(Recovered { state, memory, open, damage, replayed: recovery.tail.len() })
+}
+
+fn watch_row(key: &[u8], value: &[u8]) -> Result<(WatchKey, String, Seen), serde_json::Error> {
+    let (watch, uid) = serde_json::from_slice(key)?;
+    Ok((watch, uid, serde_json::from_slice(value)?))
+}
+
+/// The judgements that the tail holds.
+struct Judgements<'a> {
+    through: Position,
+    by_input: BTreeMap<Position, &'a Judgement>,
+}
+
+impl<'a> Judgements<'a> {
+    fn of(applied: Position, tail: &'a [crate::record::Entry]) -> Self {
+        let mut judgements = Self { through: applied, by_input: BTreeMap::new() };
+        for entry in tail {
+            if let Record::Judgement(judgement) = &*entry.record {
+                judgements.through = judgements.through.max(judgement.input);
+                judgements.by_input.insert(judgement.input, judgement);
+            }
+        }
+        judgements
+    }
+}
+
+fn judge(
+    bus: &dyn Bus,
+    state: &mut State,
+    head: &Head,
+    input: &EventInput,
+    judgements: &Judgements<'_>,
+) -> Result<(), BusError> {
+    let judged = state.engine.judge(head, input);
+    if head.position > judgements.through {
+        if !judged.decisions.is_empty() {
+            let judgement = Judgement { input: head.position, decisions: judged.decisions.clone() };
+            bus.record(Record::Judgement(judgement))?;
+        }
+        state.decide(head, input, &judged.seen, &judged.decisions);
+    } else {
+        let recorded = judgements.by_input.get(&head.position).map_or(&[][..], |judgement| &judgement.decisions);
+        state.decide(head, input, &judged.seen, recorded);
+    }
+    Ok(())
+}
+
+fn note(memory: &mut WatchMemory, record: &Record) {
+    let mut remember = |origin: &crate::event::Origin| {
+        let objects = memory.entry(origin.watch.clone()).or_default();
+        match &origin.seen {
+            Some(seen) => drop(objects.insert(origin.uid.clone(), seen.clone())),
+            None => drop(objects.remove(&origin.uid)),
+        }
+    };
+    match record {
+        Record::Event(input) if input.only.is_none() => remember(&input.origin),
+        Record::Seen(origins) => origins.iter().for_each(remember),
+        Record::Forget(watch) => drop(memory.remove(watch)),
+        _ => {}
+    }
+}

@@ -1,0 +1,129 @@
+//! The state that the log folds to: engine, ledger, and what watches remember. Pure: no I/O, no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use crate::{
+    event::{Origin, Seen, WatchKey},
+    record::{Decision, Delta, EventInput, FiringId, Head, Ledger, Position, Record, Table},
+    rule::Engine,
+};
+
+/// The state after a position of the log.
+pub struct State {
+    /// The rules and their groups.
+    pub engine: Engine,
+    /// The open firings.
+    pub ledger: Ledger,
+    position: Position,
+    touched_firings: BTreeSet<FiringId>,
+    watches: Watches,
+}
+
+impl State {
+    /// The state that the view's rows told, after `position`.
+    pub(super) fn new(
+        engine: Engine,
+        ledger: Ledger,
+        remembered: &HashMap<WatchKey, HashMap<String, Seen>>,
+        position: Position,
+    ) -> Self {
+        let uids = remembered
+            .iter()
+            .map(|(watch, objects)| (watch.clone(), objects.keys().map(|uid| uid.as_str().into()).collect()));
+        let watches = Watches { uids: uids.collect(), changed: BTreeMap::new() };
+        Self { engine, ledger, position, touched_firings: BTreeSet::new(), watches }
+    }
+
+    /// The last position folded.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Folds one record. Of an event this takes in what its watch remembers; its decisions are folded by [`State::decide`].
+    pub fn fold(&mut self, head: &Head, record: &Record) {
+        match record {
+            // `existing: Fire` tells of objects that their watch knows already, and maybe better.
+            Record::Event(input) if input.only.is_some() => {}
+            Record::Event(input) => self.watches.remember(&input.origin),
+            Record::Seen(origins) => origins.iter().for_each(|origin| self.watches.remember(origin)),
+            Record::Forget(watch) => self.watches.forget(watch),
+            Record::RulePut(_) | Record::RuleRemove(_) | Record::Baseline(_) | Record::Deaf(_) => {
+                self.engine.fold(head, record);
+            }
+            Record::Judgement(_) => {}
+            Record::Intent(intent) => {
+                self.ledger.intend(intent);
+                self.touched_firings.insert(intent.firing.clone());
+            }
+            Record::Outcome(outcome) => {
+                self.engine.fold(head, record);
+                self.ledger.settle(outcome);
+                self.touched_firings.insert(outcome.firing.clone());
+            }
+            Record::Finished(finished) => {
+                self.engine.fold(head, record);
+                self.ledger.finish(finished);
+                self.touched_firings.insert(finished.firing.clone());
+            }
+        }
+        self.position = head.position;
+    }
+
+    /// Folds the decisions about an event, and opens the firings among them.
+    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[crate::record::RuleUid], decisions: &[Decision]) {
+        for decision in decisions {
+            let Decision::Fired(firing) = decision else { continue };
+            let Some(rule) = self.engine.rule(&firing.rule.uid) else { continue };
+            let spec = rule.spec.clone();
+            let event = self.engine.event_for(&firing.rule.uid, input);
+            self.ledger.begin(firing.clone(), event, spec);
+            self.touched_firings.insert(firing.id.clone());
+        }
+        self.engine.decide(head, input, seen, decisions);
+    }
+
+    /// The rows that changed since the last call, and the position they tell the state after.
+    pub fn delta(&mut self) -> (Delta, Position) {
+        let mut delta = self.engine.dirty();
+        for id in std::mem::take(&mut self.touched_firings) {
+            let row = self.ledger.get(&id).map(to_json);
+            delta.push((Table::Firings, id.0.as_bytes().to_vec(), row));
+        }
+        for ((watch, uid), seen) in std::mem::take(&mut self.watches.changed) {
+            delta.push((Table::Watches, to_json(&(&watch, &uid)), seen.as_ref().map(to_json)));
+        }
+        (delta, self.position)
+    }
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("rows have string keys only")
+}
+
+/// What watches remember, as far as the view needs it: the rows that changed, and which objects there are, so that a watch can be
+/// forgotten whole.
+#[derive(Default)]
+struct Watches {
+    uids: HashMap<WatchKey, HashSet<Box<str>>>,
+    changed: BTreeMap<(WatchKey, String), Option<Seen>>,
+}
+
+impl Watches {
+    fn remember(&mut self, origin: &Origin) {
+        match self.uids.get_mut(&origin.watch) {
+            Some(uids) if origin.seen.is_some() => drop(uids.insert(origin.uid.as_str().into())),
+            Some(uids) => drop(uids.remove(origin.uid.as_str())),
+            None if origin.seen.is_some() => {
+                self.uids.insert(origin.watch.clone(), HashSet::from([origin.uid.as_str().into()]));
+            }
+            None => {}
+        }
+        self.changed.insert((origin.watch.clone(), origin.uid.clone()), origin.seen.clone());
+    }
+
+    fn forget(&mut self, watch: &WatchKey) {
+        for uid in self.uids.remove(watch).into_iter().flatten() {
+            self.changed.insert((watch.clone(), uid.into()), None);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The Kubernetes Events that tell a firing's story, on the rule and on what was acted upon.
+
+use crate::{
+    api::{ActionOutcome, FiringOutcome},
+    event::Event,
+    record::{Finished, Firing, Outcome},
+    rule::Rule,
+    status::{ObjectRef, StatusQueue, Story},
+};
+
+/// The rule fired.
+pub(super) fn fired(status: &StatusQueue, firing: &Firing, event: &Event, rule: &Rule) {
+    let actions: Vec<&str> = rule.actions.iter().map(|action| action.name.as_str()).collect();
+    let reason = event.data.get("reason").and_then(|reason| reason.as_str()).unwrap_or(&event.type_);
+    status.event(Story {
+        object: ObjectRef::rule(&firing.rule),
+        warning: false,
+        reason: "Fired".to_owned(),
+        action: "Fire".to_owned(),
+        note: format!("fired for {} ({reason}): {}; firing {}", firing.group, actions.join(", "), firing.id),
+    });
+}
+
+/// A step has an outcome: what was acted upon is told, and a failure is told on the rule.
+pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) {
+    if let Some(effect) = &outcome.effect {
+        status.event(Story {
+            object: ObjectRef::from(effect),
+            warning: false,
+            reason: effect.reason.clone(),
+            action: "Act".to_owned(),
+            note: format!(
+                "{} by EventRule {} for {}; firing {}",
+                outcome.message, firing.rule, firing.group, firing.id
+            ),
+        });
+    }
+    if outcome.outcome == ActionOutcome::Failed {
+        status.event(Story {
+            object: ObjectRef::rule(&firing.rule),
+            warning: true,
+            reason: "ActionFailed".to_owned(),
+            action: "Act".to_owned(),
+            note: format!("action {} for {}: {}; firing {}", outcome.action, firing.group, outcome.message, firing.id),
+        });
+    }
+}
+
+/// A firing has ended well: told on the rule. A failure was told by its action already.
+pub(super) fn finished(status: &StatusQueue, firing: &Firing, finished: &Finished) {
+    if finished.outcome == FiringOutcome::Succeeded {
+        status.event(Story {
+            object: ObjectRef::rule(&firing.rule),
+            warning: false,
+            reason: "Succeeded".to_owned(),
+            action: "Act".to_owned(),
+            note: format!("{} for {}; firing {}", finished.message, firing.group, firing.id),
+        });
+    }
+}

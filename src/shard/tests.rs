@@ -1,0 +1,274 @@
+//! Crashes at any place: the state after a recovery is the state that was.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{State, recover};
+use crate::{
+    api::{EventRuleSpec, FiringOutcome},
+    bus::{
+        Bus,
+        embedded::{Embedded, Settings},
+    },
+    event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, WatchKey},
+    record::{
+        Decision, Entry, EventInput, Finished, FiringId, Judgement, Lookups, Record, RulePut, RuleRef, RuleUid,
+        SourceRef,
+    },
+};
+
+const UID: &str = "11111111-2222-3333-4444-555555555555";
+
+/// What happens to a log, in an order that proptest makes up.
+#[derive(Clone, Debug)]
+enum Step {
+    /// An event about one of three pods.
+    Event(u8),
+    /// A new version of the rule; odd ones with a cooldown.
+    Edit,
+    /// The oldest open firing ends.
+    Finish,
+    /// The shard takes in what was appended.
+    Turn,
+    /// The view is written.
+    Checkpoint,
+    /// The process ends without a word and starts again.
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u8..3).prop_map(Step::Event),
+        1 => Just(Step::Edit),
+        2 => Just(Step::Finish),
+        4 => Just(Step::Turn),
+        2 => Just(Step::Checkpoint),
+        2 => Just(Step::Crash),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+/// A shard's loop without its surroundings: what `Shard::take` does to the state and the log.
+struct Loop {
+    bus: Arc<Embedded>,
+    reader: Box<dyn crate::bus::Reader>,
+    state: State,
+}
+
+impl Loop {
+    fn open(dir: &Path) -> Self {
+        let bus = open(dir);
+        let recovered = recover(&*bus).expect("recover");
+        assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+        let reader = bus.reader().expect("the only reader");
+        Self { bus, reader, state: recovered.state }
+    }
+
+    async fn append(&self, record: Record) {
+        self.bus.append(record).await.expect("append");
+    }
+
+    async fn turn(&mut self) {
+        let last = self.bus.stats().appended;
+        while self.state.position() < last {
+            let entries = self.reader.next(16).await.expect("the bus is open");
+            for entry in &entries {
+                self.take(entry);
+                self.reader.advance(entry.head.position);
+            }
+        }
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        if let Record::Event(input) = &*entry.record {
+            let judged = self.state.engine.judge(&entry.head, input);
+            if !judged.decisions.is_empty() {
+                let judgement = Judgement { input: entry.head.position, decisions: judged.decisions.clone() };
+                self.bus.record(Record::Judgement(judgement)).expect("record");
+            }
+            self.state.decide(&entry.head, input, &judged.seen, &judged.decisions);
+        }
+        self.state.fold(&entry.head, &entry.record);
+    }
+
+    async fn checkpoint(&mut self) {
+        let (delta, position) = self.state.delta();
+        self.bus.commit(delta, position).await.expect("commit");
+    }
+
+    fn finish_oldest(&self) -> Option<Record> {
+        let oldest = self.state.ledger.open().min_by_key(|open| open.firing.input)?;
+        Some(Record::Finished(Finished {
+            firing: oldest.firing.id.clone(),
+            rule: oldest.firing.rule.uid.clone(),
+            outcome: FiringOutcome::Succeeded,
+            message: "done".to_owned(),
+            failed_at: None,
+        }))
+    }
+
+    /// What people can see of the state.
+    fn seen(&self) -> (serde_json::Value, Vec<FiringId>) {
+        let progress = self.state.engine.progress(&uid()).map(|progress| {
+            let recent: Vec<_> = progress.recent.iter().map(|one| (&one.id, one.outcome)).collect();
+            json!({"counts": progress.counts, "recent": recent, "generation": progress.generation})
+        });
+        let open = self.state.ledger.open().map(|open| open.firing.id.clone()).collect();
+        (progress.unwrap_or_default(), open)
+    }
+}
+
+/// Opens the log; a process that was just dropped may still be letting go of it.
+fn open(dir: &Path) -> Arc<Embedded> {
+    for _ in 0..10_000 {
+        match Embedded::open(dir, Settings::default()) {
+            Err(crate::bus::BusError::Locked { .. }) => std::thread::yield_now(),
+            opened => return opened.expect("open the log"),
+        }
+    }
+    unreachable!("the log stays locked")
+}
+
+fn uid() -> RuleUid {
+    RuleUid(UID.into())
+}
+
+fn put(generation: i64) -> [Record; 2] {
+    let cooldown = if generation % 2 == 1 { json!({"cooldown": "1h"}) } else { json!(null) };
+    let mut spec = json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": generation}}],
+    });
+    if !cooldown.is_null() {
+        spec["throttle"] = cooldown;
+    }
+    let spec: EventRuleSpec = serde_json::from_value(spec).expect("a valid spec");
+    let rule = RuleRef { uid: uid(), namespace: "shop".to_owned(), name: "web".to_owned() };
+    let source = SourceRef { rule: uid(), generation, source: "crash".to_owned() };
+    [Record::RulePut(RulePut { rule, generation, spec: Arc::new(spec) }), Record::Baseline(source)]
+}
+
+fn event(number: u64, pod: u8) -> Record {
+    let event = Event {
+        id: format!("e{number}/1"),
+        source: "/api/v1/events".to_owned(),
+        type_: TYPE_KUBERNETES_EVENT.to_owned(),
+        subject: Some(format!("shop/Pod/p{pod}")),
+        time: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        data: json!({"type": "Warning", "reason": "BackOff", "message": "m", "count": 1, "delta": 1,
+            "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": format!("p{pod}")}}),
+    };
+    let origin = Origin {
+        watch: WatchKey { api_version: "v1".into(), kind: "Event".into(), namespace: Some("shop".into()) },
+        uid: format!("e{number}"),
+        seen: Some(Seen { version: number, count: 1, name: format!("shop/e{number}") }),
+    };
+    Record::Event(Box::new(EventInput { event: Arc::new(event), origin, only: None, lookups: Lookups::default() }))
+}
+
+async fn run(steps: Vec<Step>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    let (mut events, mut generation, mut fired) = (0, 1, BTreeMap::<FiringId, u64>::new());
+    for record in put(generation) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    for step in steps {
+        match step {
+            Step::Event(pod) => {
+                events += 1;
+                shard.append(event(events, pod)).await;
+            }
+            Step::Edit => {
+                generation += 1;
+                for record in put(generation) {
+                    shard.append(record).await;
+                }
+            }
+            Step::Finish => {
+                if let Some(record) = shard.finish_oldest() {
+                    shard.bus.record(record).expect("record");
+                }
+            }
+            Step::Turn => shard.turn().await,
+            Step::Checkpoint => shard.checkpoint().await,
+            Step::Crash => {
+                // What was judged before the end must be judged the same after it; so look when all is judged.
+                shard.turn().await;
+                let before = shard.seen();
+                drop(shard);
+                shard = Loop::open(dir.path());
+                assert_eq!(shard.seen(), before, "the state after a crash is the state before it");
+            }
+        }
+    }
+    shard.turn().await;
+    let seen = shard.seen();
+    drop(shard);
+
+    // Every event has been judged exactly once, whatever happened.
+    std::fs::remove_file(dir.path().join("view.redb")).expect("remove the view");
+    let bus = open(dir.path());
+    for entry in bus.recover().expect("read the log").tail {
+        if let Record::Judgement(judgement) = &*entry.record {
+            for decision in &judgement.decisions {
+                if let Decision::Fired(firing) = decision {
+                    *fired.entry(firing.id.clone()).or_default() += 1;
+                }
+            }
+        }
+    }
+    assert!(fired.values().all(|times| *times == 1), "a firing was decided twice");
+    assert_eq!(seen.0["counts"]["fired"], fired.len());
+    assert_eq!(seen.0["counts"]["seen"], events);
+    assert_eq!(seen.0["counts"]["matched"], events);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_in_whatever_order_a_crash_changes_nothing(steps in steps()) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(run(steps));
+    }
+}
+
+#[tokio::test]
+async fn events_that_were_not_judged_before_the_end_are_judged_after_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    for record in put(2) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    for number in 1..=3 {
+        shard.append(event(number, 0)).await;
+    }
+    let last = shard.bus.stats().appended;
+    shard.bus.durable(last).await.expect("durable");
+    drop(shard);
+
+    let shard = Loop::open(dir.path());
+    assert_eq!(shard.state.ledger.len(), 3);
+    let judged = shard.bus.stats().appended;
+    assert_eq!(judged.0, last.0 + 3, "what was decided at the start is in the log");
+}
+
+#[tokio::test]
+async fn a_firing_keeps_the_spec_that_decided_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    for record in put(2).into_iter().chain([event(1, 0)]).chain(put(4)) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    let to =
+        |shard: &Loop| shard.state.ledger.open().map(|open| open.spec.actions[0].scale.clone()).collect::<Vec<_>>();
+    let before = to(&shard);
+    assert_eq!(before[0].as_ref().and_then(|scale| scale.to), Some(2));
+    drop(shard);
+    assert_eq!(to(&Loop::open(dir.path())), before);
+}
