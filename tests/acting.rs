@@ -190,7 +190,7 @@ async fn what_a_crash_left_open_is_not_done_twice() {
         let Intent { rendering, request, .. } = stage.intent(action);
         resumed.steps.insert(action.into(), Step { intent: Some((rendering, request)), ..Step::default() });
     }
-    stage.runner.resume(resumed);
+    stage.runner.resume([resumed]);
     let finished = stage.finished().await;
 
     assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);

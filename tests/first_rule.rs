@@ -434,8 +434,8 @@ async fn objects_without_a_namespace_are_seen_by_those_who_ask_for_them() {
     assert_eq!(
         words,
         [
-            format!("\"both\" \"{pod}\""),
             "\"both\" \"Node/node-7\"".to_owned(),
+            format!("\"both\" \"{pod}\""),
             "\"nodes\" \"Node/node-7\"".to_owned(),
             format!("\"own\" \"{pod}\"")
         ]

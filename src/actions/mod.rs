@@ -57,6 +57,16 @@ pub trait Action: Send + Sync {
         permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>>;
 
+    /// What the step with these fields will change, when no other step may be about to change it at the same time. `namespace` is the rule's.
+    fn target(&self, _namespace: &str, _filled: &Value) -> Option<String> {
+        None
+    }
+
+    /// The same for a request that was recorded.
+    fn target_again(&self, _namespace: &str, _request: &Value) -> Option<String> {
+        None
+    }
+
     /// How long one [`Action::execute`] may take.
     fn patience(&self, action: &api::Action) -> Duration {
         action.timeout.map_or(TIMEOUT, api::Duration::get)

@@ -58,6 +58,16 @@ struct Now {
 }
 
 impl Action for Scale {
+    fn target(&self, namespace: &str, filled: &Value) -> Option<String> {
+        let target = filled.get("target")?;
+        Some(key(target.get("namespace").and_then(Value::as_str).unwrap_or(namespace), &self.0.target.kind, target))
+    }
+
+    fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
+        let kind = request.get("kind")?.as_str()?;
+        Some(key(request.get("namespace").and_then(Value::as_str).unwrap_or(namespace), kind, request))
+    }
+
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             let amount = self.0.amount().ok_or_else(|| Failure::last("exactly one of to and by must be set"))?;
@@ -208,6 +218,11 @@ impl<'a> Step<'a> {
             Err(error) => Err(self.failure(&error, "scale", self.right("patch").on("scale"))),
         }
     }
+}
+
+/// An object by namespace, kind and name. Two groups may have a kind of one name: then steps wait for each other without need.
+fn key(namespace: &str, kind: &str, named: &Value) -> String {
+    format!("{namespace}/{kind}/{}", named.get("name").unwrap_or(&Value::Null))
 }
 
 fn is_mark(entry: &ManagedFieldsEntry, manager: &str) -> bool {

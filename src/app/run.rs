@@ -24,7 +24,7 @@ use crate::{
     controller::{self, Known, Synced},
     kubernetes::{self, Cluster},
     net::{Guard, Http},
-    record::{OpenFiring, RuleRef},
+    record::RuleRef,
     runner::Runner,
     server::{self, Admin},
     shard::{self, Recovered, Shard, State},
@@ -286,7 +286,7 @@ impl Operator {
         tasks.spawn(named("rules", async move {
             // What was under way is older than whatever rules will make of new events, and may need the sinks.
             if stop.run_until_cancelled(sinks_synced.wait()).await.is_some() {
-                resume(&runner, open);
+                runner.resume(open);
                 controller::run(rules, client, stop).await?;
             }
             Ok(())
@@ -316,14 +316,6 @@ fn known_rules(state: &State) -> Vec<Known> {
 async fn ok(task: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
     task.await;
     Ok(())
-}
-
-/// Oldest first: firings of one group go on in the order of their events.
-fn resume(runner: &Runner, mut open: Vec<OpenFiring>) {
-    open.sort_by_key(|one| one.firing.input);
-    for firing in open {
-        runner.resume(firing);
-    }
 }
 
 fn unasked(stop: &CancellationToken, ended: Option<Result<Ended, tokio::task::JoinError>>) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Inner, Job,
     step::{self, Halt, Step},
+    targets::Held,
 };
 use crate::{
     actions::Context,
@@ -23,7 +24,7 @@ pub(super) async fn carry_out(inner: &Inner, job: Job) {
 }
 
 async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
-    let Job { open, rule } = job;
+    let Job { open, rule, held } = job;
     let rule = match rule {
         Some(rule) => rule,
         None => match compile(&open.firing.rule, open.firing.generation, &open.spec) {
@@ -49,6 +50,7 @@ async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
         said: Vec::new(),
         failed: None,
         settle: Vec::new(),
+        held,
     };
     for (spec, compiled) in rule.spec.actions.iter().zip(&rule.actions) {
         way.act(spec, compiled).await?;
@@ -70,6 +72,8 @@ struct Way<'a> {
     failed: Option<(String, String)>,
     /// Steps that have something to do when their outcome is durable: request, result, position of the outcome.
     settle: Vec<(&'a api::Action, serde_json::Value, serde_json::Value, Position)>,
+    /// The target of the step that an earlier process began.
+    held: Option<Held>,
 }
 
 impl<'a> Way<'a> {
@@ -92,7 +96,8 @@ impl<'a> Way<'a> {
                     spec,
                     compiled,
                 };
-                let (outcome, request) = step.run(intent).await?;
+                let held = intent.as_ref().and_then(|_| self.held.take());
+                let (outcome, request) = step.run(intent, held).await?;
                 let (kind, message, result) = (outcome.outcome, outcome.message.clone(), outcome.result.clone());
                 let head = step::record(self.inner, Record::Outcome(outcome)).await?;
                 (kind, message, result, request, head)

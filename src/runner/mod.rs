@@ -7,6 +7,7 @@ mod backoff;
 mod firing;
 mod lanes;
 mod step;
+mod targets;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use crate::{
     sinks::Registry,
 };
 use lanes::Lanes;
+use targets::{Held, Targets};
 
 /// Firings of one rule that are carried out at the same time: a target that hangs holds up its own rule only, and an API server that limits clients
 /// to a few hundred requests at once has room for the others.
@@ -42,6 +44,7 @@ struct Inner {
     bus: Arc<dyn Bus>,
     build: Box<Build>,
     lanes: Mutex<Lanes<Job>>,
+    targets: Targets,
     tasks: TaskTracker,
     /// No new attempts.
     stop: CancellationToken,
@@ -55,6 +58,8 @@ struct Job {
     open: OpenFiring,
     /// Nothing for a firing of an earlier process.
     rule: Option<Arc<Rule>>,
+    /// The target of the step that an earlier process began.
+    held: Option<Held>,
 }
 
 impl Runner {
@@ -70,6 +75,7 @@ impl Runner {
             bus,
             build,
             lanes: Mutex::new(Lanes::new(FIRINGS_PER_RULE)),
+            targets: Targets::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -79,12 +85,21 @@ impl Runner {
 
     /// Begins a firing that was just decided; `rule` is compiled of its spec. Returns at once: it runs after the earlier ones of its group.
     pub fn start(&self, open: OpenFiring, rule: Arc<Rule>) {
-        self.push(Job { open, rule: Some(rule) });
+        self.push(Job { open, rule: Some(rule), held: None });
     }
 
-    /// Goes on with a firing of an earlier process. An action that may have been carried out is not rendered again.
-    pub fn resume(&self, open: OpenFiring) {
-        self.push(Job { open, rule: None });
+    /// Goes on with the firings of an earlier process; to be called before anything is started. An action that may have been carried out is not
+    /// rendered again.
+    ///
+    /// Steps that were begun come first, each with its target held, and the others in the order of their events: otherwise those could fill the
+    /// rule's places while they wait for a target whose holder waits for a place.
+    pub fn resume(&self, open: impl IntoIterator<Item = OpenFiring>) {
+        let mut jobs: Vec<_> = open.into_iter().map(|open| (self.0.begun(&open), open)).collect();
+        jobs.sort_by_key(|(begun, open)| (begun.is_none(), open.firing.input));
+        for (target, open) in jobs {
+            let held = target.and_then(|target| self.0.targets.try_hold(target));
+            self.push(Job { open, rule: None, held });
+        }
     }
 
     /// How many firings wait for their turn, not counting those that are being carried out.
@@ -132,6 +147,16 @@ impl Runner {
 }
 
 impl Inner {
+    /// The target of the firing's step that has an intent and no outcome.
+    fn begun(&self, open: &OpenFiring) -> Option<String> {
+        let (name, request) = open.steps.iter().find_map(|(name, step)| match (&step.intent, &step.outcome) {
+            (Some((_, request)), None) => Some((name, request)),
+            _ => None,
+        })?;
+        let spec = open.spec.actions.iter().find(|action| action.name == *name)?;
+        (self.build)(spec)?.target_again(&open.firing.rule.namespace, request)
+    }
+
     /// Carries out firings of the rule until none is ready.
     async fn work(self: Arc<Self>, rule: RuleUid) {
         while !self.stop.is_cancelled() {

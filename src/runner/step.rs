@@ -5,7 +5,7 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 use futures::FutureExt as _;
 use serde_json::Value;
 
-use super::{Inner, backoff};
+use super::{Inner, backoff, targets::Held};
 use crate::{
     actions::{Action, Attempt, Context, Done, Failure, FailureKind},
     api::{self, ActionOutcome},
@@ -58,7 +58,12 @@ struct Recorded {
 
 impl Step<'_> {
     /// Runs the step to its outcome; `intent` is the last one of an earlier process. Gives the last request too.
-    pub(super) async fn run(&self, intent: Option<(u32, Value)>) -> Result<(Outcome, Option<Value>), Halt> {
+    /// `held` is the target of that intent.
+    pub(super) async fn run(
+        &self,
+        intent: Option<(u32, Value)>,
+        mut held: Option<Held>,
+    ) -> Result<(Outcome, Option<Value>), Halt> {
         if intent.is_none()
             && let Some(outcome) = self.condition()
         {
@@ -68,6 +73,9 @@ impl Step<'_> {
             return Ok((self.bare(ActionOutcome::Failed, "the action has not exactly one kind"), None));
         };
         let mut renderings = intent.as_ref().map_or(0, |(last, _)| last.saturating_add(1));
+        if let (None, Some((_, request))) = (&held, &intent) {
+            held = self.hold(action.target_again(&self.rule.rule.namespace, request)).await?;
+        }
         let mut recorded = match intent {
             // It was read out of the log, so everything up to the event is durable.
             Some((_, request)) => {
@@ -77,7 +85,7 @@ impl Step<'_> {
         };
         let (mut failures, mut conflicts) = (0, 0);
         loop {
-            let failure = match self.attempt(&*action, &mut recorded, &mut renderings).await? {
+            let failure = match self.attempt(&*action, &mut recorded, &mut renderings, &mut held).await? {
                 Ok(done) => return Ok((self.done(done), recorded.map(|recorded| recorded.request))),
                 Err(failure) => failure,
             };
@@ -119,10 +127,11 @@ impl Step<'_> {
         action: &dyn Action,
         recorded: &mut Option<Recorded>,
         renderings: &mut u32,
+        held: &mut Option<Held>,
     ) -> Result<Result<Done, Failure>, Halt> {
         let Recorded { request, attempt, permit } = match recorded.take() {
             Some(recorded) => recorded,
-            None => match self.render(action, renderings).await? {
+            None => match self.render(action, renderings, held).await? {
                 Ok(fresh) => fresh,
                 Err(failure) => return Ok(Err(failure)),
             },
@@ -152,11 +161,19 @@ impl Step<'_> {
     }
 
     /// Fills in and renders the request, records it and waits until it is durable.
-    async fn render(&self, action: &dyn Action, renderings: &mut u32) -> Result<Result<Recorded, Failure>, Halt> {
+    async fn render(
+        &self,
+        action: &dyn Action,
+        renderings: &mut u32,
+        held: &mut Option<Held>,
+    ) -> Result<Result<Recorded, Failure>, Halt> {
         let filled = match self.compiled.body.fill(&self.scope()) {
             Ok(filled) => filled,
             Err(error) => return Ok(Err(unfilled(&error))),
         };
+        if held.is_none() {
+            *held = self.hold(action.target(&self.rule.rule.namespace, &filled)).await?;
+        }
         let limit = self.spec.timeout.map_or(RENDER, |timeout| timeout.get().min(RENDER));
         let rendered = caught(tokio::time::timeout(limit, action.render(&self.cx, &filled))).await;
         let request = match rendered {
@@ -179,6 +196,17 @@ impl Step<'_> {
         };
         *renderings += 1;
         Ok(Ok(Recorded { request, attempt: Attempt::First, permit: self.durable(position).await? }))
+    }
+
+    /// Waits for the step's turn with its target. When the process is about to stop, nobody gets a turn any more: a step that was interrupted keeps
+    /// its intent, and no second one may be rendered beside it.
+    async fn hold(&self, target: Option<String>) -> Result<Option<Held>, Halt> {
+        let Some(target) = target else { return Ok(None) };
+        tokio::select! {
+            biased;
+            () = self.inner.stop.cancelled() => Err(Halt::Interrupted),
+            held = self.inner.targets.hold(target) => Ok(Some(held)),
+        }
     }
 
     /// The outcome of a step whose condition does not hold or cannot be told.
