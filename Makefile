@@ -32,12 +32,14 @@ lint: prerequisites ## check formatting, lints, licences and sources of dependen
 	cargo clippy $(ALL) --all-targets -- -D warnings
 	e2e/cargo-deny check bans licenses sources
 
-.PHONY: test-unit
-test-unit: prerequisites ## run the tests that need nothing: unit, property and simulated-time tests
-	cargo test --locked
-
 # The test targets of Cargo.toml that ask for the feature. (--test '*' is refused: it includes those of e2e.)
 APISERVER_TESTS = $(shell sed -n '/^\[\[test\]\]/{N;N;s/.*name = "\(.*\)"\nrequired-features = \["apiserver"\]/--test \1/p}' Cargo.toml)
+# The others. Named one by one and with all features, so that the library is built once for all tests.
+UNIT_TESTS = $(addprefix --test ,$(filter-out $(APISERVER_TESTS),$(basename $(notdir $(wildcard tests/*.rs)))))
+
+.PHONY: test-unit
+test-unit: prerequisites ## run the tests that need nothing: unit, property and simulated-time tests
+	cargo test $(ALL) --lib --bins $(UNIT_TESTS)
 
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
@@ -50,6 +52,7 @@ e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster 
 	e2e/cluster/load-image "$$(e2e/images/build)"
 	e2e/cluster/load-image $(IMAGE)
 	e2e/cluster/run cargo test --offline $(ALL) --test on_kind
+	e2e/cluster/run kubectl delete namespace -l signalbox-e2e=true
 
 .PHONY: bench-latency
 bench-latency: prerequisites ## measure the time from an event to its effect, beside the API server's own

@@ -64,6 +64,8 @@ async fn installed() {
 fn fresh_namespace(name: &str) {
     kubectl_ok(&["delete", "namespace", name, "--ignore-not-found", "--timeout=120s"], "");
     kubectl_ok(&["create", "namespace", name], "");
+    // By this label `make e2e` removes what the tests made.
+    kubectl_ok(&["label", "namespace", name, "signalbox-e2e=true"], "");
 }
 
 fn kubectl(args: &[&str], input: &str) -> Output {
@@ -244,6 +246,15 @@ async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_no
         .patch("dial", &PatchParams::default(), &Patch::Merge(&none))
         .await
         .expect("scale down");
+}
+
+#[test]
+fn the_manifests_are_what_the_chart_renders() {
+    let chart = ["template", "signalbox", "charts/signalbox", "-n", SYSTEM, "--include-crds"];
+    let output = Command::new("helm").args(chart).output().expect("run helm");
+    assert!(output.status.success(), "helm: {}", words(&output));
+    let stored = fs::read_to_string("deploy/manifests/signalbox.yaml").expect("the rendered chart");
+    assert!(stored == String::from_utf8_lossy(&output.stdout), "deploy/manifests is out of date: run `make chart`");
 }
 
 #[tokio::test]
