@@ -61,14 +61,20 @@ async fn bench(count: usize) {
     let posted = scalings(&shop, count).await;
     let rss = rss_mib(operator.pid());
     assert!(operator.terminate().await.success(), "the operator stops cleanly");
-    let (scale, missing, doubled) = outcomes(&site.setup.data_dir(), &posted).await;
+    let scale = told(&site.setup.data_dir(), &posted).await;
+    eprintln!(
+        "of the scalings: event seen {}, request rendered {}, durable and written {}",
+        percentiles(&scale.seen),
+        percentiles(&scale.rendered),
+        percentiles(&scale.written)
+    );
     let replicas = dial_replicas(&shop, "measured").await;
-    assert_eq!(replicas, count - missing + doubled, "the object tells what the log tells");
+    assert_eq!(replicas, count - scale.lost + scale.doubled, "the object tells what the log tells");
 
     let line = json!({
         "floor_scale_ms": percentiles(&floor), "floor_scale_without_impersonation_ms": percentiles(&plain),
-        "scale_ms": percentiles(&scale), "http_ms": percentiles(&http),
-        "scale_over_floor_p50": ratio(&scale, &floor), "lost": missing_alerts + missing, "doubled": doubled_alerts + doubled,
+        "scale_ms": percentiles(&scale.all), "http_ms": percentiles(&http),
+        "scale_over_floor_p50": ratio(&scale.all, &floor), "lost": missing_alerts + scale.lost, "doubled": doubled_alerts + scale.doubled,
         "rss_mib": rss, "count": count,
     });
     println!("{line}");
@@ -190,15 +196,32 @@ async fn scalings(shop: &Shop, count: usize) -> HashMap<String, i64> {
     posted
 }
 
-/// Times from POST to the answer of PATCH, out of the operator's log, and how many scalings were lost and doubled.
-async fn outcomes(data: &Path, posted: &HashMap<String, i64>) -> (Vec<f64>, usize, usize) {
+/// What the operator's log tells of the scalings, in milliseconds.
+#[derive(Default)]
+struct Told {
+    /// From POST to the event in the log, from there to the rendered request, from there to the answer of PATCH.
+    seen: Vec<f64>,
+    rendered: Vec<f64>,
+    written: Vec<f64>,
+    /// From POST to the answer of PATCH.
+    all: Vec<f64>,
+    lost: usize,
+    doubled: usize,
+}
+
+async fn told(data: &Path, posted: &HashMap<String, i64>) -> Told {
     // Without its view the log is read from its beginning.
     fs::remove_file(data.join("view.redb")).expect("remove the view");
     let bus = embedded::Embedded::open(data, embedded::Settings::default()).expect("open the log");
     let mut groups = HashMap::new();
+    let (mut events, mut intents) = (HashMap::new(), HashMap::new());
     let mut answered = HashMap::<String, Vec<i64>>::new();
     for entry in bus.recover().expect("read the log").tail {
+        let at = entry.head.stamp.wall;
         match &*entry.record {
+            Record::Event(input) if input.event.data["reason"] == "Scale" => {
+                events.insert(input.event.subject.clone().unwrap_or_default(), at);
+            }
             Record::Judgement(judgement) => {
                 for decision in &judgement.decisions {
                     if let Decision::Fired(firing) = decision {
@@ -206,17 +229,25 @@ async fn outcomes(data: &Path, posted: &HashMap<String, i64>) -> (Vec<f64>, usiz
                     }
                 }
             }
+            Record::Intent(intent) if intent.action == "grow" => {
+                intents.insert(groups[&intent.firing].clone(), at);
+            }
             Record::Outcome(outcome) if outcome.action == "grow" => {
-                let group = groups.get(&outcome.firing).expect("a firing before its outcome").clone();
-                answered.entry(group).or_default().push(entry.head.stamp.wall);
+                answered.entry(groups[&outcome.firing].clone()).or_default().push(at);
             }
             _ => {}
         }
     }
-    let times =
-        posted.iter().filter_map(|(group, from)| Some((answered.get(group)?.first()? - from) as f64 / 1e3)).collect();
-    let doubled = answered.values().map(|times| times.len() - 1).sum();
-    (times, posted.len() - answered.len(), doubled)
+    let mut told = Told { lost: posted.len() - answered.len(), ..Told::default() };
+    for (group, times) in &answered {
+        let (from, event, intent, to) = (posted[group], events[group], intents[group], times[0]);
+        told.seen.push((event - from) as f64 / 1e3);
+        told.rendered.push((intent - event) as f64 / 1e3);
+        told.written.push((to - intent) as f64 / 1e3);
+        told.all.push((to - from) as f64 / 1e3);
+        told.doubled += times.len() - 1;
+    }
+    told
 }
 
 fn percentiles(times: &[f64]) -> Value {
