@@ -30,7 +30,7 @@ use crate::{
     shard::{self, Recovered, Shard, State},
     sinks::Registry,
     sources::Supervisor,
-    status::{StatusQueue, Writer},
+    status::{ObjectRef, StatusQueue, Story, Writer},
     telemetry::Metrics,
 };
 
@@ -38,6 +38,9 @@ use crate::{
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// Reports that wait: the relay only copies them into the status queue, so a burst of a few hundred rules fits.
 const REPORTS: usize = 256;
+
+/// How long an API server keeps Events unless its flag `--event-ttl` says otherwise.
+const EVENT_TTL: Duration = Duration::from_hours(1);
 
 type Ended = (&'static str, anyhow::Result<()>);
 
@@ -245,7 +248,7 @@ impl Operator {
         tasks: &mut JoinSet<Ended>,
         late: &mut JoinSet<Ended>,
     ) -> anyhow::Result<impl Future<Output = Result<(), BusError>> + Send + 'static> {
-        let Recovered { state, memory, open, .. } = recovered;
+        let Recovered { state, memory, open, listened, .. } = recovered;
         let known = known_rules(&state);
         let (events, event_writer) = kubernetes::event_channel(
             self.cluster.own().clone(),
@@ -253,6 +256,7 @@ impl Operator {
             self.metrics.kubernetes_events_dropped(),
         );
         let status = StatusQueue::new(events);
+        tell_gap(&status, &state, listened.map(|until| Duration::from_micros(now_after(until))));
         let (interest, interest_of_rules) = watch::channel(state.engine.interest());
         let (reports, reported) = mpsc::channel(REPORTS);
         let (supervisor, sources) =
@@ -300,8 +304,35 @@ impl Operator {
             status,
             interest,
             metrics: Arc::clone(&self.metrics),
+            clock: Clock::real(0),
         };
         Ok(shard.run(reader, self.shard_stop.clone()))
+    }
+}
+
+/// Microseconds of wall time since `until`; 0 when the clock was set back.
+fn now_after(until: i64) -> u64 {
+    u64::try_from(Clock::real(0).now().wall.saturating_sub(until)).unwrap_or(0)
+}
+
+/// Events that came and went while nobody listened cannot be found any more: whoever has rules on them is told.
+fn tell_gap(status: &StatusQueue, state: &State, away: Option<Duration>) {
+    let Some(away) = away.filter(|away| *away > EVENT_TTL) else { return };
+    let minutes = away.as_secs() / 60;
+    tracing::warn!(minutes, "the operator was away for longer than the API server keeps Events");
+    for (rule, _, spec) in state.engine.known() {
+        if spec.sources.iter().any(|source| source.kubernetes_event.is_some()) {
+            status.event(Story {
+                object: ObjectRef::rule(rule),
+                warning: true,
+                reason: "MayHaveLostEvents".to_owned(),
+                action: "Listen".to_owned(),
+                note: format!(
+                    "the operator was away for {minutes} minutes, and the API server keeps Events for an hour by default: \
+                     those of the first part of that time may be lost; changes of resources are found by comparison"
+                ),
+            });
+        }
     }
 }
 

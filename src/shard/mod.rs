@@ -11,7 +11,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use recovery::{Recovered, RecoveryError, WatchMemory, recover};
@@ -19,6 +19,7 @@ pub use state::State;
 
 use crate::{
     bus::{Bus, BusError, Reader},
+    clock::Clock,
     record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record},
     rule::{Interest, Rule},
     runner::Runner,
@@ -29,6 +30,10 @@ use crate::{
 /// How often changed rows are written to the view. A restart reads at most this much log, so it is short against a restart and long against a
 /// commit of the view (a few milliseconds).
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the view is written although nothing has changed, so that a start can tell how long the operator was away. Short against the hour that the
+/// API server keeps Events.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many records one turn of the loop takes: status and interest are published once per turn.
 const TURN: usize = 256;
@@ -50,6 +55,8 @@ pub struct Shard {
     pub interest: watch::Sender<Arc<Interest>>,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
 }
 
 impl Shard {
@@ -62,6 +69,7 @@ impl Shard {
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut checkpoint: Option<BoxFuture<'static, Result<(), BusError>>> = None;
         let mut folded = Position(0);
+        let mut committed = (Position(0), Instant::now());
         self.publish_all();
         loop {
             tokio::select! {
@@ -82,7 +90,12 @@ impl Shard {
                     }
                     self.publish();
                 }
-                _ = timer.tick(), if checkpoint.is_none() => checkpoint = self.checkpoint(),
+                _ = timer.tick(), if checkpoint.is_none() => {
+                    if self.state.position() > committed.0 || committed.1.elapsed() >= ALIVE_INTERVAL {
+                        committed = (self.state.position(), Instant::now());
+                        checkpoint = Some(self.checkpoint());
+                    }
+                }
             }
         }
         if let Some(running) = checkpoint {
@@ -101,10 +114,7 @@ impl Shard {
             }
         }
         self.publish();
-        match self.checkpoint() {
-            Some(checkpoint) => checkpoint.await,
-            None => Ok(()),
-        }
+        self.checkpoint().await
     }
 
     fn take(&mut self, entry: &Entry) -> Result<(), BusError> {
@@ -180,12 +190,9 @@ impl Shard {
         self.metrics.open_firings(self.state.ledger.len());
     }
 
-    fn checkpoint(&mut self) -> Option<BoxFuture<'static, Result<(), BusError>>> {
-        let (delta, position) = self.state.delta();
-        if delta.is_empty() {
-            return None;
-        }
+    fn checkpoint(&mut self) -> BoxFuture<'static, Result<(), BusError>> {
+        let (delta, position) = self.state.delta(self.clock.now());
         let bus = Arc::clone(&self.bus);
-        Some(Box::pin(async move { bus.commit(delta, position).await }))
+        Box::pin(async move { bus.commit(delta, position).await })
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::State;
+use super::{State, state};
 use crate::{
     bus::{Bus, BusError},
     event::{Seen, WatchKey},
@@ -27,6 +27,8 @@ pub struct Recovered {
     pub damage: Vec<String>,
     /// How many records were read after the view.
     pub replayed: usize,
+    /// Wall time, in microseconds since 1970, until which the operator is known to have listened; nothing for a new log.
+    pub listened: Option<i64>,
 }
 
 /// Why there is no state to begin with.
@@ -47,6 +49,7 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     let mut memory = WatchMemory::new();
     let mut firings = Vec::new();
     let mut engine_rows = Vec::new();
+    let mut listened = None;
     for (table, key, value) in recovery.rows {
         match table {
             Table::Firings => match serde_json::from_slice::<OpenFiring>(&value) {
@@ -58,6 +61,7 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
                 Err(error) => damage.push(format!("watch memory {}: {error}", String::from_utf8_lossy(&key))),
             },
             Table::Rules | Table::Groups => engine_rows.push((table, key, value)),
+            Table::Meta if key == state::LISTENED => listened = serde_json::from_slice(&value).ok(),
             Table::Meta => {}
         }
     }
@@ -74,7 +78,8 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
         state.fold(&entry.head, &entry.record);
     }
     let open = state.ledger.open().cloned().collect();
-    Ok(Recovered { state, memory, open, damage, replayed: recovery.tail.len() })
+    let last = recovery.tail.last().map(|entry| entry.head.stamp.wall);
+    Ok(Recovered { state, memory, open, damage, replayed: recovery.tail.len(), listened: listened.max(last) })
 }
 
 fn watch_row(key: &[u8], value: &[u8]) -> Result<(WatchKey, String, Seen), serde_json::Error> {

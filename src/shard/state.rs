@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
     event::{Origin, Seen, WatchKey},
-    record::{Decision, Delta, EventInput, FiringId, Head, Ledger, Position, Record, Table},
+    record::{Decision, Delta, EventInput, FiringId, Head, Ledger, Position, Record, Stamp, Table},
     rule::Engine,
 };
+
+/// The row that holds the wall time of the last commit, in microseconds since 1970.
+pub(super) const LISTENED: &[u8] = b"listened-until";
 
 /// The state after a position of the log.
 pub struct State {
@@ -82,8 +85,9 @@ impl State {
         self.engine.decide(head, input, seen, decisions);
     }
 
-    /// The rows that changed since the last call, and the position they tell the state after.
-    pub fn delta(&mut self) -> (Delta, Position) {
+    /// The rows that changed since the last call, and the position they tell the state after. `now` is kept as the time until which the
+    /// operator is known to have listened.
+    pub fn delta(&mut self, now: Stamp) -> (Delta, Position) {
         let mut delta = self.engine.dirty();
         for id in std::mem::take(&mut self.touched_firings) {
             let row = self.ledger.get(&id).map(to_json);
@@ -92,6 +96,7 @@ impl State {
         for ((watch, uid), seen) in std::mem::take(&mut self.watches.changed) {
             delta.push((Table::Watches, to_json(&(&watch, &uid)), seen.as_ref().map(to_json)));
         }
+        delta.push((Table::Meta, LISTENED.to_vec(), Some(to_json(&now.wall))));
         (delta, self.position)
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, WatchKey},
     record::{
         Decision, Entry, EventInput, Finished, FiringId, Judgement, Lookups, Record, RulePut, RuleRef, RuleUid,
-        SourceRef,
+        SourceRef, Stamp,
     },
 };
 
@@ -99,7 +99,7 @@ impl Loop {
     }
 
     async fn checkpoint(&mut self) {
-        let (delta, position) = self.state.delta();
+        let (delta, position) = self.state.delta(Stamp { at: 0, wall: 1_790_000_000_000_000 });
         self.bus.commit(delta, position).await.expect("commit");
     }
 
@@ -276,4 +276,19 @@ async fn a_firing_keeps_the_spec_that_decided_it() {
     assert_eq!(before[0].as_ref().and_then(|scale| scale.to), Some(2));
     drop(shard);
     assert_eq!(to(&Loop::open(dir.path())), before);
+}
+
+#[tokio::test]
+async fn a_start_knows_until_when_the_operator_listened() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    shard.checkpoint().await;
+    drop(shard);
+    let bus = open(dir.path());
+    assert_eq!(recover(&*bus).expect("recover").listened, Some(1_790_000_000_000_000));
+    let appended = bus.append(event(1, 0)).await.expect("append");
+    bus.durable(appended.position).await.expect("durable");
+    drop(bus);
+    let listened = recover(&*open(dir.path())).expect("recover").listened;
+    assert_eq!(listened, Some(appended.stamp.wall), "the last record tells more than the last commit");
 }
