@@ -39,7 +39,7 @@ const LEAVES_MAY_USE: [&str; 3] = ["api", "record", "bus"];
 fn folders_use_lower_levels_only() {
     let levels: BTreeMap<&str, u8> = LEVELS.into_iter().collect();
     let mut faults = Vec::new();
-    for file in rust_files(Path::new("src")) {
+    for file in code_files(Path::new("src")) {
         let room = room_of(&file);
         for used in used_rooms(&fs::read_to_string(&file).expect("read a source file")) {
             if used == room || LEAVES.contains(&used.as_str()) {
@@ -59,7 +59,7 @@ fn folders_use_lower_levels_only() {
 
 #[test]
 fn the_engine_knows_no_clock_and_no_io() {
-    for file in rust_files(Path::new("src/rule")).into_iter().chain(rust_files(Path::new("src/record"))) {
+    for file in code_files(Path::new("src/rule")).into_iter().chain(code_files(Path::new("src/record"))) {
         let text = code_of(&fs::read_to_string(&file).expect("read a source file"));
         for word in ["tokio::", "std::fs", "std::net", "SystemTime", "Instant::now", "Timestamp::now", "kube::Client"] {
             assert!(!text.contains(word), "{}: {word}", file.display());
@@ -72,6 +72,29 @@ fn an_arrow_upwards_is_found() {
     assert_eq!(used_rooms("use crate::runner::Runner;\nlet x = crate::status::y();"), ["runner", "status"]);
     assert_eq!(used_rooms("use crate::{\n    api::X,\n    bus::{Bus, Y},\n};"), ["api", "bus"]);
     assert_eq!(used_rooms("// see crate::shard\n"), Vec::<String>::new());
+}
+
+#[test]
+fn tests_are_no_code_and_what_stands_behind_them_is() {
+    let inline = "use crate::a;\n#[cfg(test)]\nmod tests {\n    use crate::b;\n}\nuse crate::c;\n";
+    assert_eq!(used_rooms(inline), ["a", "c"]);
+    assert_eq!(used_rooms("#[cfg(test)]\nmod tests;\nuse crate::a;\n"), ["a"]);
+    let of_tests = ["src/rule/tests.rs", "src/rule/tests/cases.rs"].map(|path| is_test(Path::new(path)));
+    let of_code = ["src/rule/mod.rs", "src/status/contests.rs"].map(|path| is_test(Path::new(path)));
+    assert_eq!((of_tests, of_code), ([true; 2], [false; 2]));
+}
+
+/// The Rust files below the folder, without those of tests, which may reach further.
+fn code_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = rust_files(folder);
+    files.retain(|file| !is_test(file));
+    assert!(!files.is_empty(), "{} has no code", folder.display());
+    files
+}
+
+/// Whether the file is named `tests.rs` or lies in a folder `tests`.
+fn is_test(file: &Path) -> bool {
+    file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -98,9 +121,14 @@ fn room_of(file: &Path) -> String {
     }
 }
 
-/// The code without comments and without its tests, which may reach further.
+/// The code without comments and without the tests in the file.
 fn code_of(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let (mut code, mut rest) = (String::new(), text);
+    while let Some((before, tests)) = rest.split_once("#[cfg(test)]\nmod tests {\n") {
+        code.push_str(before);
+        rest = tests.split_once("\n}\n").map_or("", |(_, behind)| behind);
+    }
+    code.push_str(rest);
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 

@@ -104,7 +104,7 @@ pub enum Record {
     Seen(Vec<Origin>),
     /// A watch that nobody needs any more: what it remembered is dropped.
     Forget(WatchKey),
-    /// A rule's spec, put in force as soon as each of its sources has a `Baseline` or an `Access` of this generation.
+    /// A rule's spec, put in force as soon as each of its sources has a `Baseline` or a `Deaf` of this generation.
     RulePut(RulePut),
     /// A rule is gone.
     RuleRemove(RuleUid),

@@ -2,7 +2,7 @@
 //!
 //! An expression is limited before it is parsed (length, brackets), checked after (names, functions, loops, patterns), and counts what it
 //! does while it is evaluated. It cannot reach anything but its scope: no clock, no I/O, no environment. What is known of Kubernetes' function
-//! libraries is listed in [`functions`].
+//! libraries is listed in `functions`.
 
 mod check;
 mod convert;
