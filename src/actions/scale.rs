@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind,
-    target::{Aim, title},
+    target::{Aim, text, title},
 };
 use crate::{
     api::{self, ActionOutcome},
@@ -59,13 +59,11 @@ struct Now {
 
 impl Action for Scale {
     fn target(&self, namespace: &str, filled: &Value) -> Option<String> {
-        let target = filled.get("target")?;
-        Some(key(target.get("namespace").and_then(Value::as_str).unwrap_or(namespace), &self.0.target.kind, target))
+        key(namespace, &self.0.target.kind, filled.get("target")?)
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
-        let kind = request.get("kind")?.as_str()?;
-        Some(key(request.get("namespace").and_then(Value::as_str).unwrap_or(namespace), kind, request))
+        key(namespace, request.get("kind")?.as_str()?, request)
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
@@ -221,8 +219,10 @@ impl<'a> Step<'a> {
 }
 
 /// An object by namespace, kind and name. Two groups may have a kind of one name: then steps wait for each other without need.
-fn key(namespace: &str, kind: &str, named: &Value) -> String {
-    format!("{namespace}/{kind}/{}", named.get("name").unwrap_or(&Value::Null))
+fn key(own_namespace: &str, kind: &str, named: &Value) -> Option<String> {
+    let name = text(named.get("name"), "name").ok()?;
+    let namespace = text(named.get("namespace"), "namespace").unwrap_or_else(|_| own_namespace.to_owned());
+    Some(format!("{namespace}/{kind}/{name}"))
 }
 
 fn is_mark(entry: &ManagedFieldsEntry, manager: &str) -> bool {

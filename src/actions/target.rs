@@ -59,7 +59,7 @@ fn allowed(spec: &api::Target, written: &str, namespace: String) -> Result<Strin
 }
 
 /// A filled-in text; numbers and booleans are written out, nothing else is a name.
-fn text(value: Option<&Value>, field: &str) -> Result<String, Failure> {
+pub(super) fn text(value: Option<&Value>, field: &str) -> Result<String, Failure> {
     let what = match value {
         Some(Value::String(text)) if !text.is_empty() => return Ok(text.clone()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => return Ok(value.to_string()),

@@ -96,8 +96,8 @@ impl<'a> Way<'a> {
                     spec,
                     compiled,
                 };
-                let held = intent.as_ref().and_then(|_| self.held.take());
-                let (outcome, request) = step.run(intent, held).await?;
+                let mut held = intent.as_ref().and_then(|_| self.held.take());
+                let (outcome, request) = step.run(intent, &mut held).await?;
                 let (kind, message, result) = (outcome.outcome, outcome.message.clone(), outcome.result.clone());
                 let head = step::record(self.inner, Record::Outcome(outcome)).await?;
                 (kind, message, result, request, head)

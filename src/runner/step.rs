@@ -58,11 +58,11 @@ struct Recorded {
 
 impl Step<'_> {
     /// Runs the step to its outcome; `intent` is the last one of an earlier process. Gives the last request too.
-    /// `held` is the target of that intent.
+    /// `held` is the target of that intent; afterwards it is the step's target, to be held until the outcome is recorded.
     pub(super) async fn run(
         &self,
         intent: Option<(u32, Value)>,
-        mut held: Option<Held>,
+        held: &mut Option<Held>,
     ) -> Result<(Outcome, Option<Value>), Halt> {
         if intent.is_none()
             && let Some(outcome) = self.condition()
@@ -73,8 +73,8 @@ impl Step<'_> {
             return Ok((self.bare(ActionOutcome::Failed, "the action has not exactly one kind"), None));
         };
         let mut renderings = intent.as_ref().map_or(0, |(last, _)| last.saturating_add(1));
-        if let (None, Some((_, request))) = (&held, &intent) {
-            held = self.hold(action.target_again(&self.rule.rule.namespace, request)).await?;
+        if let (None, Some((_, request))) = (&*held, &intent) {
+            *held = self.hold(action.target_again(&self.rule.rule.namespace, request)).await?;
         }
         let mut recorded = match intent {
             // It was read out of the log, so everything up to the event is durable.
@@ -85,7 +85,7 @@ impl Step<'_> {
         };
         let (mut failures, mut conflicts) = (0, 0);
         loop {
-            let failure = match self.attempt(&*action, &mut recorded, &mut renderings, &mut held).await? {
+            let failure = match self.attempt(&*action, &mut recorded, &mut renderings, held).await? {
                 Ok(done) => return Ok((self.done(done), recorded.map(|recorded| recorded.request))),
                 Err(failure) => failure,
             };

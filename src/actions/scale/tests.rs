@@ -140,6 +140,32 @@ async fn a_scale_is_rendered_absolute_and_written_to_the_subresource_only() {
 }
 
 #[tokio::test]
+async fn what_is_held_before_rendering_is_held_again_by_what_was_recorded() {
+    let fake = Fake::new(|seen| common(seen).unwrap_or_else(|| (200, World::new(Some(2)).lock().scale())));
+    let mut keys = Vec::new();
+    for target in [
+        json!({"name": "web"}),
+        json!({"name": 1234567890}),
+        json!({"name": "web", "namespace": "orders"}),
+        json!({"name": "web", "namespace": 77}),
+    ] {
+        let mut spec = spec("${x}", json!({"to": 1}));
+        if target.get("namespace").is_some() {
+            spec["scale"]["target"]["namespace"] = json!("${y}");
+            spec["scale"]["target"]["allowedNamespaces"] = json!(["orders", "77"]);
+        }
+        let (action, filled) = (action(spec), json!({"target": target}));
+        let request = action.render(&context(&fake), &filled).await.expect("a request");
+        let key = action.target("shop", &filled).expect("a target");
+        assert_eq!(action.target_again("shop", &request), Some(key.clone()));
+        keys.push(key);
+    }
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 4, "each is another object: {keys:?}");
+}
+
+#[tokio::test]
 async fn absent_replicas_are_none() {
     let world = World::new(None);
     let request = render(&serve(&world), json!({"by": "1"})).await;
