@@ -1,7 +1,10 @@
 //! The engine: a fold of records into the state of rules, and a pure judgement of events by that state.
 //!
 //! Same records, same decisions. The shard writes decisions into the log and folds them back with [`Engine::decide`]; after a crash it takes them from
-//! the log.
+//! the log. `judge` reads the state, `rows` saves it, and what changes it is here.
+
+mod judge;
+mod rows;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,20 +14,21 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 
+pub use judge::Judged;
+use judge::Views;
+
 use super::{
-    cel::Scope,
     compile::{Rule, compile},
-    fault::EvalError,
-    index::{Index, Slot},
+    index::Index,
     interest::Interest,
-    state::{GroupRow, Progress, RuleRow, State, Version, VersionRow},
+    state::{Progress, State, Version},
 };
 use crate::{
     api::{ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
-    event::{Event, TYPE_KUBERNETES_EVENT},
+    event::Event,
     record::{
-        Decision, Delta, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef,
-        RuleUid, SourceRef, SuppressedReason, Table,
+        Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid,
+        SourceRef, SuppressedReason,
     },
 };
 
@@ -32,15 +36,6 @@ use crate::{
 const MAX_MESSAGE: usize = 256;
 /// Characters of `lastError.message` in status, as its schema says.
 const MAX_ERROR: usize = 1024;
-
-/// What the rules say to an event.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Judged {
-    /// The rules of which a source's filter took the event, in the order of their uids.
-    pub seen: Vec<RuleUid>,
-    /// The decisions, in the order of rule uids.
-    pub decisions: Vec<Decision>,
-}
 
 /// All rules and their state.
 pub struct Engine {
@@ -73,73 +68,6 @@ impl Engine {
             interest: Mutex::new(None),
             changed: Changed::default(),
         }
-    }
-
-    /// The engine that a view held, and the rows that could not be read, in words. A rule that this version of the program no longer takes is among
-    /// them: its counts are kept and it judges nothing until it is put again.
-    pub fn restore(log: LogId, rows: impl IntoIterator<Item = (Table, Vec<u8>, Vec<u8>)>) -> (Self, Vec<String>) {
-        let mut engine = Self::new(log);
-        let mut damage = Vec::new();
-        let mut groups = Vec::new();
-        for (table, key, value) in rows {
-            match table {
-                Table::Rules => engine.restore_rule(&key, &value, &mut damage),
-                Table::Groups => groups.push((key, value)),
-                Table::Firings | Table::Watches | Table::Meta => {}
-            }
-        }
-        for (key, value) in groups {
-            if let Err(why) = engine.restore_group(&key, &value) {
-                damage.push(format!("group {}: {why}", String::from_utf8_lossy(&key)));
-            }
-        }
-        (engine, damage)
-    }
-
-    fn restore_rule(&mut self, key: &[u8], value: &[u8], damage: &mut Vec<String>) {
-        let row: RuleRow = match serde_json::from_slice(value) {
-            Ok(row) => row,
-            Err(error) => return damage.push(format!("rule {}: {error}", String::from_utf8_lossy(key))),
-        };
-        let mut version = |row: Option<VersionRow>, rule: &RuleRef| {
-            let row = row?;
-            match compile(rule, row.generation, &row.spec) {
-                Ok(rule) => Some(Version { rule, live: row.live }),
-                Err(faults) => {
-                    let faults = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                    damage.push(format!("rule {rule} generation {}: {faults}", row.generation));
-                    None
-                }
-            }
-        };
-        let uid = row.rule.uid.clone();
-        let state = State {
-            in_force: version(row.in_force, &row.rule),
-            pending: version(row.pending, &row.rule),
-            counts: row.progress.counts,
-            last_match: row.progress.last_match,
-            last_firing: row.progress.last_firing,
-            last_error: row.progress.last_error,
-            recent: row.progress.recent.into(),
-            groups: Default::default(),
-            groups_hash: row.groups_hash,
-        };
-        if let Some(version) = &state.in_force {
-            self.index.insert(&version.rule);
-        }
-        for firing in state.recent.iter().filter(|firing| firing.outcome == FiringOutcome::Running) {
-            self.open.insert(FiringId(firing.id.as_str().into()), uid.clone());
-        }
-        self.rules.insert(uid, (row.rule, state));
-    }
-
-    fn restore_group(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
-        let (uid, group) = key.split_once('\0').ok_or("the key has no group")?;
-        let row: GroupRow = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-        let (_, state) = self.rules.get_mut(&RuleUid(uid.into())).ok_or("its rule is not there")?;
-        state.groups.set(group, row.until);
-        Ok(())
     }
 
     // === Folding ===
@@ -270,77 +198,7 @@ impl Engine {
         self.changed.progress.insert(finished.rule.clone());
     }
 
-    // === Judging ===
-
-    /// What the rules in force say to the event. Changes nothing.
-    pub fn judge(&self, head: &Head, input: &EventInput) -> Judged {
-        let mut judged = Judged::default();
-        let mut events = Views { input, views: Vec::new() };
-        let candidates = self.index.candidates(&input.origin.watch, &input.event);
-        for slots in candidates.chunk_by(|a, b| a.rule.rule.uid == b.rule.rule.uid) {
-            self.judge_rule(head, &mut events, slots, &mut judged);
-        }
-        judged
-    }
-
-    fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
-        let Some(rule) = slots.first().map(|slot| &slot.rule) else { return };
-        let uid = &rule.rule.uid;
-        let Some((_, state)) = self.rules.get(uid) else { return };
-        let Some(version) = state.in_force.as_ref() else { return };
-        let takes = |slot: &&&Slot| {
-            let source = &rule.sources[slot.source];
-            let lookups = &events.input.lookups;
-            version.is_live(&source.name)
-                && events.input.only.as_ref().is_none_or(|only| {
-                    only.rule == *uid && only.generation == rule.generation && only.source == source.name
-                })
-                && source.filter.passes(
-                    &events.input.origin.watch,
-                    &events.input.event,
-                    lookups.namespace_labels.as_ref(),
-                    lookups.regarding(&rule.account),
-                )
-        };
-        let taken: Vec<&&Slot> = slots.iter().filter(takes).collect();
-        if taken.is_empty() {
-            return;
-        }
-        judged.seen.push(uid.clone());
-        let event = events.of(rule);
-        for slot in taken {
-            match matches(rule, slot.source, &event, head) {
-                Ok(false) => {}
-                Ok(true) => {
-                    judged.decisions.push(self.fire(head, rule, state, &rule.sources[slot.source].name, &event));
-                    break;
-                }
-                Err(error) => judged.decisions.push(Decision::Errored {
-                    rule: uid.clone(),
-                    place: error.path,
-                    message: cut(&error.message, MAX_ERROR),
-                }),
-            }
-        }
-    }
-
-    fn fire(&self, head: &Head, rule: &Rule, state: &State, source: &str, event: &Event) -> Decision {
-        let group = group_of(event);
-        let uid = &rule.rule.uid;
-        if rule.spec.throttle.is_some() && state.groups.is_cooling(group, head.stamp.at) {
-            let reason = SuppressedReason::Cooldown;
-            return Decision::Suppressed { rule: uid.clone(), group: group.to_owned(), reason };
-        }
-        Decision::Fired(Firing {
-            id: FiringId::derive(&self.log, head.position, uid, group),
-            rule: rule.rule.clone(),
-            generation: rule.generation,
-            source: source.to_owned(),
-            group: group.to_owned(),
-            input: head.position,
-            stamp: head.stamp,
-        })
-    }
+    // === Deciding ===
 
     /// Takes in what was decided about the event: made by [`Engine::judge`] just now, or read from the log.
     pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
@@ -419,7 +277,7 @@ impl Engine {
     /// The event as the rule sees it: with the labels of the object that a Kubernetes Event regards, if the rule's account may read them.
     pub fn event_for(&self, uid: &RuleUid, input: &EventInput) -> Arc<Event> {
         match self.rule(uid) {
-            Some(rule) => Views { input, views: Vec::new() }.of(rule),
+            Some(rule) => Views::new(input).of(rule),
             None => Arc::clone(&input.event),
         }
     }
@@ -436,79 +294,10 @@ impl Engine {
         self.rules.get(uid).map(|(_, state)| state.progress())
     }
 
-    /// The rows that have changed since the last call.
-    pub fn dirty(&mut self) -> Delta {
-        let rows = std::mem::take(&mut self.changed.rows);
-        let groups = std::mem::take(&mut self.changed.groups);
-        let mut delta = Delta::with_capacity(rows.len() + groups.len());
-        for uid in rows {
-            let row = self.rules.get(&uid).map(|(rule, state)| json(&RuleRow::of(rule, state)));
-            delta.push((Table::Rules, uid.0.as_bytes().to_vec(), row));
-        }
-        for (uid, group) in groups {
-            let until = self.rules.get(&uid).and_then(|(_, state)| state.groups.get(&group));
-            let key = format!("{uid}\0{group}").into_bytes();
-            delta.push((Table::Groups, key, until.map(|until| json(&GroupRow { until }))));
-        }
-        delta
-    }
-
     /// The rules whose progress has changed since the last call; a change of `counts.seen` alone does not count.
     pub fn dirty_rules(&mut self) -> Vec<RuleUid> {
         std::mem::take(&mut self.changed.progress).into_iter().collect()
     }
-}
-
-fn json(row: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(row).expect("rows have string keys only")
-}
-
-/// The event as accounts see it, made once for each.
-struct Views<'i> {
-    input: &'i EventInput,
-    views: Vec<(crate::record::Account, Arc<Event>)>,
-}
-
-impl Views<'_> {
-    fn of(&mut self, rule: &Rule) -> Arc<Event> {
-        let plain = &self.input.event;
-        if plain.type_ != TYPE_KUBERNETES_EVENT {
-            return Arc::clone(plain);
-        }
-        let Some(labels) = self.input.lookups.regarding(&rule.account) else { return Arc::clone(plain) };
-        if let Some((_, event)) = self.views.iter().find(|(account, _)| *account == rule.account) {
-            return Arc::clone(event);
-        }
-        let mut event = Event::clone(plain);
-        if let Some(regarding) = event.data.get_mut("regarding").and_then(serde_json::Value::as_object_mut) {
-            regarding.insert("labels".to_owned(), serde_json::json!(labels));
-        }
-        let event = Arc::new(event);
-        self.views.push((rule.account.clone(), Arc::clone(&event)));
-        event
-    }
-}
-
-/// Whether all conditions of the source and of the rule hold.
-fn matches(rule: &Rule, source: usize, event: &Event, head: &Head) -> Result<bool, EvalError> {
-    let source = &rule.sources[source];
-    let scope = Scope::new(event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
-    let of_source = source.conditions.iter().map(|one| (one, Some(&source.name)));
-    for ((name, program), source) in of_source.chain(rule.conditions.iter().map(|one| (one, None))) {
-        let holds = program.test(&scope).map_err(|error| match source {
-            Some(source) => error.at(&format!("sources[{source}].when[{name}]")),
-            None => error.at(&format!("when[{name}]")),
-        })?;
-        if !holds {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The group of an event: what it is about.
-fn group_of(event: &Event) -> &str {
-    event.subject.as_deref().unwrap_or(&event.id)
 }
 
 fn status_of(firing: &Firing, event: &Event) -> FiringStatus {

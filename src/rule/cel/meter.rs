@@ -191,7 +191,7 @@ fn rewrite_call(node: &mut IdedExpr, in_loop: bool) {
 }
 
 pub(super) fn is_namespace(target: &IdedExpr) -> bool {
-    matches!(&target.expr, Expr::Ident(name) if super::check::NAMESPACES.contains(&name.as_str()))
+    matches!(&target.expr, Expr::Ident(name) if super::library::NAMESPACES.contains(&name.as_str()))
 }
 
 fn is_empty_list(expr: &Expr) -> bool {

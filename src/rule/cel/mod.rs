@@ -8,6 +8,7 @@ mod check;
 mod convert;
 mod functions;
 mod lexer;
+mod library;
 mod meter;
 mod object;
 mod scope;

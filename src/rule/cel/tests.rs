@@ -156,7 +156,7 @@ fn functions_of_kubernetes_work() {
 #[test]
 fn every_known_function_is_one_of_the_environment() {
     // Called with the wrong kind of argument, a function that exists says so, and one that does not is undeclared.
-    for (member, name, count) in check::known_functions() {
+    for (member, name, count) in library::known_functions() {
         let call = match (member, name) {
             (
                 _,

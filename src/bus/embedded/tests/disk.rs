@@ -1,0 +1,67 @@
+//! A disk that is full or fails.
+
+use super::*;
+
+#[tokio::test]
+async fn a_failed_fsync_ends_the_log_for_everybody() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let faults = Faults::default();
+    let settings = Settings { capacity_records: 3, ..Settings::default() };
+    let bus = faulty(&dir, &faults, settings);
+    let kept = bus.append(note("kept")).await.expect("append");
+    bus.durable(kept.position).await.expect("durable");
+    faults.sync_fails.store(true, Ordering::Relaxed);
+    let lost = bus.record(note("lost")).expect("record");
+    assert!(matches!(bus.durable(lost.position).await, Err(BusError::Storage(_))));
+    assert!(matches!(bus.record(note("more")), Err(BusError::Storage(_))));
+    assert!(matches!(bus.append(note("more")).await, Err(BusError::Storage(_))));
+    assert!(matches!(bus.commit(Vec::new(), lost.position).await, Err(BusError::Storage(_))));
+    bus.durable(kept.position).await.expect("what was confirmed stays so");
+    assert!(matches!(bus.close().await, Err(BusError::Storage(_))));
+}
+
+#[tokio::test]
+async fn closed_on_a_full_disk_the_log_ends_after_what_was_confirmed() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let faults = Faults::default();
+    let bus = faulty(&dir, &faults, Settings::default());
+    write_each(&bus, ["1".to_owned()]).await;
+    let len = std::fs::metadata(segment(&dir)).expect("metadata").len();
+    faults.full.store(true, Ordering::Relaxed);
+    let second = bus.record(note("2")).expect("record");
+    assert!(matches!(bus.close().await, Err(BusError::Full)));
+    assert!(matches!(bus.durable(second.position).await, Err(BusError::Full)));
+    assert_eq!(std::fs::metadata(segment(&dir)).expect("metadata").len(), len);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let faults = Faults::default();
+    let settings = Settings { capacity_records: 3, ..Settings::default() };
+    let bus = faulty(&dir, &faults, settings);
+    let mut reader = bus.reader().expect("reader");
+    write_each(&bus, ["1".to_owned()]).await;
+    faults.full.store(true, Ordering::Relaxed);
+    let second = bus.append(note("2")).await.expect("append");
+    let mut durable = bus.durable(second.position);
+    assert!(futures::poll!(&mut durable).is_pending());
+    while faults.tries.load(Ordering::Relaxed) < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert!(futures::poll!(&mut durable).is_pending());
+    assert!(bus.stats().disk_full);
+    // The shard folds ahead, yet appends stop when too much is not durable.
+    reader.advance(second.position);
+    bus.append(note("3")).await.expect("append");
+    bus.append(note("4")).await.expect("append");
+    reader.advance(Position(4));
+    let mut fifth = bus.append(note("5"));
+    assert!(futures::poll!(&mut fifth).is_pending());
+    faults.full.store(false, Ordering::Relaxed);
+    durable.await.expect("durable");
+    fifth.await.expect("append");
+    assert!(!bus.stats().disk_full);
+    bus.close().await.expect("close");
+    assert_eq!(texts(&open(&dir).recover().expect("recover").tail), numbered(1..=5));
+}

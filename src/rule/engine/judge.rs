@@ -1,0 +1,143 @@
+//! Judging: what the rules in force say to an event. It reads the engine and changes nothing.
+
+use std::sync::Arc;
+
+use super::{Engine, MAX_ERROR, cut};
+use crate::{
+    event::{Event, TYPE_KUBERNETES_EVENT},
+    record::{Account, Decision, EventInput, Firing, FiringId, Head, RuleUid, SuppressedReason},
+    rule::{cel::Scope, compile::Rule, fault::EvalError, index::Slot, state::State},
+};
+
+/// What the rules say to an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// The rules of which a source's filter took the event, in the order of their uids.
+    pub seen: Vec<RuleUid>,
+    /// The decisions, in the order of rule uids.
+    pub decisions: Vec<Decision>,
+}
+
+impl Engine {
+    /// What the rules in force say to the event. Changes nothing.
+    pub fn judge(&self, head: &Head, input: &EventInput) -> Judged {
+        let mut judged = Judged::default();
+        let mut events = Views::new(input);
+        let candidates = self.index.candidates(&input.origin.watch, &input.event);
+        for slots in candidates.chunk_by(|a, b| a.rule.rule.uid == b.rule.rule.uid) {
+            self.judge_rule(head, &mut events, slots, &mut judged);
+        }
+        judged
+    }
+
+    fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
+        let Some(rule) = slots.first().map(|slot| &slot.rule) else { return };
+        let uid = &rule.rule.uid;
+        let Some((_, state)) = self.rules.get(uid) else { return };
+        let Some(version) = state.in_force.as_ref() else { return };
+        let takes = |slot: &&&Slot| {
+            let source = &rule.sources[slot.source];
+            let lookups = &events.input.lookups;
+            version.is_live(&source.name)
+                && events.input.only.as_ref().is_none_or(|only| {
+                    only.rule == *uid && only.generation == rule.generation && only.source == source.name
+                })
+                && source.filter.passes(
+                    &events.input.origin.watch,
+                    &events.input.event,
+                    lookups.namespace_labels.as_ref(),
+                    lookups.regarding(&rule.account),
+                )
+        };
+        let taken: Vec<&&Slot> = slots.iter().filter(takes).collect();
+        if taken.is_empty() {
+            return;
+        }
+        judged.seen.push(uid.clone());
+        let event = events.of(rule);
+        for slot in taken {
+            match matches(rule, slot.source, &event, head) {
+                Ok(false) => {}
+                Ok(true) => {
+                    judged.decisions.push(self.fire(head, rule, state, &rule.sources[slot.source].name, &event));
+                    break;
+                }
+                Err(error) => judged.decisions.push(Decision::Errored {
+                    rule: uid.clone(),
+                    place: error.path,
+                    message: cut(&error.message, MAX_ERROR),
+                }),
+            }
+        }
+    }
+
+    fn fire(&self, head: &Head, rule: &Rule, state: &State, source: &str, event: &Event) -> Decision {
+        let group = group_of(event);
+        let uid = &rule.rule.uid;
+        if rule.spec.throttle.is_some() && state.groups.is_cooling(group, head.stamp.at) {
+            let reason = SuppressedReason::Cooldown;
+            return Decision::Suppressed { rule: uid.clone(), group: group.to_owned(), reason };
+        }
+        Decision::Fired(Firing {
+            id: FiringId::derive(&self.log, head.position, uid, group),
+            rule: rule.rule.clone(),
+            generation: rule.generation,
+            source: source.to_owned(),
+            group: group.to_owned(),
+            input: head.position,
+            stamp: head.stamp,
+        })
+    }
+}
+
+/// The event as accounts see it, made once for each.
+pub(super) struct Views<'i> {
+    input: &'i EventInput,
+    views: Vec<(Account, Arc<Event>)>,
+}
+
+impl<'i> Views<'i> {
+    pub(super) fn new(input: &'i EventInput) -> Self {
+        Self { input, views: Vec::new() }
+    }
+
+    pub(super) fn of(&mut self, rule: &Rule) -> Arc<Event> {
+        let plain = &self.input.event;
+        if plain.type_ != TYPE_KUBERNETES_EVENT {
+            return Arc::clone(plain);
+        }
+        let Some(labels) = self.input.lookups.regarding(&rule.account) else { return Arc::clone(plain) };
+        if let Some((_, event)) = self.views.iter().find(|(account, _)| *account == rule.account) {
+            return Arc::clone(event);
+        }
+        let mut event = Event::clone(plain);
+        if let Some(regarding) = event.data.get_mut("regarding").and_then(serde_json::Value::as_object_mut) {
+            regarding.insert("labels".to_owned(), serde_json::json!(labels));
+        }
+        let event = Arc::new(event);
+        self.views.push((rule.account.clone(), Arc::clone(&event)));
+        event
+    }
+}
+
+/// Whether all conditions of the source and of the rule hold.
+fn matches(rule: &Rule, source: usize, event: &Event, head: &Head) -> Result<bool, EvalError> {
+    let source = &rule.sources[source];
+    let scope = Scope::new(event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
+    let of_source = source.conditions.iter().map(|one| (one, Some(&source.name)));
+    for ((name, program), source) in of_source.chain(rule.conditions.iter().map(|one| (one, None))) {
+        let holds = program.test(&scope).map_err(|error| match source {
+            Some(source) => error.at(&format!("sources[{source}].when[{name}]")),
+            None => error.at(&format!("when[{name}]")),
+        })?;
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The group of an event: what it is about.
+fn group_of(event: &Event) -> &str {
+    event.subject.as_deref().unwrap_or(&event.id)
+}

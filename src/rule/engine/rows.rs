@@ -1,0 +1,101 @@
+//! The engine as rows of the view: what is saved and how it comes back.
+
+use super::Engine;
+use crate::{
+    api::FiringOutcome,
+    record::{Delta, FiringId, LogId, RuleRef, RuleUid, Table},
+    rule::{
+        compile::compile,
+        state::{GroupRow, RuleRow, State, Version, VersionRow},
+    },
+};
+
+impl Engine {
+    /// The engine that a view held, and the rows that could not be read, in words. A rule that this version of the program no longer takes is among
+    /// them: its counts are kept and it judges nothing until it is put again.
+    pub fn restore(log: LogId, rows: impl IntoIterator<Item = (Table, Vec<u8>, Vec<u8>)>) -> (Self, Vec<String>) {
+        let mut engine = Self::new(log);
+        let mut damage = Vec::new();
+        let mut groups = Vec::new();
+        for (table, key, value) in rows {
+            match table {
+                Table::Rules => engine.restore_rule(&key, &value, &mut damage),
+                Table::Groups => groups.push((key, value)),
+                Table::Firings | Table::Watches | Table::Meta => {}
+            }
+        }
+        for (key, value) in groups {
+            if let Err(why) = engine.restore_group(&key, &value) {
+                damage.push(format!("group {}: {why}", String::from_utf8_lossy(&key)));
+            }
+        }
+        (engine, damage)
+    }
+
+    fn restore_rule(&mut self, key: &[u8], value: &[u8], damage: &mut Vec<String>) {
+        let row: RuleRow = match serde_json::from_slice(value) {
+            Ok(row) => row,
+            Err(error) => return damage.push(format!("rule {}: {error}", String::from_utf8_lossy(key))),
+        };
+        let mut version = |row: Option<VersionRow>, rule: &RuleRef| {
+            let row = row?;
+            match compile(rule, row.generation, &row.spec) {
+                Ok(rule) => Some(Version { rule, live: row.live }),
+                Err(faults) => {
+                    let faults = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                    damage.push(format!("rule {rule} generation {}: {faults}", row.generation));
+                    None
+                }
+            }
+        };
+        let uid = row.rule.uid.clone();
+        let state = State {
+            in_force: version(row.in_force, &row.rule),
+            pending: version(row.pending, &row.rule),
+            counts: row.progress.counts,
+            last_match: row.progress.last_match,
+            last_firing: row.progress.last_firing,
+            last_error: row.progress.last_error,
+            recent: row.progress.recent.into(),
+            groups: Default::default(),
+            groups_hash: row.groups_hash,
+        };
+        if let Some(version) = &state.in_force {
+            self.index.insert(&version.rule);
+        }
+        for firing in state.recent.iter().filter(|firing| firing.outcome == FiringOutcome::Running) {
+            self.open.insert(FiringId(firing.id.as_str().into()), uid.clone());
+        }
+        self.rules.insert(uid, (row.rule, state));
+    }
+
+    fn restore_group(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+        let (uid, group) = key.split_once('\0').ok_or("the key has no group")?;
+        let row: GroupRow = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let (_, state) = self.rules.get_mut(&RuleUid(uid.into())).ok_or("its rule is not there")?;
+        state.groups.set(group, row.until);
+        Ok(())
+    }
+
+    /// The rows that have changed since the last call.
+    pub fn dirty(&mut self) -> Delta {
+        let rows = std::mem::take(&mut self.changed.rows);
+        let groups = std::mem::take(&mut self.changed.groups);
+        let mut delta = Delta::with_capacity(rows.len() + groups.len());
+        for uid in rows {
+            let row = self.rules.get(&uid).map(|(rule, state)| json(&RuleRow::of(rule, state)));
+            delta.push((Table::Rules, uid.0.as_bytes().to_vec(), row));
+        }
+        for (uid, group) in groups {
+            let until = self.rules.get(&uid).and_then(|(_, state)| state.groups.get(&group));
+            let key = format!("{uid}\0{group}").into_bytes();
+            delta.push((Table::Groups, key, until.map(|until| json(&GroupRow { until }))));
+        }
+        delta
+    }
+}
+
+fn json(row: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(row).expect("rows have string keys only")
+}

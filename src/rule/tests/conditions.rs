@@ -1,0 +1,106 @@
+//! Conditions, variables, faults and texts.
+
+use super::*;
+
+#[test]
+fn conditions_of_source_and_rule_and_variables_must_all_hold() {
+    let rule = json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {}, "when": [{"name": "front", "expression": "event.data.regarding.name.startsWith('web')"}]}],
+        "variables": [{"name": "n", "expression": "event.data.count"}, {"name": "twice", "expression": "variables.n * 2"}],
+        "when": [{"name": "often", "expression": "source.name != 'crash' || variables.twice >= 6"}, {"name": "mine", "expression": "rule.name == 'web' && object == null"}]
+    });
+    check(
+        rule,
+        &[
+            about("shop", "web-1", "R", json!({"count": 3})),
+            about("shop", "web-1", "R", json!({"count": 2})),
+            about("shop", "db", "R", json!({"count": 9})),
+        ],
+        &["fired shop/Pod/web-1 by crash", "-", "-"],
+    );
+}
+
+#[test]
+fn an_expression_that_fails_is_counted_and_disturbs_nobody() {
+    let mut engine = engine_with(json!({"when": [{"name": "deep", "expression": "event.data.missing > 3"}]}));
+    let other = spec(json!({"variables": [{"name": "svc", "expression": "event.data.nothing.app"}],
+        "sources": [{"name": "a", "kubernetesEvent": {}, "when": [{"name": "v", "expression": "variables.svc == 'x'"}]}, {"name": "b", "kubernetesEvent": {}}]}));
+    put(&mut engine, "aaa", 1, &other);
+    listen(&mut engine, "aaa", 1, "a", true);
+    listen(&mut engine, "aaa", 1, "b", true);
+    let words = run(&mut engine, &[about("shop", "p", "R", json!({}))]);
+    assert_eq!(
+        words,
+        [
+            "error variables[svc]: no such field: event.data.nothing",
+            "fired shop/Pod/p by b",
+            "error when[deep]: no such field: event.data.missing"
+        ]
+    );
+    let progress = engine.progress(&rule_ref("web").uid).expect("progress");
+    assert_eq!((progress.counts.seen, progress.counts.matched, progress.counts.errors), (1, 0, 1));
+    let error = progress.last_error.expect("an error");
+    assert_eq!((error.place.as_str(), error.message.as_str()), ("when[deep]", "no such field: event.data.missing"));
+}
+
+#[test]
+fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
+    let spec = spec(json!({
+        "sources": [{"name": "a", "kubernetesEvent": {"regarding": {"selector": {"matchExpressions": [{"key": "x", "operator": "Is"}]}}}}, {"name": "a"}],
+        "variables": [{"name": "one", "expression": "variables.two"}, {"name": "two", "expression": "1 +"}],
+        "when": [{"name": "n", "expression": "1 + 1"}, {"name": "m", "expression": "true && evnt.id == ''"}],
+        "actions": [
+            {"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "${actions.tell.x}"}, "by": "2", "to": 3}},
+            {"name": "tell", "ifExpression": "size(event.id)", "notify": {"sinkRef": {"name": "${event.id}"}, "text": "${nope}"}},
+            {"name": "run", "job": {"script": {"image": "i", "run": "echo ${HOME}"}}},
+            {"name": "both"}
+        ]
+    }));
+    let faults = compile(&rule_ref("web"), 1, &spec).expect_err("faults");
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let expected = [
+        "spec.sources[1].name:1:1: there is another \"a\"",
+        "spec.variables[0].expression:1:1: `variables` has no `two`: known are none",
+        "spec.variables[1].expression:1:4:",
+        "spec.when[0].expression:1:1: gives a sum, not true or false",
+        "spec.when[1].expression:1:9: unknown name `evnt`",
+        "spec.sources[0].kubernetesEvent.regarding.selector.matchExpressions[0].operator:1:1: unknown operator \"Is\"",
+        "spec.sources[1]:1:1: exactly one of kubernetesEvent and resource",
+        "spec.actions[0].scale:1:1: exactly one of to and by",
+        "spec.actions[0].scale.target.name:1:3: `actions` has no `tell`: known are none",
+        "spec.actions[1].ifExpression:1:1: gives a number",
+        "spec.actions[1].notify.sinkRef.name:1:1: takes no `${ }`",
+        "spec.actions[3]:1:1: exactly one of scale, job and notify",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn actions_are_filled_in_and_scripts_are_not() {
+    let spec = spec(json!({"actions": [
+        {"name": "run", "job": {"script": {"image": "i", "run": "echo ${HOME} ${event.id}"}}},
+        {"name": "tmpl", "job": {"template": {"spec": {"parallelism": "${event.data.count}", "args": ["${actions.run.jobName} ${firing.id}"]}}}},
+        {"name": "grow", "ifExpression": "actions.run.ok", "scale": {"target": {"kind": "Deployment", "name": "${event.data.regarding.name}"}, "to": 3}}
+    ]}));
+    let rule = compile(&rule_ref("web"), 1, &spec).expect("compiles");
+    let input = about("shop", "web-1", "R", json!({"count": 3}));
+    let results = [("run".to_owned(), json!({"jobName": "sb-1", "ok": true}))].into();
+    let firing = FiringId("f1".into());
+    let scope = super::cel::Scope::new(&input.event, "any", &rule.rule, head(1, 0).stamp.timestamp())
+        .with_variables(&rule)
+        .with_results(&results)
+        .with_firing(&firing);
+    let filled = |name: &str| rule.action(name).expect("the action").body.fill(&scope).expect("fills");
+    assert_eq!(filled("run")["script"]["run"], json!("echo ${HOME} ${event.id}"));
+    assert_eq!(filled("tmpl")["template"]["spec"], json!({"parallelism": 3, "args": ["sb-1 f1"]}));
+    assert_eq!(filled("grow")["target"]["name"], json!("web-1"));
+    assert_eq!(filled("grow")["to"], json!(3));
+    assert_eq!(
+        rule.action("grow").and_then(|grow| grow.if_expression.as_ref()).expect("a condition").test(&scope),
+        Ok(true)
+    );
+    assert!(rule.action("run").expect("the action").body.is_static());
+}

@@ -1,0 +1,164 @@
+//! Rules judged from outside: put, listen, judge, decide. What the tests share.
+
+mod conditions;
+mod progress;
+mod properties;
+mod sources;
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::{ActionOutcome, EventRuleSpec, FiringOutcome},
+    event::{Event, Labels, Origin, WatchKey},
+    record::{
+        Account, Decision, EventInput, Finished, FiringId, Head, LogId, Lookups, Outcome, Position, Record, RulePut,
+        RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table,
+    },
+};
+
+const SECOND: i64 = 1_000_000;
+
+fn log() -> LogId {
+    LogId("log".into())
+}
+
+fn head(position: u64, seconds: i64) -> Head {
+    Head {
+        position: Position(position),
+        stamp: Stamp { at: seconds * SECOND, wall: (1_790_000_000 + seconds) * SECOND },
+    }
+}
+
+fn rule_ref(name: &str) -> RuleRef {
+    RuleRef { uid: RuleUid(format!("uid-{name}").into()), namespace: "shop".into(), name: name.into() }
+}
+
+/// A spec with a notification as its action, unless it brings actions.
+fn spec(mut body: Value) -> Arc<EventRuleSpec> {
+    let action = json!([{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.id}"}}]);
+    let map = body.as_object_mut().expect("an object");
+    map.entry("actions").or_insert(action);
+    map.entry("sources").or_insert(json!([{"name": "any", "kubernetesEvent": {}}]));
+    Arc::new(serde_json::from_value(body).expect("a spec"))
+}
+
+/// The narrow watch that sees things of a namespace.
+fn watch(api_version: &str, kind: &str, namespace: &str) -> WatchKey {
+    let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
+    WatchKey { api_version: api_version.into(), kind: kind.into(), namespace }
+}
+
+/// The same event, as the watch of the whole cluster sees it.
+fn wide(mut input: EventInput) -> EventInput {
+    input.origin.watch.namespace = None;
+    input
+}
+
+fn input(event: Event, watch: WatchKey) -> EventInput {
+    EventInput {
+        event: Arc::new(event),
+        origin: Origin { watch, uid: "u".into(), seen: None },
+        only: None,
+        lookups: Lookups::default(),
+    }
+}
+
+/// A Kubernetes Event about a Pod of `namespace` (none: about a Node).
+fn about(namespace: &str, name: &str, reason: &str, more: Value) -> EventInput {
+    let mut data = json!({
+        "type": "Warning", "reason": reason, "message": "m", "count": 1, "delta": 1, "time": "2026-11-02T07:16:20Z",
+        "reporter": "kubelet", "object": {},
+        "regarding": {"apiVersion": "v1", "kind": if namespace.is_empty() { "Node" } else { "Pod" }, "name": name}
+    });
+    if !namespace.is_empty() {
+        data["regarding"]["namespace"] = json!(namespace);
+    }
+    for (key, value) in more.as_object().into_iter().flatten() {
+        data[key] = value.clone();
+    }
+    let subject = if namespace.is_empty() { format!("Node/{name}") } else { format!("{namespace}/Pod/{name}") };
+    let event = Event {
+        id: "u/1".into(),
+        source: "/api/v1/events".into(),
+        type_: "dev.signalbox.kubernetes.event".into(),
+        subject: Some(subject),
+        time: "2026-11-02T07:16:20Z".parse().expect("time"),
+        data,
+    };
+    input(event, watch("v1", "Event", namespace))
+}
+
+fn change(operation: &str, kind: &str, namespace: Option<&str>, name: &str, labels: Value) -> EventInput {
+    let mut metadata = json!({"name": name, "labels": labels, "annotations": {}});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    let verb = match operation {
+        "Create" => "created",
+        "Update" => "updated",
+        _ => "deleted",
+    };
+    let event = Event {
+        id: "u/7".into(),
+        source: "/apis/apps/v1".into(),
+        type_: format!("dev.signalbox.resource.{verb}"),
+        subject: Some(format!("{}/{kind}/{name}", namespace.unwrap_or_default())),
+        time: "2026-11-02T07:16:20Z".parse().expect("time"),
+        data: json!({"operation": operation, "gap": false, "object": {"kind": kind, "metadata": metadata}}),
+    };
+    input(event, watch("apps/v1", kind, namespace.unwrap_or_default()))
+}
+
+fn put(engine: &mut Engine, name: &str, generation: i64, spec: &Arc<EventRuleSpec>) {
+    let rule = rule_ref(name);
+    engine.fold(&head(1, 0), &Record::RulePut(RulePut { rule, generation, spec: Arc::clone(spec) }));
+}
+
+fn listen(engine: &mut Engine, name: &str, generation: i64, source: &str, live: bool) {
+    let source = SourceRef { rule: rule_ref(name).uid, generation, source: source.to_owned() };
+    engine.fold(&head(1, 0), &if live { Record::Baseline(source) } else { Record::Deaf(source) });
+}
+
+/// An engine with one rule, `web`, in force.
+fn engine_with(body: Value) -> Engine {
+    let mut engine = Engine::new(log());
+    let spec = spec(body);
+    put(&mut engine, "web", 1, &spec);
+    for source in &spec.sources {
+        listen(&mut engine, "web", 1, &source.name, true);
+    }
+    engine
+}
+
+fn word(decision: &Decision) -> String {
+    match decision {
+        Decision::Fired(firing) => format!("fired {} by {}", firing.group, firing.source),
+        Decision::Suppressed { group, reason: SuppressedReason::Cooldown, .. } => format!("cooldown {group}"),
+        Decision::Errored { place, message, .. } => format!("error {place}: {message}"),
+    }
+}
+
+/// Judges events a second apart and tells the decisions in words, `-` for an event that was seen only and `.` for one that was not.
+fn run(engine: &mut Engine, events: &[EventInput]) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, input) in events.iter().enumerate() {
+        let head = head(10 + index as u64, index as i64);
+        let judged = engine.judge(&head, input);
+        engine.decide(&head, input, &judged.seen, &judged.decisions);
+        match (judged.decisions.as_slice(), judged.seen.as_slice()) {
+            ([], []) => words.push(".".to_owned()),
+            ([], _) => words.push("-".to_owned()),
+            (decisions, _) => words.extend(decisions.iter().map(word)),
+        }
+    }
+    words
+}
+
+#[track_caller]
+fn check(rule: Value, events: &[EventInput], expected: &[&str]) {
+    assert_eq!(run(&mut engine_with(rule), events), expected);
+}

@@ -1,0 +1,145 @@
+//! Properties that hold for any rules and events.
+
+use super::*;
+
+fn any_source() -> impl Strategy<Value = Value> {
+    let reasons = prop::collection::vec(prop::sample::select(vec!["A", "B", "C"]), 0..3);
+    let namespaces = prop::sample::select(vec![
+        json!({}),
+        json!({"from": "All"}),
+        json!({"from": "All", "clusterScoped": "Include"}),
+        json!({"from": "Names", "names": ["shop", "orders"]}),
+        json!({"from": "Names", "names": ["orders"], "clusterScoped": "Include"}),
+        json!({"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}),
+        json!({"from": "Names", "names": (0..64).map(|n| format!("n{n}")).chain(["shop".to_owned()]).take(64).collect::<Vec<_>>()}),
+    ]);
+    let kinds = prop::sample::select(vec!["Deployment", "StatefulSet"]);
+    prop_oneof![
+        (reasons, namespaces.clone()).prop_map(|(reasons, namespaces)| json!({"name": "s", "kubernetesEvent": {"reasons": reasons, "namespaces": namespaces}})),
+        (kinds, namespaces).prop_map(|(kind, namespaces)| json!({"name": "s", "resource": {"apiVersion": "apps/v1", "kind": kind, "namespaces": namespaces}})),
+    ]
+}
+
+fn any_input() -> impl Strategy<Value = EventInput> {
+    let namespace = prop::sample::select(vec!["shop", "orders", "n3", ""]);
+    let labels = prop::option::of(prop::sample::select(vec![json!({"a": "b"}), json!({})]));
+    let event = (namespace.clone(), prop::sample::select(vec!["A", "B", "D"]))
+        .prop_map(|(namespace, reason)| about(namespace, "p", reason, json!({})));
+    let object = (namespace, prop::sample::select(vec!["Deployment", "Job"])).prop_map(|(namespace, kind)| {
+        change("Update", kind, (!namespace.is_empty()).then_some(namespace), "p", json!({}))
+    });
+    (prop_oneof![event, object], labels).prop_map(|(mut input, labels)| {
+        input.lookups.namespace_labels = labels.map(|labels| serde_json::from_value(labels).expect("labels"));
+        input
+    })
+}
+
+/// The state as its rows tell it.
+fn rows(engine: &mut Engine, view: &mut std::collections::BTreeMap<(Table, Vec<u8>), Vec<u8>>) {
+    for (table, key, row) in engine.dirty() {
+        match row {
+            Some(row) => view.insert((table, key), row),
+            None => view.remove(&(table, key)),
+        };
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_index_finds_what_a_look_at_every_rule_finds(sources in prop::collection::vec(any_source(), 1..12), inputs in prop::collection::vec(any_input(), 1..12)) {
+        let mut engine = Engine::new(log());
+        let mut rules = Vec::new();
+        for (number, source) in sources.into_iter().enumerate() {
+            let name = format!("r{number:02}");
+            put(&mut engine, &name, 1, &spec(json!({"sources": [source]})));
+            listen(&mut engine, &name, 1, "s", true);
+            rules.push(Arc::clone(engine.rule(&rule_ref(&name).uid).expect("in force")));
+        }
+        // One is replaced and one removed, so that what is taken out of the index is tried as well.
+        put(&mut engine, "r00", 2, &spec(json!({})));
+        listen(&mut engine, "r00", 2, "any", true);
+        rules[0] = Arc::clone(engine.rule(&rule_ref("r00").uid).expect("in force"));
+        if rules.len() > 1 {
+            engine.fold(&head(1, 0), &Record::RuleRemove(rules.remove(1).rule.uid.clone()));
+        }
+        for input in &inputs {
+            let expected: Vec<RuleUid> = rules.iter()
+                .filter(|rule| rule.sources[0].filter.passes(&input.origin.watch, &input.event, input.lookups.namespace_labels.as_ref(), None))
+                .map(|rule| rule.rule.uid.clone())
+                .collect();
+            prop_assert_eq!(engine.judge(&head(5, 0), input).seen, expected.clone());
+            let concern = engine.interest().concern(&input.origin.watch, &input.event);
+            prop_assert!(concern.any || expected.is_empty(), "interest misses an event that a rule takes");
+        }
+    }
+
+    #[test]
+    fn a_restored_engine_is_the_one_that_was_saved(steps in prop::collection::vec((0u8..8, 0u8..3, 1i64..40), 1..60), cut in 0usize..60) {
+        let mut one = Engine::new(log());
+        let mut other: Option<Engine> = None;
+        let mut view = std::collections::BTreeMap::new();
+        let mut generation = 0;
+        let mut time = 0;
+        let mut fired: Vec<FiringId> = Vec::new();
+        for (number, (step, which, wait)) in steps.iter().enumerate() {
+            if number == cut {
+                rows(&mut one, &mut view);
+                let (restored, damage) = Engine::restore(log(), view.iter().map(|((table, key), row)| (*table, key.clone(), row.clone())));
+                prop_assert!(damage.is_empty(), "{:?}", damage);
+                other = Some(restored);
+            }
+            time += wait;
+            let head = head(number as u64 + 100, time);
+            let pod = format!("p{which}");
+            let input = about("shop", &pod, "R", json!({"count": wait}));
+            let record = match step {
+                0 => {
+                    generation += 1;
+                    let body = json!({"historyLimit": which, "throttle": {"cooldown": format!("{}s", 10 * (generation % 2 + 1))},
+                        "when": [{"name": "w", "expression": "event.data.count > 2 && event.data.coutn == 1 || event.data.count > 5"}]});
+                    Some(Record::RulePut(RulePut { rule: rule_ref("web"), generation, spec: spec(body) }))
+                }
+                1 | 2 => {
+                    let source = SourceRef { rule: rule_ref("web").uid, generation, source: "any".into() };
+                    Some(if *which == 0 { Record::Deaf(source) } else { Record::Baseline(source) })
+                }
+                3 => fired.pop().map(|firing| Record::Finished(Finished { firing, rule: rule_ref("web").uid, outcome: FiringOutcome::Failed, message: "m".into(), failed_at: None })),
+                4 if *which == 0 && *wait > 30 => Some(Record::RuleRemove(rule_ref("web").uid)),
+                _ => None,
+            };
+            for engine in std::iter::once(&mut one).chain(&mut other) {
+                if let Some(record) = &record {
+                    engine.fold(&head, record);
+                }
+            }
+            if record.is_none() {
+                let judged = one.judge(&head, &input);
+                if let Some(other) = &mut other {
+                    prop_assert_eq!(&other.judge(&head, &input), &judged);
+                    other.decide(&head, &input, &judged.seen, &judged.decisions);
+                }
+                one.decide(&head, &input, &judged.seen, &judged.decisions);
+                fired.extend(judged.decisions.iter().filter_map(|decision| match decision {
+                    Decision::Fired(firing) => Some(firing.id.clone()),
+                    _ => None,
+                }));
+            }
+        }
+        if let Some(mut other) = other {
+            let mut copy = view.clone();
+            rows(&mut one, &mut view);
+            rows(&mut other, &mut copy);
+            prop_assert_eq!(view, copy);
+            prop_assert_eq!(one.progress(&rule_ref("web").uid), other.progress(&rule_ref("web").uid));
+        }
+    }
+
+    #[test]
+    fn globs_match_as_regular_expressions_do(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
+        let regex = format!("^{}$", pattern.replace('*', ".*").replace('?', "."));
+        let expected = regex::Regex::new(&regex).expect("a pattern").is_match(&name);
+        prop_assert_eq!(filter::Glob::new(&pattern).matches(&name), expected);
+    }
+}

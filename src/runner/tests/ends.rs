@@ -1,0 +1,121 @@
+//! Restarts, the stop, and a log that fails.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_action_is_carried_out_again_and_never_rendered_again() {
+    let stage = Stage::new(&[]);
+    let mut open = firing(
+        "r",
+        "g",
+        "f",
+        &[action("a", json!({})), action("b", json!({"ifExpression": "false"})), action("c", json!({}))],
+    );
+    let step = Step {
+        intent: Some((0, json!({"text": "a"}))),
+        outcome: Some(ActionOutcome::Succeeded),
+        message: "did a".into(),
+        ..Step::default()
+    };
+    open.steps.insert("a".into(), step);
+    let request = json!({"text": "as recorded"});
+    open.steps.insert("b".into(), Step { intent: Some((4, request)), ..Step::default() });
+    stage.runner.resume([open]);
+    let ended = stage.ended(1).await.remove(0);
+    assert_eq!(ended.message, "did a; did b; did c");
+    assert_eq!(
+        stage.told(),
+        [
+            "durable",
+            "execute b Again as recorded",
+            "done b",
+            "outcome b Succeeded",
+            "render c",
+            "intent c 0",
+            "durable",
+            "execute c First f",
+            "done c",
+            "outcome c Succeeded",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn settling_comes_after_the_outcome_is_durable_also_after_a_restart() {
+    let stage = Stage::new(&[]);
+    stage.start(firing("r", "g", "f", &[action("settling", json!({}))]));
+    stage.ended(1).await;
+    let told = stage.told();
+    assert_eq!(told[told.len() - 3..], ["outcome settling Succeeded", "durable", "settle {\"n\":7}"]);
+
+    let stage = Stage::new(&[]);
+    let mut open = firing("r", "g", "f", &[action("settling", json!({}))]);
+    let step = Step {
+        intent: Some((0, json!({}))),
+        outcome: Some(ActionOutcome::Succeeded),
+        result: json!({"n": 8}),
+        ..Step::default()
+    };
+    open.steps.insert("settling".into(), step);
+    stage.runner.resume([open]);
+    stage.ended(1).await;
+    assert_eq!(stage.told(), ["durable", "settle {\"n\":8}"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_lets_attempts_end_and_begins_none() {
+    let stage = Stage::new(&[("slow", &[Play::After(Duration::from_secs(5))])]);
+    let both = [action("slow", json!({})), action("next", json!({}))];
+    stage.start(firing("r", "g", "f1", &both));
+    stage.start(firing("r", "g", "f2", &both));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(stage.runner.drain(Duration::from_secs(20)).await);
+    stage.start(firing("r", "g", "f3", &both));
+    assert_eq!(
+        stage.told(),
+        [
+            "render slow",
+            "intent slow 0",
+            "durable",
+            "execute slow First f1",
+            "done slow",
+            "outcome slow Succeeded",
+            "render next",
+            "intent next 0",
+            "durable"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_ends_with_its_time() {
+    let stage = Stage::new(&[("hang", &[Play::Hang])]);
+    stage.start(firing("r", "g", "f", &[action("hang", json!({"timeout": "1h"}))]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = Instant::now();
+    assert!(!stage.runner.drain(Duration::from_secs(20)).await);
+    assert_eq!(before.elapsed().as_secs(), 20);
+    assert!(stage.outcomes().is_empty(), "the next process goes on with it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_fails_ends_everything() {
+    let stage = Stage::new(&[]);
+    stage.bus.troubles.lock().push(BusError::Storage("no".into()));
+    stage.start(firing("r", "g", "f", &[action("a", json!({}))]));
+    assert!(matches!(stage.runner.failed().await, BusError::Storage(_)));
+    assert!(!stage.told().iter().any(|told| told.starts_with("execute")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_waited_for_and_a_request_too_large_fails() {
+    let stage = Stage::new(&[]);
+    stage.bus.troubles.lock().extend([BusError::Full, BusError::Full]);
+    stage.start(firing("r", "g", "f", &[action("a", json!({}))]));
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+
+    let stage = Stage::new(&[]);
+    stage.bus.troubles.lock().push(BusError::TooLarge(9));
+    stage.start(firing("r", "g", "f", &[action("a", json!({}))]));
+    assert!(stage.ended(1).await[0].message.contains("record of 9 bytes is larger"));
+}

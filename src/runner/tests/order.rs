@@ -1,0 +1,78 @@
+//! Which firing runs when.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn an_action_is_rendered_recorded_made_durable_and_only_then_carried_out() {
+    let stage = Stage::new(&[]);
+    stage.start(firing(
+        "r",
+        "g",
+        "f1",
+        &[action("one", json!({})), action("two", json!({"ifExpression": "actions.one.n == 7"}))],
+    ));
+    let ended = stage.ended(1).await.remove(0);
+    assert_eq!(
+        (ended.outcome, ended.message.as_str(), ended.failed_at),
+        (FiringOutcome::Succeeded, "did one; did two", None)
+    );
+    assert_eq!(
+        stage.told(),
+        [
+            "render one",
+            "intent one 0",
+            "durable",
+            "execute one First f1",
+            "done one",
+            "outcome one Succeeded",
+            "render two",
+            "intent two 0",
+            "durable",
+            "execute two First f1",
+            "done two",
+            "outcome two Succeeded",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn firings_of_one_group_run_in_order_and_of_others_side_by_side() {
+    let stage = Stage::new(&[("slow", &[Play::After(Duration::from_secs(5))])]);
+    let before = Instant::now();
+    for (group, id) in [("g", "f1"), ("g", "f2"), ("g", "f3"), ("h", "f4")] {
+        stage.start(firing("r", group, id, &[action("slow", json!({}))]));
+    }
+    let ended = stage.ended(4).await;
+    let order: Vec<_> = ended.iter().map(|ended| ended.firing.0.to_string()).filter(|id| id != "f4").collect();
+    assert_eq!(order, ["f1", "f2", "f3"]);
+    assert_eq!(before.elapsed().as_secs(), 15, "f4 did not wait for them");
+    let begun: Vec<_> = stage.told().into_iter().filter(|told| told.starts_with("execute")).collect();
+    assert_eq!(begun[0], "execute slow First f1");
+    assert!(begun[1].ends_with("f4"), "{begun:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_hangs_holds_up_its_own_rule_only() {
+    let stage = Stage::new(&[("hang", &[Play::Hang])]);
+    for n in 0..40 {
+        stage.start(firing("stuck", &format!("g{n}"), &format!("s{n}"), &[action("hang", json!({}))]));
+    }
+    stage.start(firing("well", "g", "f", &[action("fine", json!({}))]));
+    let ended = stage.ended(1).await;
+    assert_eq!(&*ended[0].firing.0, "f");
+    let hanging = stage.told().iter().filter(|told| told.starts_with("execute hang")).count();
+    assert_eq!((hanging, stage.runner.waiting()), (FIRINGS_PER_RULE, 40 - FIRINGS_PER_RULE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_started_while_others_run_is_not_lost() {
+    let stage = Stage::new(&[("a", &[Play::After(Duration::from_millis(3))])]);
+    for n in 0..200 {
+        stage.start(firing("r", &format!("g{}", n % 7), &format!("f{n}"), &[action("a", json!({}))]));
+        if n % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    assert_eq!(stage.ended(200).await.len(), 200);
+    assert_eq!(stage.runner.waiting(), 0);
+}
