@@ -22,3 +22,4 @@ pub mod sinks;
 pub mod sources;
 pub mod status;
 pub mod telemetry;
+pub mod text;

@@ -8,6 +8,7 @@ use crate::{
     kubernetes::MissingRight,
     sources::{Listening, SourceReport},
     status::{Finding, Part, StatusQueue},
+    text,
 };
 
 /// Takes reports until `shutdown`. Never waits for anybody, as the supervisor asks for.
@@ -47,10 +48,7 @@ fn authorized(authorized: &Result<(), Vec<MissingRight>>) -> Finding {
             let message = "the account may see what the sources look at; what actions need is checked when they act";
             (ConditionStatus::True, Reason::RightsGranted, message.to_owned())
         }
-        Err(missing) => {
-            let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
-            (ConditionStatus::False, Reason::RightMissing, lines.join("; "))
-        }
+        Err(missing) => (ConditionStatus::False, Reason::RightMissing, text::join(missing)),
     }
 }
 

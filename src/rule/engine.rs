@@ -30,6 +30,7 @@ use crate::{
         Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid,
         SourceRef, SuppressedReason,
     },
+    text::cut,
 };
 
 /// Characters of a message in status.
@@ -319,12 +320,4 @@ fn status_of(firing: &Firing, event: &Event) -> FiringStatus {
 
 fn time(head: &Head) -> Time {
     Time(head.stamp.timestamp())
-}
-
-/// At most so many characters.
-fn cut(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(characters - 1).chain(['…']).collect(),
-    }
 }

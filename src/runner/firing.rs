@@ -12,6 +12,7 @@ use crate::{
     api::{self, ActionOutcome, FiringOutcome, OnError},
     record::{Finished, OpenFiring, Position, Record, Results},
     rule::{CompiledAction, Rule, compile},
+    text,
 };
 
 /// Carries the firing out, or as much of it as can be; says nothing, because the log says it all.
@@ -30,12 +31,11 @@ async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
         None => match compile(&open.firing.rule, open.firing.generation, &open.spec) {
             Ok(rule) => rule,
             Err(faults) => {
-                let faults = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 return finish(
                     inner,
                     &open,
                     FiringOutcome::Failed,
-                    format!("the rule cannot be read any more: {faults}"),
+                    format!("the rule cannot be read any more: {}", text::join(faults)),
                     None,
                 )
                 .await;
@@ -171,7 +171,7 @@ async fn finish(
         firing: firing.id.clone(),
         rule: firing.rule.uid.clone(),
         outcome,
-        message: step::cut(message),
+        message: text::cut(&message, step::MESSAGE),
         failed_at,
     };
     step::record(inner, Record::Finished(finished)).await.map(|_| ())

@@ -12,10 +12,11 @@ use crate::{
     bus::{BusError, Permit},
     record::{Intent, OpenFiring, Outcome, Position, Record, Results},
     rule::{CompiledAction, EvalError, Rule, cel::Scope},
+    text,
 };
 
 /// Characters of a message. Status shows fewer of most, but a missing right is told with the lines that grant it.
-const MESSAGE: usize = 1024;
+pub(super) const MESSAGE: usize = 1024;
 /// What a result may have when written as JSON; it is in the log, in the view and in memory while the firing is open.
 const RESULT: usize = 16 * 1024;
 /// Renderings after conflicts that are not counted as failures: a controller's status writes are no failure of ours.
@@ -235,7 +236,7 @@ impl Step<'_> {
             firing: self.cx.firing.clone(),
             action: self.cx.action.clone(),
             outcome,
-            message: cut(message.into()),
+            message: text::cut(&message.into(), MESSAGE),
             result: Value::Null,
             effect: None,
         }
@@ -286,12 +287,4 @@ async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
 fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic without words")
-}
-
-/// At most [`MESSAGE`] characters.
-pub(super) fn cut(message: String) -> String {
-    if message.chars().nth(MESSAGE).is_none() {
-        return message;
-    }
-    message.chars().take(MESSAGE - 1).chain(['…']).collect()
 }

@@ -10,8 +10,11 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Finding, cut, seconds};
-use crate::api::{ConditionType, StatusCondition};
+use super::{Finding, seconds};
+use crate::{
+    api::{ConditionType, StatusCondition},
+    text::cut,
+};
 
 /// The first news waits so long for company: a new rule's parts come one after the other.
 const COMPANY: Duration = Duration::from_millis(200);

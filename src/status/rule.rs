@@ -2,7 +2,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::{Finding, Part, Usability, board::Subject, cut, seconds};
+use super::{Finding, Part, Usability, board::Subject, seconds};
 use crate::{
     api::{
         ConditionStatus, ConditionType, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError, Reason,
@@ -10,6 +10,7 @@ use crate::{
     },
     record::RuleRef,
     rule::Progress,
+    text::cut,
 };
 
 /// A status is at most so large, in bytes of JSON; recent firings are left out until it is.

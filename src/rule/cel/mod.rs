@@ -38,7 +38,11 @@ pub use scope::Scope;
 pub use text::{Mode, Template, Text};
 
 use super::fault::{EvalError, Fault};
+use crate::text::cut;
 use functions::{Pattern, compile_pattern};
+
+/// Characters of a message that the crate made.
+const MAX_MESSAGE: usize = 256;
 
 /// An expression does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -269,16 +273,9 @@ impl Program {
                 "value" | "condition" | "cost" | "list" => EvalError::new(message),
                 _ => EvalError::new(format!("{function}(): {message}")),
             },
-            other => EvalError::new(shorten(&other.to_string())),
+            // Errors of the crate can hold whole values.
+            other => EvalError::new(cut(&other.to_string(), MAX_MESSAGE)),
         }
-    }
-}
-
-/// Errors of the crate can hold whole values; what is shown is short.
-fn shorten(message: &str) -> String {
-    match message.char_indices().nth(256) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
     }
 }
 

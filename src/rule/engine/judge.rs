@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Engine, MAX_ERROR, cut};
+use super::{Engine, MAX_ERROR};
 use crate::{
     event::{Event, TYPE_KUBERNETES_EVENT},
     record::{Account, Decision, EventInput, Firing, FiringId, Head, RuleUid, SuppressedReason},
     rule::{cel::Scope, compile::Rule, fault::EvalError, index::Slot, state::State},
+    text::cut,
 };
 
 /// What the rules say to an event.

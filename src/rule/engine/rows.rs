@@ -8,6 +8,7 @@ use crate::{
         compile::compile,
         state::{GroupRow, RuleRow, State, Version, VersionRow},
     },
+    text,
 };
 
 impl Engine {
@@ -42,8 +43,7 @@ impl Engine {
             match compile(rule, row.generation, &row.spec) {
                 Ok(rule) => Some(Version { rule, live: row.live }),
                 Err(faults) => {
-                    let faults = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                    damage.push(format!("rule {rule} generation {}: {faults}", row.generation));
+                    damage.push(format!("rule {rule} generation {}: {}", row.generation, text::join(faults)));
                     None
                 }
             }

@@ -1,0 +1,35 @@
+//! Texts that are shown to people: cut to what fits. It knows nothing of where they come from.
+
+use std::fmt::Display;
+
+/// At most so many characters (1 or more); what was cut ends in `…`.
+pub fn cut(text: &str, characters: usize) -> String {
+    let mut starts = text.char_indices().map(|(at, _)| at).skip(characters.saturating_sub(1));
+    match (starts.next(), starts.next()) {
+        (Some(last), Some(_)) => format!("{}…", &text[..last]),
+        _ => text.to_owned(),
+    }
+}
+
+/// The parts of a message that are told together, such as all faults of a spec.
+pub fn join(parts: impl IntoIterator<Item = impl Display>) -> String {
+    parts.into_iter().map(|part| part.to_string()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_cut_has_so_many_characters_and_others_stay_as_they_are() {
+        assert_eq!(cut("äöü", 3), "äöü");
+        assert_eq!(cut("äöüß", 3), "äö…");
+        assert_eq!((cut("", 3), cut("ab", 1)), (String::new(), "…".to_owned()));
+    }
+
+    #[test]
+    fn parts_are_joined_as_they_are_shown() {
+        assert_eq!(join([1, 2]), "1; 2");
+        assert_eq!(join([""; 0]), "");
+    }
+}
