@@ -1,6 +1,6 @@
 //! The admin server: `/livez`, `/readyz` and `/metrics`. It knows no rule.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -13,6 +13,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{Metrics, OPEN_METRICS};
+
+/// How long answers under way may take at the end. They are made in milliseconds; a client that never finishes its question would hold up the
+/// end of the process for ever.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the server tells.
 #[derive(Clone)]
@@ -29,12 +33,20 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// Serves until `shutdown`, then finishes the answers under way.
+/// Serves until `shutdown`, then finishes the answers under way, for at most 1 s.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> io::Result<()> {
-    axum::serve(listener, router(admin)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let serving = axum::serve(listener, router(admin)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        result = serving => result,
+        () = patience => Ok(()),
+    }
 }
 
 fn router(admin: Admin) -> Router {
@@ -62,6 +74,10 @@ mod tests {
 
     use axum::{body::Body, http::Request};
     use http_body_util::BodyExt as _;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
     use tower::ServiceExt as _;
 
     use super::*;
@@ -106,5 +122,28 @@ mod tests {
         let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
         shutdown.cancel();
         server.await.expect("no panic").expect("a clean end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_no_client_that_never_finishes_its_question() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shutdown = CancellationToken::new();
+        let admin = Admin { metrics: Arc::default(), ready: Arc::new(|| Ok(())) };
+        let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
+        // The second is answered after the first was taken in.
+        let ask = async |question: &str| {
+            let mut client = TcpStream::connect(address).await.expect("a connection");
+            client.write_all(question.as_bytes()).await.expect("a question");
+            client
+        };
+        let _half = ask("GET /livez HTTP/1.1\r\n").await;
+        let mut whole = ask("GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        let mut answer = String::new();
+        whole.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.ends_with("ok"), "{answer}");
+        shutdown.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(60), server).await;
+        ended.expect("it ends").expect("no panic").expect("a clean end");
     }
 }
