@@ -369,3 +369,6 @@ fn guard(settings: &Settings) -> anyhow::Result<Guard> {
     let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse::<IpAddr>().ok());
     Ok(Guard::new(allowed, api_server.into_iter().collect()))
 }
+
+#[cfg(test)]
+mod tests;
