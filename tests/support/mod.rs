@@ -47,4 +47,13 @@ pub async fn install_definitions(plane: &control_plane::ControlPlane) {
     let wait = ["wait", "--for=condition=Established", "crd", "eventrules.signalbox.dev", "eventsinks.signalbox.dev"];
     let output = plane.kubectl(&wait).await;
     assert!(output.status.success(), "wait for crds: {}", String::from_utf8_lossy(&output.stderr));
+    // Established is said before discovery and the documentation know the kinds.
+    eventually("the kinds are served and explained", PATIENCE, async || {
+        for kind in ["eventrule", "eventsink"] {
+            plane.kubectl(&["explain", kind]).await.status.success().then_some(())?;
+            plane.kubectl(&["get", kind, "-n", "default"]).await.status.success().then_some(())?;
+        }
+        Some(())
+    })
+    .await;
 }
