@@ -56,6 +56,9 @@ pub struct Settings {
     /// Address ranges that sinks may reach although they are loopback, link-local or the API server, as `127.0.0.0/8`.
     #[arg(long, env = "SIGNALBOX_ALLOW_EGRESS", value_delimiter = ',')]
     pub allow_egress: Vec<String>,
+    /// How often it is asked whether accounts may still see what their rules watch.
+    #[arg(long, env = "SIGNALBOX_ACCESS_RECHECK", default_value = "2m", value_parser = recheck)]
+    pub access_recheck: Duration,
     /// How long records are kept after the state has absorbed them.
     #[arg(long, env = "SIGNALBOX_RETENTION_AGE", default_value = "24h", value_parser = duration)]
     pub retention_age: Duration,
@@ -81,6 +84,12 @@ pub enum LogFormat {
 
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<api::Duration>().map(api::Duration::get).map_err(|error| error.to_string())
+}
+
+/// Reads the time between two questions: not so short that nothing else is done.
+fn recheck(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_secs(1);
+    duration(text).and_then(|time| if time < LEAST { Err("must be 1s or more".to_owned()) } else { Ok(time) })
 }
 
 /// Reads a number of bytes as Kubernetes writes it: `512Mi`, `1Gi`, `1073741824`.

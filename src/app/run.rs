@@ -261,7 +261,8 @@ impl Operator {
         let (reports, reported) = mpsc::channel(REPORTS);
         let (supervisor, sources) =
             Supervisor::new(self.cluster.clone(), Arc::clone(&self.bus), interest_of_rules, memory, reports);
-        let supervisor = supervisor.with_metrics(Arc::clone(&self.metrics));
+        let supervisor =
+            supervisor.with_metrics(Arc::clone(&self.metrics)).with_access_recheck(self.settings.access_recheck);
         let sinks_synced = Synced::default();
 
         let last = self.last_stop.clone();

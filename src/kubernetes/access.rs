@@ -10,6 +10,7 @@ use k8s_openapi::api::{
     core::v1::ServiceAccount,
 };
 use kube::{Api, api::PostParams};
+use tokio::time::Instant;
 
 use super::{Cluster, cache::Expiring};
 use crate::{
@@ -27,7 +28,8 @@ const ANSWERS: usize = 16_384;
 const USABLE: Duration = Duration::from_secs(3);
 
 pub(super) struct Caches {
-    rights: Expiring<(Account, Right), bool>,
+    /// Whether allowed, and when the API server was asked.
+    rights: Expiring<(Account, Right), (bool, Instant)>,
     usable: Expiring<Account, Verdict>,
 }
 
@@ -220,8 +222,18 @@ impl Cluster {
     /// # Errors
     /// When the API server could not be asked.
     pub async fn may(&self, account: &Account, right: &Right) -> Result<bool, kube::Error> {
-        let key = (account.clone(), right.clone());
-        if let Some(answer) = self.0.access.rights.get(&key) {
+        self.may_lately(account, right, ALLOWED).await
+    }
+
+    /// As [`Cluster::may`], but an answer that is older than `age` is not good enough.
+    ///
+    /// # Errors
+    /// When the API server could not be asked.
+    pub async fn may_lately(&self, account: &Account, right: &Right, age: Duration) -> Result<bool, kube::Error> {
+        let (key, now) = ((account.clone(), right.clone()), Instant::now());
+        if let Some((answer, asked)) = self.0.access.rights.get(&key)
+            && now - asked < age
+        {
             return Ok(answer);
         }
         // The groups that the API server gives every ServiceAccount; a review takes them as they are said.
@@ -241,7 +253,7 @@ impl Cluster {
         };
         let answer = Api::all(self.own().clone()).create(&PostParams::default(), &review).await?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
-        self.0.access.rights.put(key, allowed, if allowed { ALLOWED } else { DENIED });
+        self.0.access.rights.put(key, (allowed, now), if allowed { ALLOWED } else { DENIED });
         Ok(allowed)
     }
 
@@ -354,6 +366,12 @@ mod tests {
         tokio::time::advance(ALLOWED).await;
         cluster.may(&account(), &get).await.expect("review");
         assert_eq!(fake.requests().len(), 4);
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second).await;
+        assert!(cluster.may_lately(&account(), &get, second * 2).await.expect("review"));
+        assert_eq!(fake.requests().len(), 4);
+        assert!(cluster.may_lately(&account(), &get, second).await.expect("review"));
+        assert_eq!(fake.requests().len(), 5);
     }
 
     async fn usable(allowed: bool, found: (u16, serde_json::Value)) -> Result<(), Unusable> {

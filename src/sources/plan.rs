@@ -2,6 +2,8 @@
 //!
 //! [`plan`] is pure; [`probe`] asks the API server for what a plan needs.
 
+use std::time::Duration;
+
 use kube::core::ApiResource;
 
 use crate::{
@@ -83,8 +85,8 @@ pub(super) enum Probe {
     },
 }
 
-/// Asks for the kind and for every right.
-pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan) -> Probe {
+/// Asks for the kind and for every right. Rights may be known from before, if not for longer than `age`.
+pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age: Duration) -> Probe {
     let resource = match cluster.resolve(Some(&plan.api_version), &plan.kind).await {
         Ok(resource) => resource,
         Err(error @ ResolveError::Request(_)) => return Probe::Unavailable(error.to_string()),
@@ -100,7 +102,7 @@ pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan) -> 
 
     let mut missing = Vec::new();
     for right in rights {
-        match cluster.may(account, &right).await {
+        match cluster.may_lately(account, &right, age).await {
             Ok(true) => {}
             Ok(false) => missing.push(right.missing_for(account)),
             Err(error) => return Probe::Unavailable(format!("ask for the rights of {account}: {error}")),

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -33,6 +34,9 @@ use crate::{
 use entry::{Entry, Mark};
 
 mod entry;
+
+/// Rights are asked for again after so long, if not said otherwise.
+const ACCESS_RECHECK: Duration = Duration::from_secs(120);
 
 /// Commands that wait: a start sets every rule, a few thousand at most, faster than they are taken only for moments.
 const COMMANDS: usize = 256;
@@ -132,6 +136,7 @@ pub struct Supervisor {
     memory: HashMap<WatchKey, HashMap<String, Seen>>,
     reports: mpsc::Sender<SourceReport>,
     metrics: Arc<Metrics>,
+    access_recheck: Duration,
     commands: mpsc::Receiver<Command>,
     phases: (Phases, mpsc::Receiver<(WatchKey, u64, Phase)>),
     tasks: JoinSet<Done>,
@@ -161,6 +166,7 @@ impl Supervisor {
             memory,
             reports,
             metrics: Arc::default(),
+            access_recheck: ACCESS_RECHECK,
             commands,
             phases: mpsc::channel(PHASES),
             tasks: JoinSet::new(),
@@ -177,6 +183,12 @@ impl Supervisor {
     #[must_use]
     pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Asks so often whether accounts may still see what their rules watch.
+    #[must_use]
+    pub fn with_access_recheck(self, access_recheck: Duration) -> Self {
+        Self { access_recheck, ..self }
     }
 
     /// Works until it is told to shut down; then every task has ended.
@@ -243,7 +255,7 @@ impl Supervisor {
         match done {
             Done::Probed { rule, serial, source, probe } => {
                 if let Some(entry) = self.rules.get_mut(&rule).filter(|entry| entry.serial() == serial) {
-                    entry.probed(source, probe);
+                    entry.probed(source, probe, self.access_recheck);
                     self.settle(&rule).await?;
                 }
             }
@@ -263,13 +275,14 @@ impl Supervisor {
     }
 
     fn start_probes(&mut self) {
-        let now = Instant::now();
+        // Half: an answer that another rule has just got is used, and one of the last time is not.
+        let (now, age) = (Instant::now(), self.access_recheck / 2);
         for (rule, entry) in &mut self.rules {
             for (source, plan) in entry.begin_probes(now) {
                 let (cluster, account, stop) = (self.cluster.clone(), entry.wanted().account.clone(), entry.stop());
                 let (rule, serial) = (rule.clone(), entry.serial());
                 self.tasks.spawn(async move {
-                    match stop.run_until_cancelled(probe(&cluster, &account, &plan)).await {
+                    match stop.run_until_cancelled(probe(&cluster, &account, &plan, age)).await {
                         Some(probe) => Done::Probed { rule, serial, source, probe },
                         None => Done::Stopped,
                     }

@@ -18,9 +18,7 @@ use crate::{
     },
 };
 
-/// Rights are asked for again after so long.
-const RECHECK: Duration = Duration::from_secs(120);
-/// Rights that are missing are asked for again after so long.
+/// Rights that are missing are asked for again after so long, or sooner when those that are there are.
 const RECHECK_DENIED: Duration = Duration::from_secs(10);
 /// The longest wait for a kind that is not there: one that comes later works soon.
 const RECHECK_UNKNOWN: Duration = Duration::from_secs(15);
@@ -147,8 +145,8 @@ impl Entry {
         .collect()
     }
 
-    /// Takes the answer.
-    pub(super) fn probed(&mut self, source: usize, probe: Probe) {
+    /// Takes the answer. Rights that are there are asked for again after `recheck`.
+    pub(super) fn probed(&mut self, source: usize, probe: Probe, recheck: Duration) {
         let source = &mut self.sources[source];
         source.probing = false;
         let wait = match &probe {
@@ -156,9 +154,9 @@ impl Entry {
                 source.failures = 0;
                 if missing.is_empty() {
                     source.allowed = Some(resource.clone());
-                    RECHECK
+                    recheck
                 } else {
-                    RECHECK_DENIED
+                    RECHECK_DENIED.min(recheck)
                 }
             }
             Probe::NotFound(_) | Probe::Unavailable(_) => {
