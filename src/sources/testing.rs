@@ -40,6 +40,8 @@ pub(super) enum Answer {
     Json(u16, Value),
     /// Lines, then the end.
     Lines(Vec<Value>),
+    /// Lines, then the connection breaks, after so long.
+    Broken(Vec<Value>, Duration),
     /// Lines, and then nothing more.
     Open(Vec<Value>),
     /// Lines as the test sends them.
@@ -100,6 +102,14 @@ async fn answered(answer: Answer) -> (u16, Answered) {
     let body = match answer {
         Answer::Json(status, value) => return (status, Answered::from(value.to_string())),
         Answer::Lines(lines) => Answered::from_stream(stream::iter(lines).map(line)),
+        Answer::Broken(lines, after) => {
+            let lines = stream::iter(lines).map(move |one| line(one).map_err(std::io::Error::other));
+            let end = stream::once(async move {
+                tokio::time::sleep(after).await;
+                Err(std::io::Error::other("broken"))
+            });
+            Answered::from_stream(lines.chain(end))
+        }
         Answer::Open(lines) => Answered::from_stream(stream::iter(lines).chain(stream::pending()).map(line)),
         Answer::Fed(lines) => Answered::from_stream(lines.map(line)),
         Answer::Raw(text) => {

@@ -39,8 +39,6 @@ const SERVER_SECONDS: (u64, u64) = (240, 50);
 const HANGING: Duration = Duration::from_secs(10);
 /// A watch that is open so long works, also when nothing happens.
 const WORKS_AFTER: Duration = Duration::from_secs(5);
-/// A watch that worked so long starts with short waits again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// A watch that is down so long is told of.
 const TOLD_AFTER: Duration = Duration::from_secs(60);
 /// Watches that ended without anything before a new list is taken: an expired watch can look like an empty one.
@@ -157,16 +155,17 @@ impl Watch {
                 },
                 Some(version) => {
                     let ended = self.stream(version).await?;
-                    if ended.lasted >= HEALTHY_AFTER {
+                    let expired = ended.failure == Some(Failure::Expired);
+                    let worked = !expired && (ended.data || ended.lasted >= WORKS_AFTER);
+                    if worked {
+                        // However it ended: a connection that breaks now and then is no reason to wait long, or to list again.
                         self.backoff.reset();
                     }
-                    if ended.failure.is_none() && (ended.data || ended.lasted >= WORKS_AFTER) {
-                        (resume, futile) = (Some(ended.version), 0);
+                    futile = if worked { 0 } else { futile + 1 };
+                    resume = (!expired && futile < FUTILE).then_some(ended.version);
+                    if worked && ended.failure.is_none() {
                         continue;
                     }
-                    futile = if ended.data { 0 } else { futile + 1 };
-                    let again = futile >= FUTILE || ended.failure == Some(Failure::Expired);
-                    resume = (!again).then_some(ended.version);
                     ended.failure
                 }
             };

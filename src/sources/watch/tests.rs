@@ -296,6 +296,26 @@ async fn in_trouble_no_more_than_two_requests_begin_in_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_that_break_again_and_again_delay_nothing_for_long_and_cause_no_lists() {
+    for (every, quiet) in [(Duration::from_millis(300), false), (Duration::from_secs(30), true)] {
+        let next = std::sync::atomic::AtomicU64::new(6);
+        let server = Server::new(move |asked| {
+            if !asked.is_watch() {
+                return list(5, &[]);
+            }
+            let version = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let news = line("ADDED", object(&version.to_string(), version));
+            Answer::Broken(if quiet { vec![] } else { vec![news] }, every)
+        });
+        let began = Instant::now();
+        let site = start(server, "ConfigMap", HashMap::new());
+        let requests = site.requests(21).await;
+        assert!(began.elapsed() <= (every + Duration::from_secs(1)) * 20, "{:?}", began.elapsed());
+        assert_eq!(requests.iter().filter(|request| request.starts_with("list")).count(), 1, "{requests:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_operator_may_not_do_is_told_at_once() {
     let forbidden = Answer::Json(403, status(403, "Forbidden", "configmaps is forbidden"));
     let mut site = start(Server::script([forbidden, list(5, &[])]), "ConfigMap", HashMap::new());
