@@ -76,9 +76,10 @@ impl From<ResolveError> for Failure {
     }
 }
 
-/// Requests that were never sent, and answers that make no sense.
+/// Requests that were never sent. An answer that cannot be read is none of them: what was asked for may have been carried out, and the next attempt
+/// finds out.
 fn is_ours(error: &Error) -> bool {
-    matches!(error, Error::BuildRequest(_) | Error::HttpError(_) | Error::SerdeError(_) | Error::FromUtf8(_))
+    matches!(error, Error::BuildRequest(_) | Error::HttpError(_))
 }
 
 /// Admission, quota and Pod Security answer 403 as well, and no Role changes their minds.
@@ -135,6 +136,14 @@ mod tests {
             "serviceaccounts \"shop-ops\" is forbidden: User \"op\" cannot impersonate resource \"serviceaccounts\" in API group \"\"",
         );
         assert!(failure.message.contains("was not enabled for namespace shop"), "{failure}");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_may_be_of_a_write_that_was_carried_out() {
+        let half = serde_json::from_str::<serde_json::Value>("{\"kind\": \"Sc").expect_err("half an answer");
+        let right = Right::new("patch", "apps", "deployments").on("scale").within(Some("shop"));
+        let failure = Failure::of_kube(&Error::SerdeError(half), "scale Deployment shop/web", &account(), right);
+        assert_eq!(failure.kind, FailureKind::Retryable { after: None }, "{failure}");
     }
 
     #[test]
