@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::{
     PATIENCE, eventually,
     operator::Operator,
-    sink::Sink,
+    sink::{Request, Sink},
     site::{Shop, Site, condition},
 };
 use tokio::sync::OnceCell;
@@ -96,9 +96,7 @@ async fn told(shop: &Shop, kind: &str, name: &str, reason: &str) -> String {
 #[tokio::test]
 async fn a_missing_right_is_named_and_a_grant_heals_without_a_restart() {
     let shop = shop("rights").await;
-    let site = site().await;
-    let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: weak, namespace: NS, labels: {signalbox.dev/usable-by-rules: \"true\"}}}";
-    site.plane.apply(&account.replace("NS", &shop.name)).await;
+    weak_account(&shop).await;
     shop.deployment("web", 1).await;
     let spec = json!({"serviceAccountName": "weak", "sources": on_events("BackOff"), "actions": [grow("1")]});
     shop.create("signalbox.dev/v1alpha1", "EventRule", "weak", json!({"spec": spec})).await;
@@ -130,6 +128,30 @@ async fn a_missing_right_is_named_and_a_grant_heals_without_a_restart() {
     shop.await_replicas("web", 2).await;
 }
 
+/// The account `weak`, which may be used and has no rights.
+async fn weak_account(shop: &Shop) {
+    let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: weak, namespace: NS, labels: {signalbox.dev/usable-by-rules: \"true\"}}}";
+    site().await.plane.apply(&account.replace("NS", &shop.name)).await;
+}
+
+/// Runs the commands that a message gives, which are its end: `...: kubectl a && kubectl b`.
+async fn follow(advice: &str) {
+    let commands = advice.split_once("with: ").expect("the message gives commands").1;
+    for command in commands.split(" && ") {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        assert_eq!(words[0], "kubectl", "{command}");
+        let output = site().await.plane.kubectl(&words[1..]).await;
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// The message of a status condition that is False.
+async fn complaint(shop: &Shop, rule: &str, type_: &str) -> String {
+    let is_false = |status: &Value| condition(status, type_)["status"] == "False";
+    let status = shop.rule_status(rule, &format!("{type_} is False"), is_false).await;
+    condition(&status, type_)["message"].as_str().unwrap_or_default().to_owned()
+}
+
 async fn grant(shop: &Shop, name: &str, resource: &str, verbs: &str) {
     let plane = &site().await.plane;
     let role =
@@ -138,6 +160,168 @@ async fn grant(shop: &Shop, name: &str, resource: &str, verbs: &str) {
     let account = format!("--serviceaccount={}:weak", shop.name);
     let binding = ["create", "rolebinding", name, "-n", &shop.name, &format!("--role={name}"), &account];
     assert!(plane.kubectl(&binding).await.status.success());
+}
+
+/// A rule of the account `weak` that says its name and the object's.
+fn told_by_weak(name: &str, sources: Value, text: &str) -> Value {
+    let tell = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": format!("{name} {text}")}});
+    json!({"serviceAccountName": "weak", "sources": sources, "actions": [tell]})
+}
+
+fn texts(requests: &[Request]) -> Vec<String> {
+    requests.iter().map(|request| request.json()["text"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_right_that_is_taken_away_silences_the_rule_until_it_is_given_back() {
+    const POD: &str = "${event.data.regarding.name}";
+    let shop = shop("revoked").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    weak_account(&shop).await;
+    grant(&shop, "teller", "eventsinks.signalbox.dev", "get").await;
+    grant(&shop, "watcher", "events", "list,watch").await;
+    shop.rule("weak", told_by_weak("weak", on_events("BackOff"), POD)).await;
+    let mut other = told_by_weak("other", on_events("BackOff"), POD);
+    other["serviceAccountName"] = json!("signalbox-rules");
+    shop.rule("other", other).await;
+    shop.event("first.1", "first", "BackOff").await;
+    sink.await_requests(2).await;
+
+    let plane = &site().await.plane;
+    let revoke = ["delete", "rolebinding", "watcher", "-n", &shop.name];
+    assert!(plane.kubectl(&revoke).await.status.success());
+    let message = complaint(&shop, "weak", "Authorized").await;
+    for part in ["list", "watch", "events", &shop.name, "weak"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    shop.event("while.1", "while", "BackOff").await;
+    sink.await_requests(3).await;
+
+    let account = format!("--serviceaccount={}:weak", shop.name);
+    let again = ["create", "rolebinding", "watcher", "-n", &shop.name, "--role=watcher", &account];
+    assert!(plane.kubectl(&again).await.status.success());
+    shop.rule_ready("weak").await;
+    shop.event("last.1", "last", "BackOff").await;
+    let mut told = texts(&sink.await_requests(5).await);
+    told.sort();
+    assert_eq!(told, ["other first", "other last", "other while", "weak first", "weak last"]);
+}
+
+#[tokio::test]
+async fn what_the_operator_may_not_watch_is_told_with_the_commands_that_allow_it() {
+    let shop = shop("operator").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    weak_account(&shop).await;
+    grant(&shop, "teller", "eventsinks.signalbox.dev", "get").await;
+    grant(&shop, "watcher", "configmaps", "list,watch").await;
+    let sources =
+        json!([{"name": "maps", "resource": {"apiVersion": "v1", "kind": "ConfigMap", "operations": ["Create"]}}]);
+    let spec = told_by_weak("maps", sources, "${object.metadata.name}");
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "maps", json!({"spec": spec})).await;
+    let message = complaint(&shop, "maps", "Listening").await;
+    for part in ["the operator itself", "configmaps", &shop.name, "signalbox.dev/aggregate-to-watch"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    // The others work.
+    shop.rule("other", json!({"sources": on_events("BackOff"), "actions": [tell()]})).await;
+    shop.event("p.1", "p", "BackOff").await;
+    sink.await_requests(1).await;
+
+    follow(&message).await;
+    shop.rule_ready("maps").await;
+    shop.create("v1", "ConfigMap", "new", json!({})).await;
+    assert_eq!(texts(&sink.await_requests(2).await)[1], "maps new");
+}
+
+/// A pod that nobody runs.
+async fn pod(shop: &Shop, name: &str, app: &str) {
+    let spec = json!({"containers": [{"name": "app", "image": "example.invalid/app:1"}]});
+    let metadata = json!({"name": name, "labels": {"app": app}});
+    shop.create("v1", "Pod", name, json!({"metadata": metadata, "spec": spec})).await;
+}
+
+#[tokio::test]
+async fn labels_of_what_an_event_is_about_are_read_as_the_account() {
+    let shop = shop("labels").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    weak_account(&shop).await;
+    grant(&shop, "teller", "eventsinks.signalbox.dev", "get").await;
+    grant(&shop, "watcher", "events", "list,watch").await;
+    let regarding = json!({"apiVersion": "v1", "kind": "Pod", "selector": {"matchLabels": {"app": "web"}}});
+    let sources = json!([{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"], "regarding": regarding}}]);
+    let text = "${event.data.regarding.name} ${event.data.regarding.labels['app']}";
+    let spec = told_by_weak("rule", sources, text);
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "labels", json!({"spec": spec})).await;
+    pod(&shop, "web-1", "web").await;
+    pod(&shop, "db-1", "db").await;
+    let message = complaint(&shop, "labels", "Authorized").await;
+    assert!(message.contains("may not get pods in namespace"), "{message}");
+    shop.event("early.1", "web-1", "BackOff").await;
+
+    follow(&message).await;
+    shop.rule_ready("labels").await;
+    for pod in ["db-1", "gone-1", "web-1"] {
+        shop.event(&format!("{pod}.1"), pod, "BackOff").await;
+    }
+    sink.await_requests(1).await;
+    let status = shop.rule_status("labels", "it is counted", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(status["counts"]["matched"], 1);
+    assert_eq!(texts(&sink.requests()), ["rule web-1 web"]);
+}
+
+#[tokio::test]
+async fn namespaces_are_chosen_by_their_labels() {
+    let (shop, near, far) = (shop("chooser").await, shop("near").await, shop("far").await);
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    view_everything(&shop).await;
+    let plane = &site().await.plane;
+    let label = ["label", "namespace", &near.name, &format!("chosen-by={}", shop.name)];
+    assert!(plane.kubectl(&label).await.status.success());
+    let namespaces = json!({"from": "Selector", "selector": {"matchLabels": {"chosen-by": shop.name}}});
+    let sources = json!([{"name": "crash", "kubernetesEvent": {"reasons": ["Chosen"], "namespaces": namespaces}}]);
+    let text = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.subject}"}});
+    shop.rule("chosen", json!({"sources": sources, "actions": [text]})).await;
+    for place in [&shop, &far, &near] {
+        place.event("p.1", "p", "Chosen").await;
+    }
+    sink.await_requests(1).await;
+    let status = shop.rule_status("chosen", "it is counted", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(status["counts"]["matched"], 1);
+    assert_eq!(texts(&sink.requests()), [format!("{}/Pod/p", near.name)]);
+}
+
+#[tokio::test]
+async fn one_event_that_two_watches_bring_fires_each_rule_once() {
+    let shop = shop("twice").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    view_everything(&shop).await;
+    for (name, from) in [("same", "Same"), ("all", "All")] {
+        let sources =
+            json!([{"name": "crash", "kubernetesEvent": {"reasons": ["Twice"], "namespaces": {"from": from}}}]);
+        let text = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": format!("{name} ${{event.data.regarding.name}}")}});
+        shop.rule(name, json!({"sources": sources, "actions": [text]})).await;
+    }
+    for pod in ["a", "b"] {
+        shop.event(&format!("{pod}.1"), pod, "Twice").await;
+        for rule in ["same", "all"] {
+            let count = if pod == "a" { 1 } else { 2 };
+            shop.rule_status(rule, "it is counted", |status| status["counts"]["succeeded"] == count).await;
+        }
+    }
+    let mut told = texts(&sink.requests());
+    told.sort();
+    assert_eq!(told, ["all a", "all b", "same a", "same b"]);
+}
+
+/// Lets `signalbox-rules` see everything in the cluster.
+async fn view_everything(shop: &Shop) {
+    site().await.plane.apply(&format!("{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: view-{0}}}, \
+        roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}, subjects: [{{kind: ServiceAccount, name: signalbox-rules, namespace: {0}}}]}}", shop.name)).await;
 }
 
 #[tokio::test]
@@ -399,9 +583,7 @@ async fn editing_a_rule_never_meets_a_conflict_and_the_old_or_the_new_version_ju
 #[tokio::test]
 async fn objects_without_a_namespace_are_seen_by_those_who_ask_for_them() {
     let shop = shop("scope").await;
-    let plane = &site().await.plane;
-    plane.apply(&format!("{{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: view-{0}}}, \
-        roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}, subjects: [{{kind: ServiceAccount, name: signalbox-rules, namespace: {0}}}]}}", shop.name)).await;
+    view_everything(&shop).await;
     let sink = Sink::start().await;
     shop.sink("oncall", &sink.url("/")).await;
     let rule = async |name: &str, source: Value| {

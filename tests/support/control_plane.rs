@@ -91,7 +91,12 @@ impl ControlPlane {
 
     /// A kubeconfig file for whoever has `token`.
     pub fn kubeconfig_for_token(&self, token: &str) -> PathBuf {
-        let config = kubeconfig(&self.url(), &self.credentials.ca, token);
+        self.kubeconfig_for_token_at(&self.url(), token)
+    }
+
+    /// The same, for somebody who asks at another address, such as that of a proxy.
+    pub fn kubeconfig_for_token_at(&self, url: &str, token: &str) -> PathBuf {
+        let config = kubeconfig(url, &self.credentials.ca, token);
         self.workspace.write(&format!("{}.kubeconfig", random()), config)
     }
 

@@ -10,6 +10,7 @@ mod credentials;
 pub mod http;
 pub mod operator;
 pub mod process;
+pub mod proxy;
 pub mod sink;
 pub mod site;
 

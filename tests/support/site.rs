@@ -1,6 +1,6 @@
 //! Signalbox on a control plane as the chart installs it: definitions, the operator's own account and rights, enabled namespaces.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use kube::{
     Client,
@@ -8,7 +8,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{PATIENCE, control_plane::ControlPlane, eventually, operator::Setup};
+use super::{PATIENCE, control_plane::ControlPlane, eventually, operator::Setup, proxy::Proxy};
 
 /// The kinds of the chart that an operator outside of the cluster needs as well.
 const KINDS: [&str; 4] = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Namespace"];
@@ -18,6 +18,7 @@ pub struct Site {
     pub setup: Setup,
     pub plane: ControlPlane,
     pub client: Client,
+    token: String,
 }
 
 impl Site {
@@ -28,13 +29,14 @@ impl Site {
         plane.apply("{apiVersion: v1, kind: Namespace, metadata: {name: signalbox-system}}").await;
         plane.apply(&rights()).await;
         let token = plane.service_account_token("signalbox-system", "signalbox").await;
-        let setup = Setup::new(&plane.kubeconfig_for_token(&token)).args(&[
-            "--log-format=text",
-            "--log=info,signalbox=debug",
-            "--allow-egress=127.0.0.0/8",
-        ]);
+        let setup = setup(&plane.kubeconfig_for_token(&token));
         let client = plane.client().await;
-        Self { setup, plane, client }
+        Self { setup, plane, client, token }
+    }
+
+    /// An operator with data of its own, whose way to the API server is by the proxy.
+    pub fn setup_behind(&self, proxy: &Proxy) -> Setup {
+        setup(&self.plane.kubeconfig_for_token_at(&proxy.url(), &self.token))
     }
 
     /// A namespace that is enabled for Signalbox, as the chart's `rules.namespaces` does it.
@@ -56,6 +58,15 @@ impl Site {
         self.plane.apply(&[account, impersonator, actor].join("\n---\n")).await;
         Shop { name: namespace, client: self.client.clone() }
     }
+}
+
+fn setup(kubeconfig: &Path) -> Setup {
+    Setup::new(kubeconfig).args(&[
+        "--log-format=text",
+        "--log=info,signalbox=debug",
+        "--allow-egress=127.0.0.0/8",
+        "--access-recheck=2s",
+    ])
 }
 
 /// Roles and accounts out of the rendered chart.
