@@ -60,7 +60,8 @@ impl Failure {
         }
         let kind = match status.code {
             409 => FailureKind::Conflict,
-            408 | 429 | 500.. => FailureKind::Retryable { after: retry_after(status) },
+            // 401 is about the operator's own token: about to be renewed, or shown to an API server that has just started.
+            401 | 408 | 429 | 500.. => FailureKind::Retryable { after: retry_after(status) },
             _ => FailureKind::Final,
         };
         Self { kind, message: format!("{doing}: {}", status.message) }
@@ -152,6 +153,7 @@ mod tests {
             (404, "NotFound", FailureKind::Final),
             (422, "Invalid", FailureKind::Final),
             (409, "Conflict", FailureKind::Conflict),
+            (401, "Unauthorized", FailureKind::Retryable { after: None }),
             (429, "TooManyRequests", FailureKind::Retryable { after: None }),
             (500, "InternalError", FailureKind::Retryable { after: None }),
             (504, "Timeout", FailureKind::Retryable { after: None }),
