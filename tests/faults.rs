@@ -141,7 +141,7 @@ async fn a_scaling_whose_answer_is_lost_is_done_once() {
     let next = counter();
     let proxy = Proxy::start(&site.plane, move |seen: Seen| {
         let fates = [Fate::Deny(504), Fate::Cut, Fate::Halve, Fate::Refuse(504), Fate::Pass, Fate::Swallow];
-        let fate = seen.patches("scale").then(|| fates[next() % fates.len()]).unwrap_or(Fate::Pass);
+        let fate = if seen.patches("scale") { fates[next() % fates.len()] } else { Fate::Pass };
         async move { fate }
     })
     .await;

@@ -5,11 +5,12 @@ use std::{fmt, time::Duration};
 use k8s_openapi::api::{
     authorization::v1::{
         ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
-        SubjectAccessReviewSpec,
+        SubjectAccessReviewSpec, SubjectAccessReviewStatus,
     },
     core::v1::ServiceAccount,
 };
 use kube::{Api, api::PostParams};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::{Cluster, cache::Expiring};
@@ -251,10 +252,31 @@ impl Cluster {
             },
             ..SubjectAccessReview::default()
         };
-        let answer = Api::all(self.own().clone()).create(&PostParams::default(), &review).await?;
-        let allowed = answer.status.is_some_and(|status| status.allowed);
+        let allowed = self.review(&review, |review: SubjectAccessReview| review.status).await?;
         self.0.access.rights.put(key, (allowed, now), if allowed { ALLOWED } else { DENIED });
         Ok(allowed)
+    }
+
+    /// The answer of an API server that knows the roles.
+    async fn review<K>(
+        &self,
+        review: &K,
+        status: fn(K) -> Option<SubjectAccessReviewStatus>,
+    ) -> Result<bool, kube::Error>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + fmt::Debug + Serialize + DeserializeOwned,
+    {
+        let (api, params) = (Api::<K>::all(self.own().clone()), PostParams::default());
+        let allowed = |answer| status(answer).is_some_and(|status| status.allowed);
+        let known = self.0.readiness.lately();
+        if allowed(api.create(&params, review).await?) {
+            return Ok(true);
+        }
+        if known {
+            return Ok(false);
+        }
+        self.0.readiness.ask(self.own()).await?;
+        Ok(allowed(api.create(&params, review).await?))
     }
 
     /// Whether rules may use the account: the operator may impersonate it, it exists and its label opts in. Remembered for 3 s.
@@ -289,8 +311,7 @@ impl Cluster {
             },
             ..SelfSubjectAccessReview::default()
         };
-        let answer = Api::all(self.own().clone()).create(&PostParams::default(), &review).await?;
-        if !answer.status.is_some_and(|status| status.allowed) {
+        if !self.review(&review, |review: SelfSubjectAccessReview| review.status).await? {
             return Ok(Verdict::NotEnabled);
         }
         let accounts: Api<ServiceAccount> = Api::namespaced(self.own().clone(), &account.namespace);
@@ -309,10 +330,18 @@ pub fn impersonation_denied(error: &kube::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
     use serde_json::json;
 
     use super::*;
-    use crate::kubernetes::fake::{Fake, failure};
+    use crate::kubernetes::{
+        fake::{Fake, failure},
+        ready::Readiness,
+    };
 
     fn account() -> Account {
         Account { namespace: "shop".into(), name: "shop-ops".into() }
@@ -372,6 +401,23 @@ mod tests {
         assert_eq!(fake.requests().len(), 4);
         assert!(cluster.may_lately(&account(), &get, second).await.expect("review"));
         assert_eq!(fake.requests().len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_knows_no_roles_yet_takes_no_right_away() {
+        let started = Arc::new(AtomicBool::new(false));
+        let ready = started.clone();
+        let fake = Fake::new(move |seen| match (seen.path.as_str(), ready.load(Ordering::SeqCst)) {
+            ("/readyz", false) => (500, json!("[-]informer-sync failed")),
+            ("/readyz", true) => (200, json!("ok")),
+            (_, allowed) => (201, json!({"spec": {}, "status": {"allowed": allowed}})),
+        });
+        let cluster = Cluster::make(fake.client(), Arc::new(Readiness::doubted()));
+        let get = Right::new("get", "", "pods");
+        let error = cluster.may(&account(), &get).await.expect_err("it is not ready");
+        assert!(error.to_string().contains("not ready"), "{error}");
+        started.store(true, Ordering::SeqCst);
+        assert!(cluster.may(&account(), &get).await.expect("review"));
     }
 
     async fn usable(allowed: bool, found: (u16, serde_json::Value)) -> Result<(), Unusable> {

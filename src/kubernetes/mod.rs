@@ -8,6 +8,7 @@ mod cache;
 mod connect;
 mod discovery;
 mod events;
+mod ready;
 mod secret;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ pub use secret::SecretError;
 
 use crate::record::Account;
 use cache::Expiring;
+use ready::Readiness;
 
 /// Clients of accounts that are kept at the same time. One is a task and a small queue, about 2 KiB: 4 MiB in all.
 const CLIENTS: usize = 2048;
@@ -36,6 +38,7 @@ pub struct Cluster(Arc<Inner>);
 
 struct Inner {
     own: Client,
+    readiness: Arc<Readiness>,
     accounts: Expiring<Account, Client>,
     discovery: discovery::Discovery,
     access: access::Caches,
@@ -56,13 +59,20 @@ impl Cluster {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn connect_with(config: Config) -> Result<Self, ConnectError> {
-        Ok(Self::with_client(connect::client(&config)?))
+        let readiness = Arc::new(Readiness::doubted());
+        let client = ready::doubting(connect::client(&config)?, readiness.clone());
+        Ok(Self::make(client, readiness))
     }
 
-    /// Uses a client that exists, such as one over a service that plays an API server.
+    /// Uses a client that exists, such as one over a service that plays an API server. What is denied is believed at once.
     pub fn with_client(own: Client) -> Self {
+        Self::make(own, Arc::new(Readiness::assumed()))
+    }
+
+    fn make(own: Client, readiness: Arc<Readiness>) -> Self {
         Self(Arc::new(Inner {
             own,
+            readiness,
             accounts: Expiring::new(CLIENTS),
             discovery: discovery::Discovery::default(),
             access: access::Caches::default(),
