@@ -72,6 +72,11 @@ impl Memory {
         self.position = self.position.max(version);
     }
 
+    /// Whether an object of a list is no news: the version, or a later one, was told already.
+    pub(super) fn knows(&self, uid: &str, version: u64) -> bool {
+        self.complete && self.objects.get(uid).is_some_and(|seen| seen.version >= version)
+    }
+
     /// What the object in sight means. Remembers it.
     pub(super) fn observe(
         &mut self,

@@ -16,7 +16,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -202,23 +202,29 @@ impl Watch {
         }
     }
 
+    /// Objects are decoded whole one after another, and only those that are news: decoded, an object is ten times as large as its JSON.
     async fn compare(&mut self, page: &request::Page, listed: &mut HashSet<String>) -> Result<(), BusError> {
-        let text = |object: &Value, place: &str| object.pointer(place).and_then(Value::as_str).map(str::to_owned);
-        let mut objects: Vec<(u64, Value)> = Vec::with_capacity(page.items.len());
+        let mut objects: Vec<(u64, &RawValue)> = Vec::with_capacity(page.items.len());
         for item in &page.items {
-            match serde_json::from_str::<Value>(item.get()) {
-                Ok(object) => {
-                    listed.extend(text(&object, "/metadata/uid"));
-                    let version = text(&object, "/metadata/resourceVersion").and_then(|version| version.parse().ok());
-                    objects.push((version.unwrap_or_default(), object));
+            match serde_json::from_str::<request::Item>(item.get()) {
+                Ok(request::Item { metadata }) => {
+                    let version = metadata.resource_version.and_then(|version| version.parse().ok());
+                    let named = metadata.uid.as_deref().zip(version);
+                    if !named.is_some_and(|(uid, version)| self.memory.knows(uid, version)) {
+                        objects.push((version.unwrap_or_default(), item));
+                    }
+                    listed.extend(metadata.uid);
                 }
                 Err(error) => self.unreadable(&error),
             }
         }
         // A list is in the order of names; what happened meanwhile is told in the order in which it happened.
         objects.sort_by_key(|(version, _)| *version);
-        for (_, object) in objects {
-            self.take(object, Sight::Listed).await?;
+        for (_, item) in objects {
+            match serde_json::from_str(item.get()) {
+                Ok(object) => self.take(object, Sight::Listed).await?,
+                Err(error) => self.unreadable(&error),
+            }
         }
         Ok(())
     }

@@ -10,15 +10,15 @@ use serde_json::{Value, value::RawValue};
 
 use crate::sources::lookups::path;
 
-/// Objects of one page of a list: 500 of 20 kB are 10 MB for a moment.
-const PAGE: u32 = 500;
+/// Objects of one page of a list: 250 of 20 kB are 5 MB for a moment, twice while they are parted.
+const PAGE: u32 = 250;
 /// How long a page may take. A list that hangs is tried again within the 30 s in which a watch has to recover.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the head of a watch's answer may take: the API server sends it at once.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest line: etcd takes 1.5 MiB an object by default, at most 8 MiB are usual; JSON escapes add some.
 const LINE: usize = 16 << 20;
-/// The longest page: [`PAGE`] objects of 128 KiB on average.
+/// The longest page: [`PAGE`] objects of 256 KiB on average.
 const PAGE_BYTES: usize = 64 << 20;
 /// An error's body is a Status object of a few hundred bytes.
 const ERROR_BYTES: usize = 64 << 10;
@@ -137,6 +137,20 @@ struct ListMetadata {
     resource_version: Option<String>,
     #[serde(rename = "continue")]
     next: Option<String>,
+}
+
+/// What is read of an item of a list before it is decoded whole.
+#[derive(Deserialize)]
+pub(super) struct Item {
+    #[serde(default)]
+    pub(super) metadata: ItemMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ItemMetadata {
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
 }
 
 /// The lines of a watch.

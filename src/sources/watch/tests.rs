@@ -135,7 +135,7 @@ async fn a_list_comes_in_pages_and_its_origins_in_batches() {
     let records = site.log.wait(2).await;
     assert_eq!(records.iter().map(|record| record.split(' ').count() - 1).collect::<Vec<_>>(), [500, 201]);
     assert!(records[1].ends_with(" list@900"));
-    assert_eq!(site.server.asked()[1].query, "limit=500&continue=to%2Bken%3D");
+    assert_eq!(site.server.asked()[1].query, "limit=250&continue=to%2Bken%3D");
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,6 +204,16 @@ async fn objects_that_cannot_be_read_do_not_hide_the_others() {
         "{}",
         site.metrics.encode()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_known_and_cannot_be_read_any_more_is_counted_and_not_taken_for_deleted() {
+    let mut odd = object("a", 0);
+    odd["metadata"]["resourceVersion"] = json!("six");
+    let server = Server::script([list(6, &[odd, object("b", 4)]), Answer::Open(Vec::new())]);
+    let site = start(server, "ConfigMap", memory(5, &[("a", 3), ("b", 4)]));
+    assert_eq!(site.log.wait(1).await, ["seen list@6"]);
+    assert!(site.metrics.encode().contains("signalbox_watch_objects_unreadable_total 1\n"));
 }
 
 #[tokio::test(start_paused = true)]
