@@ -221,21 +221,17 @@ impl Operator {
         shard: tokio::task::JoinHandle<Result<(), BusError>>,
         mut late: JoinSet<Ended>,
     ) -> anyhow::Result<()> {
-        while let Some(ended) = tasks.join_next().await {
-            let (name, result) = ended?;
-            result.with_context(|| format!("stop {name}"))?;
-        }
+        // A part that fails to stop keeps none of the others from stopping in their order; the first failure is told at the end.
+        let inputs = join(&mut tasks).await;
         if !self.runner.drain(self.settings.shutdown_grace).await {
             tracing::info!("actions under way are left to the next start");
         }
         self.shard_stop.cancel();
-        shard.await??;
+        let shard = shard.await.context("stop the shard").and_then(|ended| ended.context("stop the shard"));
         self.last_stop.cancel();
-        while let Some(ended) = late.join_next().await {
-            let (name, result) = ended?;
-            result.with_context(|| format!("stop {name}"))?;
-        }
-        self.bus.close().await.context("close the log")?;
+        let outputs = join(&mut late).await;
+        let log = self.bus.close().await.context("close the log");
+        inputs.and(shard).and(outputs).and(log)?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -343,6 +339,19 @@ fn known_rules(state: &State) -> Vec<Known> {
         Known { rule: rule.clone(), generation, in_force: judging == Some(generation), spec: Arc::clone(spec) }
     };
     state.engine.known().map(known).collect()
+}
+
+/// Waits until every task has ended, and gives the first failure.
+async fn join(tasks: &mut JoinSet<Ended>) -> anyhow::Result<()> {
+    let mut first = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let result = match ended {
+            Ok((name, result)) => result.with_context(|| format!("stop {name}")),
+            Err(panicked) => Err(panicked.into()),
+        };
+        first = first.and(result);
+    }
+    first
 }
 
 async fn ok(task: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
