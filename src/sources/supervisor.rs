@@ -23,17 +23,19 @@ use super::{
     watch::{Api, Emitter, Phase, Phases, Watch},
 };
 use crate::{
-    api::EventRuleSpec,
     bus::{Bus, BusError},
     event::{Seen, WatchKey},
     kubernetes::{Cluster, Resource},
-    record::{Account, Record, RuleRef, RuleUid, SourceRef},
+    record::{Record, RuleUid, SourceRef},
     rule::Interest,
     telemetry::{Metrics, WatchState},
 };
 use entry::{Entry, Mark};
+use handle::Command;
+pub use handle::{Handle, Wanted};
 
 mod entry;
+mod handle;
 
 /// Rights are asked for again after so long, if not said otherwise.
 const ACCESS_RECHECK: Duration = Duration::from_secs(120);
@@ -42,22 +44,6 @@ const ACCESS_RECHECK: Duration = Duration::from_secs(120);
 const COMMANDS: usize = 256;
 /// Phases that wait: each watch sends one when it changes, and waits then.
 const PHASES: usize = 256;
-
-/// A rule whose sources are to be listened to.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The rule.
-    pub rule: RuleRef,
-    /// `metadata.generation` of the spec.
-    pub generation: i64,
-    /// The account whose rights count.
-    pub account: Account,
-    /// The spec.
-    pub spec: Arc<EventRuleSpec>,
-    /// Whether this version is not in force yet: it was put just now, or still waited for its sources when the process ended. Only then
-    /// `existing: Fire` fires, and only then a source that cannot be listened to is said to be `Deaf`.
-    pub fresh: bool,
-}
 
 /// Why the supervisor ended; the process must end then.
 #[derive(Debug, thiserror::Error)]
@@ -68,49 +54,6 @@ pub enum SupervisorError {
     /// A task panicked.
     #[error("run a source: {0}")]
     Task(#[from] JoinError),
-}
-
-enum Command {
-    Set(Box<Wanted>),
-    Remove(RuleUid),
-    Settled,
-}
-
-/// Tells the supervisor what is wanted.
-#[derive(Clone, Debug)]
-pub struct Handle(mpsc::Sender<Command>);
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Set(wanted) => write!(f, "set {}", wanted.rule),
-            Self::Remove(rule) => write!(f, "remove {rule}"),
-            Self::Settled => f.write_str("settled"),
-        }
-    }
-}
-
-impl Handle {
-    /// Listens to the sources of this version of the rule. The version before goes on being listened to until each source of this one has
-    /// its `Baseline` or `Deaf`. Call it after the `RulePut`.
-    pub async fn set(&self, wanted: Wanted) {
-        self.send(Command::Set(Box::new(wanted))).await;
-    }
-
-    /// Listens no more for the rule.
-    pub async fn remove(&self, rule: RuleUid) {
-        self.send(Command::Remove(rule)).await;
-    }
-
-    /// Says that every rule that exists at the start has been set: what is remembered of watches that none of them needs is forgotten.
-    pub async fn settled(&self) {
-        self.send(Command::Settled).await;
-    }
-
-    async fn send(&self, command: Command) {
-        // Fails when the supervisor has ended, and then the process is about to.
-        let _ = self.0.send(command).await;
-    }
 }
 
 /// What a task of the supervisor ended with.

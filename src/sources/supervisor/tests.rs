@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    record::RulePut,
+    record::{Account, RulePut},
     sources::{
         Listening,
         testing::{Answer, Asked, Collected, Server, interest, line, list, object, rule, status},
