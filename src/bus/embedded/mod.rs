@@ -121,7 +121,7 @@ impl Embedded {
             .map(|(path, len)| {
                 let file =
                     OpenOptions::new().write(true).open(&path).map_err(|error| volume.error(error.to_string()))?;
-                Ok(Active { file: wrap(file), path, len })
+                Ok(Active { file: wrap(file), path, len, filled: len })
             })
             .transpose()?;
         let shared = Shared::new(settings.clone(), Clock::real(last_at), last);

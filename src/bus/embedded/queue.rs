@@ -233,6 +233,11 @@ impl Shared {
         }
     }
 
+    /// Whether the log thread has nothing to write.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().pending.is_empty()
+    }
+
     /// Waits while the disk is full. Whether to try again: not when the log was closed meanwhile.
     pub(super) fn pause(&self, time: Duration) -> bool {
         let until = Instant::now() + time;

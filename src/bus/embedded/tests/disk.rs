@@ -26,12 +26,13 @@ async fn closed_on_a_full_disk_the_log_ends_after_what_was_confirmed() {
     let faults = Faults::default();
     let bus = faulty(&dir, &faults, Settings::default());
     write_each(&bus, ["1".to_owned()]).await;
-    let len = std::fs::metadata(segment(&dir)).expect("metadata").len();
+    let path = segment(&dir);
+    let len = frames(&path).last().expect("a frame").end() as u64;
     faults.full.store(true, Ordering::Relaxed);
     let second = bus.record(note("2")).expect("record");
     assert!(matches!(bus.close().await, Err(BusError::Full)));
     assert!(matches!(bus.durable(second.position).await, Err(BusError::Full)));
-    assert_eq!(std::fs::metadata(segment(&dir)).expect("metadata").len(), len);
+    assert_eq!(std::fs::metadata(&path).expect("metadata").len(), len);
 }
 
 #[tokio::test]
@@ -46,11 +47,14 @@ async fn a_full_disk_is_waited_for() {
     let second = bus.append(note("2")).await.expect("append");
     let mut durable = bus.durable(second.position);
     assert!(futures::poll!(&mut durable).is_pending());
-    while faults.tries.load(Ordering::Relaxed) < 3 {
+    while !bus.stats().disk_full {
+        tokio::task::yield_now().await;
+    }
+    let tried = faults.tries.load(Ordering::Relaxed);
+    while faults.tries.load(Ordering::Relaxed) == tried {
         tokio::task::yield_now().await;
     }
     assert!(futures::poll!(&mut durable).is_pending());
-    assert!(bus.stats().disk_full);
     // The shard folds ahead, yet appends stop when too much is not durable.
     reader.advance(second.position);
     bus.append(note("3")).await.expect("append");
@@ -64,4 +68,31 @@ async fn a_full_disk_is_waited_for() {
     assert!(!bus.stats().disk_full);
     bus.close().await.expect("close");
     assert_eq!(texts(&open(&dir).recover().expect("recover").tail), numbered(1..=5));
+}
+
+#[tokio::test]
+async fn zeros_ahead_of_the_records_are_no_records_after_a_crash() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let bus = open(&dir);
+    write_each(&bus, numbered(1..=3)).await;
+    let path = segment(&dir);
+    let written = frames(&path).last().expect("a frame").end() as u64;
+    while bus.stats().log_bytes <= written {
+        tokio::task::yield_now().await;
+    }
+    // What a crash leaves: the file as it is now, not as the end of the process makes it.
+    let crashed = tempfile::tempdir().expect("tempdir");
+    std::fs::create_dir(crashed.path().join("segments")).expect("a folder");
+    let copy = crashed.path().join("segments").join(path.file_name().expect("a name"));
+    std::fs::copy(&path, &copy).expect("copy");
+    assert!(std::fs::metadata(&copy).expect("metadata").len() > written);
+    bus.close().await.expect("close");
+    assert_eq!(std::fs::metadata(&path).expect("metadata").len(), written, "an end in order leaves no zeros");
+
+    let again = open(&crashed);
+    let recovery = again.recover().expect("recover");
+    assert_eq!((texts(&recovery.tail), recovery.damage), (numbered(1..=3), vec![]));
+    assert_eq!(write_each(&again, ["4".to_owned()]).await, [4]);
+    again.close().await.expect("close");
+    assert_eq!(texts(&open(&crashed).recover().expect("recover").tail), numbered(1..=4));
 }
