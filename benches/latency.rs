@@ -1,14 +1,15 @@
 //! From an event to its effect, beside the floor that the API server itself sets.
 //!
 //! On a control plane of its own, one after another, 1,000 times each: POST of an Event until a bare loop's PATCH of `/scale` is answered (the floor,
-//! with impersonation and without), until the operator's PATCH is answered, and until the operator's alert arrives. When the operator's PATCH was
+//! with impersonation and without), until the operator's PATCH is answered, and until an alert arrives: a bare loop's and the operator's. When the operator's PATCH was
 //! answered is read from its log afterwards: the outcome is stamped as soon as the answer is there. The last line is one JSON object.
 //!
 //! `cargo bench --features apiserver --bench latency [-- COUNT]`, or `make bench-latency`.
 
 use std::{collections::HashMap, fs, path::Path};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use axum::http::HeaderMap;
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{
     Client, Config,
@@ -17,6 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 use signalbox::{
     bus::{Bus as _, embedded},
+    net::{Guard, Http, Post},
     record::{Decision, Record},
 };
 
@@ -52,6 +54,10 @@ async fn bench(count: usize) {
     config.auth_info.impersonate = Some(user);
     let floor = floor(&shop, Client::try_from(config).expect("a client"), "floor", count).await;
 
+    eprintln!("floor: watch, then POST, {count} times");
+    let sink = Sink::start().await;
+    let http_floor = http_floor(&shop, &sink, count).await;
+
     eprintln!("signalbox: {count} alerts, {count} scalings");
     let sink = Sink::start().await;
     shop.sink("oncall", &sink.url("/")).await;
@@ -73,7 +79,8 @@ async fn bench(count: usize) {
 
     let line = json!({
         "floor_scale_ms": percentiles(&floor), "floor_scale_without_impersonation_ms": percentiles(&plain),
-        "scale_ms": percentiles(&scale.all), "http_ms": percentiles(&http),
+        "scale_ms": percentiles(&scale.all),
+        "floor_http_ms": percentiles(&http_floor), "http_ms": percentiles(&http), "http_over_floor_p50": ratio(&http, &http_floor),
         "scale_over_floor_p50": ratio(&scale.all, &floor), "lost": missing_alerts + scale.lost, "doubled": doubled_alerts + scale.doubled,
         "rss_mib": rss, "count": count,
     });
@@ -119,11 +126,7 @@ async fn dial_replicas(shop: &Shop, name: &str) -> usize {
 /// What nothing can be faster than: a loop that sees the Event and scales, keeping nothing.
 async fn floor(shop: &Shop, actor: Client, name: &str, count: usize) -> Vec<f64> {
     dial(shop, name).await;
-    let events: Api<Event> = Api::namespaced(shop.client.clone(), &shop.name);
-    let version =
-        events.list(&kube::api::ListParams::default().limit(1)).await.expect("list").metadata.resource_version;
-    let params = WatchParams::default().timeout(290);
-    let mut seen = events.watch(&params, &version.unwrap_or_default()).await.expect("watch").boxed();
+    let mut seen = Watched::open(shop).await;
     let resource =
         kube::api::ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk("bench.example.com", "v1", "Dial"));
     let dials: Api<DynamicObject> = Api::namespaced_with(actor, &shop.name, &resource);
@@ -134,12 +137,7 @@ async fn floor(shop: &Shop, actor: Client, name: &str, count: usize) -> Vec<f64>
         let pod = format!("p{number}");
         let post = shop.event(&wanted, &pod, "Floor");
         let act = async {
-            loop {
-                match seen.try_next().await.expect("the watch goes on").expect("the watch goes on") {
-                    WatchEvent::Added(event) if event.metadata.name.as_deref() == Some(&wanted) => break,
-                    _ => {}
-                }
-            }
+            seen.until(&wanted).await;
             let body = json!({"spec": {"replicas": number + 1}});
             dials.patch_scale(name, &PatchParams::default(), &Patch::Merge(&body)).await.expect("scale");
             began.elapsed()
@@ -148,6 +146,50 @@ async fn floor(shop: &Shop, actor: Client, name: &str, count: usize) -> Vec<f64>
         times.push(elapsed.as_secs_f64() * 1e3);
     }
     times
+}
+
+/// The same for an alert: a loop that sees the Event and posts it.
+async fn http_floor(shop: &Shop, sink: &Sink, count: usize) -> Vec<f64> {
+    let mut seen = Watched::open(shop).await;
+    let http = Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]));
+    let url = sink.url("/");
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let wanted = format!("floor-http-{number}.1");
+        let began = std::time::Instant::now();
+        let pod = format!("p{number}");
+        let post = shop.event(&wanted, &pod, "Floor");
+        let act = async {
+            let event = serde_json::to_vec(&seen.until(&wanted).await).expect("an event");
+            let request = Post { url: &url, name: "floor", headers: HeaderMap::new(), body: event, timeout: PATIENCE };
+            http.post(request).await.expect("an answer")
+        };
+        let (_, _, requests) = tokio::join!(post, act, sink.await_requests(number + 1));
+        times.push(requests[number].at.into_std().saturating_duration_since(began).as_secs_f64() * 1e3);
+    }
+    times
+}
+
+/// A bare watch of Events.
+struct Watched(BoxStream<'static, kube::Result<WatchEvent<Event>>>);
+
+impl Watched {
+    async fn open(shop: &Shop) -> Self {
+        let events: Api<Event> = Api::namespaced(shop.client.clone(), &shop.name);
+        let list = events.list(&kube::api::ListParams::default().limit(1)).await.expect("list");
+        let params = WatchParams::default().timeout(290);
+        let version = list.metadata.resource_version.unwrap_or_default();
+        Self(events.watch(&params, &version).await.expect("watch").boxed())
+    }
+
+    async fn until(&mut self, wanted: &str) -> Event {
+        loop {
+            match self.0.try_next().await.expect("the watch goes on").expect("the watch goes on") {
+                WatchEvent::Added(event) if event.metadata.name.as_deref() == Some(wanted) => return event,
+                _ => {}
+            }
+        }
+    }
 }
 
 fn rule(reason: &str, action: &Value) -> Value {

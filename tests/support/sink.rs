@@ -134,8 +134,8 @@ impl Sink {
     /// When they do not.
     pub async fn await_requests(&self, count: usize) -> Vec<Request> {
         eventually(&format!("the sink got {count} requests"), PATIENCE, async || {
-            let requests = self.requests();
-            (requests.len() >= count).then_some(requests)
+            let came = lock(&self.shared).requests.len();
+            (came >= count).then(|| self.requests())
         })
         .await
     }
