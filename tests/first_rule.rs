@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::{
     PATIENCE, eventually,
     operator::Operator,
-    sink::{Request, Sink},
+    sink::{Answer, Request, Sink},
     site::{Shop, Site, condition},
 };
 use tokio::sync::OnceCell;
@@ -449,6 +449,24 @@ async fn a_cooldown_suppresses_and_counts() {
         .await;
     assert_eq!(status["counts"]["suppressed"]["cooldown"], 2);
     assert_eq!(sink.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_firing_that_waited_longer_than_its_deadline_is_expired_and_told() {
+    let shop = shop("deadline").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.rule("prompt", json!({"sources": on_events("BackOff"), "startingDeadline": "1s", "actions": [tell()]})).await;
+    // The second firing of the group has to wait for the first.
+    sink.answer_next(Answer::status(200).after(std::time::Duration::from_secs(3)));
+    shop.event("a.1", "a", "BackOff").await;
+    sink.await_requests(1).await;
+    shop.event("a.2", "a", "BackOff").await;
+    let status = shop.rule_status("prompt", "one is expired", |status| status["counts"]["expired"] == 1).await;
+    assert_eq!((&status["counts"]["succeeded"], &status["counts"]["failed"]), (&json!(1), &json!(0)));
+    assert_eq!(status["recent"][0]["outcome"], "Expired");
+    assert!(status["recent"][0]["message"].as_str().expect("a message").contains("startingDeadline"), "{status}");
+    assert_eq!(sink.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -56,6 +56,10 @@ pub struct EventRuleSpec {
     /// Limits on how often the rule fires. What is suppressed is counted in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// A firing that could not begin so long after its event was accepted is not carried out: it ends as `Expired`. Without it a firing is carried
+    /// out however late, for instance after a restart. Counted on the wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting_deadline: Option<Duration>,
     /// What each firing does, in this order.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]

@@ -141,6 +141,8 @@ pub struct Counts {
     pub succeeded: u64,
     /// Firings of which an action failed for good.
     pub failed: u64,
+    /// Firings that could not begin before `startingDeadline` and were not carried out.
+    pub expired: u64,
     /// Expressions that could not be evaluated for an event.
     pub errors: u64,
 }
@@ -199,6 +201,8 @@ pub enum FiringOutcome {
     Succeeded,
     /// An action failed for good.
     Failed,
+    /// It could not begin before `startingDeadline` had passed: nothing was done.
+    Expired,
 }
 
 /// The event of a firing.

@@ -189,6 +189,7 @@ impl Engine {
                     message: cut(&finished.message, MAX_ERROR),
                 });
             }
+            FiringOutcome::Expired => state.counts.expired += 1,
             FiringOutcome::Running => {}
         }
         if let Some(firing) = state.recent.iter_mut().find(|firing| *firing.id == *finished.firing.0) {

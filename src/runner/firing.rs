@@ -1,6 +1,6 @@
 //! One firing from beginning to end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Inner, Job,
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     actions::Context,
     api::{self, ActionOutcome, FiringOutcome, OnError},
+    clock::Stamp,
     record::{Finished, OpenFiring, Position, Record, Results},
     rule::{CompiledAction, Rule, compile},
     text,
@@ -42,6 +43,9 @@ async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
             }
         },
     };
+    if let Some(message) = expired(&open, &rule, inner.services.clock.now()) {
+        return finish(inner, &open, FiringOutcome::Expired, message, None).await;
+    }
     let mut way = Way {
         inner,
         open: &open,
@@ -59,6 +63,16 @@ async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
         }
     }
     way.end().await
+}
+
+/// Why the firing is not to begin any more. One that has begun is finished.
+fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<String> {
+    let deadline = rule.spec.starting_deadline?.get();
+    let late = Duration::from_micros(u64::try_from(now.wall - open.firing.stamp.wall).unwrap_or(0));
+    let seconds = late.as_secs();
+    (open.steps.is_empty() && late > deadline).then(|| {
+        format!("not carried out: it could begin only {seconds} s after its event, later than startingDeadline allows")
+    })
 }
 
 /// A firing under way.

@@ -46,15 +46,18 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
     }
 }
 
-/// A firing has ended well: told on the rule. A failure was told by its action already.
+/// A firing has ended: told on the rule. A failure was told by its action already.
 pub(super) fn finished(status: &StatusQueue, firing: &Firing, finished: &Finished) {
-    if finished.outcome == FiringOutcome::Succeeded {
-        status.event(Story {
-            object: ObjectRef::rule(&firing.rule),
-            warning: false,
-            reason: "Succeeded".to_owned(),
-            action: "Act".to_owned(),
-            note: format!("{} for {}; firing {}", finished.message, firing.group, firing.id),
-        });
-    }
+    let reason = match finished.outcome {
+        FiringOutcome::Succeeded => "Succeeded",
+        FiringOutcome::Expired => "Expired",
+        FiringOutcome::Failed | FiringOutcome::Running => return,
+    };
+    status.event(Story {
+        object: ObjectRef::rule(&firing.rule),
+        warning: finished.outcome == FiringOutcome::Expired,
+        reason: reason.to_owned(),
+        action: "Act".to_owned(),
+        note: format!("{} for {}; firing {}", finished.message, firing.group, firing.id),
+    });
 }

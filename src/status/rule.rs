@@ -218,7 +218,9 @@ fn sources<'a>(spec: &Spec, parts: &'a Parts) -> Option<(&'a Finding, &'a Findin
 
 /// How the last firing that has ended went.
 fn acting(status: &EventRuleStatus) -> Finding {
-    let ended = status.recent.iter().find(|firing| firing.outcome != FiringOutcome::Running);
+    // One that was not carried out tells nothing about what the actions can do.
+    let unknown = [FiringOutcome::Running, FiringOutcome::Expired];
+    let ended = status.recent.iter().find(|firing| !unknown.contains(&firing.outcome));
     match ended {
         Some(firing) if firing.outcome == FiringOutcome::Failed => {
             let message = format!("firing {} for {}: {}", firing.id, firing.group, firing.message);

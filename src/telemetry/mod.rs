@@ -103,6 +103,7 @@ enum OutcomeName {
     Skipped,
     Superseded,
     Failed,
+    Expired,
 }
 
 /// A variant's name as a label's value.
@@ -200,6 +201,7 @@ impl Metrics {
             FiringOutcome::Running => OutcomeName::Running,
             FiringOutcome::Succeeded => OutcomeName::Succeeded,
             FiringOutcome::Failed => OutcomeName::Failed,
+            FiringOutcome::Expired => OutcomeName::Expired,
         };
         self.firings.get_or_create_owned(&OutcomeLabels { outcome: Name(outcome) }).inc();
     }

@@ -119,3 +119,34 @@ async fn a_full_disk_is_waited_for_and_a_request_too_large_fails() {
     stage.start(firing("r", "g", "f", &[action("a", json!({}))]));
     assert!(stage.ended(1).await[0].message.contains("record of 9 bytes is larger"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_firing_that_comes_too_late_to_begin_does_nothing_and_one_that_has_begun_is_finished() {
+    let stage = Stage::new(&[]);
+    let deadline = |seconds: u64, open: &mut OpenFiring| {
+        let spec = Arc::make_mut(&mut open.spec);
+        spec.starting_deadline = Some(api::Duration::from_secs(seconds));
+        // The stage's clock stands one second after the event.
+        open.firing.stamp = Stamp::default();
+    };
+    let mut late = firing("r", "g", "late", &[action("a", json!({}))]);
+    deadline(0, &mut late);
+    stage.start(late.clone());
+    let ended = stage.ended(1).await.remove(0);
+    assert_eq!(ended.outcome, FiringOutcome::Expired);
+    assert_eq!(
+        ended.message,
+        "not carried out: it could begin only 1 s after its event, later than startingDeadline allows"
+    );
+    assert_eq!(stage.told(), Vec::<String>::new());
+
+    let mut begun = late;
+    begun.firing.id = FiringId("begun".into());
+    begun.steps.insert("a".into(), Step { intent: Some((0, json!({"text": "as recorded"}))), ..Step::default() });
+    stage.start(begun);
+    let mut soon = firing("r", "other", "soon", &[action("a", json!({}))]);
+    deadline(1, &mut soon);
+    stage.start(soon);
+    let outcomes: Vec<_> = stage.ended(3).await[1..].iter().map(|ended| ended.outcome).collect();
+    assert_eq!(outcomes, [FiringOutcome::Succeeded; 2]);
+}
