@@ -139,6 +139,7 @@ impl Default for Metrics {
             events_dropped: Counter::default(),
         };
         metrics.register();
+        metrics.begin_at_zero();
         metrics
     }
 }
@@ -173,6 +174,21 @@ impl Metrics {
             "Kubernetes Events that were not written, because of the rate limit or an error",
             self.events_dropped.clone(),
         );
+    }
+
+    /// Writes counters of known labels from the start: Prometheus sees no increase in one that begins at 1, so an alert
+    /// would miss the first failure.
+    fn begin_at_zero(&self) {
+        for decision in ["Fired", "SuppressedByCooldown", "Errored"] {
+            self.decisions.get_or_create_owned(&DecisionLabels { decision });
+        }
+        for outcome in [OutcomeName::Succeeded, OutcomeName::Failed] {
+            self.firings.get_or_create_owned(&OutcomeLabels { outcome: Name(outcome) });
+            self.actions.get_or_create_owned(&OutcomeLabels { outcome: Name(outcome) });
+        }
+        for result in [StatusWrite::Written, StatusWrite::Failed, StatusWrite::Gone] {
+            self.status_writes.get_or_create_owned(&WriteLabels { result: Name(result) });
+        }
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -280,6 +296,19 @@ impl fmt::Debug for Metrics {
 mod tests {
     use super::*;
     use crate::record::{Position, RuleUid};
+
+    #[test]
+    fn what_has_not_failed_yet_is_written_as_zero() {
+        let text = Metrics::default().encode();
+        for line in [
+            "signalbox_firings_total{outcome=\"Failed\"} 0",
+            "signalbox_actions_total{outcome=\"Failed\"} 0",
+            "signalbox_rule_decisions_total{decision=\"Errored\"} 0",
+            "signalbox_status_writes_total{result=\"Failed\"} 0",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+        }
+    }
 
     #[test]
     fn every_metric_is_written_with_its_name_and_labels() {
