@@ -26,3 +26,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "signalbox.everywhere" -}}
 {{- if has "*" .Values.rules.namespaces }}true{{ end -}}
 {{- end }}
+
+{{- /* Bytes of a quantity as a product that PromQL computes: 2Gi is "2 * 1024^3". */}}
+{{- define "signalbox.bytes" -}}
+{{- $unit := regexFind "[A-Za-z]*$" . -}}
+{{- $factors := dict "Ki" "1024" "Mi" "1024^2" "Gi" "1024^3" "Ti" "1024^4" "k" "1e3" "M" "1e6" "G" "1e9" "T" "1e12" -}}
+{{ trimSuffix $unit . }}{{ with $unit }} * {{ get $factors . }}{{ end }}
+{{- end }}

@@ -1,0 +1,220 @@
+//! The chart: what it renders when its optional parts are on, and which values it refuses.
+//!
+//! The programs are `$SIGNALBOX_HELM` and `$SIGNALBOX_KUBE`, or what `e2e/cluster/program` builds.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use regex::Regex;
+use serde_json::{Value, json};
+use signalbox::{
+    api::{ActionOutcome, FiringOutcome},
+    record::{Decision, RuleUid, SuppressedReason},
+    telemetry::{Metrics, StatusWrite, WatchState},
+};
+use support::control_plane::{ControlPlane, shared};
+
+mod support;
+
+const SYSTEM: &str = "signalbox-system";
+
+/// Every optional part.
+const ALL: [&str; 7] = [
+    "metrics.serviceMonitor.enabled=true",
+    "metrics.serviceMonitor.labels.release=prometheus",
+    "metrics.prometheusRule.enabled=true",
+    "metrics.dashboard.enabled=true",
+    "networkPolicy.enabled=true",
+    "networkPolicy.fromNamespaces={monitoring}",
+    "podDisruptionBudget.enabled=true",
+];
+
+/// What the optional parts make.
+const PARTS: [(&str, &str); 5] = [
+    ("ConfigMap", "signalbox-dashboard"),
+    ("NetworkPolicy", "signalbox"),
+    ("PodDisruptionBudget", "signalbox"),
+    ("PrometheusRule", "signalbox"),
+    ("ServiceMonitor", "signalbox"),
+];
+
+// === rendering
+
+/// Runs `helm template` with values as for `--set`.
+fn helm_template(values: &[&str]) -> Output {
+    let mut helm = Command::new(helm());
+    helm.args(["template", "signalbox", "charts/signalbox", "-n", SYSTEM]);
+    for value in values {
+        helm.args(["--set", value]);
+    }
+    helm.output().expect("run helm")
+}
+
+fn helm() -> PathBuf {
+    if let Some(path) = std::env::var_os("SIGNALBOX_HELM") {
+        return path.into();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/program");
+    let output = Command::new(&script).arg("helm").stderr(Stdio::inherit()).output().expect("run e2e/cluster/program");
+    assert!(output.status.success(), "e2e/cluster/program helm failed: see its messages, or set SIGNALBOX_HELM");
+    String::from_utf8_lossy(&output.stdout).trim().into()
+}
+
+/// The objects that the chart renders with these values.
+fn rendered(values: &[&str]) -> Vec<Value> {
+    let output = helm_template(values);
+    assert!(output.status.success(), "helm template: {}", String::from_utf8_lossy(&output.stderr));
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&String::from_utf8_lossy(&output.stdout)).expect("the chart renders YAML");
+    documents.into_iter().filter(Value::is_object).collect()
+}
+
+fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
+    objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+}
+
+fn as_list(objects: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
+}
+
+#[test]
+fn every_optional_part_is_made_when_it_is_on_and_not_by_default() {
+    let (plain, all) = (rendered(&[]), rendered(&ALL));
+    for (kind, name) in PARTS {
+        assert!(object(&plain, kind, name).is_none(), "{kind} {name} is there by default");
+        assert!(object(&all, kind, name).is_some(), "{kind} {name} is not there");
+    }
+    assert_eq!(all.len(), plain.len() + PARTS.len());
+    let monitor = object(&all, "ServiceMonitor", "signalbox").expect("it is there");
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    let dashboard = object(&all, "ConfigMap", "signalbox-dashboard").expect("it is there");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+}
+
+#[tokio::test]
+async fn the_api_server_takes_the_chart_with_every_optional_part() {
+    let plane = shared().await;
+    let namespace = system(plane).await;
+    // The Prometheus operator's kinds are not known here; their queries are checked below.
+    let known =
+        |object: &Value| !object["apiVersion"].as_str().unwrap_or_default().starts_with("monitoring.coreos.com/");
+    let objects: Vec<Value> = rendered(&ALL).into_iter().filter(known).collect();
+    let output = plane.try_apply(&as_list(&objects)).await;
+    assert!(output.status.success(), "in {namespace}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_misspelt_value_is_refused_with_its_place() {
+    for (value, place, name) in [
+        ("persistance.enabled=false", "at ''", "persistance"),
+        ("persistence.enabeld=false", "at '/persistence'", "enabeld"),
+        ("metrics.serviceMonitor.intervall=1m", "at '/metrics/serviceMonitor'", "intervall"),
+        ("metrics.prometheusRule.enable=true", "at '/metrics/prometheusRule'", "enable"),
+        ("metrics.dashboard.label=x", "at '/metrics/dashboard'", "label"),
+        ("networkPolicy.namespaces={monitoring}", "at '/networkPolicy'", "namespaces"),
+        ("podDisruptionBudget.minAvailable=1", "at '/podDisruptionBudget'", "minAvailable"),
+    ] {
+        let output = helm_template(&[value]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{value} is taken");
+        assert!(said.contains(place) && said.contains(&format!("'{name}' not allowed")), "{value}: {said}");
+    }
+}
+
+#[test]
+fn the_rendered_chart_in_deploy_is_what_the_chart_renders() {
+    let output = Command::new(helm())
+        .args(["template", "signalbox", "charts/signalbox", "-n", SYSTEM, "--include-crds"])
+        .output()
+        .expect("run helm");
+    let stored = fs::read("deploy/manifests/signalbox.yaml").expect("the rendered chart");
+    assert!(
+        output.stdout == stored,
+        "deploy/manifests is not what the chart renders: run `make chart`, commit the result"
+    );
+}
+
+#[test]
+fn the_log_alerts_on_its_volume_in_every_unit_of_the_value() {
+    for (size, bytes) in [("2Gi", "2 * 1024^3"), ("1.5G", "1.5 * 1e9"), ("800Mi", "800 * 1024^2")] {
+        let objects = rendered(&["metrics.prometheusRule.enabled=true", &format!("persistence.size={size}")]);
+        let rules = object(&objects, "PrometheusRule", "signalbox").expect("it is there").to_string();
+        assert!(rules.contains(&format!("signalbox_bus_log_bytes > 0.7 * {bytes}\"")), "{size}: {rules}");
+    }
+}
+
+// === metrics
+
+/// What the operator says of itself when everything has happened once.
+fn all_metrics() -> String {
+    let metrics = Metrics::default();
+    let rule = RuleUid("u".into());
+    let decisions = [
+        Decision::Suppressed { rule: rule.clone(), group: "g".into(), reason: SuppressedReason::Cooldown },
+        Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
+    ];
+    metrics.event_judged("t", &decisions);
+    metrics.firing_finished(FiringOutcome::Failed);
+    metrics.action_settled(ActionOutcome::Failed, std::time::Duration::ZERO);
+    metrics.bus(signalbox::bus::Stats::default());
+    metrics.watch_moved(None, Some(WatchState::Failed));
+    metrics.status_written(StatusWrite::Failed);
+    metrics.encode()
+}
+
+/// The queries of all alerts and panels.
+fn queries(objects: &[Value]) -> Vec<String> {
+    let rules = object(objects, "PrometheusRule", "signalbox").expect("it is there");
+    let dashboard = object(objects, "ConfigMap", "signalbox-dashboard").expect("it is there");
+    let text = dashboard["data"]["signalbox.json"].as_str().expect("a text");
+    let dashboard: Value = serde_json::from_str(text).expect("the dashboard is JSON");
+    let mut found = vec![];
+    collect("expr", rules, &mut found);
+    let alerts = found.len();
+    collect("expr", &dashboard, &mut found);
+    assert!(alerts > 5 && found.len() > alerts + 10, "{found:#?}");
+    found
+}
+
+/// The texts of all fields of a name.
+fn collect(field: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| match value {
+            Value::String(text) if name == field => found.push(text.clone()),
+            other => collect(field, other, found),
+        }),
+        Value::Array(items) => items.iter().for_each(|item| collect(field, item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn alerts_and_panels_ask_for_metrics_labels_and_values_that_exist() {
+    let told = all_metrics();
+    let asked = Regex::new(r#"(signalbox_\w+)(\{(\w+="\w+")\})?"#).expect("a pattern");
+    let by = Regex::new(r"by \((\w+)\)").expect("a pattern");
+    for query in queries(&rendered(&ALL)) {
+        for found in asked.captures_iter(&query) {
+            let label = found.get(3).map_or("", |label| label.as_str());
+            let exists = told.lines().any(|line| {
+                let name = line.split(['{', ' ']).next().unwrap_or_default();
+                name == &found[1] && line.contains(label)
+            });
+            assert!(exists, "there is no {} in\n{told}", &found[0]);
+            for label in by.captures_iter(&query) {
+                let exists =
+                    told.lines().any(|line| line.starts_with(&found[1]) && line.contains(&format!("{}=\"", &label[1])));
+                assert!(exists, "{query}: {} has no label {}", &found[1], &label[1]);
+            }
+        }
+    }
+}
+
+/// Makes the operator's namespace, once.
+async fn system(plane: &ControlPlane) -> &'static str {
+    plane.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {SYSTEM}}}}}")).await;
+    SYSTEM
+}
