@@ -1,8 +1,9 @@
-//! The chart: what it renders when its optional parts are on, and which values it refuses.
+//! The chart: what it renders when its optional parts are on, which values it refuses, and which rights it gives.
 //!
 //! The programs are `$SIGNALBOX_HELM` and `$SIGNALBOX_KUBE`, or what `e2e/cluster/program` builds.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -15,7 +16,11 @@ use signalbox::{
     record::{Decision, RuleUid, SuppressedReason},
     telemetry::{Metrics, StatusWrite, WatchState},
 };
-use support::control_plane::{ControlPlane, shared};
+use support::{
+    PATIENCE,
+    control_plane::{ControlPlane, shared},
+    eventually,
+};
 
 mod support;
 
@@ -213,8 +218,97 @@ fn alerts_and_panels_ask_for_metrics_labels_and_values_that_exist() {
     }
 }
 
+// === rights
+
 /// Makes the operator's namespace, once.
 async fn system(plane: &ControlPlane) -> &'static str {
     plane.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {SYSTEM}}}}}")).await;
     SYSTEM
+}
+
+/// Applies what the chart renders of accounts and rights, with the namespace `shop` enabled.
+async fn rights_applied(plane: &ControlPlane, shop: &str) {
+    system(plane).await;
+    let objects = rendered(&[&format!("rules.namespaces={{{shop}}}")]);
+    let wanted =
+        |object: &Value| object["apiVersion"] == "rbac.authorization.k8s.io/v1" || object["kind"] == "ServiceAccount";
+    let objects: Vec<Value> = objects.into_iter().filter(wanted).collect();
+    assert!(objects.len() > 10, "{objects:#?}");
+    plane.apply(&as_list(&objects)).await;
+    // The controller manager sums up the roles with the label.
+    eventually("the operator may watch what the chart says", PATIENCE, async || {
+        let role = plane.kubectl(&["get", "clusterrole", "signalbox-watch", "-o", "json"]).await.stdout;
+        let role: Value = serde_json::from_slice(&role).ok()?;
+        (!role["rules"].as_array()?.is_empty()).then_some(())
+    })
+    .await;
+}
+
+/// What `kubectl auth can-i --list` says that an account may do in a namespace, once it names all of `parts`.
+///
+/// A right is `RESOURCE [URLS] [NAMES] [VERBS]`.
+async fn may(plane: &ControlPlane, account: &str, namespace: &str, parts: &[&str]) -> Vec<String> {
+    let user = format!("--as=system:serviceaccount:{account}");
+    eventually(&format!("{parts:?} are rights of {account} in {namespace}"), PATIENCE, async || {
+        let output = plane.kubectl(&["auth", "can-i", "--list", &user, "-n", namespace]).await;
+        let said = String::from_utf8(output.stdout).ok()?;
+        let mut lines = said.lines();
+        assert!(lines.next()?.starts_with("Resources"), "{said}");
+        let complete = parts.iter().all(|part| said.contains(part));
+        let mut rights: Vec<String> = lines.map(right).collect();
+        rights.sort();
+        complete.then_some(rights)
+    })
+    .await
+}
+
+/// A line of the list without its columns' widths, and with the verbs in order: kubectl's order is that of bindings.
+fn right(line: &str) -> String {
+    let (rest, verbs) = line.rsplit_once('[').expect("the verbs are in brackets");
+    let verbs: BTreeSet<&str> = verbs.trim_end().trim_end_matches(']').split(' ').collect();
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    format!("{} [{}]", words.join(" "), verbs.into_iter().collect::<Vec<_>>().join(" "))
+}
+
+#[tokio::test]
+async fn the_operator_and_its_rules_have_the_rights_that_are_written_down_and_no_more() {
+    let plane = shared().await;
+    plane.apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}").await;
+    rights_applied(plane, "shop").await;
+    let (operator, rules) = (format!("{SYSTEM}:signalbox"), "shop:signalbox-rules");
+    // One right of each role: the API server learns of them one by one.
+    let (own, watch) = ("eventrules.signalbox.dev/status", "horizontalpodautoscalers.autoscaling");
+    // What any account may, whichever it is: discovery, health, questions about itself.
+    let common = may(plane, "shop:default", "default", &["/healthz"]).await;
+    let mut all = String::new();
+    for (title, account, namespace, parts) in [
+        ("The operator, in an enabled namespace", operator.as_str(), "shop", &[own, watch, "impersonate"][..]),
+        ("The operator, in any other", operator.as_str(), "default", &[own, watch]),
+        ("signalbox-rules, in its namespace", rules, "shop", &["deployments.apps/scale"]),
+        ("signalbox-rules, in any other", rules, "default", &[]),
+    ] {
+        let mut rights = may(plane, account, namespace, parts).await;
+        for right in &common {
+            let place = rights.iter().position(|one| one == right).expect("the account has what any has");
+            rights.remove(place);
+        }
+        rights.iter().for_each(|right| assert_modest(right));
+        all += &format!("# {title}\n{}\n", rights.iter().map(|right| format!("{right}\n")).collect::<String>());
+    }
+    let golden = "tests/golden/rights.txt";
+    if fs::read_to_string(golden).unwrap_or_default() != all {
+        let seen = concat!(env!("CARGO_TARGET_TMPDIR"), "/rights.txt");
+        fs::write(seen, &all).expect("write what was seen");
+        let diff = Command::new("diff").args(["-u", golden, seen]).output().expect("run diff").stdout;
+        panic!("rights changed; if that is meant: cp {seen} {golden}\n{}", String::from_utf8_lossy(&diff));
+    }
+}
+
+/// Nothing on all resources or with all verbs, nothing that leads to more rights, nothing on Secrets.
+fn assert_modest(right: &str) {
+    let (rest, verbs) = right.rsplit_once('[').expect("the verbs are in brackets");
+    let verbs: BTreeSet<&str> = verbs.trim_end_matches(']').split(' ').collect();
+    assert!(!rest.contains('*') && !rest.contains("secrets"), "{right}");
+    assert!(!["*", "escalate", "bind"].iter().any(|verb| verbs.contains(verb)), "{right}");
+    assert!(!verbs.contains("impersonate") || rest.starts_with("serviceaccounts "), "{right}");
 }
