@@ -130,6 +130,26 @@ fn a_misspelt_value_is_refused_with_its_place() {
 }
 
 #[test]
+fn an_installation_ends_with_what_to_do_next_and_what_becomes_of_the_log() {
+    for (persistent, said) in [(true, "is on a PersistentVolumeClaim"), (false, "is in an emptyDir")] {
+        let output = Command::new(helm())
+            .args(["install", "signalbox", "charts/signalbox", "-n", SYSTEM, "--dry-run=client"])
+            .args(["--set", "rules.namespaces={shop}", "--set", &format!("persistence.enabled={persistent}")])
+            .env("KUBECONFIG", "/dev/null")
+            .output()
+            .expect("run helm");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let notes = text.split_once("NOTES:").unwrap_or_else(|| panic!("{text}{output:?}")).1;
+        let next = notes.split_once("Next:").unwrap_or_else(|| panic!("{notes}")).1;
+        assert!(notes.contains(said), "{notes}");
+        for command in ["rollout status statefulset/signalbox", "kubectl apply -n shop", "kubectl describe er -n shop"]
+        {
+            assert!(next.contains(command), "{command} is not in{next}");
+        }
+    }
+}
+
+#[test]
 fn the_rendered_chart_in_deploy_is_what_the_chart_renders() {
     let output = Command::new(helm())
         .args(["template", "signalbox", "charts/signalbox", "-n", SYSTEM, "--include-crds"])
