@@ -18,7 +18,6 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, FailureKind};
-pub use scale::Scales;
 
 use crate::{
     api::{self, ActionKind, ActionOutcome},
@@ -112,8 +111,6 @@ pub struct Services {
     pub http: Http,
     /// The time.
     pub clock: Clock,
-    /// What scales were when they were last seen.
-    pub scales: Scales,
 }
 
 /// What one step of one firing is about.

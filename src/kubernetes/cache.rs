@@ -6,19 +6,18 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Keeps at most `max` values, each until its own instant.
-pub struct Expiring<K, V> {
+pub(super) struct Expiring<K, V> {
     max: usize,
     entries: Mutex<HashMap<K, (V, Instant)>>,
 }
 
 impl<K: Hash + Eq, V: Clone> Expiring<K, V> {
-    /// An empty one.
-    pub fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self { max, entries: Mutex::new(HashMap::new()) }
     }
 
     /// The value, if it has not expired.
-    pub fn get(&self, key: &K) -> Option<V> {
+    pub(super) fn get(&self, key: &K) -> Option<V> {
         let entries = self.entries.lock();
         let (value, until) = entries.get(key)?;
         (*until > Instant::now()).then(|| value.clone())
@@ -26,7 +25,7 @@ impl<K: Hash + Eq, V: Clone> Expiring<K, V> {
 
     /// Keeps the value for so long. When the map is full of values that have not expired, all are forgotten: everything here can be asked
     /// for again, and an order of use would cost more than it saves.
-    pub fn put(&self, key: K, value: V, age: Duration) {
+    pub(super) fn put(&self, key: K, value: V, age: Duration) {
         let now = Instant::now();
         let mut entries = self.entries.lock();
         if entries.len() >= self.max && !entries.contains_key(&key) {
@@ -39,7 +38,7 @@ impl<K: Hash + Eq, V: Clone> Expiring<K, V> {
     }
 
     /// Forgets what `keep` says no to.
-    pub fn retain(&self, keep: impl Fn(&K) -> bool) {
+    pub(super) fn retain(&self, keep: impl Fn(&K) -> bool) {
         self.entries.lock().retain(|key, _| keep(key));
     }
 }
