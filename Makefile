@@ -44,7 +44,7 @@ test-unit: prerequisites ## run the tests that need nothing: unit, property and 
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) SIGNALBOX_HELM=$$(e2e/cluster/program helm) \
-	  cargo test $(ALL) $(APISERVER_TESTS)
+	  cargo test $(ALL) --no-fail-fast $(APISERVER_TESTS)
 
 .PHONY: e2e
 e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster that KUBECONFIG names
