@@ -68,7 +68,7 @@ async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
 /// Why the firing is not to begin any more. One that has begun is finished.
 fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<String> {
     let deadline = rule.spec.starting_deadline?.get();
-    let late = Duration::from_micros(u64::try_from(now.wall - open.firing.stamp.wall).unwrap_or(0));
+    let late = Duration::from_micros(u64::try_from(now.wall.saturating_sub(open.firing.stamp.wall)).unwrap_or(0));
     let seconds = late.as_secs();
     (open.steps.is_empty() && late > deadline).then(|| {
         format!("not carried out: it could begin only {seconds} s after its event, later than startingDeadline allows")

@@ -1,7 +1,8 @@
 //! The bytes of a segment: a header, then one frame per record. Pure: knows no files.
 //!
 //! All integers are little-endian. Header (64 bytes): magic, version u32, crc u32 of the rest, first position u64, log id (32 hexadecimal
-//! digits), zeros. After the last frame there may be zeros up to the end of the file. Frame (48 bytes, then the record): crc u32 of the rest, length u32, epoch u64, position u64, synced u64, at i64, wall i64.
+//! digits), zeros. Frame (48 bytes, then the record): crc u32 of the rest, length u32, epoch u64, position u64, synced u64, at i64, wall i64.
+//! After the last frame there may be zeros up to the end of the file.
 //! `synced` is the position up to which the log was on stable storage when the frame was written. It tells a write that power loss tore
 //! (nothing written later vouches for the missing records: they were never confirmed) from records that were confirmed and are damaged.
 
