@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, FailureKind};
+pub use scale::Scales;
 
 use crate::{
     api::{self, ActionKind, ActionOutcome},
@@ -111,6 +112,8 @@ pub struct Services {
     pub http: Http,
     /// The time.
     pub clock: Clock,
+    /// What scales were when they were last seen.
+    pub scales: Scales,
 }
 
 /// What one step of one firing is about.

@@ -1,6 +1,7 @@
 //! `scale`: sets the number of replicas through the scale subresource; nothing else of the object is written.
 
 mod amount;
+mod seen;
 
 use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
@@ -11,6 +12,9 @@ use kube::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub use seen::Scales;
+use seen::{Key, Seen};
 
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind,
@@ -45,7 +49,9 @@ struct Request {
     namespace: Option<String>,
     name: String,
     uid: String,
-    resource_version: String,
+    /// Nothing: what the object was is remembered, and the write tests that it still is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resource_version: Option<String>,
     from: i32,
     to: i32,
 }
@@ -53,7 +59,8 @@ struct Request {
 /// The object as it is now.
 struct Now {
     uid: String,
-    resource_version: String,
+    /// Nothing when it is remembered.
+    resource_version: Option<String>,
     replicas: i32,
 }
 
@@ -71,7 +78,7 @@ impl Action for Scale {
             let amount = self.0.amount().ok_or_else(|| Failure::last("exactly one of to and by must be set"))?;
             let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
             let step = Step::new(cx, aim)?;
-            let now = step.look().await?;
+            let (now, to) = step.plan(|from| amount::desired(amount, from, self.0.min, self.0.max)).await?;
             let request = Request {
                 api_version: step.aim.resource.api.api_version.clone(),
                 kind: step.aim.resource.api.kind.clone(),
@@ -80,7 +87,7 @@ impl Action for Scale {
                 uid: now.uid,
                 resource_version: now.resource_version,
                 from: now.replicas,
-                to: amount::desired(amount, now.replicas, self.0.min, self.0.max),
+                to,
             };
             serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
         })
@@ -146,12 +153,27 @@ impl<'a> Step<'a> {
         Failure::of_kube(error, &format!("{doing} {}", self.aim.title()), &self.cx.account, right)
     }
 
+    /// What the object is, and what it is to become: as remembered, if that would change it, and else as it is now.
+    async fn plan(&self, desired: impl Fn(i32) -> i32) -> Result<(Now, i32), Failure> {
+        let known = self.cx.services.scales.take(&Key::new(&self.aim), &self.cx.account);
+        // The API server leaves zeros out, so a write cannot test for them.
+        if let Some(Seen { uid, replicas, .. }) = known
+            && replicas > 0
+            && desired(replicas) != replicas
+        {
+            return Ok((Now { uid, resource_version: None, replicas }, desired(replicas)));
+        }
+        let now = self.look().await?;
+        let to = desired(now.replicas);
+        Ok((now, to))
+    }
+
     async fn look(&self) -> Result<Now, Failure> {
         let scale = self.api.get_scale(&self.aim.name).await;
         let scale = scale.map_err(|error| self.failure(&error, "read the scale of", self.right("get").on("scale")))?;
         Ok(Now {
             uid: scale.metadata.uid.unwrap_or_default(),
-            resource_version: scale.metadata.resource_version.unwrap_or_default(),
+            resource_version: scale.metadata.resource_version,
             // Absent means 0: the API server leaves zeros out.
             replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
         })
@@ -159,7 +181,7 @@ impl<'a> Step<'a> {
 
     /// Writes, provided that the object is still as it was when the request was rendered.
     async fn first(&self, request: &Request, permit: Permit) -> Result<Done, Failure> {
-        match self.write(request, &request.resource_version, permit).await {
+        match self.write(request, request.resource_version.as_deref(), permit).await {
             Err(failure) if failure.kind == FailureKind::Conflict && self.is_done().await? == Some(true) => {
                 // Something on the way had sent it twice.
                 Ok(done(request, None))
@@ -178,16 +200,16 @@ impl<'a> Step<'a> {
                 return Ok(superseded(request, "was deleted and created anew".to_owned()));
             }
             match ours {
-                Some(true) => return Ok(done(request, Some(now.resource_version))),
+                Some(true) => return Ok(done(request, now.resource_version)),
                 // Who wrote it cannot be seen without the right to read the object.
-                None if now.replicas == request.to => return Ok(done(request, Some(now.resource_version))),
+                None if now.replicas == request.to => return Ok(done(request, now.resource_version)),
                 _ if now.replicas == request.to => return Ok(unchanged(request)),
                 _ if now.replicas != request.from => {
                     return Ok(superseded(request, format!("was set to {} by somebody else", now.replicas)));
                 }
                 _ => {}
             }
-            match self.write(request, &now.resource_version, permit).await {
+            match self.write(request, now.resource_version.as_deref(), permit).await {
                 Err(failure) if failure.kind == FailureKind::Conflict => {}
                 result => return result,
             }
@@ -207,12 +229,27 @@ impl<'a> Step<'a> {
         }
     }
 
-    async fn write(&self, request: &Request, resource_version: &str, _permit: Permit) -> Result<Done, Failure> {
-        let patch = json!({"metadata": {"resourceVersion": resource_version}, "spec": {"replicas": request.to}});
+    /// Writes, if the object is still of this version; without a version, if it still is what the request says that it was.
+    async fn write(&self, request: &Request, version: Option<&str>, _permit: Permit) -> Result<Done, Failure> {
         let params = PatchParams { field_manager: Some(self.cx.manager()), ..PatchParams::default() };
-        let written: Result<Replicas, _> = self.api.patch_scale(&self.aim.name, &params, &Patch::Merge(&patch)).await;
+        let patch = match version {
+            Some(version) => {
+                Patch::Merge(json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": request.to}}))
+            }
+            None => tested(request)?,
+        };
+        let written: Result<Replicas, _> = self.api.patch_scale(&self.aim.name, &params, &patch).await;
         match written {
-            Ok(scale) => Ok(done(request, scale.metadata.resource_version)),
+            Ok(scale) => {
+                let (account, uid) = (self.cx.account.clone(), request.uid.clone());
+                self.cx.services.scales.put(Key::new(&self.aim), Seen { account, uid, replicas: request.to });
+                Ok(done(request, scale.metadata.resource_version))
+            }
+            // A test that fails is answered 422, and so is a number that is refused: a fresh request finds out which.
+            Err(kube::Error::Api(status)) if version.is_none() && status.code == 422 => {
+                let message = format!("scale {}: it is not what it was any more", self.aim.title());
+                Err(Failure { kind: FailureKind::Conflict, message })
+            }
             Err(error) => Err(self.failure(&error, "scale", self.right("patch").on("scale"))),
         }
     }
@@ -223,6 +260,16 @@ fn key(own_namespace: &str, kind: &str, named: &Value) -> Option<String> {
     let name = text(named.get("name"), "name").ok()?;
     let namespace = text(named.get("namespace"), "namespace").unwrap_or_else(|_| own_namespace.to_owned());
     Some(format!("{namespace}/{kind}/{name}"))
+}
+
+/// A patch that does nothing unless the object still is what the request says that it was.
+fn tested(request: &Request) -> Result<Patch<Value>, Failure> {
+    let operations = json!([
+        {"op": "test", "path": "/metadata/uid", "value": request.uid},
+        {"op": "test", "path": "/spec/replicas", "value": request.from},
+        {"op": "replace", "path": "/spec/replicas", "value": request.to},
+    ]);
+    serde_json::from_value(operations).map(Patch::Json).map_err(|error| Failure::last(format!("make a patch: {error}")))
 }
 
 fn is_mark(entry: &ManagedFieldsEntry, manager: &str) -> bool {

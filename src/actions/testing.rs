@@ -39,6 +39,7 @@ pub(crate) fn services(fake: &Fake) -> Arc<Services> {
         sinks: Registry::default(),
         http: Http::to_this_host(),
         clock: Clock::simulated(Stamp { at: 1_000_000, wall: 1_000_000 }),
+        scales: scale::Scales::default(),
     })
 }
 

@@ -6,13 +6,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Keeps at most `max` values, each until its own instant.
-pub(super) struct Expiring<K, V> {
+pub struct Expiring<K, V> {
     max: usize,
     entries: Mutex<HashMap<K, (V, Instant)>>,
 }
 
 impl<K: Hash + Eq, V: Clone> Expiring<K, V> {
-    pub(super) fn new(max: usize) -> Self {
+    /// An empty one.
+    pub fn new(max: usize) -> Self {
         Self { max, entries: Mutex::new(HashMap::new()) }
     }
 
@@ -23,9 +24,15 @@ impl<K: Hash + Eq, V: Clone> Expiring<K, V> {
         (*until > Instant::now()).then(|| value.clone())
     }
 
+    /// Forgets the value and gives it, if it has not expired.
+    pub fn remove(&self, key: &K) -> Option<V> {
+        let (value, until) = self.entries.lock().remove(key)?;
+        (until > Instant::now()).then_some(value)
+    }
+
     /// Keeps the value for so long. When the map is full of values that have not expired, all are forgotten: everything here can be asked
     /// for again, and an order of use would cost more than it saves.
-    pub(super) fn put(&self, key: K, value: V, age: Duration) {
+    pub fn put(&self, key: K, value: V, age: Duration) {
         let now = Instant::now();
         let mut entries = self.entries.lock();
         if entries.len() >= self.max && !entries.contains_key(&key) {

@@ -17,14 +17,13 @@ use http::HeaderValue;
 use kube::{Client, Config, client::Body};
 
 pub use access::{MissingRight, Right, Unusable, impersonation_denied};
-pub use cache::Bucket;
+pub use cache::{Bucket, Expiring};
 pub use connect::ConnectError;
 pub use discovery::{ResolveError, Resource};
 pub use events::{EventRecorder, EventWriter, Note, NoteType, REPORTING_CONTROLLER, event_channel};
 pub use secret::SecretError;
 
 use crate::record::Account;
-use cache::Expiring;
 use ready::Readiness;
 
 /// Clients of accounts that are kept at the same time. One is a task and a small queue, about 2 KiB: 4 MiB in all.

@@ -65,7 +65,7 @@ struct Job {
 impl Runner {
     /// A runner that has nothing to do yet.
     pub fn new(cluster: Cluster, bus: Arc<dyn Bus>, sinks: Registry, http: Http, clock: Clock) -> Self {
-        let services = Arc::new(Services { cluster, sinks, http, clock });
+        let services = Arc::new(Services { cluster, sinks, http, clock, scales: actions::Scales::default() });
         Self::with_build(services, bus, Box::new(actions::build))
     }
 

@@ -95,7 +95,8 @@ impl Step<'_> {
                 FailureKind::Final => None,
                 FailureKind::Conflict if conflicts < CONFLICTS => {
                     conflicts += 1;
-                    Some(backoff::jittered(AFTER_CONFLICT))
+                    // The first time it may be that what was remembered of the target is old: then nobody is at work.
+                    Some(if conflicts == 1 { Duration::ZERO } else { backoff::jittered(AFTER_CONFLICT) })
                 }
                 FailureKind::Conflict | FailureKind::Retryable { .. } => {
                     failures += 1;
