@@ -39,7 +39,7 @@ async fn a_plain_rule_is_taken() {
 async fn a_source_of_no_kind_or_of_two_is_refused_in_words() {
     for source in ["{name: a}", "{name: a, kubernetesEvent: {}, resource: {apiVersion: v1, kind: Pod}}"] {
         let said = try_rule(&format!("{{sources: [{source}], {ACTION}}}")).await;
-        assert!(said.contains("exactly one of kubernetesEvent and resource must be set"), "{said}");
+        assert!(said.contains("exactly one of kubernetesEvent, resource and schedule must be set"), "{said}");
     }
 }
 
@@ -67,6 +67,15 @@ async fn a_namespace_from_the_event_without_bounds_is_refused_in_words() {
 async fn a_misspelt_field_is_refused_by_name() {
     let said = try_rule(&format!("{{{SOURCE}, {ACTION}, wen: []}}")).await;
     assert!(said.contains("wen"), "{said}");
+}
+
+#[tokio::test]
+async fn a_timetable_with_seconds_is_refused_in_words() {
+    for (cron, taken) in [("*/5 * * * * *", false), ("*/5 * * * *", true), ("@daily", true), ("0 0", false)] {
+        let source = format!("sources: [{{name: at, schedule: {{cron: \"{cron}\"}}}}]");
+        let said = try_rule(&format!("{{{source}, {ACTION}}}")).await;
+        assert_eq!(!said.contains("cron must have 5 fields"), taken, "{cron}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! Restarts on a real API server: what happened before is not done again, what happened meanwhile is not lost.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use support::{
+    eventually,
     sink::{Answer, Sink},
     site::{Shop, Site},
 };
@@ -138,4 +140,38 @@ async fn an_alert_that_could_not_be_delivered_is_delivered_after_a_restart() {
     let keys: Vec<_> =
         sink.requests().iter().map(|request| request.header("idempotency-key").map(str::to_owned)).collect();
     assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "{keys:?}");
+}
+
+/// Takes up to two minutes: a timetable's finest step is one.
+#[tokio::test]
+async fn a_timetable_tells_of_each_minute_once_across_a_kill() {
+    let site = Site::start().await;
+    let shop = site.namespace("timetable").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let operator = site.setup.start_ready().await;
+    let spec = json!({
+        "sources": [{"name": "minutely", "schedule": {"cron": "* * * * *", "timeZone": "Asia/Kathmandu"}}],
+        "actions": [{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.scheduledTime}"}}],
+    });
+    shop.rule("minutely", spec).await;
+    let told = async |count: usize| {
+        let api = shop.api("signalbox.dev/v1alpha1", "EventRule");
+        let done =
+            async || api.get("minutely").await.ok().filter(|rule| rule.data["status"]["counts"]["succeeded"] == count);
+        eventually("the next minute", Duration::from_secs(75), done).await
+    };
+    told(1).await;
+    operator.kill();
+    let _operator = site.setup.start_ready().await;
+    let rule = told(2).await;
+    let minutes: Vec<Timestamp> = alerts(&sink).keys().map(|minute| minute.parse().expect("an instant")).collect();
+    assert_eq!(minutes.len(), 2, "{minutes:?}");
+    assert_eq!(
+        minutes[1].duration_since(minutes[0]).as_secs(),
+        60,
+        "none is left out and none comes twice: {minutes:?}"
+    );
+    let event = &rule.data["status"]["recent"][0]["event"];
+    assert_eq!(event["subject"], json!(format!("{}/EventRule/minutely", shop.name)));
 }

@@ -23,8 +23,8 @@ pub use event_sink::{
     EventSink, EventSinkSpec, EventSinkStatus, Header, SecretKeyRef, Signing, SinkKind, Slack, Webhook,
 };
 pub use source::{
-    ClusterScoped, Condition, EventType, Existing, KubernetesEventSource, NamespaceSelection, NamespacesFrom,
-    Operation, Regarding, ResourceSource, Source, SourceKind,
+    ClusterScoped, Condition, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection, NamespacesFrom,
+    Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
 };
 pub use status::{
     ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// One kind of event that a rule looks at. Exactly one of `kubernetesEvent` and `resource` is set.
+/// One kind of event that a rule looks at. Exactly one of `kubernetesEvent`, `resource` and `schedule` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("has(self.kubernetesEvent) != has(self.resource)")
-    .message("exactly one of kubernetesEvent and resource must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.kubernetesEvent), has(self.resource), has(self.schedule)].filter(set, set).size() == 1")
+    .message("exactly one of kubernetesEvent, resource and schedule must be set"))]
 pub struct Source {
     /// Name of the source, unique in the rule; `source.name` in expressions.
     #[schemars(schema_with = "schema::identifier")]
@@ -22,6 +22,9 @@ pub struct Source {
     /// Creation, update and deletion of objects of any kind, custom resources included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceSource>,
+    /// Instants of a timetable, in the manner of a CronJob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSource>,
     /// Conditions for events of this source only; all must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -35,14 +38,17 @@ pub enum SourceKind<'a> {
     KubernetesEvent(&'a KubernetesEventSource),
     /// `resource`
     Resource(&'a ResourceSource),
+    /// `schedule`
+    Schedule(&'a ScheduleSource),
 }
 
 impl Source {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<SourceKind<'_>> {
-        match (&self.kubernetes_event, &self.resource) {
-            (Some(source), None) => Some(SourceKind::KubernetesEvent(source)),
-            (None, Some(source)) => Some(SourceKind::Resource(source)),
+        match (&self.kubernetes_event, &self.resource, &self.schedule) {
+            (Some(source), None, None) => Some(SourceKind::KubernetesEvent(source)),
+            (None, Some(source), None) => Some(SourceKind::Resource(source)),
+            (None, None, Some(source)) => Some(SourceKind::Schedule(source)),
             _ => None,
         }
     }
@@ -52,7 +58,8 @@ impl Source {
         match self.kind() {
             Some(SourceKind::KubernetesEvent(source)) => source.namespaces.clone().unwrap_or_default(),
             Some(SourceKind::Resource(source)) => source.namespaces.clone().unwrap_or_default(),
-            None => NamespaceSelection::default(),
+            // A schedule is the rule's own.
+            Some(SourceKind::Schedule(_)) | None => NamespaceSelection::default(),
         }
     }
 }
@@ -146,6 +153,37 @@ pub struct ResourceSource {
     /// The namespaces of the objects; default: the rule's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceSelection>,
+}
+
+/// One event at each instant of a timetable. A time of day that daylight saving skips comes at the first instant after the gap, one that it
+/// doubles comes once; a timetable with `*` or a step in the hour follows real time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleSource {
+    /// Minute, hour, day of month, month and day of week, such as `0 7 * * 1-5`; 0 and 7 are Sunday, names such as `MON` and `JAN` are allowed, and
+    /// where both days are restricted either will do. Or one of `@yearly`, `@monthly`, `@weekly`, `@daily`, `@hourly`.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = kube::core::cel::Rule::new("self.matches('^(@[a-z]+|[^ @]+( +[^ ]+){4})$')")
+        .message("cron must have 5 fields (minute, hour, day of month, month, day of week) or be one of @yearly, @monthly, @weekly, @daily and @hourly"))]
+    pub cron: String,
+    /// Time zone of the timetable, a name of the IANA database such as `Europe/Berlin`; default: `UTC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// What to do about instants that passed while nobody listened, because the operator was away, for instance: an instant is missed when it
+    /// is more than 10 s late. What passes while the rule is suspended is never caught up.
+    #[serde(default)]
+    pub missed: Missed,
+}
+
+/// What to do about missed instants of a timetable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Missed {
+    /// One event for all of them, that of the latest.
+    #[default]
+    Once,
+    /// None.
+    Skip,
 }
 
 /// What happened to an object.

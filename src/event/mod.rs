@@ -5,6 +5,7 @@
 pub mod kubernetes_event;
 mod object;
 pub mod resource;
+pub mod schedule;
 
 use std::collections::BTreeMap;
 
@@ -23,12 +24,15 @@ pub const TYPE_RESOURCE_UPDATED: &str = "dev.signalbox.resource.updated";
 /// The `type` of events made of deleted objects.
 pub const TYPE_RESOURCE_DELETED: &str = "dev.signalbox.resource.deleted";
 
+/// The `type` of events made of a timetable's instants.
+pub const TYPE_SCHEDULE: &str = "dev.signalbox.schedule";
+
 /// One event, in the attributes of CloudEvents 1.0.
 ///
 /// `source` and `id` together identify it: the same thing seen twice has the same two.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion`.
+    /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion`, for a schedule the planned instant.
     pub id: String,
     /// CloudEvents `source`: the watch, as `/apis/apps/v1/deployments`.
     pub source: String,
@@ -40,7 +44,7 @@ pub struct Event {
     pub subject: Option<String>,
     /// CloudEvents `time`: the producer's time.
     pub time: Timestamp,
-    /// CloudEvents `data`. A Kubernetes Event: see [`kubernetes_event`]; an object change: see [`resource`].
+    /// CloudEvents `data`. A Kubernetes Event: see [`kubernetes_event`]; an object change: see [`resource`]; a timetable: see [`schedule`].
     pub data: Value,
 }
 

@@ -76,7 +76,7 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
     compiler.header(spec);
     let variables = compiler.variables(&spec.variables);
     let conditions = compiler.conditions(&spec.when, "spec.when");
-    let sources = compiler.sources(spec, &rule.namespace);
+    let sources = compiler.sources(spec, rule);
     let actions = compiler.actions(&spec.actions);
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
@@ -184,11 +184,11 @@ impl Compiler {
         compiled
     }
 
-    fn sources(&mut self, spec: &EventRuleSpec, namespace: &str) -> Vec<CompiledSource> {
+    fn sources(&mut self, spec: &EventRuleSpec, rule: &RuleRef) -> Vec<CompiledSource> {
         let mut compiled = Vec::new();
         for (index, source) in spec.sources.iter().enumerate() {
             let path = format!("spec.sources[{index}]");
-            let filter = Filter::compile(source, namespace, &path, &mut self.faults);
+            let filter = Filter::compile(source, rule, &path, &mut self.faults);
             self.unique(&format!("{path}.when"), source.when.iter().map(|one| one.name.as_str()));
             let conditions = self.conditions(&source.when, &format!("{path}.when"));
             compiled.extend(filter.map(|filter| CompiledSource { name: source.name.clone(), filter, conditions }));

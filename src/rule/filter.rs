@@ -3,16 +3,17 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
-use super::fault::Fault;
+use super::{fault::Fault, timetable::Timetable};
 use crate::{
     api::{
         ClusterScoped, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, Operation, ResourceSource,
-        Source, SourceKind,
+        ScheduleSource, Source, SourceKind,
     },
     event::{
         Event, Labels, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED,
-        WatchKey,
+        TYPE_SCHEDULE, WatchKey, schedule::Schedule,
     },
+    record::RuleRef,
 };
 
 /// What a filter says without the labels that only I/O can tell.
@@ -52,6 +53,8 @@ pub(super) enum Kind {
         selector: Option<Selector>,
         operations: Vec<Operation>,
     },
+    /// The instants of this schedule only.
+    Schedule(Schedule),
 }
 
 /// The namespaces that a filter takes.
@@ -72,9 +75,9 @@ pub(super) enum From {
 
 impl Filter {
     /// Compiles the filter of a rule's source; faults are added with their paths.
-    pub(super) fn compile(source: &Source, rule_namespace: &str, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    pub(super) fn compile(source: &Source, rule: &RuleRef, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
         let Some(kind) = source.kind() else {
-            faults.push(Fault::new(path, "exactly one of kubernetesEvent and resource must be set"));
+            faults.push(Fault::new(path, "exactly one of kubernetesEvent, resource and schedule must be set"));
             return None;
         };
         let (kind, path) = match kind {
@@ -86,9 +89,13 @@ impl Filter {
                 let path = format!("{path}.resource");
                 (compile_resource(source, &path, faults), path)
             }
+            SourceKind::Schedule(spec) => {
+                let path = format!("{path}.schedule");
+                (compile_schedule(spec, rule, &source.name, &path, faults), path)
+            }
         };
         let namespaces =
-            Namespaces::compile(&source.namespaces(), rule_namespace, &format!("{path}.namespaces"), faults);
+            Namespaces::compile(&source.namespaces(), &rule.namespace, &format!("{path}.namespaces"), faults);
         Some(Self { kind, namespaces })
     }
 
@@ -130,6 +137,16 @@ impl Filter {
                     && selector
                         .as_ref()
                         .is_none_or(|selector| selector.matches_json(event.data.pointer("/object/metadata/labels")));
+                if !fits {
+                    return NO;
+                }
+                false
+            }
+            Kind::Schedule(schedule) => {
+                let fits = event.type_ == TYPE_SCHEDULE
+                    && event.source == schedule.event_source()
+                    && text(&event.data, &["cron"]) == schedule.cron
+                    && text(&event.data, &["timeZone"]) == schedule.time_zone;
                 if !fits {
                     return NO;
                 }
@@ -206,6 +223,14 @@ fn compile_resource(source: &ResourceSource, path: &str, faults: &mut Vec<Fault>
     }
 }
 
+fn compile_schedule(spec: &ScheduleSource, rule: &RuleRef, source: &str, path: &str, faults: &mut Vec<Fault>) -> Kind {
+    let schedule = Schedule::new(&rule.uid.0, &rule.namespace, &rule.name, source, spec);
+    for fault in Timetable::new(&schedule).err().into_iter().flatten() {
+        faults.push(Fault::new(format!("{path}.{}", fault.field), fault.message));
+    }
+    Kind::Schedule(schedule)
+}
+
 impl Namespaces {
     fn compile(selection: &NamespaceSelection, own: &str, path: &str, faults: &mut Vec<Fault>) -> Self {
         let from = match (selection.from, &selection.selector) {
@@ -254,6 +279,7 @@ pub(super) fn operation(event: &Event) -> Option<Operation> {
 pub(super) fn namespace_of(event: &Event) -> &str {
     match event.type_.as_str() {
         TYPE_KUBERNETES_EVENT => text(&event.data, &["regarding", "namespace"]),
+        TYPE_SCHEDULE => text(&event.data, &["rule", "namespace"]),
         _ => text(&event.data, &["object", "metadata", "namespace"]),
     }
 }

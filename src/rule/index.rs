@@ -13,7 +13,7 @@ use super::{
     filter::{From, Kind, is_kubernetes_event, namespace_of, text},
 };
 use crate::{
-    event::{Event, WatchKey},
+    event::{Event, WatchKey, schedule},
     record::RuleUid,
 };
 
@@ -118,6 +118,7 @@ fn keys(rule: &Rule, source: usize) -> Vec<Key> {
     let object = match filter.kind() {
         Kind::KubernetesEvent { .. } => None,
         Kind::Resource { api_version, kind, .. } => Some((api_version.clone(), kind.clone())),
+        Kind::Schedule(_) => Some((schedule::API_VERSION.to_owned(), schedule::KIND.to_owned())),
     };
     let namespaces: BTreeSet<Option<String>> = match &filter.namespaces().from {
         From::All | From::Selector(_) => BTreeSet::from([None]),

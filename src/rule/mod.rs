@@ -11,6 +11,7 @@ mod filter;
 mod index;
 mod interest;
 mod state;
+mod timetable;
 
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub use engine::{Engine, Judged};
 pub use fault::{EvalError, Fault};
 pub use interest::{Concern, Interest};
 pub use state::Progress;
+pub use timetable::{Due, Timetable, TimetableFault};

@@ -8,6 +8,7 @@ mod existing;
 mod lookups;
 mod plan;
 mod report;
+mod schedule;
 mod supervisor;
 #[cfg(test)]
 mod testing;

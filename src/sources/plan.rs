@@ -1,4 +1,4 @@
-//! What a rule's sources need of the cluster: which kinds, in which scopes, with which rights.
+//! What a rule's sources need: which kinds of the cluster, in which scopes, with which rights; or only the time.
 //!
 //! [`plan`] is pure; [`probe`] asks the API server for what a plan needs.
 
@@ -7,15 +7,29 @@ use std::time::Duration;
 use kube::core::ApiResource;
 
 use crate::{
-    api::{EventRuleSpec, Existing, Regarding, SourceKind},
+    api::{EventRuleSpec, Existing, Regarding, ScheduleSource, SourceKind},
     event::WatchKey,
     kubernetes::{Cluster, MissingRight, ResolveError, Resource, Right},
     record::Account,
 };
 
-/// One source of a rule.
+/// What one source of a rule needs.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Plan {
+pub(super) enum Plan {
+    /// Watches.
+    Watch(WatchPlan),
+    /// The time.
+    Schedule {
+        /// `sources[].name`
+        source: String,
+        /// The timetable.
+        spec: ScheduleSource,
+    },
+}
+
+/// A source that needs watches.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct WatchPlan {
     /// `sources[].name`
     pub(super) source: String,
     /// API version of the watched kind.
@@ -36,28 +50,46 @@ pub(super) fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
         let scopes = source.namespaces().scopes(rule_namespace);
         let source_name = source.name.clone();
         Some(match source.kind()? {
-            SourceKind::KubernetesEvent(event) => Plan {
+            SourceKind::KubernetesEvent(event) => Plan::Watch(WatchPlan {
                 source: source_name,
                 api_version: "v1".to_owned(),
                 kind: "Event".to_owned(),
                 scopes,
                 regarding: event.regarding.clone().filter(|regarding| regarding.selector.is_some()),
                 existing: Existing::Ignore,
-            },
-            SourceKind::Resource(resource) => Plan {
+            }),
+            SourceKind::Resource(resource) => Plan::Watch(WatchPlan {
                 source: source_name,
                 api_version: resource.api_version.clone(),
                 kind: resource.kind.clone(),
                 scopes,
                 regarding: None,
                 existing: resource.existing,
-            },
+            }),
+            SourceKind::Schedule(spec) => Plan::Schedule { source: source_name, spec: spec.clone() },
         })
     };
     spec.sources.iter().filter_map(of).collect()
 }
 
 impl Plan {
+    /// `sources[].name`
+    pub(super) fn source(&self) -> &str {
+        match self {
+            Self::Watch(WatchPlan { source, .. }) | Self::Schedule { source, .. } => source,
+        }
+    }
+
+    /// What it needs of the cluster.
+    pub(super) fn watch(&self) -> Option<&WatchPlan> {
+        match self {
+            Self::Watch(plan) => Some(plan),
+            Self::Schedule { .. } => None,
+        }
+    }
+}
+
+impl WatchPlan {
     /// The watches that bring the source's events. Kinds without namespaces have one for the whole cluster.
     pub(super) fn keys(&self, resource: &Resource) -> Vec<WatchKey> {
         let key = |namespace: Option<String>| WatchKey {
@@ -86,7 +118,7 @@ pub(super) enum Probe {
 }
 
 /// Asks for the kind and for every right. Rights may be known from before, if not for longer than `age`.
-pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age: Duration) -> Probe {
+pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &WatchPlan, age: Duration) -> Probe {
     let resource = match cluster.resolve(Some(&plan.api_version), &plan.kind).await {
         Ok(resource) => resource,
         Err(error @ ResolveError::Request(_)) => return Probe::Unavailable(error.to_string()),
@@ -112,7 +144,7 @@ pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age
 }
 
 /// `get` on the regarded kind where its labels are asked for. Without a kind there is nothing to ask: then each lookup shows.
-async fn regarding_rights(cluster: &Cluster, plan: &Plan) -> Vec<Right> {
+async fn regarding_rights(cluster: &Cluster, plan: &WatchPlan) -> Vec<Right> {
     let Some(Regarding { api_version, kind: Some(kind), .. }) = &plan.regarding else { return Vec::new() };
     match cluster.resolve(api_version.as_deref(), kind).await {
         Ok(resource) if resource.namespaced => {
@@ -148,7 +180,7 @@ mod tests {
             plural: "deployments".to_owned(),
         };
         let resource = Resource { api, namespaced, scalable: true };
-        plan(&put.spec, "shop")[0].keys(&resource).iter().map(ToString::to_string).collect()
+        plan(&put.spec, "shop")[0].watch().expect("watches").keys(&resource).iter().map(ToString::to_string).collect()
     }
 
     #[test]

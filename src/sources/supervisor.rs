@@ -1,10 +1,10 @@
-//! The supervisor: owns every watch, and says for each rule's source when it listens and when it cannot.
+//! The supervisor: owns every watch and every timetable, and says for each rule's source when it listens and when it cannot.
 //!
 //! One watch serves all rules that look at the same resource in the same scope. A source gets its `Baseline` once its watches have their
 //! lists, its rule's account may see them and the shard knows the rule; a `Deaf` when it cannot be listened to. Judging is the shard's.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -20,10 +20,12 @@ use super::{
     SourceReport, append, existing,
     lookups::Looker,
     plan::{Probe, probe},
+    schedule::{Reached, Ticker},
     watch::{Api, Emitter, Phase, Phases, Watch},
 };
 use crate::{
     bus::{Bus, BusError},
+    clock::Clock,
     event::{Seen, WatchKey},
     kubernetes::{Cluster, Resource},
     record::{Record, RuleUid, SourceRef},
@@ -61,6 +63,7 @@ enum Done {
     Probed { rule: RuleUid, serial: u64, source: usize, probe: Probe },
     Watched { key: WatchKey, result: Result<(), BusError> },
     Fired(Result<(), BusError>),
+    Ticked(Result<(), BusError>),
     Stopped,
 }
 
@@ -77,6 +80,8 @@ pub struct Supervisor {
     interest: watch::Receiver<Arc<Interest>>,
     looker: Looker,
     memory: HashMap<WatchKey, HashMap<String, Seen>>,
+    reached: Reached,
+    clock: Clock,
     reports: mpsc::Sender<SourceReport>,
     metrics: Arc<Metrics>,
     access_recheck: Duration,
@@ -97,7 +102,7 @@ impl Supervisor {
         cluster: Cluster,
         bus: Arc<dyn Bus>,
         interest: watch::Receiver<Arc<Interest>>,
-        memory: HashMap<WatchKey, HashMap<String, Seen>>,
+        mut memory: HashMap<WatchKey, HashMap<String, Seen>>,
         reports: mpsc::Sender<SourceReport>,
     ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(COMMANDS);
@@ -106,7 +111,9 @@ impl Supervisor {
             cluster,
             bus,
             interest,
+            reached: Reached::take(&mut memory),
             memory,
+            clock: Clock::real(0),
             reports,
             metrics: Arc::default(),
             access_recheck: ACCESS_RECHECK,
@@ -126,6 +133,12 @@ impl Supervisor {
     #[must_use]
     pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Tells timetables the time by this clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Asks so often whether accounts may still see what their rules watch.
@@ -172,8 +185,11 @@ impl Supervisor {
                     Some(entry) if entry.is_same(&wanted) => entry,
                     before => Entry::new(*wanted, self.serial, before, &self.stop),
                 };
-                self.rules.insert(entry.wanted().rule.uid.clone(), entry);
+                let rule = entry.wanted().rule.uid.clone();
+                self.rules.insert(rule.clone(), entry);
                 self.start_probes();
+                // A timetable has nothing to ask for.
+                self.settle(&rule).await?;
             }
             Command::Remove(rule) => {
                 self.rules.remove(&rule);
@@ -211,7 +227,7 @@ impl Supervisor {
                 // Somebody may have come to want it while it was stopping.
                 self.settle_all(|entry| entry.uses(&key)).await?;
             }
-            Done::Fired(result) => result?,
+            Done::Fired(result) | Done::Ticked(result) => result?,
             Done::Stopped => {}
         }
         Ok(())
@@ -262,6 +278,9 @@ impl Supervisor {
             if entry.marked(source, mark) {
                 self.fire_existing(&entry, source, &of);
             }
+            if mark == Mark::Baseline {
+                self.start_schedule(&entry, source);
+            }
         }
         let replaced = entry.drop_former();
         let report = entry.report(&verdicts);
@@ -288,6 +307,14 @@ impl Supervisor {
                 ended.map_or(Done::Stopped, Done::Fired)
             });
         }
+    }
+
+    fn start_schedule(&mut self, entry: &Entry, source: usize) {
+        let Some((schedule, missed)) = entry.schedule(source) else { return };
+        let emitter = self.emitter(&schedule.watch());
+        let (reached, clock, stop) = (self.reached.clone(), self.clock.clone(), entry.stop());
+        let ticker = Ticker { schedule, missed, reached, emitter, clock };
+        self.tasks.spawn(async move { Done::Ticked(ticker.run(stop).await) });
     }
 
     fn emitter(&self, key: &WatchKey) -> Emitter {
@@ -329,6 +356,16 @@ impl Supervisor {
             self.memory.remove(&key);
             append(&self.bus, Record::Forget(key)).await?;
         }
+        self.forget_schedules().await
+    }
+
+    async fn forget_schedules(&mut self) -> Result<(), SupervisorError> {
+        let needed: HashSet<String> =
+            self.rules.values().flat_map(Entry::schedules).map(|schedule| schedule.uid()).collect();
+        let gone = self.reached.forget(&needed);
+        if !gone.is_empty() {
+            append(&self.bus, Record::Seen(gone)).await?;
+        }
         Ok(())
     }
 }
@@ -344,8 +381,10 @@ fn state(phase: &Phase) -> WatchState {
 /// Whether a task ended well after the shutdown began: the log may have been closed by then.
 fn ended_well(done: Done) -> Result<(), BusError> {
     match done {
-        Done::Watched { result: Err(BusError::Closed), .. } | Done::Fired(Err(BusError::Closed)) => Ok(()),
-        Done::Watched { result, .. } | Done::Fired(result) => result,
+        Done::Watched { result: Err(BusError::Closed), .. }
+        | Done::Fired(Err(BusError::Closed))
+        | Done::Ticked(Err(BusError::Closed)) => Ok(()),
+        Done::Watched { result, .. } | Done::Fired(result) | Done::Ticked(result) => result,
         Done::Probed { .. } | Done::Stopped => Ok(()),
     }
 }

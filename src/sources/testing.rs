@@ -194,6 +194,16 @@ impl Collected {
         self.records.borrow().iter().map(short).collect()
     }
 
+    /// What is to be remembered, in order.
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        let origins = |record: &Record| match record {
+            Record::Event(input) => vec![input.origin.clone()],
+            Record::Seen(origins) => origins.clone(),
+            _ => Vec::new(),
+        };
+        self.records.borrow().iter().flat_map(origins).collect()
+    }
+
     /// The events among them.
     pub(super) fn events(&self) -> Vec<EventInput> {
         let event = |record: &Record| if let Record::Event(input) = record { Some((**input).clone()) } else { None };

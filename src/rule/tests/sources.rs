@@ -113,3 +113,24 @@ fn an_event_object_as_a_resource_is_another_thing_than_what_it_tells() {
     raw.origin.watch = watch("v1", "Event", "shop");
     check(rule, &[about("shop", "web-1", "R", json!({})), raw], &[".", "fired shop/Event/e by raw"]);
 }
+
+#[test]
+fn an_instant_is_for_the_source_whose_timetable_it_is_of() {
+    let schedule = |cron: &str| json!({"cron": cron, "timeZone": "Europe/Berlin"});
+    let of = |rule: &str, source: &str, cron: &str| {
+        let spec = serde_json::from_value(schedule(cron)).expect("a schedule");
+        let schedule = crate::event::schedule::Schedule::new(&rule_ref(rule).uid.0, "shop", rule, source, &spec);
+        let event = schedule.event("2027-01-04T06:00:00Z".parse().expect("an instant"), false);
+        input(event, schedule.watch())
+    };
+    check(
+        json!({"sources": [{"name": "early", "schedule": schedule("0 7 * * *")}, {"name": "late", "schedule": schedule("0 7 * * 1")}]}),
+        &[
+            of("web", "early", "0 7 * * *"),
+            of("web", "late", "0 7 * * 1"),
+            of("web", "early", "0 8 * * *"),
+            of("other", "early", "0 7 * * *"),
+        ],
+        &["fired shop/EventRule/web by early", "fired shop/EventRule/web by late", ".", "."],
+    );
+}

@@ -7,13 +7,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Wanted;
 use crate::{
-    api::Existing,
-    event::WatchKey,
+    api::{Existing, Missed},
+    event::{WatchKey, schedule::Schedule},
     kubernetes::{MissingRight, Resource},
     record::SourceRef,
     sources::{
         Listening, SourceReport,
-        plan::{Plan, Probe, plan},
+        plan::{Plan, Probe, WatchPlan, plan},
         watch::Phase,
     },
 };
@@ -124,7 +124,7 @@ impl Entry {
         SourceRef {
             rule: self.wanted.rule.uid.clone(),
             generation: self.wanted.generation,
-            source: self.sources[source].plan.source.clone(),
+            source: self.sources[source].plan.source().to_owned(),
         }
     }
 
@@ -132,15 +132,16 @@ impl Entry {
 
     /// When the API server is to be asked next.
     pub(super) fn next_probe(&self) -> Option<Instant> {
-        self.sources.iter().filter(|source| !source.probing).map(|source| source.next_probe).min()
+        self.sources.iter().filter(|source| source.may_be_asked_for()).map(|source| source.next_probe).min()
     }
 
     /// What to ask now.
-    pub(super) fn begin_probes(&mut self, now: Instant) -> Vec<(usize, Plan)> {
-        let due = self.sources.iter_mut().enumerate().filter(|(_, source)| !source.probing && source.next_probe <= now);
-        due.map(|(index, source)| {
+    pub(super) fn begin_probes(&mut self, now: Instant) -> Vec<(usize, WatchPlan)> {
+        let sources = self.sources.iter_mut().enumerate();
+        let due = sources.filter(|(_, source)| source.may_be_asked_for() && source.next_probe <= now);
+        due.filter_map(|(index, source)| {
             source.probing = true;
-            (index, source.plan.clone())
+            Some((index, source.plan.watch()?.clone()))
         })
         .collect()
     }
@@ -196,18 +197,36 @@ impl Entry {
 
     /// Whether the watch may turn out to be needed when all is known.
     pub(super) fn may_use(&self, key: &WatchKey) -> bool {
-        let fits = |plan: &Plan| {
+        let fits = |plan: &WatchPlan| {
             plan.api_version == key.api_version
                 && plan.kind == key.kind
                 && (key.namespace.is_none() || plan.scopes.contains(&key.namespace))
         };
-        self.former.contains(key) || self.sources.iter().any(|source| fits(&source.plan))
+        self.former.contains(key) || self.sources.iter().filter_map(|source| source.plan.watch()).any(fits)
     }
 
     /// Lets go of what the version before needed, once this one is in force.
     pub(super) fn drop_former(&mut self) -> bool {
         let in_force = self.sources.iter().all(|source| source.mark.is_some());
         in_force && !std::mem::take(&mut self.former).is_empty()
+    }
+
+    // === schedules ===
+
+    /// The source's timetable, if it is one.
+    pub(super) fn schedule(&self, source: usize) -> Option<(Schedule, Missed)> {
+        let rule = &self.wanted.rule;
+        match &self.sources[source].plan {
+            Plan::Schedule { source, spec } => {
+                Some((Schedule::new(&rule.uid.0, &rule.namespace, &rule.name, source, spec), spec.missed))
+            }
+            Plan::Watch(_) => None,
+        }
+    }
+
+    /// All timetables.
+    pub(super) fn schedules(&self) -> impl Iterator<Item = Schedule> {
+        (0..self.sources.len()).filter_map(|source| self.schedule(source)).map(|(schedule, _)| schedule)
     }
 
     // === judging ===
@@ -236,14 +255,15 @@ impl Entry {
     pub(super) fn marked(&mut self, source: usize, mark: Mark) -> bool {
         let source = &mut self.sources[source];
         source.mark = Some(mark);
-        let fire = mark == Mark::Baseline && source.plan.existing == Existing::Fire && !source.fired;
+        let existing = source.plan.watch().map_or(Existing::Ignore, |plan| plan.existing);
+        let fire = mark == Mark::Baseline && existing == Existing::Fire && !source.fired;
         source.fired |= fire;
         fire
     }
 
     /// What is to be reported, if it has changed; nothing until every source was asked for.
     pub(super) fn report(&mut self, verdicts: &[Verdict]) -> Option<SourceReport> {
-        if self.sources.iter().any(|source| source.probe.is_none()) {
+        if self.sources.iter().any(|source| source.plan.watch().is_some() && source.probe.is_none()) {
             return None;
         }
         let mut missing: Vec<MissingRight> = Vec::new();
@@ -277,13 +297,19 @@ impl Entry {
 }
 
 impl Source {
+    fn may_be_asked_for(&self) -> bool {
+        !self.probing && self.plan.watch().is_some()
+    }
+
     fn keys(&self) -> Vec<(WatchKey, Resource)> {
-        let Some(resource) = &self.allowed else { return Vec::new() };
-        self.plan.keys(resource).into_iter().map(|key| (key, resource.clone())).collect()
+        let (Some(resource), Some(plan)) = (&self.allowed, self.plan.watch()) else { return Vec::new() };
+        plan.keys(resource).into_iter().map(|key| (key, resource.clone())).collect()
     }
 
     fn verdict(&self, phase: impl Fn(&WatchKey) -> Phase) -> Verdict {
         match &self.probe {
+            // Time needs no rights and is always there.
+            None if self.plan.watch().is_none() => return Verdict::Live,
             None => return Verdict::Waiting,
             Some(Probe::NotFound(message)) => return Verdict::NotFound(message.clone()),
             Some(Probe::Unavailable(message)) => return Verdict::Unavailable(message.clone()),

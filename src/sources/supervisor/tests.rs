@@ -312,3 +312,21 @@ async fn what_is_remembered_of_watches_that_nobody_needs_is_forgotten_once_all_r
     assert!(log.wait(2).await.contains(&"forget v1/Secret@shop".to_owned()));
     assert!(!log.short().contains(&"forget v1/ConfigMap@shop".to_owned()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_timetable_begins_with_its_baseline_and_is_forgotten_with_its_rule() {
+    for fresh in [true, false] {
+        let site = start();
+        let put = rule("r", 1, json!([{"name": "at", "schedule": {"cron": "0 7 * * *"}}]));
+        site.judge(std::slice::from_ref(&put));
+        let account = Account { namespace: "shop".to_owned(), name: "shop-ops".to_owned() };
+        let (of, spec) = (put.rule.clone(), put.spec.clone());
+        site.handle.set(Wanted { rule: of, generation: 1, account, spec, fresh }).await;
+        let told = site.log.wait(2).await;
+        assert_eq!(told[0], "baseline r/at 1");
+        assert!(told[1].starts_with("seen r/at/UTC/0 7 * * *@"), "{told:?}");
+        site.handle.settled().await;
+        site.handle.remove(put.rule.uid).await;
+        assert_eq!(site.log.wait(3).await[2], "seen -r/at/UTC/0 7 * * *");
+    }
+}

@@ -45,7 +45,7 @@ impl Emitter {
     }
 
     /// Takes what an object in sight meant.
-    pub(super) async fn observed(&mut self, observed: Observed) -> Result<(), BusError> {
+    pub(in crate::sources) async fn observed(&mut self, observed: Observed) -> Result<(), BusError> {
         let Observed { origin, events } = observed;
         let mut told = false;
         for event in events {
@@ -72,7 +72,7 @@ impl Emitter {
     }
 
     /// Takes what is only remembered.
-    pub(super) async fn remember(&mut self, origin: Origin) -> Result<(), BusError> {
+    pub(in crate::sources) async fn remember(&mut self, origin: Origin) -> Result<(), BusError> {
         self.pending.push(origin);
         if self.pending.len() >= BATCH {
             return self.flush().await;
@@ -85,7 +85,7 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// Dropped before it is ready, it is still waiting.
-    pub(super) async fn flush(&mut self) -> Result<(), BusError> {
+    pub(in crate::sources) async fn flush(&mut self) -> Result<(), BusError> {
         if !self.pending.is_empty() {
             append(&self.bus, Record::Seen(self.pending.clone())).await?;
             self.pending.clear();

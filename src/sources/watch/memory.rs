@@ -40,11 +40,11 @@ pub(super) enum Sight {
 
 /// What an object in sight means.
 #[derive(Debug)]
-pub(super) struct Observed {
+pub(in crate::sources) struct Observed {
     /// What is to be remembered.
-    pub(super) origin: Origin,
+    pub(in crate::sources) origin: Origin,
     /// What has happened, if anything: an Event object can be an occurrence and the change of an object at once.
-    pub(super) events: Vec<Event>,
+    pub(in crate::sources) events: Vec<Event>,
 }
 
 impl Memory {

@@ -28,6 +28,7 @@ use crate::{
 pub(super) use backoff::Backoff;
 use backoff::{Pace, random};
 pub(super) use emit::Emitter;
+pub(super) use memory::Observed;
 use memory::{Memory, Sight};
 use request::Lines;
 pub(super) use request::{Api, Failure};
