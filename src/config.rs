@@ -59,6 +59,9 @@ pub struct Settings {
     /// How often it is asked whether accounts may still see what their rules watch.
     #[arg(long, env = "SIGNALBOX_ACCESS_RECHECK", default_value = "2m", value_parser = recheck)]
     pub access_recheck: Duration,
+    /// How many firings one group of a rule may begin in any minute; those beyond wait, none is dropped. 0: any number.
+    #[arg(long, env = "SIGNALBOX_FIRINGS_PER_MINUTE", default_value_t = 120)]
+    pub firings_per_minute: u32,
     /// How long records are kept after the state has absorbed them.
     #[arg(long, env = "SIGNALBOX_RETENTION_AGE", default_value = "24h", value_parser = duration)]
     pub retention_age: Duration,

@@ -641,3 +641,30 @@ async fn objects_without_a_namespace_are_seen_by_those_who_ask_for_them() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_rule_that_sets_itself_off_is_slowed_down_says_so_and_holds_up_no_other() {
+    let mut site = Site::start().await;
+    site.setup = site.setup.args(&["--firings-per-minute=5"]);
+    let shop = site.namespace("runaway").await;
+    let _operator = site.setup.start_ready().await;
+    shop.deployment("web", 0).await;
+    shop.deployment("db", 0).await;
+    let updates = json!([{"name": "changed", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "names": ["web"], "operations": ["Update"]}}]);
+    shop.rule("wild", json!({"sources": updates, "actions": [grow("1")]})).await;
+    let on_db = json!({"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "db"}, "by": "1"}});
+    shop.rule("calm", json!({"sources": on_events("Crash"), "actions": [on_db]})).await;
+    let touch = json!({"metadata": {"labels": {"touched": "yes"}}});
+    let web = shop.api("apps/v1", "Deployment");
+    web.patch("web", &PatchParams::default(), &Patch::Merge(&touch)).await.expect("the first update");
+
+    let runs_away = |status: &Value| condition(status, "Acting")["reason"] == "RunawayRule";
+    let status = shop.rule_status("wild", "running away", runs_away).await;
+    let message = condition(&status, "Acting")["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.contains("Deployment/web fires more than 5 times a minute"), "{message}");
+    assert!(message.contains("throttle.cooldown") && message.contains("limits.firingsPerMinute"), "{message}");
+    told(&shop, "EventRule", "wild", "RunawayRule").await;
+    shop.event("c.1", "c", "Crash").await;
+    shop.rule_status("calm", "another rule acts", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!((shop.replicas("web").await, shop.replicas("db").await), (5, 1));
+}

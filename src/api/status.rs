@@ -115,6 +115,8 @@ pub enum Reason {
     Succeeded,
     /// An action of the last firing failed for good.
     ActionFailed,
+    /// A group of the rule fires faster than the operator allows, and is slowed down.
+    RunawayRule,
     /// A Secret or one of its keys is not there.
     SecretNotFound,
     /// The last notification was delivered.

@@ -16,6 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::pace::{self, LateStatus};
 use crate::{
     api::EventRuleSpec,
     bus::{Bus, BusError, embedded},
@@ -152,6 +153,8 @@ struct Operator {
     cluster: Cluster,
     registry: Registry,
     runner: Runner,
+    /// Where the runner tells of rules that run away.
+    slowed: LateStatus,
     metrics: Arc<Metrics>,
     /// Ends sources and controllers: no new inputs.
     stop: CancellationToken,
@@ -173,13 +176,16 @@ impl Operator {
         let cluster = Cluster::connect().await.context("connect to the API server")?;
         let http = Http::new(guard(&settings)?);
         let registry = Registry::default();
-        let runner = Runner::new(cluster.clone(), Arc::clone(&bus), registry.clone(), http, Clock::real(0));
+        let slowed = LateStatus::default();
+        let limit = pace::limit(settings.firings_per_minute, &slowed);
+        let runner = Runner::new(cluster.clone(), Arc::clone(&bus), registry.clone(), http, Clock::real(0), limit);
         Ok(Self {
             settings,
             bus,
             cluster,
             registry,
             runner,
+            slowed,
             metrics,
             stop,
             shard_stop: CancellationToken::new(),
@@ -252,6 +258,7 @@ impl Operator {
             self.metrics.kubernetes_events_dropped(),
         );
         let status = StatusQueue::new(events);
+        let _ = self.slowed.set(status.clone());
         tell_gap(&status, &state, listened.map(|until| Duration::from_micros(now_after(until))));
         let (interest, interest_of_rules) = watch::channel(state.engine.interest());
         let (reports, reported) = mpsc::channel(REPORTS);

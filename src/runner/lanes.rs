@@ -57,19 +57,41 @@ impl<T> Lanes<T> {
             lane.groups.remove(&group);
         }
         lane.workers = lane.workers.saturating_sub(1);
-        if lane.workers == 0 {
+        // A group that is parked keeps its lane.
+        if lane.workers == 0 && lane.groups.is_empty() {
             self.rules.remove(rule);
         }
         None
     }
 
-    /// The group is free for its next.
-    pub(super) fn done(&mut self, rule: &RuleUid, group: String) {
-        let Some(lane) = self.rules.get_mut(rule) else { return };
-        match lane.groups.get(&group) {
-            Some(waiting) if !waiting.is_empty() => lane.ready.push_back(group),
+    /// Puts back what [`Lanes::take`] gave: it stays the next of its group, which rests until [`Lanes::unpark`].
+    pub(super) fn park(&mut self, rule: &RuleUid, group: &str, item: T) {
+        let lane = self.rules.get_mut(rule);
+        if let Some(waiting) = lane.and_then(|lane| lane.groups.get_mut(group)) {
+            waiting.push_front(item);
+        }
+    }
+
+    /// The group goes on. Says whether one more worker of the rule is to be started.
+    pub(super) fn unpark(&mut self, rule: &RuleUid, group: String) -> bool {
+        let Some(lane) = self.rules.get_mut(rule) else { return false };
+        lane.ready.push_back(group);
+        let more = lane.workers < self.most;
+        lane.workers += usize::from(more);
+        more
+    }
+
+    /// The group is free for its next. Says whether none of it waits.
+    pub(super) fn done(&mut self, rule: &RuleUid, group: &str) -> bool {
+        let Some(lane) = self.rules.get_mut(rule) else { return true };
+        match lane.groups.get(group) {
+            Some(waiting) if !waiting.is_empty() => {
+                lane.ready.push_back(group.to_owned());
+                false
+            }
             _ => {
-                lane.groups.remove(&group);
+                lane.groups.remove(group);
+                true
             }
         }
     }
@@ -96,11 +118,11 @@ mod tests {
         assert_eq!(lanes.take(&r), Some(("a".into(), 1)));
         assert!(!lanes.push(&r, "a", 3), "the group is being worked on");
         assert_eq!(lanes.waiting(), 2);
-        lanes.done(&r, "a".into());
+        lanes.done(&r, "a");
         assert_eq!(lanes.take(&r), Some(("a".into(), 2)));
-        lanes.done(&r, "a".into());
+        lanes.done(&r, "a");
         assert_eq!(lanes.take(&r), Some(("a".into(), 3)));
-        lanes.done(&r, "a".into());
+        lanes.done(&r, "a");
         assert_eq!(lanes.take(&r), None);
         assert!(lanes.rules.is_empty(), "nothing is kept of a rule that rests");
     }
@@ -113,9 +135,9 @@ mod tests {
         assert!(lanes.push(&rule("other"), "a", "a"), "another rule has its own");
         let (first, _) = lanes.take(&r).expect("one");
         let (second, _) = lanes.take(&r).expect("two");
-        lanes.done(&r, first);
+        lanes.done(&r, &first);
         assert_eq!(lanes.take(&r).expect("three").0, "c");
-        lanes.done(&r, second);
+        lanes.done(&r, &second);
         assert_eq!(lanes.take(&r).expect("four").0, "d");
     }
 
@@ -126,7 +148,25 @@ mod tests {
         lanes.push(&r, "a", 2);
         lanes.push(&r, "b", 3);
         let (group, _) = lanes.take(&r).expect("one");
-        lanes.done(&r, group);
+        lanes.done(&r, &group);
         assert_eq!(lanes.take(&r), Some(("b".into(), 3)));
+    }
+
+    #[test]
+    fn a_parked_group_keeps_its_order_and_leaves_the_others_alone() {
+        let (mut lanes, r) = (Lanes::new(1), rule("r"));
+        assert!(lanes.push(&r, "a", 1));
+        lanes.push(&r, "b", 2);
+        let (group, item) = lanes.take(&r).expect("one");
+        lanes.park(&r, &group, item);
+        assert!(!lanes.push(&r, "a", 3), "the group rests");
+        assert_eq!(lanes.take(&r), Some(("b".into(), 2)));
+        assert!(lanes.done(&r, "b"));
+        assert_eq!(lanes.take(&r), None, "the worker ends, and what is parked stays");
+        assert_eq!(lanes.waiting(), 2);
+        assert!(lanes.unpark(&r, group), "a new worker is needed");
+        assert_eq!(lanes.take(&r), Some(("a".into(), 1)));
+        assert!(!lanes.done(&r, "a"));
+        assert_eq!(lanes.take(&r), Some(("a".into(), 3)));
     }
 }

@@ -6,13 +6,14 @@
 mod backoff;
 mod firing;
 mod lanes;
+mod pace;
 mod step;
 mod targets;
 
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,11 +23,12 @@ use crate::{
     clock::Clock,
     kubernetes::Cluster,
     net::Http,
-    record::{OpenFiring, RuleUid},
+    record::{OpenFiring, RuleRef, RuleUid},
     rule::Rule,
     sinks::Registry,
 };
 use lanes::Lanes;
+use pace::Pace;
 use targets::{Held, Targets};
 
 /// Firings of one rule that are carried out at the same time: a target that hangs holds up its own rule only, and an API server that limits clients
@@ -34,6 +36,35 @@ use targets::{Held, Targets};
 pub const FIRINGS_PER_RULE: usize = 16;
 
 type Build = dyn Fn(&api::Action) -> Option<Box<dyn Action>> + Send + Sync;
+
+/// Is told when a group of a rule is slowed down, and until when; and when no group of the rule is any more.
+pub type Slowed = dyn Fn(&RuleRef, Option<Slow>) + Send + Sync;
+
+/// How fast one group of a rule may fire.
+pub struct Limit {
+    /// How many firings a group may begin in any minute; those beyond wait, in order. 0: any number.
+    pub firings_per_minute: u32,
+    /// Who is told.
+    pub slowed: Box<Slowed>,
+}
+
+impl Limit {
+    /// No limit.
+    pub fn none() -> Self {
+        Self { firings_per_minute: 0, slowed: Box::new(|_, _| ()) }
+    }
+}
+
+/// A group of a rule that fires faster than the operator allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// The group.
+    pub group: String,
+    /// How many firings it may begin in a minute.
+    pub limit: usize,
+    /// How long until it goes on.
+    pub wait: Duration,
+}
 
 /// Carries firings out. A clone is the same runner; the tasks are owned by it and end with [`Runner::drain`].
 #[derive(Clone)]
@@ -44,6 +75,8 @@ struct Inner {
     bus: Arc<dyn Bus>,
     build: Box<Build>,
     lanes: Mutex<Lanes<Job>>,
+    pace: Mutex<Pace>,
+    slowed: Box<Slowed>,
     targets: Targets,
     tasks: TaskTracker,
     /// No new attempts.
@@ -64,17 +97,19 @@ struct Job {
 
 impl Runner {
     /// A runner that has nothing to do yet.
-    pub fn new(cluster: Cluster, bus: Arc<dyn Bus>, sinks: Registry, http: Http, clock: Clock) -> Self {
+    pub fn new(cluster: Cluster, bus: Arc<dyn Bus>, sinks: Registry, http: Http, clock: Clock, limit: Limit) -> Self {
         let services = Arc::new(Services { cluster, sinks, http, clock, scales: actions::Scales::default() });
-        Self::with_build(services, bus, Box::new(actions::build))
+        Self::with_build(services, bus, Box::new(actions::build), limit)
     }
 
-    fn with_build(services: Arc<Services>, bus: Arc<dyn Bus>, build: Box<Build>) -> Self {
+    fn with_build(services: Arc<Services>, bus: Arc<dyn Bus>, build: Box<Build>, limit: Limit) -> Self {
         Self(Arc::new(Inner {
             services,
             bus,
             build,
             lanes: Mutex::new(Lanes::new(FIRINGS_PER_RULE)),
+            pace: Mutex::new(Pace::new(limit.firings_per_minute)),
+            slowed: limit.slowed,
             targets: Targets::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -161,16 +196,44 @@ impl Inner {
     async fn work(self: Arc<Self>, rule: RuleUid) {
         while !self.stop.is_cancelled() {
             let Some((group, job)) = self.next(&rule) else { return };
+            // What an earlier process began is finished at once.
+            let begun = job.held.is_some() || !job.open.steps.is_empty();
+            let wait = if begun { None } else { self.pace.lock().begin(&rule, &group, Instant::now()) };
+            if let Some(wait) = wait {
+                self.park(group, job, wait);
+                continue;
+            }
+            let name = job.open.firing.rule.clone();
             tokio::select! {
                 () = self.kill.cancelled() => return,
                 () = firing::carry_out(&self, job) => {}
             }
-            self.lanes.lock().done(&rule, group);
+            let rests = self.lanes.lock().done(&rule, &group);
+            if rests && self.pace.lock().rests(&rule, &group) {
+                (self.slowed)(&name, None);
+            }
         }
     }
 
     fn next(&self, rule: &RuleUid) -> Option<(String, Job)> {
         self.lanes.lock().take(rule)
+    }
+
+    /// Lets the group rest for so long, with the firing as its next.
+    fn park(self: &Arc<Self>, group: String, job: Job, wait: Duration) {
+        let rule = job.open.firing.rule.clone();
+        let limit = self.pace.lock().limit();
+        (self.slowed)(&rule, Some(Slow { group: group.clone(), limit, wait }));
+        self.lanes.lock().park(&rule.uid, &group, job);
+        let inner = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if inner.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+                let more = inner.lanes.lock().unpark(&rule.uid, group);
+                if more {
+                    inner.work(rule.uid).await;
+                }
+            }
+        });
     }
 
     /// The log has failed: nothing more can be done safely.

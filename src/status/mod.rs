@@ -64,8 +64,21 @@ pub enum Part {
         /// Whether the account has the rights that the sources need.
         authorized: Finding,
     },
+    /// Which of the rule's groups is slowed down; nothing when none is any more.
+    Slowed(Option<Slowed>),
     /// The rule is gone.
     Removed,
+}
+
+/// A group of a rule that fires faster than the operator allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slowed {
+    /// The group.
+    pub group: String,
+    /// How many firings it may begin in a minute.
+    pub limit: usize,
+    /// When its next firing begins.
+    pub until: Timestamp,
 }
 
 /// An EventSink by its three names.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::{Finding, Part, Usability, board::Subject, seconds};
+use super::{Finding, Part, Slowed, Usability, board::Subject, seconds};
 use crate::{
     api::{
         ConditionStatus, ConditionType, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError, Reason,
@@ -33,6 +33,8 @@ pub struct Parts {
     pub sources: Option<(i64, Finding, Finding)>,
     /// What the engine tells.
     pub progress: Option<Progress>,
+    /// A group that is slowed down.
+    pub slowed: Option<Slowed>,
 }
 
 /// What the controller makes of a spec.
@@ -49,7 +51,7 @@ pub struct Spec {
 impl Parts {
     /// Nothing known yet.
     pub fn new(rule: RuleRef) -> Self {
-        Self { rule, spec: None, account: None, sources: None, progress: None }
+        Self { rule, spec: None, account: None, sources: None, progress: None, slowed: None }
     }
 
     /// Takes in a part about the rule, unless it is about an older generation than what is known.
@@ -75,6 +77,7 @@ impl Parts {
                     self.sources = Some((generation, listening, authorized));
                 }
             }
+            Part::Slowed(slowed) => self.slowed = slowed,
             Part::Removed => {}
         }
     }
@@ -114,7 +117,7 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         (ConditionType::Ready, ready(spec, parts)),
         (ConditionType::Listening, listening(spec, parts)),
         (ConditionType::Authorized, authorized(spec, parts)),
-        (ConditionType::Acting, acting(&status)),
+        (ConditionType::Acting, parts.slowed.as_ref().map_or_else(|| acting(&status), runs_away)),
     ];
     status.conditions = findings
         .into_iter()
@@ -237,6 +240,18 @@ fn acting(status: &EventRuleStatus) -> Finding {
         },
         None => (ConditionStatus::True, Reason::NoFailures, "no firing has ended yet".to_owned()),
     }
+}
+
+/// Nothing is lost, but whoever wrote the rule should know.
+fn runs_away(slowed: &Slowed) -> Finding {
+    let Slowed { group, limit, until } = slowed;
+    let message = format!(
+        "{} fires more than {limit} times a minute and is slowed down to that; its firings wait, the next begins at {}. Is the rule set off by what it \
+         does itself? Narrow its sources or when, or set throttle.cooldown; the limit is limits.firingsPerMinute of the chart",
+        cut(group, MAX_SHORT),
+        seconds(*until)
+    );
+    (ConditionStatus::False, Reason::RunawayRule, message)
 }
 
 fn waits(why: &str) -> Finding {

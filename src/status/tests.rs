@@ -198,6 +198,26 @@ fn acting_tells_about_the_last_firing_that_ended() {
 }
 
 #[test]
+fn a_rule_that_runs_away_says_so_and_what_to_do_until_it_has_recovered() {
+    let mut all = in_force();
+    let slowed = Slowed { group: "shop/Deployment/web".into(), limit: 120, until: time(1_800_000_000) };
+    all.take(&rule("web"), Part::Slowed(Some(slowed)));
+    let status = merge(None, &all, time(10)).expect("a status");
+    for part in [
+        "shop/Deployment/web fires more than 120 times",
+        "2027-01-15T08:00:00Z",
+        "throttle.cooldown",
+        "limits.firingsPerMinute",
+    ] {
+        expect(&status, ConditionType::Acting, ConditionStatus::False, Reason::RunawayRule, part);
+    }
+    expect(&status, ConditionType::Ready, ConditionStatus::True, Reason::InForce, "in force");
+    all.take(&rule("web"), Part::Slowed(None));
+    let status = merge(Some(&status), &all, time(11)).expect("a status");
+    expect(&status, ConditionType::Acting, ConditionStatus::True, Reason::NoFailures, "");
+}
+
+#[test]
 fn a_transition_time_changes_only_with_the_status_of_its_condition() {
     let first = merge(None, &parts([spec(1)]), time(10)).expect("status");
     let mut now = in_force();

@@ -3,6 +3,7 @@
 mod attempts;
 mod ends;
 mod order;
+mod pace;
 mod targets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -186,6 +187,10 @@ struct Stage {
 
 impl Stage {
     fn new(plays: &[(&str, &[Play])]) -> Self {
+        Self::limited(plays, Limit::none())
+    }
+
+    fn limited(plays: &[(&str, &[Play])], limit: Limit) -> Self {
         let story = Story::default();
         let script: Script =
             Arc::new(Mutex::new(plays.iter().map(|(name, plays)| ((*name).to_owned(), plays.to_vec())).collect()));
@@ -200,7 +205,7 @@ impl Stage {
             Some(Box::new(Actor { name: spec.name.clone(), script: names.clone(), story: told.clone() }))
         };
         let fake = Fake::new(|_| (500, json!({})));
-        let runner = Runner::with_build(testing::services(&fake), bus.clone(), Box::new(build));
+        let runner = Runner::with_build(testing::services(&fake), bus.clone(), Box::new(build), limit);
         Self { runner, bus, story }
     }
 
