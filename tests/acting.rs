@@ -100,6 +100,8 @@ impl Stage {
                 generation: 1,
                 source: "crash".into(),
                 group: "g".into(),
+                group_values: BTreeMap::new(),
+                count: None,
                 input: Position(0),
                 stamp: Stamp::default(),
             },

@@ -178,7 +178,12 @@ fn all_metrics() -> String {
     let metrics = Metrics::default();
     let rule = RuleUid("u".into());
     let decisions = [
-        Decision::Suppressed { rule: rule.clone(), group: "g".into(), reason: SuppressedReason::Cooldown },
+        Decision::Suppressed {
+            rule: rule.clone(),
+            group: "g".into(),
+            reason: SuppressedReason::Cooldown,
+            occurrence: None,
+        },
         Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
     ];
     metrics.event_judged("t", &decisions);

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, Duration, EventRuleStatus, Source, schema};
+use super::{Action, Condition, Duration, EventRuleStatus, GroupKey, GroupLimits, Source, Trigger, schema};
 
 /// The account of rules, sources and sinks that name none.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
@@ -30,7 +30,7 @@ pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
     printcolumn = r#"{"name":"Last","type":"date","jsonPath":".status.lastFiringTime","description":"When it last fired"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Account","type":"string","jsonPath":".spec.serviceAccountName","priority":1}"#,
-    printcolumn = r#"{"name":"Suppressed","type":"integer","jsonPath":".status.counts.suppressed.cooldown","priority":1}"#,
+    printcolumn = r#"{"name":"Suppressed","type":"integer","jsonPath":".status.counts.suppressed.total","priority":1}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
 pub struct EventRuleSpec {
@@ -53,6 +53,17 @@ pub struct EventRuleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub when: Vec<Condition>,
+    /// What tells groups apart: counts and cooldowns are kept for each group by itself. Default: the event's subject.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub group_by: Vec<GroupKey>,
+    /// Limits on the groups that state is kept for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupLimits>,
+    /// What turns matching events into firings; default: each fires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
     /// Limits on how often the rule fires. What is suppressed is counted in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
@@ -94,6 +105,6 @@ pub struct Variable {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Throttle {
-    /// After firing for a group (an event's subject), the rule does not fire for it again so long.
+    /// After firing for a group (the event's subject, unless `groupBy` says otherwise), the rule does not fire for it again so long.
     pub cooldown: Duration,
 }

@@ -12,6 +12,7 @@ mod event_sink;
 mod schema;
 mod source;
 mod status;
+mod trigger;
 
 pub use action::{
     Action, ActionKind, Job, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Scale, ScaleAmount, Severity,
@@ -30,6 +31,7 @@ pub use status::{
     ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,
     FiringStatus, LastError, Reason, StatusCondition, Suppressed,
 };
+pub use trigger::{CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Trigger};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "signalbox.dev";

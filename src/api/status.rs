@@ -155,6 +155,18 @@ pub struct Counts {
 pub struct Suppressed {
     /// Within `throttle.cooldown` of a firing for the same group.
     pub cooldown: u64,
+    /// Of a group beyond `groups.max`.
+    pub too_many_groups: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+impl Suppressed {
+    /// The same with `total` as it must be.
+    pub fn summed(mut self) -> Self {
+        self.total = self.cooldown + self.too_many_groups;
+        self
+    }
 }
 
 /// The last failure of an expression or an action.

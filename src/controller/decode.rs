@@ -49,7 +49,13 @@ fn durations(spec: &Value) -> Vec<String> {
         ("retry.maxBackoff", "/retry/maxBackoff"),
         ("job.ttl", "/job/ttl"),
     ];
-    let mut places = vec![("spec.throttle.cooldown".to_owned(), spec.pointer("/throttle/cooldown"))];
+    const OF_RULES: [(&str, &str); 4] = [
+        ("spec.groups.forgetAfter", "/groups/forgetAfter"),
+        ("spec.trigger.count.within", "/trigger/count/within"),
+        ("spec.throttle.cooldown", "/throttle/cooldown"),
+        ("spec.startingDeadline", "/startingDeadline"),
+    ];
+    let mut places: Vec<_> = OF_RULES.map(|(path, pointer)| (path.to_owned(), spec.pointer(pointer))).into();
     for (index, action) in spec["actions"].as_array().into_iter().flatten().enumerate() {
         places.extend(
             OF_ACTIONS.map(|(path, pointer)| (format!("spec.actions[{index}].{path}"), action.pointer(pointer))),
@@ -78,9 +84,20 @@ mod tests {
     #[test]
     fn every_duration_that_is_none_is_told_with_its_place() {
         let action = json!({"name": "a", "timeout": "5", "retry": {"maxBackoff": "1w"}});
-        let faults = faults(json!({"throttle": {"cooldown": "7d"}, "sources": [], "actions": [{"name": "b"}, action]}));
+        let faults = faults(
+            json!({"throttle": {"cooldown": "7d"}, "trigger": {"count": {"atLeast": 2, "within": "x"}},
+            "groups": {"forgetAfter": "1w"}, "startingDeadline": "5", "sources": [], "actions": [{"name": "b"}, action]}),
+        );
         let places: Vec<_> = faults.iter().filter_map(|fault| fault.split_once(": ")).map(|(place, _)| place).collect();
-        assert_eq!(places, ["spec.throttle.cooldown", "spec.actions[1].timeout", "spec.actions[1].retry.maxBackoff"]);
+        let expected = [
+            "spec.groups.forgetAfter",
+            "spec.trigger.count.within",
+            "spec.throttle.cooldown",
+            "spec.startingDeadline",
+            "spec.actions[1].timeout",
+            "spec.actions[1].retry.maxBackoff",
+        ];
+        assert_eq!(places, expected);
         assert!(faults[0].contains("\"168h\""), "{faults:?}");
     }
 

@@ -5,14 +5,14 @@
 
 use super::Record;
 
-/// The format byte that this version writes. A reader refuses others loudly.
-pub const FORMAT: u8 = 1;
+/// The format byte that this version writes. Format 1 is the same without decisions that count. A reader refuses later ones loudly.
+pub const FORMAT: u8 = 2;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A newer or older version wrote it.
-    #[error("record format {0} is not {FORMAT}: it was written by another version of signalbox")]
+    #[error("record format {0} is none of 1 to {FORMAT}: it was written by another version of signalbox")]
     Format(u8),
     /// No bytes at all.
     #[error("record is empty")]
@@ -38,7 +38,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), serde_json::Erro
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     match bytes.split_first() {
         None => Err(DecodeError::Empty),
-        Some((&FORMAT, json)) => Ok(serde_json::from_slice(json)?),
+        Some((1..=FORMAT, json)) => Ok(serde_json::from_slice(json)?),
         Some((&other, _)) => Err(DecodeError::Format(other)),
     }
 }
@@ -46,7 +46,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{RuleUid, SourceRef};
+    use crate::record::{Decision, RuleUid, SourceRef, SuppressedReason};
 
     #[test]
     fn what_is_encoded_is_decoded() {
@@ -55,6 +55,21 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&record, &mut bytes).expect("encode");
         assert_eq!(decode(&bytes).expect("decode"), record);
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        let json =
+            br#"{"Judgement":{"input":7,"decisions":[{"Suppressed":{"rule":"u","group":"g","reason":"Cooldown"}}]}}"#;
+        let record = decode(&[&[1], &json[..]].concat()).expect("decode");
+        let Record::Judgement(judgement) = record else { panic!("{record:?}") };
+        let suppressed = Decision::Suppressed {
+            rule: RuleUid("u".into()),
+            group: "g".into(),
+            reason: SuppressedReason::Cooldown,
+            occurrence: None,
+        };
+        assert_eq!(judgement.decisions, [suppressed]);
     }
 
     #[test]

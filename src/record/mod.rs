@@ -196,6 +196,15 @@ pub struct Judgement {
 pub enum Decision {
     /// The rule acts.
     Fired(Firing),
+    /// The event matched and was counted; not enough has happened yet.
+    Counted {
+        /// The rule.
+        rule: RuleUid,
+        /// The group.
+        group: String,
+        /// What was counted.
+        occurrence: Occurrence,
+    },
     /// The event matched, but the rule does not act.
     Suppressed {
         /// The rule.
@@ -204,6 +213,9 @@ pub enum Decision {
         group: String,
         /// Why not.
         reason: SuppressedReason,
+        /// What was counted all the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurrence: Option<Occurrence>,
     },
     /// An expression could not be evaluated: no match.
     Errored {
@@ -221,6 +233,30 @@ pub enum Decision {
 pub enum SuppressedReason {
     /// `throttle.cooldown`
     Cooldown,
+    /// `groups.max`
+    TooManyGroups,
+}
+
+/// What an event adds to the count of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(i64, u32)", into = "(i64, u32)")]
+pub struct Occurrence {
+    /// When it counts, on the line of [`Stamp::at`]: at its acceptance, or earlier when it was accepted late. Never goes back within a group.
+    pub at: i64,
+    /// How often it happened, 1 at least.
+    pub times: u32,
+}
+
+impl From<(i64, u32)> for Occurrence {
+    fn from((at, times): (i64, u32)) -> Self {
+        Self { at, times }
+    }
+}
+
+impl From<Occurrence> for (i64, u32) {
+    fn from(Occurrence { at, times }: Occurrence) -> Self {
+        (at, times)
+    }
 }
 
 /// Identity of a firing: 20 hexadecimal digits, a hash of log, input, rule and group.
@@ -261,6 +297,12 @@ pub struct Firing {
     pub source: String,
     /// The group.
     pub group: String,
+    /// `group.<name>` in actions, of rules with `groupBy`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub group_values: GroupValues,
+    /// `count` in actions, of rules with `trigger.count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// The event's position.
     pub input: Position,
     /// The instant of the decision.
@@ -335,6 +377,9 @@ pub struct Finished {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<String>,
 }
+
+/// The values that make a group, by name.
+pub type GroupValues = BTreeMap<String, Value>;
 
 /// The results of a firing's earlier actions, by name.
 pub type Results = BTreeMap<String, Value>;

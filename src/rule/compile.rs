@@ -3,15 +3,19 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     cel::{Mode, Names, Program, Template},
     fault::Fault,
     filter::{Filter, Kind},
+    groups::{Count, micros},
 };
 use crate::{
-    api::{Action, ActionKind, Condition, EventRuleSpec, Job, Notify, Scale, Variable},
+    api::{
+        Action, ActionKind, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Job, Notify, Scale,
+        Variable,
+    },
     record::{Account, RuleRef},
 };
 
@@ -36,6 +40,11 @@ pub struct Rule {
     pub actions: Vec<CompiledAction>,
     pub(super) variables: Vec<(String, Program)>,
     pub(super) conditions: Vec<(String, Program)>,
+    pub(super) group_by: Vec<(String, Program)>,
+    pub(super) max_groups: usize,
+    pub(super) count: Option<Count>,
+    /// `throttle.cooldown`, in microseconds.
+    pub(super) cooldown: Option<i64>,
     /// Whether some expression reads labels of the regarded object.
     pub(super) reads_regarding_labels: bool,
 }
@@ -61,6 +70,11 @@ pub struct CompiledAction {
 }
 
 impl Rule {
+    /// Whether it has anything to remember of groups.
+    pub(super) fn keeps_groups(&self) -> bool {
+        self.count.is_some() || self.cooldown.is_some()
+    }
+
     /// The action of this name.
     pub fn action(&self, name: &str) -> Option<&CompiledAction> {
         self.actions.iter().find(|action| action.name == name)
@@ -77,7 +91,9 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
     let variables = compiler.variables(&spec.variables);
     let conditions = compiler.conditions(&spec.when, "spec.when");
     let sources = compiler.sources(spec, rule);
-    let actions = compiler.actions(&spec.actions);
+    let group_by = compiler.group_by(&spec.group_by);
+    let count = Count::compile(spec, &mut compiler.faults);
+    let actions = compiler.actions(spec);
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
     }
@@ -86,6 +102,7 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
         .iter()
         .chain(&conditions)
         .chain(conditions_of_sources)
+        .chain(&group_by)
         .map(|(_, program)| program)
         .chain(actions.iter().flat_map(|action| action.if_expression.iter().chain(action.body.programs())))
         .any(Program::reads_regarding_labels);
@@ -98,6 +115,10 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
         actions,
         variables,
         conditions,
+        group_by,
+        max_groups: spec.groups.as_ref().map_or(DEFAULT_MAX_GROUPS, GroupLimits::max) as usize,
+        count,
+        cooldown: spec.throttle.as_ref().map(|throttle| micros(throttle.cooldown.get())),
         reads_regarding_labels,
     }))
 }
@@ -128,6 +149,7 @@ impl Compiler {
         self.unique("spec.sources", spec.sources.iter().map(|one| one.name.as_str()));
         self.unique("spec.variables", spec.variables.iter().map(|one| one.name.as_str()));
         self.unique("spec.when", spec.when.iter().map(|one| one.name.as_str()));
+        self.unique("spec.groupBy", spec.group_by.iter().map(|one| one.name.as_str()));
         self.unique("spec.actions", spec.actions.iter().map(|one| one.name.as_str()));
     }
 
@@ -196,12 +218,27 @@ impl Compiler {
         compiled
     }
 
-    fn actions(&mut self, actions: &[Action]) -> Vec<CompiledAction> {
-        for name in ["actions", "firing"] {
-            self.names = std::mem::take(&mut self.names).with(name);
+    fn group_by(&mut self, keys: &[GroupKey]) -> Vec<(String, Program)> {
+        let mut compiled = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            let path = format!("spec.groupBy[{index}].expression");
+            let Some(program) = self.program(&key.expression, &path) else { continue };
+            if let Some(other @ ("null" | "a list" | "a map")) = program.surely_not_bool() {
+                self.fault(path, format!("gives {other}, not a text, a number, or true or false"));
+            }
+            compiled.push((key.name.clone(), program));
+        }
+        compiled
+    }
+
+    fn actions(&mut self, spec: &EventRuleSpec) -> Vec<CompiledAction> {
+        self.names = std::mem::take(&mut self.names).and_of_actions();
+        spec.group_by.iter().for_each(|key| self.names.add_group(&key.name));
+        if spec.trigger.as_ref().is_some_and(|trigger| trigger.count.is_some()) {
+            self.names = std::mem::take(&mut self.names).with("count");
         }
         let mut compiled = Vec::new();
-        for (index, action) in actions.iter().enumerate() {
+        for (index, action) in spec.actions.iter().enumerate() {
             let path = format!("spec.actions[{index}]");
             let if_expression = action.if_expression.as_ref();
             let if_expression =
@@ -325,7 +362,12 @@ impl CompiledSource {
 /// The parts of a spec on which the state of groups depends: a change of any of them makes groups start anew.
 pub(super) fn groups_hash(spec: &EventRuleSpec) -> String {
     use sha2::{Digest, Sha256};
-    let parts = serde_json::json!([spec.sources, spec.when, spec.variables, spec.throttle]);
-    let digest = Sha256::digest(parts.to_string().as_bytes());
+    let mut parts = vec![json!([spec.sources, spec.when, spec.variables, spec.throttle])];
+    // Fields of later versions count only where they are set, so that an upgrade of the program loses nothing.
+    if !spec.group_by.is_empty() || spec.trigger.is_some() {
+        parts.push(json!([spec.group_by, spec.trigger]));
+    }
+    let parts: String = parts.iter().map(Value::to_string).collect();
+    let digest = Sha256::digest(parts.as_bytes());
     digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,6 +3,7 @@
 //! Same records, same decisions. The shard writes decisions into the log and folds them back with [`Engine::decide`]; after a crash it takes them from
 //! the log. `judge` reads the state, `rows` saves it, and what changes it is here.
 
+mod group;
 mod judge;
 mod rows;
 
@@ -219,7 +220,7 @@ impl Engine {
     fn decide_one(&mut self, head: &Head, event: &Event, decision: &Decision) {
         let uid = match decision {
             Decision::Fired(firing) => &firing.rule.uid,
-            Decision::Suppressed { rule, .. } | Decision::Errored { rule, .. } => rule,
+            Decision::Counted { rule, .. } | Decision::Suppressed { rule, .. } | Decision::Errored { rule, .. } => rule,
         };
         let Some((_, state)) = self.rules.get_mut(uid) else { return };
         match decision {
@@ -229,14 +230,8 @@ impl Engine {
                 state.counts.fired += 1;
                 state.last_match = Some(stamp.timestamp());
                 state.last_firing = Some(stamp.timestamp());
-                let cooldown = state.in_force.as_ref().and_then(|version| version.rule.spec.throttle.as_ref());
-                if let Some(cooldown) = cooldown.map(|throttle| throttle.cooldown.get()) {
-                    let micros = i64::try_from(cooldown.as_micros()).unwrap_or(i64::MAX);
-                    let until = stamp.at.saturating_add(micros);
-                    let forgotten = state.groups.cool(&firing.group, until, stamp.at);
-                    let groups = forgotten.into_iter().chain([firing.group.clone()]);
-                    self.changed.groups.extend(groups.map(|group| (uid.clone(), group)));
-                }
+                let touched = state.fired(&firing.group, stamp.at);
+                self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
                 let limit = state.history_limit();
                 if limit > 0 {
                     state.recent.push_front(status_of(firing, event));
@@ -247,10 +242,23 @@ impl Engine {
                     gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
                 }
             }
-            Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => {
+            Decision::Counted { group, occurrence, .. } => {
                 state.counts.matched += 1;
-                state.counts.suppressed.cooldown += 1;
                 state.last_match = Some(head.stamp.timestamp());
+                let touched = state.count(group, *occurrence, head.stamp.at);
+                self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
+            }
+            Decision::Suppressed { group, reason, occurrence, .. } => {
+                state.counts.matched += 1;
+                match reason {
+                    SuppressedReason::Cooldown => state.counts.suppressed.cooldown += 1,
+                    SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
+                }
+                state.last_match = Some(head.stamp.timestamp());
+                if let Some(occurrence) = occurrence {
+                    let touched = state.count(group, *occurrence, head.stamp.at);
+                    self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
+                }
             }
             Decision::Errored { place, message, .. } => {
                 state.counts.errors += 1;

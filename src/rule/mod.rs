@@ -8,6 +8,7 @@ pub mod compile;
 pub mod engine;
 mod fault;
 mod filter;
+mod groups;
 mod index;
 mod interest;
 mod state;

@@ -1,21 +1,21 @@
-//! What is kept of a rule: its versions, what became of its events, the cooldowns of its groups.
+//! What is kept of a rule: its versions, what became of its events, its groups.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::compile::{Rule, groups_hash};
+use super::{
+    compile::{Rule, groups_hash},
+    groups::Groups,
+};
 use crate::{
     api::{Counts, EventRuleSpec, FiringStatus, LastError},
-    record::RuleRef,
+    record::{Occurrence, RuleRef},
 };
-
-/// Groups of one rule that are kept: those in cooldown. When a rule has more, the cooldown that ends first ends early.
-pub(super) const MAX_GROUPS: usize = 10_000;
 
 /// What status tells of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,59 +97,36 @@ impl State {
         anew
     }
 
+    /// A firing of the group: gives the groups that changed.
+    pub(super) fn fired(&mut self, group: &str, now: i64) -> Vec<String> {
+        let Some(rule) = self.in_force.as_ref().map(|version| &version.rule) else { return Vec::new() };
+        if !rule.keeps_groups() {
+            return Vec::new();
+        }
+        let mut touched = self.groups.forget(now);
+        self.groups.fired(group, rule.cooldown.map(|cooldown| now.saturating_add(cooldown)), now);
+        touched.push(group.to_owned());
+        touched
+    }
+
+    /// Something to count for the group: gives the groups that changed.
+    pub(super) fn count(&mut self, group: &str, occurrence: Occurrence, now: i64) -> Vec<String> {
+        let Some(count) = self.in_force.as_ref().and_then(|version| version.rule.count) else { return Vec::new() };
+        let mut touched = self.groups.forget(now);
+        self.groups.keep(group, &count, occurrence, now);
+        touched.push(group.to_owned());
+        touched
+    }
+
     pub(super) fn progress(&self) -> Progress {
         Progress {
-            counts: self.counts.clone(),
+            counts: Counts { suppressed: self.counts.suppressed.clone().summed(), ..self.counts.clone() },
             last_match: self.last_match,
             last_firing: self.last_firing,
             last_error: self.last_error.clone(),
             recent: self.recent.iter().cloned().collect(),
             generation: self.in_force.as_ref().map(|version| version.rule.generation),
         }
-    }
-}
-
-/// Groups in cooldown, by name and by the end of their cooldown ([`crate::clock::Stamp::at`]).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Groups {
-    until: BTreeMap<String, i64>,
-    order: BTreeSet<(i64, String)>,
-}
-
-impl Groups {
-    pub(super) fn is_cooling(&self, group: &str, now: i64) -> bool {
-        self.until.get(group).is_some_and(|until| *until > now)
-    }
-
-    /// Begins a cooldown; gives the groups that were forgotten, because their cooldown is over or for want of room.
-    pub(super) fn cool(&mut self, group: &str, until: i64, now: i64) -> Vec<String> {
-        self.set(group, until);
-        let mut forgotten = Vec::new();
-        while let Some((end, _)) = self.order.first()
-            && (*end <= now || self.order.len() > MAX_GROUPS)
-            && let Some((_, name)) = self.order.pop_first()
-        {
-            self.until.remove(&name);
-            forgotten.push(name);
-        }
-        forgotten
-    }
-
-    pub(super) fn set(&mut self, group: &str, until: i64) {
-        if let Some(before) = self.until.insert(group.to_owned(), until) {
-            self.order.remove(&(before, group.to_owned()));
-        }
-        self.order.insert((until, group.to_owned()));
-    }
-
-    pub(super) fn get(&self, group: &str) -> Option<i64> {
-        self.until.get(group).copied()
-    }
-
-    /// Forgets all; gives their names.
-    pub(super) fn clear(&mut self) -> Vec<String> {
-        self.order.clear();
-        std::mem::take(&mut self.until).into_keys().collect()
     }
 }
 
@@ -171,12 +148,6 @@ pub(super) struct VersionRow {
     pub generation: i64,
     pub spec: Arc<EventRuleSpec>,
     pub live: BTreeMap<String, bool>,
-}
-
-/// A row of the table of groups.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct GroupRow {
-    pub until: i64,
 }
 
 impl VersionRow {

@@ -226,6 +226,7 @@ impl Step<'_> {
             .with_variables(self.rule)
             .with_results(self.results)
             .with_firing(&firing.id)
+            .with_group(&firing.group_values, firing.count)
     }
 
     async fn durable(&self, position: Position) -> Result<Permit, Halt> {

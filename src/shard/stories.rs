@@ -12,12 +12,13 @@ use crate::{
 pub(super) fn fired(status: &StatusQueue, firing: &Firing, event: &Event, rule: &Rule) {
     let actions: Vec<&str> = rule.actions.iter().map(|action| action.name.as_str()).collect();
     let reason = event.data.get("reason").and_then(|reason| reason.as_str()).unwrap_or(&event.type_);
+    let times = firing.count.map(|count| format!(", {count} times")).unwrap_or_default();
     status.event(Story {
         object: ObjectRef::rule(&firing.rule),
         warning: false,
         reason: "Fired".to_owned(),
         action: "Fire".to_owned(),
-        note: format!("fired for {} ({reason}): {}; firing {}", firing.group, actions.join(", "), firing.id),
+        note: format!("fired for {} ({reason}{times}): {}; firing {}", firing.group, actions.join(", "), firing.id),
     });
 }
 

@@ -31,7 +31,7 @@ const UID: &str = "11111111-2222-3333-4444-555555555555";
 enum Step {
     /// An event about one of three pods.
     Event(u8),
-    /// A new version of the rule; odd ones with a cooldown.
+    /// A new version of the rule; odd ones with a cooldown, every fourth one counts.
     Edit,
     /// The oldest open firing ends.
     Finish,
@@ -148,6 +148,9 @@ fn put(generation: i64) -> [Record; 2] {
     });
     if !cooldown.is_null() {
         spec["throttle"] = cooldown;
+    }
+    if generation % 4 == 3 {
+        spec["trigger"] = json!({"count": {"atLeast": 2, "within": "1h"}});
     }
     let spec: EventRuleSpec = serde_json::from_value(spec).expect("a valid spec");
     let rule = RuleRef { uid: uid(), namespace: "shop".to_owned(), name: "web".to_owned() };

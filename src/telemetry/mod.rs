@@ -179,7 +179,7 @@ impl Metrics {
     /// Writes counters of known labels from the start: Prometheus sees no increase in one that begins at 1, so an alert
     /// would miss the first failure.
     fn begin_at_zero(&self) {
-        for decision in ["Fired", "SuppressedByCooldown", "Errored"] {
+        for decision in ["Fired", "Counted", "SuppressedByCooldown", "SuppressedByTooManyGroups", "Errored"] {
             self.decisions.get_or_create_owned(&DecisionLabels { decision });
         }
         for outcome in [OutcomeName::Succeeded, OutcomeName::Failed] {
@@ -204,7 +204,9 @@ impl Metrics {
         for decision in decisions {
             let decision = match decision {
                 Decision::Fired(_) => "Fired",
+                Decision::Counted { .. } => "Counted",
                 Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => "SuppressedByCooldown",
+                Decision::Suppressed { reason: SuppressedReason::TooManyGroups, .. } => "SuppressedByTooManyGroups",
                 Decision::Errored { .. } => "Errored",
             };
             self.decisions.get_or_create_owned(&DecisionLabels { decision }).inc();
@@ -315,7 +317,12 @@ mod tests {
         let metrics = Metrics::default();
         let rule = RuleUid("u".into());
         let decisions = [
-            Decision::Suppressed { rule: rule.clone(), group: "g".into(), reason: SuppressedReason::Cooldown },
+            Decision::Suppressed {
+                rule: rule.clone(),
+                group: "g".into(),
+                reason: SuppressedReason::Cooldown,
+                occurrence: None,
+            },
             Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
         ];
         metrics.event_judged(crate::api::GROUP, &decisions);

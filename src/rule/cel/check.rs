@@ -174,8 +174,8 @@ impl Walk<'_> {
             || self.names.roots.contains(plain)
             || TYPES.contains(&plain);
         if !known {
-            let message =
-                format!("unknown name `{name}`: known are {}", list(self.names.roots.iter().map(String::as_str)));
+            let known = list(self.names.roots.iter().map(String::as_str));
+            let message = format!("unknown name `{name}`: known are {known}{}", self.names.hint(plain));
             self.faults.push((id, message));
         }
     }

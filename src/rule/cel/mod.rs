@@ -77,6 +77,7 @@ pub struct Names {
     roots: BTreeSet<String>,
     variables: Vec<String>,
     actions: Vec<String>,
+    groups: Vec<String>,
 }
 
 const EVENT_FIELDS: [&str; 6] = ["id", "source", "type", "subject", "time", "data"];
@@ -87,9 +88,9 @@ impl Names {
         Self::of(&["event", "source", "object", "variables", "rule", "now"])
     }
 
-    /// What actions may use: the same, `actions` and `firing`.
-    pub fn actions() -> Self {
-        Self::conditions().with("actions").with("firing")
+    /// These names, and `actions`, `firing` and `group`, which only actions may use.
+    pub fn and_of_actions(self) -> Self {
+        self.with("actions").with("firing").with("group")
     }
 
     /// Exactly these names.
@@ -113,12 +114,27 @@ impl Names {
         self.actions.push(name.to_owned());
     }
 
+    /// A value of groups that may be used as `group.<name>`.
+    pub fn add_group(&mut self, name: &str) {
+        self.groups.push(name.to_owned());
+    }
+
+    /// What else there is to say about a name that is not known here.
+    fn hint(&self, name: &str) -> &'static str {
+        match name {
+            "count" if self.roots.contains("actions") => "; `count` needs trigger.count",
+            "count" | "group" => "; `count` and `group` are known in actions",
+            _ => "",
+        }
+    }
+
     /// The fields of a name, where they are known.
     fn fields_of(&self, root: &str) -> Option<Vec<String>> {
         let own = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
         match root {
             "variables" => Some(self.variables.clone()),
             "actions" => Some(self.actions.clone()),
+            "group" => Some(self.groups.clone()),
             "event" => own(&EVENT_FIELDS),
             "source" => own(&["name"]),
             "rule" => own(&["name", "namespace", "uid"]),

@@ -6,7 +6,7 @@ use cel::{
     ExecutionError,
     common::{
         traits::Indexer,
-        types::{CelNull, CelString, CelTimestamp, MAP_TYPE, Type},
+        types::{CelInt, CelNull, CelString, CelTimestamp, MAP_TYPE, Type},
         value::{CowVal, Val},
     },
     context::VariableResolver,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     event::{Event, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED},
-    record::{FiringId, Results, RuleRef},
+    record::{FiringId, GroupValues, Results, RuleRef},
     rule::{compile::Rule, fault::EvalError},
 };
 
@@ -37,6 +37,8 @@ pub struct Scope<'a> {
     programs: &'a [(String, Program)],
     results: Option<&'a Results>,
     firing: Option<[(&'static str, &'a str); 1]>,
+    group: Option<&'a GroupValues>,
+    count: Option<u64>,
     values: Vec<(&'a str, &'a Value)>,
     variables: Mutex<BTreeMap<String, Evaluated>>,
     budget: Budget,
@@ -60,6 +62,8 @@ impl<'a> Scope<'a> {
             programs: &[],
             results: None,
             firing: None,
+            group: None,
+            count: None,
             values: Vec::new(),
             variables: Mutex::default(),
             budget: Budget::default(),
@@ -81,6 +85,13 @@ impl<'a> Scope<'a> {
     /// Adds `firing`.
     pub fn with_firing(mut self, firing: &'a FiringId) -> Self {
         self.firing = Some([("id", &firing.0)]);
+        self
+    }
+
+    /// Adds `group`, and `count` where the rule counts.
+    pub fn with_group(mut self, values: &'a GroupValues, count: Option<u64>) -> Self {
+        self.group = Some(values);
+        self.count = count;
         self
     }
 
@@ -123,6 +134,8 @@ impl VariableResolver for Scope<'_> {
             "variables" => Some(CowVal::owned(Variables(self))),
             "actions" => self.results.and_then(|results| object(Fields::Results(results))),
             "firing" => self.firing.as_ref().and_then(|firing| object(Fields::Texts(firing))),
+            "group" => self.group.and_then(|values| object(Fields::Results(values))),
+            "count" => self.count.map(|count| CowVal::owned(CelInt::from(i64::try_from(count).unwrap_or(i64::MAX)))),
             BUDGET => Some(CowVal::Borrowed(&self.budget)),
             _ => None,
         }

@@ -2,11 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{Engine, MAX_ERROR};
+use super::{
+    Engine, MAX_ERROR,
+    group::{Group, occurrence},
+};
 use crate::{
     event::{Event, TYPE_KUBERNETES_EVENT},
     record::{Account, Decision, EventInput, Firing, FiringId, Head, RuleUid, SuppressedReason},
-    rule::{cel::Scope, compile::Rule, fault::EvalError, index::Slot, state::State},
+    rule::{
+        cel::Scope,
+        compile::{CompiledSource, Rule},
+        fault::EvalError,
+        index::Slot,
+        state::State,
+    },
     text::cut,
 };
 
@@ -57,10 +66,16 @@ impl Engine {
         judged.seen.push(uid.clone());
         let event = events.of(rule);
         for slot in taken {
-            match matches(rule, slot.source, &event, head) {
-                Ok(false) => {}
-                Ok(true) => {
-                    judged.decisions.push(self.fire(head, rule, state, &rule.sources[slot.source].name, &event));
+            let source = &rule.sources[slot.source];
+            let scope = Scope::new(&event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
+            let group = match matches(rule, source, &scope) {
+                Ok(false) => continue,
+                Ok(true) => Group::of(rule, &scope, &event),
+                Err(error) => Err(error),
+            };
+            match group {
+                Ok(group) => {
+                    judged.decisions.push(self.decision(head, rule, state, &source.name, &event, group));
                     break;
                 }
                 Err(error) => judged.decisions.push(Decision::Errored {
@@ -72,19 +87,45 @@ impl Engine {
         }
     }
 
-    fn fire(&self, head: &Head, rule: &Rule, state: &State, source: &str, event: &Event) -> Decision {
-        let group = group_of(event);
-        let uid = &rule.rule.uid;
-        if rule.spec.throttle.is_some() && state.groups.is_cooling(group, head.stamp.at) {
-            let reason = SuppressedReason::Cooldown;
-            return Decision::Suppressed { rule: uid.clone(), group: group.to_owned(), reason };
+    /// What becomes of an event that met every condition.
+    fn decision(
+        &self,
+        head: &Head,
+        rule: &Rule,
+        state: &State,
+        source: &str,
+        event: &Event,
+        Group { name: group, values }: Group,
+    ) -> Decision {
+        let (uid, now) = (rule.rule.uid.clone(), head.stamp.at);
+        if rule.keeps_groups() && !state.groups.has_room(&group, rule.max_groups, now) {
+            return Decision::Suppressed {
+                rule: uid,
+                group,
+                reason: SuppressedReason::TooManyGroups,
+                occurrence: None,
+            };
+        }
+        let mut counted = None;
+        if let Some(count) = &rule.count {
+            let (occurrence, so_far) = state.groups.count(&group, count, occurrence(head, event), now);
+            if so_far < count.at_least {
+                return Decision::Counted { rule: uid, group, occurrence };
+            }
+            counted = Some((occurrence, so_far));
+        }
+        if rule.cooldown.is_some() && state.groups.is_cooling(&group, now) {
+            let (reason, occurrence) = (SuppressedReason::Cooldown, counted.map(|(occurrence, _)| occurrence));
+            return Decision::Suppressed { rule: uid, group, reason, occurrence };
         }
         Decision::Fired(Firing {
-            id: FiringId::derive(&self.log, head.position, uid, group),
+            id: FiringId::derive(&self.log, head.position, &uid, &group),
             rule: rule.rule.clone(),
             generation: rule.generation,
             source: source.to_owned(),
-            group: group.to_owned(),
+            group,
+            group_values: values,
+            count: counted.map(|(_, so_far)| so_far),
             input: head.position,
             stamp: head.stamp,
         })
@@ -122,12 +163,10 @@ impl<'i> Views<'i> {
 }
 
 /// Whether all conditions of the source and of the rule hold.
-fn matches(rule: &Rule, source: usize, event: &Event, head: &Head) -> Result<bool, EvalError> {
-    let source = &rule.sources[source];
-    let scope = Scope::new(event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
+fn matches(rule: &Rule, source: &CompiledSource, scope: &Scope<'_>) -> Result<bool, EvalError> {
     let of_source = source.conditions.iter().map(|one| (one, Some(&source.name)));
     for ((name, program), source) in of_source.chain(rule.conditions.iter().map(|one| (one, None))) {
-        let holds = program.test(&scope).map_err(|error| match source {
+        let holds = program.test(scope).map_err(|error| match source {
             Some(source) => error.at(&format!("sources[{source}].when[{name}]")),
             None => error.at(&format!("when[{name}]")),
         })?;
@@ -136,9 +175,4 @@ fn matches(rule: &Rule, source: usize, event: &Event, head: &Head) -> Result<boo
         }
     }
     Ok(true)
-}
-
-/// The group of an event: what it is about.
-fn group_of(event: &Event) -> &str {
-    event.subject.as_deref().unwrap_or(&event.id)
 }

@@ -6,7 +6,8 @@ use crate::{
     record::{Delta, FiringId, LogId, RuleRef, RuleUid, Table},
     rule::{
         compile::compile,
-        state::{GroupRow, RuleRow, State, Version, VersionRow},
+        groups::Group,
+        state::{RuleRow, State, Version, VersionRow},
     },
     text,
 };
@@ -72,9 +73,9 @@ impl Engine {
     fn restore_group(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
         let key = std::str::from_utf8(key).map_err(|error| error.to_string())?;
         let (uid, group) = key.split_once('\0').ok_or("the key has no group")?;
-        let row: GroupRow = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let row: Group = serde_json::from_slice(value).map_err(|error| error.to_string())?;
         let (_, state) = self.rules.get_mut(&RuleUid(uid.into())).ok_or("its rule is not there")?;
-        state.groups.set(group, row.until);
+        state.groups.set(group, row);
         Ok(())
     }
 
@@ -88,9 +89,9 @@ impl Engine {
             delta.push((Table::Rules, uid.0.as_bytes().to_vec(), row));
         }
         for (uid, group) in groups {
-            let until = self.rules.get(&uid).and_then(|(_, state)| state.groups.get(&group));
+            let row = self.rules.get(&uid).and_then(|(_, state)| state.groups.get(&group));
             let key = format!("{uid}\0{group}").into_bytes();
-            delta.push((Table::Groups, key, until.map(|until| json(&GroupRow { until }))));
+            delta.push((Table::Groups, key, row.map(json)));
         }
         delta
     }

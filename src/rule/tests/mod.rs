@@ -1,6 +1,7 @@
 //! Rules judged from outside: put, listen, judge, decide. What the tests share.
 
 mod conditions;
+mod counting;
 mod progress;
 mod properties;
 mod sources;
@@ -15,8 +16,8 @@ use crate::{
     api::{ActionOutcome, EventRuleSpec, FiringOutcome},
     event::{Event, Labels, Origin, WatchKey},
     record::{
-        Account, Decision, EventInput, Finished, FiringId, Head, LogId, Lookups, Outcome, Position, Record, RulePut,
-        RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table,
+        Account, Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Lookups, Outcome, Position, Record,
+        RulePut, RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table,
     },
 };
 
@@ -136,8 +137,13 @@ fn engine_with(body: Value) -> Engine {
 
 fn word(decision: &Decision) -> String {
     match decision {
+        Decision::Fired(Firing { group, source, count: Some(count), .. }) => {
+            format!("fired {group} by {source} x{count}")
+        }
         Decision::Fired(firing) => format!("fired {} by {}", firing.group, firing.source),
+        Decision::Counted { group, .. } => format!("counted {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Cooldown, .. } => format!("cooldown {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::TooManyGroups, .. } => format!("too many {group}"),
         Decision::Errored { place, message, .. } => format!("error {place}: {message}"),
     }
 }

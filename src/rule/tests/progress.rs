@@ -98,17 +98,6 @@ fn a_cooldown_outlives_an_edit_of_a_text_but_not_of_a_condition() {
     assert_eq!((progress.counts.fired, progress.counts.suppressed.cooldown, progress.recent.len()), (2, 1, 2));
 }
 
-#[test]
-fn groups_are_bounded_and_those_whose_cooldown_is_over_go_first() {
-    let mut groups = state::Groups::default();
-    for index in 0..state::MAX_GROUPS as i64 {
-        assert!(groups.cool(&format!("g{index}"), 1_000 + index, 0).is_empty());
-    }
-    assert_eq!(groups.cool("one more", 50_000, 0), ["g0"]);
-    assert_eq!(groups.cool("another", 50_000, 1_010).len(), 10);
-    assert!(groups.is_cooling("g11", 1_010) && !groups.is_cooling("g10", 1_010));
-}
-
 fn finish(engine: &mut Engine, firing: &FiringId, outcome: FiringOutcome) {
     let action = if outcome == FiringOutcome::Failed { ActionOutcome::Failed } else { ActionOutcome::Succeeded };
     let message = "ä".repeat(300);

@@ -137,6 +137,76 @@ proptest! {
     }
 
     #[test]
+    fn a_restart_at_any_point_changes_no_decision_of_a_rule_that_counts(
+        events in prop::collection::vec((0u8..4, 0i64..30, 1u32..5, 0i64..200), 1..80),
+        cuts in prop::collection::vec(any::<bool>(), 80),
+        (at_least, within, max, forget, cooldown) in (1u32..6, 1i64..60, 1u32..4, 1i64..80, prop::option::of(1i64..40)),
+    ) {
+        let mut body = json!({"trigger": {"count": {"atLeast": at_least, "within": format!("{within}s")}},
+            "groups": {"max": max, "forgetAfter": format!("{forget}s")}});
+        if let Some(cooldown) = cooldown {
+            body["throttle"] = json!({"cooldown": format!("{cooldown}s")});
+        }
+        let (mut one, mut restarted) = (engine_with(body.clone()), engine_with(body));
+        let mut view = std::collections::BTreeMap::new();
+        let mut time = 0;
+        for (number, ((which, wait, delta, late), cut)) in events.iter().zip(cuts).enumerate() {
+            time += wait;
+            let head = head(number as u64 + 100, time);
+            let mut input = about("shop", &format!("p{which}"), "R", json!({"delta": delta}));
+            Arc::get_mut(&mut input.event).expect("one owner").time = self::head(0, time - late).stamp.timestamp();
+            let judged = one.judge(&head, &input);
+            one.decide(&head, &input, &judged.seen, &judged.decisions);
+            if cut {
+                rows(&mut restarted, &mut view);
+                let saved = view.iter().map(|((table, key), row)| (*table, key.clone(), row.clone()));
+                restarted = Engine::restore(log(), saved).0;
+            }
+            prop_assert_eq!(&restarted.judge(&head, &input), &judged);
+            // As the log holds them.
+            let judgement = Record::Judgement(crate::record::Judgement { input: head.position, decisions: judged.decisions });
+            let mut bytes = Vec::new();
+            crate::record::encode(&judgement, &mut bytes).expect("encode");
+            let Record::Judgement(read) = crate::record::decode(&bytes).expect("decode") else { panic!("another record") };
+            restarted.decide(&head, &input, &judged.seen, &read.decisions);
+        }
+    }
+
+    /// What counts for a group, by looking at all of its occurrences.
+    #[test]
+    fn a_group_fires_when_all_its_occurrences_say_so(
+        events in prop::collection::vec((0i64..12, 1u32..4), 1..80),
+        (at_least, within, cooldown) in (1u64..6, 1i64..40, prop::option::of(1i64..40)),
+    ) {
+        let mut body = json!({"trigger": {"count": {"atLeast": at_least, "within": format!("{within}s")}}});
+        if let Some(cooldown) = cooldown {
+            body["throttle"] = json!({"cooldown": format!("{cooldown}s")});
+        }
+        let mut engine = engine_with(body);
+        let (mut time, mut all, mut until) = (0, Vec::<(i64, u32)>::new(), 0);
+        for (number, (wait, delta)) in events.into_iter().enumerate() {
+            time += wait;
+            let head = head(number as u64 + 100, time);
+            let input = about("shop", "p", "R", json!({"delta": delta}));
+            let judged = engine.judge(&head, &input);
+            engine.decide(&head, &input, &judged.seen, &judged.decisions);
+            all.push((time, delta));
+            let count: u64 = all.iter().filter(|(at, _)| *at >= time - within).map(|(_, times)| u64::from(*times)).sum();
+            let expected = match count >= at_least {
+                false => "counted shop/Pod/p".to_owned(),
+                true if time < until => "cooldown shop/Pod/p".to_owned(),
+                true => {
+                    all.clear();
+                    until = time + cooldown.unwrap_or(0);
+                    "fired".to_owned()
+                }
+            };
+            let found = word(&judged.decisions[0]);
+            prop_assert!(found.starts_with(&expected), "{} is not {} at {}", found, expected, time);
+        }
+    }
+
+    #[test]
     fn globs_match_as_regular_expressions_do(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
         let regex = format!("^{}$", pattern.replace('*', ".*").replace('?', "."));
         let expected = regex::Regex::new(&regex).expect("a pattern").is_match(&name);

@@ -278,6 +278,8 @@ fn firing(rule: &str, group: &str, id: &str, actions: &[Value]) -> OpenFiring {
             generation: 1,
             source: "crash".into(),
             group: group.into(),
+            group_values: BTreeMap::new(),
+            count: None,
             input: Position(1),
             stamp: Stamp::default(),
         },

@@ -1,0 +1,81 @@
+//! The group of an event, and what the event adds to its count.
+
+use serde_json::Value;
+
+use crate::{
+    event::{Event, TYPE_KUBERNETES_EVENT},
+    record::{GroupValues, Head, Occurrence},
+    rule::{cel::Scope, compile::Rule, fault::EvalError},
+};
+
+/// Bytes of a text that tells groups apart: the longest names of a namespace, a kind and an object fit.
+const MAX_TEXT: usize = 512;
+/// An event that was accepted so much later than it happened, in microseconds, is counted at its own time. Clocks of nodes differ by less, and a
+/// watch that works delivers within a second.
+const LATE: i64 = 10_000_000;
+
+/// What state is kept for.
+pub(super) struct Group {
+    /// Its name. Groups with different values have different names.
+    pub(super) name: String,
+    /// The values of `groupBy`.
+    pub(super) values: GroupValues,
+}
+
+impl Group {
+    /// The group of an event: by `groupBy`, otherwise what the event is about.
+    pub(super) fn of(rule: &Rule, scope: &Scope<'_>, event: &Event) -> Result<Self, EvalError> {
+        let mut values = GroupValues::new();
+        for (name, program) in &rule.group_by {
+            let place = |error: EvalError| error.at(&format!("groupBy[{name}]"));
+            let value = program.evaluate(scope).map_err(place)?;
+            values.insert(name.clone(), plain(value).map_err(place)?);
+        }
+        let texts: Vec<(&str, String)> =
+            rule.group_by.iter().map(|(name, _)| (name.as_str(), text(&values[name.as_str()]))).collect();
+        let name = match texts.as_slice() {
+            [] => event.subject.as_deref().unwrap_or(&event.id).to_owned(),
+            [(_, only)] => only.clone(),
+            // Commas of values are written otherwise than those between them.
+            many => {
+                let part = |(name, text): &(&str, String)| {
+                    format!("{name}={}", text.replace('\\', "\\\\").replace(',', "\\,"))
+                };
+                many.iter().map(part).collect::<Vec<_>>().join(", ")
+            }
+        };
+        Ok(Self { name, values })
+    }
+}
+
+/// A value that can be part of a group's name.
+fn plain(value: Value) -> Result<Value, EvalError> {
+    let other = match &value {
+        Value::String(text) if text.len() > MAX_TEXT => {
+            return Err(EvalError::new(format!("gives a text of {} bytes; {MAX_TEXT} are allowed", text.len())));
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => return Ok(value),
+        Value::Null => "null",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    };
+    Err(EvalError::new(format!("gives {other}, not a text, a number, or true or false")))
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What the event adds to the count of its group.
+pub(super) fn occurrence(head: &Head, event: &Event) -> Occurrence {
+    let late = head.stamp.wall.saturating_sub(event.time.as_microsecond());
+    let at = if late > LATE { head.stamp.at.saturating_sub(late) } else { head.stamp.at };
+    let delta = match event.type_.as_str() {
+        TYPE_KUBERNETES_EVENT => event.data.get("delta").and_then(Value::as_u64).unwrap_or(1),
+        _ => 1,
+    };
+    Occurrence { at, times: u32::try_from(delta).unwrap_or(u32::MAX).max(1) }
+}
