@@ -1,6 +1,12 @@
 //! The time of records: a line that clock jumps do not bend, and the wall time beside it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -66,6 +72,39 @@ impl Clock {
     }
 }
 
+/// So many things a second, in all, for everybody who holds a clone.
+#[derive(Clone, Debug)]
+pub struct Quota(Arc<Bucket>);
+
+#[derive(Debug)]
+struct Bucket {
+    a_second: u32,
+    state: Mutex<(Instant, f64)>,
+    taken: AtomicUsize,
+}
+
+/// The part of a second's quota that may be used at once, so that a burst does not hold anybody up.
+const AT_ONCE: f64 = 0.1;
+
+impl Quota {
+    /// So many a second.
+    pub fn per_second(a_second: u32) -> Self {
+        let state = Mutex::new((Instant::now(), f64::from(a_second) * AT_ONCE));
+        Self(Arc::new(Bucket { a_second, state, taken: AtomicUsize::new(0) }))
+    }
+
+    /// Takes one, if there is one: gives how many were taken before.
+    pub fn take(&self) -> Option<usize> {
+        let mut state = self.0.state.lock();
+        let (since, left) = *state;
+        let now = Instant::now();
+        let rate = f64::from(self.0.a_second);
+        let left = (left + now.saturating_duration_since(since).as_secs_f64() * rate).min(rate * AT_ONCE);
+        *state = (now, if left < 1.0 { left } else { left - 1.0 });
+        (left >= 1.0).then(|| self.0.taken.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 fn wall_now() -> i64 {
     Timestamp::now().as_microsecond()
 }
@@ -78,6 +117,14 @@ mod tests {
     fn a_clock_that_was_set_back_does_not_move_the_line_back() {
         let ahead = wall_now() + 3_600_000_000;
         assert!(Clock::real(ahead).now().at > ahead);
+    }
+
+    #[test]
+    fn a_quota_is_shared_and_gives_a_tenth_of_a_second_at_once() {
+        let quota = Quota::per_second(100);
+        let taken: Vec<_> = (0..1000).map_while(|_| quota.clone().take()).collect();
+        assert!((10..20).contains(&taken.len()), "{}", taken.len());
+        assert!(taken.iter().copied().eq(0..taken.len()));
     }
 
     #[test]

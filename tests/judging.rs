@@ -106,3 +106,61 @@ async fn a_series_that_jumps_is_counted_whole_when_it_was_last_observed() {
     let expected = ["r1 1", "r1 29", "r2 29"].map(str::to_owned);
     assert_eq!(texts(&told), BTreeSet::from(expected));
 }
+
+/// What kubectl prints, with runs of blanks as one.
+async fn kubectl(site: &Site, shop: &Shop, args: &[&str]) -> String {
+    let output = site.plane.kubectl(&[args, &["-n", &shop.name]].concat()).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn what_a_rule_nearly_took_is_found_with_describe_alone() {
+    let site = Site::start().await;
+    let shop = site.namespace("near").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let _operator = site.setup.start_ready().await;
+    let pods = |app: &str| {
+        let resource = json!({"apiVersion": "v1", "kind": "Pod", "operations": ["Create"], "selector": {"matchLabels": {"app": app}}});
+        json!({"sources": [{"name": "made", "resource": resource}], "actions": tell("${object.metadata.name}")})
+    };
+    shop.rule("misspelt", pods("wbe")).await;
+    let often = json!([{"name": "often", "expression": "event.data.count >= 3"}]);
+    let crash = json!([{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}]);
+    shop.rule("strict", json!({"sources": crash, "when": often, "actions": tell("${event.id}")})).await;
+
+    let pod = |name: &str| {
+        let spec = json!({"containers": [{"name": "app", "image": "example.invalid/app:1"}]});
+        json!({"metadata": {"name": name, "labels": {"app": "web"}}, "spec": spec})
+    };
+    shop.create("v1", "Pod", "web-1", pod("web-1")).await;
+    shop.event("web-1.1", "web-1", "BackOff").await;
+    let told = |status: &Value| status["lastNearMiss"]["condition"].is_string();
+    let status = shop.rule_status("misspelt", "a near miss", told).await;
+    let miss = &status["lastNearMiss"];
+    assert_eq!(miss["condition"], "sources[made].resource.selector");
+    assert_eq!(miss["saw"], "label app = web; wanted wbe");
+    assert_eq!(miss["event"]["subject"], format!("{}/Pod/web-1", shop.name));
+    let described = kubectl(&site, &shop, &["describe", "er", "misspelt"]).await;
+    assert!(described.contains("Last Near Miss: Condition: sources[made].resource.selector Event:"), "{described}");
+    assert!(described.contains("Saw: label app = web; wanted wbe"), "{described}");
+
+    let status =
+        shop.rule_status("strict", "a near miss", |status| told(status) && status["counts"]["seen"] == 1).await;
+    assert_eq!(status["lastNearMiss"]["condition"], "when[often]");
+    assert_eq!(status["lastNearMiss"]["saw"], "event.data.count = 1");
+    let wide = kubectl(&site, &shop, &["get", "er", "-o", "wide"]).await;
+    assert!(wide.contains("ACCOUNT SUPPRESSED NEAR MISS MESSAGE"), "{wide}");
+    assert!(wide.contains("signalbox-rules 0 when[often] the rule is in force"), "{wide}");
+
+    // What was told of the spec before says nothing of the one that is right.
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    let right = Patch::Merge(json!({"spec": pods("web")}));
+    rules.patch("misspelt", &PatchParams::default(), &right).await.expect("correct the rule");
+    shop.rule_ready("misspelt").await;
+    shop.create("v1", "Pod", "web-2", pod("web-2")).await;
+    assert_eq!(texts(&sink.await_requests(1).await), BTreeSet::from(["web-2".to_owned()]));
+    let status = shop.rule_status("misspelt", "it fired", |status| status["counts"]["succeeded"] == 1).await;
+    assert_ne!(status["lastNearMiss"]["condition"], "sources[made].resource.selector", "{status}");
+}

@@ -31,6 +31,7 @@ pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Account","type":"string","jsonPath":".spec.serviceAccountName","priority":1}"#,
     printcolumn = r#"{"name":"Suppressed","type":"integer","jsonPath":".status.counts.suppressed.total","priority":1}"#,
+    printcolumn = r#"{"name":"Near miss","type":"string","jsonPath":".status.lastNearMiss.condition","description":"What refused an event that the rule nearly took","priority":1}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
 pub struct EventRuleSpec {

@@ -29,7 +29,7 @@ pub use source::{
 };
 pub use status::{
     ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,
-    FiringStatus, LastError, Reason, StatusCondition, Suppressed,
+    FiringStatus, LastError, LastNearMiss, Reason, StatusCondition, Suppressed,
 };
 pub use trigger::{CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Trigger};
 

@@ -27,6 +27,10 @@ pub struct EventRuleStatus {
     /// The last expression or action that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// An event that the rule nearly took: the last one that passed the filter of a source and that a condition refused; while there is none,
+    /// the nearest that a filter refused. A sample: told at most once a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_near_miss: Option<LastNearMiss>,
     /// The last firings, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -181,6 +185,23 @@ pub struct LastError {
     /// What went wrong.
     #[schemars(length(max = 1024))]
     pub message: String,
+}
+
+/// An event that a rule nearly took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastNearMiss {
+    /// When the event was looked at.
+    pub time: Time,
+    /// The event.
+    pub event: EventRef,
+    /// What said no: a condition, `when[often]`, or a part of a source's filter, `sources[crash].resource.selector`.
+    pub condition: String,
+    /// What that looked at. Only numbers, true and false, and short texts of metadata and status are shown, since a status may be read by people
+    /// who may not read the object.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub saw: String,
 }
 
 /// One firing, as status shows it.

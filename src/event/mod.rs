@@ -15,6 +15,8 @@ use serde_json::Value;
 
 pub use object::Malformed;
 
+use crate::api::EventRef;
+
 /// The `type` of events made of Kubernetes Event objects.
 pub const TYPE_KUBERNETES_EVENT: &str = "dev.signalbox.kubernetes.event";
 /// The `type` of events made of created objects.
@@ -46,6 +48,17 @@ pub struct Event {
     pub time: Timestamp,
     /// CloudEvents `data`. A Kubernetes Event: see [`kubernetes_event`]; an object change: see [`resource`]; a timetable: see [`schedule`].
     pub data: Value,
+}
+
+impl From<&Event> for EventRef {
+    fn from(event: &Event) -> Self {
+        Self {
+            id: event.id.clone(),
+            type_: event.type_.clone(),
+            source: event.source.clone(),
+            subject: event.subject.clone(),
+        }
+    }
 }
 
 /// What happened to a watched object, as the log remembers it.

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 
 pub use judge::Judged;
-use judge::Views;
+pub(super) use judge::{Views, first_no};
 
 use super::{
     compile::{Rule, compile},
@@ -315,12 +315,7 @@ fn status_of(firing: &Firing, event: &Event) -> FiringStatus {
         id: firing.id.to_string(),
         time: Time(firing.stamp.timestamp()),
         group: firing.group.clone(),
-        event: EventRef {
-            id: event.id.clone(),
-            type_: event.type_.clone(),
-            source: event.source.clone(),
-            subject: event.subject.clone(),
-        },
+        event: EventRef::from(event),
         outcome: FiringOutcome::Running,
         message: String::new(),
         actions: Vec::new(),

@@ -1,5 +1,7 @@
 //! A source's filter: which events it takes, before any condition is evaluated.
 
+mod refusal;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
@@ -386,14 +388,7 @@ impl Selector {
     }
 
     fn check<'l>(&self, value_of: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.0.iter().all(|(key, requirement)| match (requirement, value_of(key)) {
-            (Requirement::In(values), Some(value)) => values.iter().any(|wanted| wanted == value),
-            (Requirement::In(_), None) => false,
-            (Requirement::NotIn(values), Some(value)) => values.iter().all(|refused| refused != value),
-            (Requirement::NotIn(_), None) => true,
-            (Requirement::Exists, value) => value.is_some(),
-            (Requirement::DoesNotExist, value) => value.is_none(),
-        })
+        self.0.iter().all(|(key, requirement)| refusal::holds(requirement, value_of(key)))
     }
 
     pub(super) fn matches(&self, labels: &Labels) -> bool {

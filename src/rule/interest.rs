@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{compile::Rule, index::Index};
+use super::{compile::Rule, index::Index, near::Lookers};
 use crate::{
     event::{Event, WatchKey},
     record::{Account, RuleUid},
@@ -15,6 +15,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Interest {
     index: Index,
+    lookers: Lookers,
     known: HashSet<(RuleUid, i64)>,
 }
 
@@ -34,9 +35,14 @@ impl Interest {
         let mut interest = Self::default();
         for rule in rules {
             interest.index.insert(rule);
+            interest.lookers.insert(rule);
             interest.known.insert((rule.rule.uid.clone(), rule.generation));
         }
         interest
+    }
+
+    pub(super) fn lookers(&self) -> &Lookers {
+        &self.lookers
     }
 
     /// Whether this version of the rule is part of the snapshot, in force or waiting for its sources.

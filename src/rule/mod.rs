@@ -11,6 +11,7 @@ mod filter;
 mod groups;
 mod index;
 mod interest;
+mod near;
 mod state;
 mod timetable;
 
@@ -21,5 +22,6 @@ pub use compile::{CompiledAction, CompiledSource, Rule, compile};
 pub use engine::{Engine, Judged};
 pub use fault::{EvalError, Fault};
 pub use interest::{Concern, Interest};
+pub use near::NearMiss;
 pub use state::Progress;
 pub use timetable::{Due, Timetable, TimetableFault};

@@ -23,6 +23,7 @@ use crate::{
     record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record},
     rule::{Interest, Rule},
     runner::Runner,
+    sources::NearMisses,
     status::StatusQueue,
     telemetry::Metrics,
 };
@@ -53,6 +54,8 @@ pub struct Shard {
     pub status: StatusQueue,
     /// Where sources learn what rules are concerned with.
     pub interest: watch::Sender<Arc<Interest>>,
+    /// Where samples of events are explained.
+    pub misses: NearMisses,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// The time.
@@ -89,6 +92,7 @@ impl Shard {
                         reader.advance(folded);
                     }
                     self.publish();
+                    self.explain(&entries);
                 }
                 _ = timer.tick(), if checkpoint.is_none() => {
                     if self.state.position() > committed.0 || committed.1.elapsed() >= ALIVE_INTERVAL {
@@ -152,6 +156,23 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Says of samples of the events what rules nearly took. Last in a turn: what fired is under way.
+    fn explain(&self, entries: &[Entry]) {
+        let interest = self.state.engine.interest();
+        for entry in entries {
+            if let Record::Event(input) = &*entry.record {
+                let about = (&input.origin.watch, &*input.event);
+                let stamp = entry.head.stamp.timestamp();
+                for rule in self.misses.look(&interest, about, stamp, || EventInput::clone(input)) {
+                    // `seen` goes with it: otherwise the miss would be of an event that nobody saw.
+                    if let Some(progress) = self.state.engine.progress(&rule) {
+                        self.status.progress(&rule, progress);
+                    }
+                }
+            }
+        }
     }
 
     fn settled(&self, head: &Head, outcome: &Outcome) {

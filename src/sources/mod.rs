@@ -6,6 +6,7 @@
 
 mod existing;
 mod lookups;
+mod near;
 mod plan;
 mod report;
 mod schedule;
@@ -16,6 +17,7 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+pub use near::NearMisses;
 pub use report::{Listening, SourceReport};
 pub use supervisor::{Handle, Supervisor, SupervisorError, Wanted};
 

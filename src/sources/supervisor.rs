@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    SourceReport, append, existing,
+    NearMisses, SourceReport, append, existing,
     lookups::Looker,
     plan::{Probe, probe},
     schedule::{Reached, Ticker},
@@ -84,6 +84,7 @@ pub struct Supervisor {
     clock: Clock,
     reports: mpsc::Sender<SourceReport>,
     metrics: Arc<Metrics>,
+    misses: Option<NearMisses>,
     access_recheck: Duration,
     commands: mpsc::Receiver<Command>,
     phases: (Phases, mpsc::Receiver<(WatchKey, u64, Phase)>),
@@ -116,6 +117,7 @@ impl Supervisor {
             clock: Clock::real(0),
             reports,
             metrics: Arc::default(),
+            misses: None,
             access_recheck: ACCESS_RECHECK,
             commands,
             phases: mpsc::channel(PHASES),
@@ -139,6 +141,12 @@ impl Supervisor {
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Tells what rules nearly took of the events that concern nobody.
+    #[must_use]
+    pub fn with_near_misses(self, misses: NearMisses) -> Self {
+        Self { misses: Some(misses), ..self }
     }
 
     /// Asks so often whether accounts may still see what their rules watch.
@@ -318,7 +326,8 @@ impl Supervisor {
     }
 
     fn emitter(&self, key: &WatchKey) -> Emitter {
-        Emitter::new(key.clone(), self.bus.clone(), self.interest.clone(), self.looker.clone())
+        let emitter = Emitter::new(key.clone(), self.bus.clone(), self.interest.clone(), self.looker.clone());
+        emitter.with_near_misses(self.misses.clone())
     }
 
     /// Starts the watch unless it runs. One that is stopping is started again when it has stopped and was forgotten.

@@ -23,7 +23,7 @@ use crate::{
     api::{ConditionStatus, EventRuleStatus, EventSinkStatus, Reason},
     kubernetes::EventRecorder,
     record::{RuleRef, RuleUid},
-    rule::Progress,
+    rule::{NearMiss, Progress},
 };
 use board::Board;
 
@@ -66,6 +66,8 @@ pub enum Part {
     },
     /// Which of the rule's groups is slowed down; nothing when none is any more.
     Slowed(Option<Slowed>),
+    /// An event that the rule nearly took.
+    NearMiss(NearMiss),
     /// The rule is gone.
     Removed,
 }

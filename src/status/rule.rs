@@ -5,11 +5,11 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use super::{Finding, Part, Slowed, Usability, board::Subject, seconds};
 use crate::{
     api::{
-        ConditionStatus, ConditionType, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError, Reason,
-        StatusCondition,
+        ConditionStatus, ConditionType, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError,
+        LastNearMiss, Reason, StatusCondition,
     },
     record::RuleRef,
-    rule::Progress,
+    rule::{NearMiss, Progress},
     text::cut,
 };
 
@@ -19,6 +19,13 @@ const MAX_STATUS: usize = 16 << 10;
 const MAX_MESSAGE: usize = 1024;
 /// The longest message of a firing or an action, in characters.
 const MAX_SHORT: usize = 256;
+
+/// Seconds for which an event that came nearer is told rather than later ones that did not.
+const OLD_MISS: i64 = 3600;
+/// Seconds between two writes that tell of nothing but an event that a condition refused. Rules that look at busy things have many.
+const CONDITION_SPACING: i64 = 60;
+/// The same for an event that a filter refused: of those there are more, and one tells as much as the next.
+const FILTER_SPACING: i64 = 300;
 
 /// What is known about a rule.
 #[derive(Clone, Debug)]
@@ -35,6 +42,8 @@ pub struct Parts {
     pub progress: Option<Progress>,
     /// A group that is slowed down.
     pub slowed: Option<Slowed>,
+    /// What the rule nearly took.
+    pub near: Option<NearMiss>,
 }
 
 /// What the controller makes of a spec.
@@ -51,7 +60,7 @@ pub struct Spec {
 impl Parts {
     /// Nothing known yet.
     pub fn new(rule: RuleRef) -> Self {
-        Self { rule, spec: None, account: None, sources: None, progress: None, slowed: None }
+        Self { rule, spec: None, account: None, sources: None, progress: None, slowed: None, near: None }
     }
 
     /// Takes in a part about the rule, unless it is about an older generation than what is known.
@@ -78,6 +87,11 @@ impl Parts {
                 }
             }
             Part::Slowed(slowed) => self.slowed = slowed,
+            Part::NearMiss(miss) => {
+                if self.near.as_ref().is_none_or(|known| replaces(&miss, known)) {
+                    self.near = Some(miss);
+                }
+            }
             Part::Removed => {}
         }
     }
@@ -98,6 +112,11 @@ impl Subject for Parts {
     fn worth_writing(old: &EventRuleStatus, new: &EventRuleStatus) -> bool {
         let mut new = new.clone();
         new.counts.seen = old.counts.seen;
+        if let (Some(before), Some(now)) = (&old.last_near_miss, &new.last_near_miss)
+            && is_little_news(before, now)
+        {
+            new.last_near_miss.clone_from(&old.last_near_miss);
+        }
         *old != new
     }
 }
@@ -112,6 +131,12 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.last_firing_time = progress.last_firing.map(|time| Time(seconds(time)));
         status.last_error = progress.last_error.clone().map(short_error);
         status.recent = progress.recent.iter().take(10).cloned().map(short_firing).collect();
+    }
+    if status.observed_generation != Some(spec.generation) {
+        status.last_near_miss = None;
+    }
+    if let Some(near) = parts.near.as_ref().filter(|near| near.generation == spec.generation) {
+        status.last_near_miss = Some(LastNearMiss { time: Time(seconds(near.told.time.0)), ..near.told.clone() });
     }
     let findings = [
         (ConditionType::Ready, ready(spec, parts)),
@@ -128,6 +153,30 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.recent.pop();
     }
     Some(status)
+}
+
+/// Whether the miss is told instead of the one that is known. The nearer one is; of equally near ones that passed a filter the last, and of others
+/// one for a while, so that a rule among many things that it does not want is not told of each.
+fn replaces(miss: &NearMiss, known: &NearMiss) -> bool {
+    if miss.generation != known.generation {
+        return miss.generation > known.generation;
+    }
+    let age = miss.told.time.0.duration_since(known.told.time.0).as_secs();
+    miss.nearness > known.nearness
+        || age >= OLD_MISS
+        || (miss.nearness == known.nearness
+            && (miss.passed_filter() || miss.told.condition == known.told.condition || age >= FILTER_SPACING))
+}
+
+/// Whether a near miss is no reason to write a status by itself.
+fn is_little_news(before: &LastNearMiss, now: &LastNearMiss) -> bool {
+    let age = now.time.0.duration_since(before.time.0).as_secs();
+    let of_condition = |miss: &LastNearMiss| miss.condition.contains("when[");
+    match (of_condition(before), of_condition(now)) {
+        (true, true) => age < CONDITION_SPACING,
+        (false, false) => before.condition == now.condition && age < FILTER_SPACING,
+        _ => false,
+    }
 }
 
 fn size(status: &EventRuleStatus) -> usize {

@@ -12,6 +12,7 @@ mod library;
 mod meter;
 mod object;
 mod scope;
+mod sight;
 mod stack;
 mod text;
 

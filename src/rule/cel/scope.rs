@@ -101,6 +101,25 @@ impl<'a> Scope<'a> {
         self
     }
 
+    pub(super) fn event(&self) -> Option<&'a Event> {
+        self.event
+    }
+
+    pub(super) fn source_name(&self) -> &'a str {
+        self.source[0].1
+    }
+
+    /// Whether `object` is one.
+    pub(super) fn has_object(&self) -> bool {
+        self.event.is_some_and(is_change)
+    }
+
+    /// The value of a variable, if it has one that JSON can say.
+    pub(super) fn variable_as_json(&self, name: &str) -> Option<Value> {
+        let value = self.variable(name).ok()??;
+        convert::to_json(&*value, &mut { convert::MAX_RENDERED }).ok()
+    }
+
     fn variable(&self, name: &str) -> Result<Option<Box<dyn Val>>, EvalError> {
         let Some((_, program)) = self.programs.iter().find(|(known, _)| known == name) else {
             return Ok(None);
@@ -147,9 +166,11 @@ impl VariableResolver for Scope<'_> {
 }
 
 fn object_of(event: &Event) -> Option<Box<dyn Val + '_>> {
-    let resource =
-        [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&event.type_.as_str());
-    resource.then(|| event.data.get("object")).flatten().map(boxed)
+    is_change(event).then(|| event.data.get("object")).flatten().map(boxed)
+}
+
+fn is_change(event: &Event) -> bool {
+    [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&event.type_.as_str())
 }
 
 fn instant(now: Timestamp) -> Option<chrono::DateTime<chrono::FixedOffset>> {

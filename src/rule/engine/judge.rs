@@ -10,7 +10,7 @@ use crate::{
     event::{Event, TYPE_KUBERNETES_EVENT},
     record::{Account, Decision, EventInput, Firing, FiringId, Head, RuleUid, SuppressedReason},
     rule::{
-        cel::Scope,
+        cel::{Program, Scope},
         compile::{CompiledSource, Rule},
         fault::EvalError,
         index::Slot,
@@ -68,9 +68,9 @@ impl Engine {
         for slot in taken {
             let source = &rule.sources[slot.source];
             let scope = Scope::new(&event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
-            let group = match matches(rule, source, &scope) {
-                Ok(false) => continue,
-                Ok(true) => Group::of(rule, &scope, &event),
+            let group = match first_no(rule, source, &scope) {
+                Ok(Some(_)) => continue,
+                Ok(None) => Group::of(rule, &scope, &event),
                 Err(error) => Err(error),
             };
             match group {
@@ -133,17 +133,17 @@ impl Engine {
 }
 
 /// The event as accounts see it, made once for each.
-pub(super) struct Views<'i> {
+pub(in crate::rule) struct Views<'i> {
     input: &'i EventInput,
     views: Vec<(Account, Arc<Event>)>,
 }
 
 impl<'i> Views<'i> {
-    pub(super) fn new(input: &'i EventInput) -> Self {
+    pub(in crate::rule) fn new(input: &'i EventInput) -> Self {
         Self { input, views: Vec::new() }
     }
 
-    pub(super) fn of(&mut self, rule: &Rule) -> Arc<Event> {
+    pub(in crate::rule) fn of(&mut self, rule: &Rule) -> Arc<Event> {
         let plain = &self.input.event;
         if plain.type_ != TYPE_KUBERNETES_EVENT {
             return Arc::clone(plain);
@@ -162,17 +162,35 @@ impl<'i> Views<'i> {
     }
 }
 
-/// Whether all conditions of the source and of the rule hold.
-fn matches(rule: &Rule, source: &CompiledSource, scope: &Scope<'_>) -> Result<bool, EvalError> {
-    let of_source = source.conditions.iter().map(|one| (one, Some(&source.name)));
-    for ((name, program), source) in of_source.chain(rule.conditions.iter().map(|one| (one, None))) {
-        let holds = program.test(scope).map_err(|error| match source {
-            Some(source) => error.at(&format!("sources[{source}].when[{name}]")),
-            None => error.at(&format!("when[{name}]")),
-        })?;
-        if !holds {
-            return Ok(false);
+/// A condition in its place.
+pub(in crate::rule) struct Placed<'r> {
+    source: Option<&'r str>,
+    name: &'r str,
+    pub(in crate::rule) program: &'r Program,
+}
+
+impl Placed<'_> {
+    /// `when[often]`, or `sources[crash].when[front]`.
+    pub(in crate::rule) fn place(&self) -> String {
+        match self.source {
+            Some(source) => format!("sources[{source}].when[{}]", self.name),
+            None => format!("when[{}]", self.name),
         }
     }
-    Ok(true)
+}
+
+/// The first condition of the source or the rule that does not hold; nothing when all do.
+pub(in crate::rule) fn first_no<'r>(
+    rule: &'r Rule,
+    source: &'r CompiledSource,
+    scope: &Scope<'_>,
+) -> Result<Option<Placed<'r>>, EvalError> {
+    let of_source = source.conditions.iter().map(|one| (one, Some(source.name.as_str())));
+    for ((name, program), source) in of_source.chain(rule.conditions.iter().map(|one| (one, None))) {
+        let condition = Placed { source, name, program };
+        if !program.test(scope).map_err(|error| error.at(&condition.place()))? {
+            return Ok(Some(condition));
+        }
+    }
+    Ok(None)
 }

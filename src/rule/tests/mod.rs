@@ -2,6 +2,7 @@
 
 mod conditions;
 mod counting;
+mod near;
 mod progress;
 mod properties;
 mod sources;

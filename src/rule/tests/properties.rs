@@ -207,6 +207,31 @@ proptest! {
     }
 
     #[test]
+    fn a_filter_that_refuses_says_why_and_one_that_takes_does_not(mut source in any_source(), input in any_input(), narrow in 0u8..8) {
+        let more = [("regarding", json!({"names": ["q"]})), ("regarding", json!({"selector": {}})), ("types", json!(["Normal"])), ("regarding", json!({"kind": "Node"})),
+            ("names", json!(["q*"])), ("operations", json!(["Create"])), ("selector", json!({"matchLabels": {"a": "b"}})), ("names", json!(["?"]))];
+        let (field, value) = more[usize::from(narrow)].clone();
+        let events = source.get("kubernetesEvent").is_some();
+        if events == (narrow < 4) {
+            source[if events { "kubernetesEvent" } else { "resource" }][field] = value;
+        }
+        let rule = compile(&rule_ref("web"), 1, &spec(json!({"sources": [source]}))).expect("compiles");
+        let filter = &rule.sources[0].filter;
+        for input in [wide(input.clone()), input] {
+            let watch = &input.origin.watch;
+            let of_kind = match filter.kind() {
+                filter::Kind::KubernetesEvent { .. } => filter::is_kubernetes_event(watch, &input.event),
+                filter::Kind::Schedule(_) => false,
+                filter::Kind::Resource { api_version, kind, .. } => watch.api_version == *api_version && watch.kind == *kind,
+            };
+            if of_kind && filter.namespaces().scopes.contains(&watch.namespace) {
+                let labels = input.lookups.namespace_labels.as_ref();
+                prop_assert_eq!(filter.refusal(&input.event, labels, None).is_none(), filter.passes(watch, &input.event, labels, None));
+            }
+        }
+    }
+
+    #[test]
     fn globs_match_as_regular_expressions_do(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
         let regex = format!("^{}$", pattern.replace('*', ".*").replace('?', "."));
         let expected = regex::Regex::new(&regex).expect("a pattern").is_match(&name);

@@ -2,15 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
 use super::memory::Observed;
 use crate::{
     bus::{Bus, BusError},
     event::{Event, Origin, WatchKey},
-    record::{EventInput, Record, SourceRef},
+    record::{EventInput, Lookups, Record, SourceRef},
     rule::{Concern, Interest},
-    sources::{append, lookups::Looker},
+    sources::{NearMisses, append, lookups::Looker},
 };
 
 /// Memories in one record, about 100 bytes each: 50 kB.
@@ -25,6 +26,7 @@ pub(in crate::sources) struct Emitter {
     bus: Arc<dyn Bus>,
     interest: watch::Receiver<Arc<Interest>>,
     looker: Looker,
+    misses: Option<NearMisses>,
     pending: Vec<Origin>,
     flush_at: Option<Instant>,
 }
@@ -36,7 +38,12 @@ impl Emitter {
         interest: watch::Receiver<Arc<Interest>>,
         looker: Looker,
     ) -> Self {
-        Self { watch, bus, interest, looker, pending: Vec::new(), flush_at: None }
+        Self { watch, bus, interest, looker, misses: None, pending: Vec::new(), flush_at: None }
+    }
+
+    /// Tells what rules nearly took of the events that concern nobody.
+    pub(in crate::sources) fn with_near_misses(self, misses: Option<NearMisses>) -> Self {
+        Self { misses, ..self }
     }
 
     /// When [`Emitter::flush`] is to be called.
@@ -52,6 +59,8 @@ impl Emitter {
             let concern = self.concern(&event);
             if concern.any {
                 told |= self.append(event, origin.clone(), None, &concern).await?;
+            } else {
+                self.explain(event, &origin);
             }
         }
         if told { Ok(()) } else { self.remember(origin).await }
@@ -96,6 +105,20 @@ impl Emitter {
 
     fn concern(&self, event: &Event) -> Concern {
         self.interest.borrow().concern(&self.watch, event)
+    }
+
+    /// An event that no filter takes is not appended: nobody but us can tell why.
+    fn explain(&self, event: Event, origin: &Origin) {
+        let Some(misses) = &self.misses else { return };
+        let interest = Arc::clone(&self.interest.borrow());
+        let event = Arc::new(event);
+        let input = || EventInput {
+            event: Arc::clone(&event),
+            origin: origin.clone(),
+            only: None,
+            lookups: Lookups::default(),
+        };
+        misses.look(&interest, (&self.watch, &event), Timestamp::now(), input);
     }
 
     /// Appends the event; false when the log cannot take one so large.
