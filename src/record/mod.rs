@@ -235,6 +235,8 @@ pub enum SuppressedReason {
     Cooldown,
     /// `groups.max`
     TooManyGroups,
+    /// More of the rule's firings are open than one rule may have.
+    Backlog,
 }
 
 /// What an event adds to the count of its group.

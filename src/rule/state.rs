@@ -17,6 +17,10 @@ use crate::{
     record::{Occurrence, RuleRef},
 };
 
+/// Firings of one rule that may wait or be under way, about 4 KiB each: half of what all rules may have together, so that one that runs away or
+/// whose target hangs does not stop the others.
+pub(super) const MAX_OPEN: u64 = 5_000;
+
 /// What status tells of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -95,6 +99,12 @@ impl State {
         self.groups_hash = hash;
         self.in_force = Some(version);
         anew
+    }
+
+    /// Whether so many firings wait or are under way that no more can be begun.
+    pub(super) fn has_backlog(&self) -> bool {
+        let Counts { fired, succeeded, failed, expired, .. } = self.counts;
+        fired.saturating_sub(succeeded + failed + expired) >= MAX_OPEN
     }
 
     /// A firing of the group: gives the groups that changed.

@@ -118,6 +118,10 @@ impl Engine {
             let (reason, occurrence) = (SuppressedReason::Cooldown, counted.map(|(occurrence, _)| occurrence));
             return Decision::Suppressed { rule: uid, group, reason, occurrence };
         }
+        if state.has_backlog() {
+            let (reason, occurrence) = (SuppressedReason::Backlog, counted.map(|(occurrence, _)| occurrence));
+            return Decision::Suppressed { rule: uid, group, reason, occurrence };
+        }
         Decision::Fired(Firing {
             id: FiringId::derive(&self.log, head.position, &uid, &group),
             rule: rule.rule.clone(),

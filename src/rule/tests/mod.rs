@@ -145,6 +145,7 @@ fn word(decision: &Decision) -> String {
         Decision::Counted { group, .. } => format!("counted {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Cooldown, .. } => format!("cooldown {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::TooManyGroups, .. } => format!("too many {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::Backlog, .. } => format!("backlog {group}"),
         Decision::Errored { place, message, .. } => format!("error {place}: {message}"),
     }
 }
