@@ -9,6 +9,7 @@ mod connect;
 mod discovery;
 mod events;
 mod ready;
+mod right;
 mod secret;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -16,11 +17,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::HeaderValue;
 use kube::{Client, Config, client::Body};
 
-pub use access::{MissingRight, Right, Unusable, impersonation_denied};
+pub use access::{Unusable, impersonation_denied};
 pub use cache::{Bucket, Expiring};
 pub use connect::ConnectError;
 pub use discovery::{ResolveError, Resource};
 pub use events::{EventRecorder, EventWriter, Note, NoteType, REPORTING_CONTROLLER, event_channel};
+pub use right::{MissingRight, Right};
 pub use secret::SecretError;
 
 use crate::record::Account;
