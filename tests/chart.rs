@@ -13,6 +13,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use signalbox::{
     api::{ActionOutcome, FiringOutcome},
+    kubernetes::{POLICY, fault_of_binding, fault_of_policy},
     record::{Decision, RuleUid, SuppressedReason},
     telemetry::{Metrics, StatusWrite, WatchState},
 };
@@ -121,6 +122,7 @@ fn a_misspelt_value_is_refused_with_its_place() {
         ("metrics.dashboard.label=x", "at '/metrics/dashboard'", "label"),
         ("networkPolicy.namespaces={monitoring}", "at '/networkPolicy'", "namespaces"),
         ("podDisruptionBudget.minAvailable=1", "at '/podDisruptionBudget'", "minAvailable"),
+        ("admissionPolicy.enable=false", "at '/admissionPolicy'", "enable"),
     ] {
         let output = helm_template(&[value]);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -147,6 +149,41 @@ fn an_installation_ends_with_what_to_do_next_and_what_becomes_of_the_log() {
             assert!(next.contains(command), "{command} is not in{next}");
         }
     }
+}
+
+#[test]
+fn the_admission_policy_is_the_one_that_the_operator_looks_for_and_can_be_turned_off() {
+    const KINDS: [&str; 2] = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    let objects = rendered(&[]);
+    let [policy, binding] = KINDS.map(|kind| &object(&objects, kind, POLICY).expect("it is there by default")["spec"]);
+    assert_eq!(fault_of_policy(policy), None);
+    assert_eq!(fault_of_binding(binding), None);
+    let without = rendered(&["admissionPolicy.enabled=false"]);
+    assert_eq!(without.len(), objects.len() - KINDS.len());
+    assert!(KINDS.iter().all(|kind| object(&without, kind, POLICY).is_none()));
+}
+
+#[tokio::test]
+async fn the_operators_pod_is_taken_where_pod_security_is_restricted() {
+    let plane = shared().await;
+    let namespace = plane.namespace("restricted").await;
+    let label = ["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"];
+    assert!(plane.kubectl(&label).await.status.success());
+    let objects = rendered(&["persistence.enabled=false"]);
+    let mut spec =
+        object(&objects, "StatefulSet", "signalbox").expect("it is there")["spec"]["template"]["spec"].clone();
+    // The account is in the operator's namespace.
+    spec["serviceAccountName"] = json!("default");
+    let pod = |spec: &Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "signalbox", "namespace": namespace}, "spec": spec});
+    let output = plane.try_apply(&pod(&spec).to_string()).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mounts = spec["containers"][0]["volumeMounts"].as_array().expect("mounts");
+    assert!(mounts.iter().all(|mount| mount["mountPath"] == "/var/lib/signalbox"), "{mounts:?}");
+    assert_eq!(spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
+
+    spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+    let output = plane.try_apply(&pod(&spec).to_string()).await;
+    assert!(String::from_utf8_lossy(&output.stderr).contains("violates PodSecurity"), "{output:?}");
 }
 
 #[test]

@@ -325,27 +325,6 @@ async fn view_everything(shop: &Shop) {
 }
 
 #[tokio::test]
-async fn an_account_without_the_label_is_not_used_and_the_message_says_what_to_do() {
-    let shop = shop("label").await;
-    let spec = json!({"serviceAccountName": "default", "sources": on_events("BackOff"), "actions": [grow("1")]});
-    shop.create("signalbox.dev/v1alpha1", "EventRule", "unlabelled", json!({"spec": spec})).await;
-    let status = shop
-        .rule_status("unlabelled", "the label is missing", |status| {
-            condition(status, "Authorized")["reason"] == "AccountNotUsable"
-        })
-        .await;
-    let message = condition(&status, "Authorized")["message"].to_string();
-    assert!(message.contains("kubectl label serviceaccount"), "{message}");
-
-    let label = ["label", "serviceaccount", "default", "-n", &shop.name, "signalbox.dev/usable-by-rules=true"];
-    assert!(site().await.plane.kubectl(&label).await.status.success());
-    shop.rule_status("unlabelled", "the account is used", |status| {
-        condition(status, "Authorized")["reason"] != "AccountNotUsable"
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
     let shop = shop("faults").await;
     let spec = json!({

@@ -64,7 +64,7 @@ async fn an_account_is_usable_by_its_label() {
     let absent = Account { namespace: namespace.clone(), name: "absent".into() };
     assert!(matches!(cluster.usable(&absent).await, Err(Unusable::NotFound(_))));
     let ops = account(&namespace, "").await;
-    assert!(matches!(cluster.usable(&ops).await, Err(Unusable::NotLabelled(_))));
+    assert!(matches!(cluster.usable(&ops).await, Err(Unusable::NotLabelled { .. })));
     account(&namespace, "signalbox.dev/usable-by-rules: \"true\"").await;
     eventually("the label is seen", PATIENCE, async || cluster.usable(&ops).await.ok()).await;
 }

@@ -37,7 +37,7 @@ pub use trigger::{CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Trigg
 pub const GROUP: &str = "signalbox.dev";
 /// The API version of all kinds.
 pub const VERSION: &str = "v1alpha1";
-/// The ServiceAccount label without which no rule, source or sink may use an account.
+/// The ServiceAccount label without which no rule or sink may use an account, unless the API server checks who writes them.
 pub const USABLE_LABEL: &str = "signalbox.dev/usable-by-rules";
 
 /// The custom resource definitions as they are applied to a cluster, in the order of their names.

@@ -14,7 +14,7 @@ use super::{Synced, decode, watch::Reconcile};
 use crate::{
     api::{EventRule, EventRuleSpec},
     bus::{Bus, BusError},
-    kubernetes::{Cluster, Unusable},
+    kubernetes::{Authors, Cluster, Unusable},
     record::{Account, Record, RulePut, RuleRef, RuleUid, SourceRef},
     rule,
     sources::{Handle, Wanted},
@@ -25,6 +25,8 @@ use crate::{
 const UNUSABLE: Duration = Duration::from_secs(10);
 /// An account that may be used is looked at again after so long: its label may be taken away.
 const USABLE: Duration = Duration::from_secs(60);
+/// It is looked again so often whether the API server checks who writes rules. When that changes, all accounts are looked at.
+const AUTHORS: Duration = Duration::from_secs(5);
 /// How many times the engine is told that nobody listens. Once more than once: a `Baseline` that was on its way when the listening ended may come
 /// after the first time.
 const DEAFEN: u8 = 2;
@@ -76,6 +78,8 @@ pub struct Rules {
     status: StatusQueue,
     synced: Synced,
     rules: HashMap<String, Tracked>,
+    /// Whether authors were checked when that was looked at last, and when it is looked at again.
+    authors: (Option<Authors>, Instant),
 }
 
 /// One rule.
@@ -129,7 +133,24 @@ impl Rules {
             };
             (uid, tracked)
         };
-        Self { cluster, bus, sources, status, synced, rules: known.into_iter().map(tracked).collect() }
+        let rules = known.into_iter().map(tracked).collect();
+        Self { cluster, bus, sources, status, synced, rules, authors: (None, Instant::now()) }
+    }
+
+    /// Has all accounts looked at now if authors are checked no longer, or again.
+    async fn look_at_authors(&mut self, now: Instant) {
+        if self.authors.1 > now {
+            return;
+        }
+        self.authors.1 = now + AUTHORS;
+        let answer = tokio::time::timeout(PATIENCE, self.cluster.authors()).await;
+        let Ok(Ok(authors)) = answer else { return };
+        if self.authors.0.replace(authors.clone()).is_none_or(|before| before == authors) {
+            return;
+        }
+        for tracked in self.rules.values_mut() {
+            tracked.check_at = tracked.check_at.map(|at| at.min(now));
+        }
     }
 
     /// Says what is wrong with the object's spec, and settles which version should judge.
@@ -268,6 +289,7 @@ impl Reconcile for Rules {
 
     async fn tick(&mut self) -> Result<(), BusError> {
         let now = Instant::now();
+        self.look_at_authors(now).await;
         let due: Vec<(String, bool)> = self
             .rules
             .iter()

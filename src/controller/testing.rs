@@ -22,6 +22,7 @@ use crate::{
     kubernetes::{
         Cluster, event_channel,
         fake::{Fake, Seen, failure},
+        policy::tests as policy_tests,
     },
     record::{Delta, Head, LogId, Position, Record, RuleUid},
     sources::Wanted,
@@ -37,6 +38,8 @@ pub(super) struct Site {
     /// Keys and values (base64) of each Secret that exists.
     pub(super) secrets: Arc<Mutex<HashMap<String, Value>>>,
     pub(super) away: Arc<AtomicBool>,
+    /// Whether the chart's admission policy is there.
+    pub(super) policy: Arc<AtomicBool>,
     /// What was done, in order: records, and what listeners were told.
     pub(super) log: Arc<Mutex<Vec<String>>>,
     pub(super) full: Arc<AtomicBool>,
@@ -70,6 +73,13 @@ impl Site {
                     (200, json!({"metadata": {"name": name, "labels": labels}}))
                 }
                 None => failure(404, "NotFound", "no account"),
+            };
+        }
+        if seen.path.contains("/validatingadmissionpolic") {
+            return match self.policy.load(Ordering::SeqCst) {
+                true if seen.path.contains("bindings/") => (200, policy_tests::binding()),
+                true => (200, policy_tests::policy()),
+                false => failure(404, "NotFound", "no policy"),
             };
         }
         if seen.path.contains("/secrets/") {

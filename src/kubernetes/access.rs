@@ -1,6 +1,6 @@
 //! What accounts may do, and whether they may be used at all.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     authorization::v1::{
@@ -13,7 +13,7 @@ use kube::{Api, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
-use super::{Cluster, Right, cache::Expiring};
+use super::{Authors, Cluster, Right, cache::Expiring};
 use crate::{
     api::{Reason, USABLE_LABEL},
     record::Account,
@@ -54,12 +54,18 @@ pub enum Unusable {
         "ServiceAccount {}/{} does not exist: create it with: kubectl create serviceaccount {} -n {}", .0.namespace, .0.name, .0.name, .0.namespace
     )]
     NotFound(Account),
-    /// The account's label does not opt in.
+    /// The account's label does not opt in, and nothing else checks who uses it.
     #[error(
-        "ServiceAccount {}/{} is not labelled for use by rules; if every author of rules in {} may have its rights: \
-         kubectl label serviceaccount {} -n {} {USABLE_LABEL}=true", .0.namespace, .0.name, .0.namespace, .0.name, .0.namespace
+        "ServiceAccount {}/{} is not labelled for use by rules, and {why}; if every author of rules in {} may have its rights: \
+         kubectl label serviceaccount {} -n {} {USABLE_LABEL}=true",
+        .account.namespace, .account.name, .account.namespace, .account.name, .account.namespace
     )]
-    NotLabelled(Account),
+    NotLabelled {
+        /// The account.
+        account: Account,
+        /// Why the label is needed.
+        why: Arc<str>,
+    },
     /// The API server could not be asked.
     #[error("find out whether ServiceAccount {}/{} may be used: {source}", .account.namespace, .account.name)]
     Unknown {
@@ -76,7 +82,7 @@ impl Unusable {
         match self {
             Self::NamespaceNotEnabled(_) => Reason::NamespaceNotEnabled,
             Self::NotFound(_) => Reason::AccountNotFound,
-            Self::NotLabelled(_) => Reason::AccountNotUsable,
+            Self::NotLabelled { .. } => Reason::AccountNotUsable,
             Self::Unknown { .. } => Reason::Pending,
         }
     }
@@ -84,7 +90,7 @@ impl Unusable {
 
 #[derive(Clone, Copy)]
 enum Verdict {
-    Usable,
+    Labelled,
     NotEnabled,
     NotFound,
     NotLabelled,
@@ -152,11 +158,39 @@ impl Cluster {
         Ok(allowed(api.create(&params, review).await?))
     }
 
-    /// Whether rules may use the account: the operator may impersonate it, it exists and its label opts in. Remembered for 3 s.
+    /// Whether rules may use the account: the operator may impersonate it, it exists, and either its label opts in or the API server checks who
+    /// writes rules. Remembered for 3 s.
     ///
     /// # Errors
     /// Says what is missing and what to do.
     pub async fn usable(&self, account: &Account) -> Result<(), Unusable> {
+        if self.is_labelled(account).await? {
+            return Ok(());
+        }
+        match self.authors().await {
+            Ok(Authors::Checked) => Ok(()),
+            Ok(Authors::Unchecked(why)) => {
+                let why = format!("{why}, so that nobody checks who uses it").into();
+                Err(Unusable::NotLabelled { account: account.clone(), why })
+            }
+            Err(source) => Err(Unusable::Unknown { account: account.clone(), source }),
+        }
+    }
+
+    /// Whether the account may be used by whoever uses it, which its label alone says: for accounts that no author was asked about.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do.
+    pub async fn opted_in(&self, account: &Account) -> Result<(), Unusable> {
+        if self.is_labelled(account).await? {
+            return Ok(());
+        }
+        let why = "the rule has another one, which alone was checked when it was written".into();
+        Err(Unusable::NotLabelled { account: account.clone(), why })
+    }
+
+    /// Whether the label of an account that exists in an enabled namespace opts in.
+    async fn is_labelled(&self, account: &Account) -> Result<bool, Unusable> {
         let verdict = match self.0.access.usable.get(account) {
             Some(verdict) => verdict,
             None => {
@@ -167,10 +201,10 @@ impl Cluster {
             }
         };
         match verdict {
-            Verdict::Usable => Ok(()),
+            Verdict::Labelled => Ok(true),
+            Verdict::NotLabelled => Ok(false),
             Verdict::NotEnabled => Err(Unusable::NamespaceNotEnabled(account.namespace.clone())),
             Verdict::NotFound => Err(Unusable::NotFound(account.clone())),
-            Verdict::NotLabelled => Err(Unusable::NotLabelled(account.clone())),
         }
     }
 
@@ -190,7 +224,7 @@ impl Cluster {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.own().clone(), &account.namespace);
         let Some(found) = accounts.get_opt(&account.name).await? else { return Ok(Verdict::NotFound) };
         let label = found.metadata.labels.as_ref().and_then(|labels| labels.get(USABLE_LABEL));
-        Ok(if label.is_some_and(|value| value == "true") { Verdict::Usable } else { Verdict::NotLabelled })
+        Ok(if label.is_some_and(|value| value == "true") { Verdict::Labelled } else { Verdict::NotLabelled })
     }
 }
 
@@ -208,11 +242,12 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::kubernetes::{
         fake::{Fake, failure},
+        policy,
         ready::Readiness,
     };
 
@@ -271,34 +306,68 @@ mod tests {
         assert!(cluster.may(&account(), &get).await.expect("review"));
     }
 
-    async fn usable(allowed: bool, found: (u16, serde_json::Value)) -> Result<(), Unusable> {
+    /// What is said of an account, and of one that a rule's Job names, whether or not the policy is there.
+    async fn asked(allowed: bool, found: (u16, Value), policy: (u16, Value)) -> [Result<(), Unusable>; 2] {
         let fake = Fake::new(move |seen| match seen.path.as_str() {
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
                 (201, json!({"spec": {}, "status": {"allowed": allowed}}))
             }
             "/api/v1/namespaces/shop/serviceaccounts/shop-ops" => found.clone(),
+            path if path.contains("validatingadmissionpolicybindings/") => (200, policy::tests::binding()),
+            path if path.contains("validatingadmissionpolicies/") => policy.clone(),
             other => failure(500, "Unexpected", other),
         });
-        Cluster::with_client(fake.client()).usable(&account()).await
+        let cluster = Cluster::with_client(fake.client());
+        [cluster.usable(&account()).await, cluster.opted_in(&account()).await]
+    }
+
+    fn labelled(labels: Value) -> (u16, Value) {
+        (200, json!({"metadata": {"name": "shop-ops", "labels": labels}}))
+    }
+
+    fn absent() -> (u16, Value) {
+        failure(404, "NotFound", "no")
     }
 
     #[tokio::test]
-    async fn an_account_is_usable_when_enabled_and_labelled() {
-        let labelled = json!({"metadata": {"name": "shop-ops", "labels": {USABLE_LABEL: "true"}}});
-        usable(true, (200, labelled.clone())).await.expect("usable");
-        let error = usable(false, (200, labelled)).await.expect_err("not enabled");
-        assert!(
-            matches!(error, Unusable::NamespaceNotEnabled(_)) && error.to_string().contains("rules.namespaces={shop}")
-        );
-        let error = usable(true, failure(404, "NotFound", "no")).await.expect_err("not there");
-        assert!(matches!(error, Unusable::NotFound(_)), "{error}");
-        for labels in [json!({}), json!({USABLE_LABEL: "yes"})] {
-            let found = json!({"metadata": {"name": "shop-ops", "labels": labels}});
-            let error = usable(true, (200, found)).await.expect_err("not labelled");
-            let line = "kubectl label serviceaccount shop-ops -n shop signalbox.dev/usable-by-rules=true";
-            assert!(matches!(error, Unusable::NotLabelled(_)) && error.to_string().contains(line), "{error}");
+    async fn without_the_policy_an_account_is_usable_when_enabled_and_labelled() {
+        let yes = labelled(json!({USABLE_LABEL: "true"}));
+        assert!(asked(true, yes.clone(), absent()).await.iter().all(Result::is_ok));
+        for error in asked(false, yes, absent()).await {
+            let error = error.expect_err("not enabled");
+            assert!(matches!(error, Unusable::NamespaceNotEnabled(_)), "{error}");
+            assert!(error.to_string().contains("rules.namespaces={shop}"), "{error}");
         }
-        let error = usable(true, failure(500, "InternalError", "etcd is away")).await.expect_err("away");
+        for error in asked(true, absent(), absent()).await {
+            let error = error.expect_err("not there");
+            assert!(matches!(error, Unusable::NotFound(_)), "{error}");
+        }
+        for labels in [json!({}), json!({USABLE_LABEL: "yes"})] {
+            let [error, _] =
+                asked(true, labelled(labels), absent()).await.map(|answer| answer.expect_err("not labelled"));
+            assert!(matches!(error, Unusable::NotLabelled { .. }), "{error}");
+            for part in [
+                "kubectl label serviceaccount shop-ops -n shop signalbox.dev/usable-by-rules=true",
+                "ValidatingAdmissionPolicy signalbox-accounts does not exist",
+            ] {
+                assert!(error.to_string().contains(part), "{part}: {error}");
+            }
+        }
+        for error in asked(true, failure(500, "InternalError", "etcd is away"), absent()).await {
+            let error = error.expect_err("away");
+            assert!(matches!(error, Unusable::Unknown { .. }), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn with_the_policy_the_label_is_needed_only_where_no_author_was_checked() {
+        let policy = (200, policy::tests::policy());
+        let [usable, opted_in] = asked(true, labelled(json!({})), policy).await;
+        usable.expect("its author was checked");
+        let error = opted_in.expect_err("nobody was checked");
+        assert!(matches!(error, Unusable::NotLabelled { .. }), "{error}");
+        let [error, _] = asked(true, labelled(json!({})), failure(500, "InternalError", "etcd is away")).await;
+        let error = error.expect_err("it is not known");
         assert!(matches!(error, Unusable::Unknown { .. }), "{error}");
     }
 }

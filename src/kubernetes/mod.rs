@@ -8,6 +8,7 @@ mod cache;
 mod connect;
 mod discovery;
 mod events;
+pub(crate) mod policy;
 mod ready;
 mod right;
 mod secret;
@@ -22,6 +23,7 @@ pub use cache::{Bucket, Expiring};
 pub use connect::ConnectError;
 pub use discovery::{ResolveError, Resource};
 pub use events::{EventRecorder, EventWriter, Note, NoteType, REPORTING_CONTROLLER, event_channel};
+pub use policy::{Authors, POLICY, fault_of_binding, fault_of_policy};
 pub use right::{MissingRight, Right};
 pub use secret::SecretError;
 
@@ -43,6 +45,7 @@ struct Inner {
     accounts: Expiring<Account, Client>,
     discovery: discovery::Discovery,
     access: access::Caches,
+    policy: policy::Known,
     secrets: secret::Cache,
 }
 
@@ -77,6 +80,7 @@ impl Cluster {
             accounts: Expiring::new(CLIENTS),
             discovery: discovery::Discovery::default(),
             access: access::Caches::default(),
+            policy: policy::Known::default(),
             secrets: secret::Cache::new(secret::ENTRIES),
         }))
     }

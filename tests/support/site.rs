@@ -11,7 +11,14 @@ use serde_json::{Value, json};
 use super::{PATIENCE, control_plane::ControlPlane, eventually, operator::Setup, proxy::Proxy};
 
 /// The kinds of the chart that an operator outside of the cluster needs as well.
-const KINDS: [&str; 4] = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Namespace"];
+const KINDS: [&str; 6] = [
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Namespace",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
 
 /// A control plane of its own, with Signalbox installed; operators are started by the test.
 pub struct Site {
@@ -69,8 +76,8 @@ fn setup(kubeconfig: &Path) -> Setup {
     ])
 }
 
-/// Roles and accounts out of the rendered chart.
-fn rights() -> String {
+/// Roles, accounts and who may use them, out of the rendered chart.
+pub fn rights() -> String {
     let manifests = fs::read_to_string("deploy/manifests/signalbox.yaml").expect("the rendered chart");
     let wanted =
         |document: &&str| KINDS.iter().any(|kind| document.lines().any(|line| line == format!("kind: {kind}")));

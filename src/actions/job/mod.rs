@@ -153,15 +153,15 @@ fn failure(cx: &Context, error: &kube::Error, doing: &str, name: &str, verb: &st
     Failure::of_kube(error, &format!("{doing} {}", title("Job", namespace, name)), &cx.account, right)
 }
 
-/// Whether the account that the pods run as may be used by rules. Who may create Jobs can run pods as any account of the namespace; rules are bound
-/// to those that opted in.
+/// Whether the account that the pods run as may be used by any rule. Who may create Jobs can run pods as any account of the namespace; rules are bound
+/// to their own, whose authors were checked, and to those that opted in.
 async fn usable(cx: &Context, job: &Value) -> Result<(), Failure> {
     let name = manifest::account(job);
     if name == cx.account.name {
         return Ok(());
     }
     let account = Account { namespace: cx.rule.namespace.clone(), name: name.to_owned() };
-    cx.services.cluster.usable(&account).await.map_err(|error| match error {
+    cx.services.cluster.opted_in(&account).await.map_err(|error| match error {
         Unusable::Unknown { .. } => Failure::retryable(error.to_string()),
         error => Failure::last(format!("run pods as another account than the rule's: {error}")),
     })

@@ -162,6 +162,32 @@ async fn a_rule_whose_account_loses_its_label_is_silenced_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rule_of_an_unlabelled_account_is_in_force_just_as_long_as_authors_are_checked() {
+    let site = Site::default();
+    site.accounts.lock().insert("ops".into(), None);
+    site.policy.store(true, Ordering::SeqCst);
+    let (mut rules, status) = controller(&site, []);
+    rules.tick().await.expect("tick");
+    rules.apply(rule(1, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), ["RulePut web 1", "set web 1 as ops fresh"]);
+
+    site.policy.store(false, Ordering::SeqCst);
+    tokio::time::advance(AUTHORS).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["remove u1", "Deaf u1 1 crash"]);
+    let status_now = status.of("web").await;
+    let authorized = condition(&status_now, "Authorized");
+    assert_eq!(authorized["reason"], "AccountNotUsable");
+    let message = authorized["message"].as_str().expect("message");
+    assert!(message.contains("signalbox-accounts does not exist"), "{message}");
+
+    site.policy.store(true, Ordering::SeqCst);
+    tokio::time::advance(AUTHORS).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(site.done(), ["set web 1 as ops"], "before the ten seconds of an account that may not be used");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_api_server_that_is_away_silences_nobody() {
     let site = Site::with_account("ops");
     let (mut rules, status) = controller(&site, []);
