@@ -647,3 +647,54 @@ async fn a_rule_that_sets_itself_off_is_slowed_down_says_so_and_holds_up_no_othe
     shop.rule_status("calm", "another rule acts", |status| status["counts"]["succeeded"] == 1).await;
     assert_eq!((shop.replicas("web").await, shop.replicas("db").await), (5, 1));
 }
+
+#[tokio::test]
+async fn a_rule_that_observes_tells_what_it_would_change_and_changes_nothing() {
+    let shop = shop("observe").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.deployment("web", 2).await;
+    let script = json!({"name": "look", "job": {"wait": "Completed", "script": {"image": "example.invalid/tools:1", "run": "true"}}});
+    let tell = json!({"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "title": "crash", "text": "of ${event.data.regarding.name}"}});
+    let actions = json!([grow("1"), tell, script]);
+    shop.rule("careful", json!({"mode": "Observe", "sources": on_events("BackOff"), "actions": actions})).await;
+    shop.event("a.1", "a", "BackOff").await;
+    let status = shop.rule_status("careful", "observed", |status| status["counts"]["observed"] == 1).await;
+    let firing = &status["recent"][0];
+    assert_eq!(firing["outcome"], "Observed", "{status:#}");
+    let said: Vec<&str> =
+        (0..3).map(|index| firing["actions"][index]["message"].as_str().unwrap_or_default()).collect();
+    assert_eq!(said[0], format!("would scale Deployment {}/web from 2 to 3", shop.name));
+    assert!(
+        said[2].starts_with("would create Job ") && said[2].ends_with("which runs example.invalid/tools:1"),
+        "{said:?}"
+    );
+    assert_eq!(said[1], "would notify EventSink oncall: crash: of a");
+    assert_eq!(condition(&status, "Acting")["reason"], "Observed");
+
+    let jobs = shop.api("batch/v1", "Job").list(&ListParams::default()).await.expect("list Jobs").items.len();
+    assert_eq!((shop.replicas("web").await, jobs, sink.requests().len()), (2, 0, 0), "nothing is done");
+
+    // The same rule acts when it is told to, and what it observed is not made up for.
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    let patch = json!({"spec": {"mode": "Enforce"}});
+    rules.patch("careful", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("enforce");
+    shop.rule_ready("careful").await;
+    shop.event("b.1", "b", "BackOff").await;
+    sink.await_requests(1).await;
+    assert_eq!((shop.replicas("web").await, sink.requests().len()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_rule_that_observes_shows_which_right_its_account_lacks() {
+    let shop = shop("observe-denied").await;
+    weak_account(&shop).await;
+    shop.deployment("web", 2).await;
+    let spec = json!({"mode": "Observe", "serviceAccountName": "weak", "sources": on_events("BackOff"), "actions": [grow("1")]});
+    grant(&shop, "events", "events", "list,watch").await;
+    shop.rule("careful", spec).await;
+    shop.event("a.1", "a", "BackOff").await;
+    let status = shop.rule_status("careful", "failed", |status| status["counts"]["failed"] == 1).await;
+    let message = status["recent"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("may not get deployments.apps/scale"), "{message}");
+}

@@ -58,6 +58,10 @@ pub trait Action: Send + Sync {
         permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>>;
 
+    /// Tells what [`Action::execute`] would do, for `mode: Observe`: changes nothing and tells nobody. What would be written to the API server is sent
+    /// to it as a dry run, so that a missing right or a wrong value shows. Ends as [`ActionOutcome::Observed`], without an effect.
+    fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>>;
+
     /// What the step with these fields will change, when no other step may be about to change it at the same time. `namespace` is the rule's.
     fn target(&self, _namespace: &str, _filled: &Value) -> Option<String> {
         None
@@ -166,6 +170,13 @@ pub struct Done {
     pub result: Value,
     /// The object that was written.
     pub effect: Option<Effect>,
+}
+
+impl Done {
+    /// What would have been done.
+    fn observed(message: String, result: Value) -> Self {
+        Self { outcome: ActionOutcome::Observed, message, result, effect: None }
+    }
 }
 
 #[cfg(test)]

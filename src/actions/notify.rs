@@ -79,6 +79,17 @@ impl Action for Notify {
         })
     }
 
+    fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            let request = Request::deserialize(request)
+                .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
+            let entry = find(cx, &request.sink).await?;
+            entry.sink.as_ref().map_err(|fault| unusable(&request.sink, fault))?;
+            let Request { sink, title, text, .. } = &request;
+            Ok(Done::observed(format!("would notify EventSink {sink}: {title}: {text}"), Value::Null))
+        })
+    }
+
     fn gave_up(&self, cx: &Context, failure: &Failure) {
         if let Some(entry) = cx.services.sinks.get(&cx.rule.namespace, &self.0.sink_ref.name) {
             entry.failed(&failure.message);

@@ -101,20 +101,40 @@ impl Action for Scale {
         permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
-            let request = Request::deserialize(request)
-                .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
+            let (request, step) = Self::step(cx, request).await?;
             if request.from == request.to {
                 return Ok(unchanged(&request));
             }
-            let cluster = &cx.services.cluster;
-            let resource = cluster.resolve(Some(&request.api_version), &request.kind).await?;
-            let aim = Aim { resource, name: request.name.clone(), namespace: request.namespace.clone() };
-            let step = Step::new(cx, aim)?;
             match attempt {
                 Attempt::First => step.first(&request, permit).await,
                 Attempt::Again => step.again(&request, permit).await,
             }
         })
+    }
+
+    fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            let (request, step) = Self::step(cx, request).await?;
+            if request.from == request.to {
+                return Ok(unchanged(&request));
+            }
+            let params = PatchParams { dry_run: true, ..PatchParams::default() };
+            step.send(&request, request.resource_version.as_deref(), &params).await?;
+            let message = format!("would scale {} from {} to {}", request.title(), request.from, request.to);
+            Ok(Done::observed(message, request.result()))
+        })
+    }
+}
+
+impl Scale {
+    /// Reads the recorded request and finds its target.
+    async fn step<'a>(cx: &'a Context, request: &Value) -> Result<(Request, Step<'a>), Failure> {
+        let request = Request::deserialize(request)
+            .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
+        let resource = cx.services.cluster.resolve(Some(&request.api_version), &request.kind).await?;
+        let aim = Aim { resource, name: request.name.clone(), namespace: request.namespace.clone() };
+        let step = Step::new(cx, aim)?;
+        Ok((request, step))
     }
 }
 
@@ -232,26 +252,27 @@ impl<'a> Step<'a> {
     /// Writes, if the object is still of this version; without a version, if it still is what the request says that it was.
     async fn write(&self, request: &Request, version: Option<&str>, _permit: Permit) -> Result<Done, Failure> {
         let params = PatchParams { field_manager: Some(self.cx.manager()), ..PatchParams::default() };
+        let scale = self.send(request, version, &params).await?;
+        let (account, uid) = (self.cx.account.clone(), request.uid.clone());
+        self.cx.services.scales.put(Key::new(&self.aim), Seen { account, uid, replicas: request.to });
+        Ok(done(request, scale.metadata.resource_version))
+    }
+
+    async fn send(&self, request: &Request, version: Option<&str>, params: &PatchParams) -> Result<Replicas, Failure> {
         let patch = match version {
             Some(version) => {
                 Patch::Merge(json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": request.to}}))
             }
             None => tested(request)?,
         };
-        let written: Result<Replicas, _> = self.api.patch_scale(&self.aim.name, &params, &patch).await;
-        match written {
-            Ok(scale) => {
-                let (account, uid) = (self.cx.account.clone(), request.uid.clone());
-                self.cx.services.scales.put(Key::new(&self.aim), Seen { account, uid, replicas: request.to });
-                Ok(done(request, scale.metadata.resource_version))
-            }
+        self.api.patch_scale(&self.aim.name, params, &patch).await.map_err(|error| match error {
             // A test that fails is answered 422, and so is a number that is refused: a fresh request finds out which.
-            Err(kube::Error::Api(status)) if version.is_none() && status.code == 422 => {
+            kube::Error::Api(status) if version.is_none() && status.code == 422 => {
                 let message = format!("scale {}: it is not what it was any more", self.aim.title());
-                Err(Failure { kind: FailureKind::Conflict, message })
+                Failure { kind: FailureKind::Conflict, message }
             }
-            Err(error) => Err(self.failure(&error, "scale", self.right("patch").on("scale"))),
-        }
+            error => self.failure(&error, "scale", self.right("patch").on("scale")),
+        })
     }
 }
 

@@ -23,6 +23,7 @@ pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
     status = "EventRuleStatus",
     derive = "PartialEq",
     doc = "When events happen, act: sources say which events, conditions which of them, actions what then.",
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode","description":"Whether the rule acts or only tells what it would do"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether the rule is in force"}"#,
     printcolumn = r#"{"name":"Matched","type":"integer","jsonPath":".status.counts.matched","description":"Events that met every condition"}"#,
     printcolumn = r#"{"name":"Fired","type":"integer","jsonPath":".status.counts.fired","description":"Times the rule acted"}"#,
@@ -35,6 +36,9 @@ pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
 pub struct EventRuleSpec {
+    /// Whether the rule acts, or only tells what it would do.
+    #[serde(default)]
+    pub mode: RuleMode,
     /// True: nothing is evaluated, and what happens meanwhile is not caught up. Firings that have begun are finished.
     #[serde(default)]
     pub suspend: bool,
@@ -80,6 +84,17 @@ pub struct EventRuleSpec {
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 10))]
     pub history_limit: u32,
+}
+
+/// Whether a rule acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RuleMode {
+    /// The rule acts.
+    #[default]
+    Enforce,
+    /// The rule decides as it would, and nothing is changed and nobody is told: what an action would write is sent to the API server as a dry run, with
+    /// the rights of the rule's account, and `status.recent` tells what would have changed. Cooldowns and counts go on as if it had acted.
+    Observe,
 }
 
 fn default_service_account() -> String {

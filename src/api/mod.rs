@@ -19,7 +19,7 @@ pub use action::{
     SinkRef, Target,
 };
 pub use duration::{Duration, ParseDurationError};
-pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, Throttle, Variable};
+pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Throttle, Variable};
 pub use event_sink::{
     EventSink, EventSinkSpec, EventSinkStatus, Header, SecretKeyRef, Signing, SinkKind, Slack, Webhook,
 };

@@ -117,6 +117,8 @@ pub enum Reason {
     NoFailures,
     /// The last firing was carried out.
     Succeeded,
+    /// The last firing would have been carried out, with `mode: Observe`.
+    Observed,
     /// An action of the last firing failed for good.
     ActionFailed,
     /// A group of the rule fires faster than the operator allows, and is slowed down.
@@ -147,6 +149,8 @@ pub struct Counts {
     pub succeeded: u64,
     /// Firings of which an action failed for good.
     pub failed: u64,
+    /// Firings of which every action would have been done or skipped, with `mode: Observe`.
+    pub observed: u64,
     /// Firings that could not begin before `startingDeadline` and were not carried out.
     pub expired: u64,
     /// Expressions that could not be evaluated for an event.
@@ -236,6 +240,8 @@ pub enum FiringOutcome {
     Running,
     /// Every action succeeded or was skipped.
     Succeeded,
+    /// With `mode: Observe`: every action would have been done or skipped.
+    Observed,
     /// An action failed for good.
     Failed,
     /// It could not begin before `startingDeadline` had passed: nothing was done.
@@ -279,6 +285,8 @@ pub enum ActionOutcome {
     Running,
     /// It was done.
     Succeeded,
+    /// With `mode: Observe`: it would have been done.
+    Observed,
     /// There was nothing to do: things were as asked for.
     Unchanged,
     /// Its `ifExpression` was false.

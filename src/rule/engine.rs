@@ -190,6 +190,7 @@ impl Engine {
                     message: cut(&finished.message, MAX_ERROR),
                 });
             }
+            FiringOutcome::Observed => state.counts.observed += 1,
             FiringOutcome::Expired => state.counts.expired += 1,
             FiringOutcome::Running => {}
         }

@@ -103,8 +103,8 @@ impl State {
 
     /// Whether so many firings wait or are under way that no more can be begun.
     pub(super) fn has_backlog(&self) -> bool {
-        let Counts { fired, succeeded, failed, expired, .. } = self.counts;
-        fired.saturating_sub(succeeded + failed + expired) >= MAX_OPEN
+        let Counts { fired, succeeded, observed, failed, expired, .. } = self.counts;
+        fired.saturating_sub(succeeded + observed + failed + expired) >= MAX_OPEN
     }
 
     /// A firing of the group: gives the groups that changed.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     actions::Context,
-    api::{self, ActionOutcome, FiringOutcome, OnError},
+    api::{self, ActionOutcome, FiringOutcome, OnError, RuleMode},
     clock::Stamp,
     record::{Finished, OpenFiring, Position, Record, Results},
     rule::{CompiledAction, Rule, compile},
@@ -134,13 +134,17 @@ impl<'a> Way<'a> {
             Some((action, message)) => (FiringOutcome::Failed, message, Some(format!("actions[{action}]"))),
             None => {
                 self.said.retain(|message| !message.is_empty());
-                (FiringOutcome::Succeeded, self.said.join("; "), None)
+                let outcome = if self.observes() { FiringOutcome::Observed } else { FiringOutcome::Succeeded };
+                (outcome, self.said.join("; "), None)
             }
         };
         finish(self.inner, self.open, outcome, message, failed_at).await
     }
 
     async fn settle(&mut self) -> Result<(), Halt> {
+        if self.observes() {
+            return Ok(());
+        }
         for (spec, request, result, position) in std::mem::take(&mut self.settle) {
             let Some(action) = (self.inner.build)(spec) else { continue };
             if !action.settles(&request) {
@@ -158,6 +162,10 @@ impl<'a> Way<'a> {
             self.said.push(failure);
         }
         Ok(())
+    }
+
+    fn observes(&self) -> bool {
+        self.rule.spec.mode == RuleMode::Observe
     }
 
     fn context(&self, spec: &api::Action) -> Context {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Inner, backoff, targets::Held};
 use crate::{
     actions::{Action, Attempt, Context, Done, Failure, FailureKind},
-    api::{self, ActionOutcome},
+    api::{self, ActionOutcome, RuleMode},
     bus::{BusError, Permit},
     record::{Intent, OpenFiring, Outcome, Position, Record, Results},
     rule::{CompiledAction, EvalError, Rule, cel::Scope},
@@ -105,7 +105,7 @@ impl Step<'_> {
                 }
             };
             let Some(pause) = pause else {
-                if recorded.is_some() {
+                if recorded.is_some() && !self.observes() {
                     action.gave_up(&self.cx, &failure);
                 }
                 let message = if failures > 1 {
@@ -141,13 +141,19 @@ impl Step<'_> {
         if self.inner.stop.is_cancelled() {
             return Err(Halt::Interrupted);
         }
+        // What only looks can look again and again.
+        let attempt = if self.observes() { Attempt::First } else { attempt };
+        let doing = if self.observes() {
+            action.observe(&self.cx, &request)
+        } else {
+            action.execute(&self.cx, &request, attempt, permit)
+        };
         let patience = action.patience(self.spec);
-        let result =
-            match caught(tokio::time::timeout(patience, action.execute(&self.cx, &request, attempt, permit))).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => Err(Failure::retryable(format!("no answer within {} s", patience.as_secs_f64()))),
-                Err(failure) => Err(failure),
-            };
+        let result = match caught(tokio::time::timeout(patience, doing)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failure::retryable(format!("no answer within {} s", patience.as_secs_f64()))),
+            Err(failure) => Err(failure),
+        };
         let result = match result {
             // What may have been written once is never asked for afresh.
             Err(Failure { kind: FailureKind::Conflict, message }) if attempt == Attempt::Again => {
@@ -218,6 +224,10 @@ impl Step<'_> {
             Ok(false) => Some(self.bare(ActionOutcome::Skipped, "ifExpression gives false")),
             Err(error) => Some(self.bare(ActionOutcome::Failed, format!("ifExpression: {error}"))),
         }
+    }
+
+    fn observes(&self) -> bool {
+        self.rule.spec.mode == RuleMode::Observe
     }
 
     fn scope(&self) -> Scope<'_> {

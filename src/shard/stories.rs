@@ -51,6 +51,7 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
 pub(super) fn finished(status: &StatusQueue, firing: &Firing, finished: &Finished) {
     let reason = match finished.outcome {
         FiringOutcome::Succeeded => "Succeeded",
+        FiringOutcome::Observed => "Observed",
         FiringOutcome::Expired => "Expired",
         FiringOutcome::Failed | FiringOutcome::Running => return,
     };

@@ -278,9 +278,15 @@ fn acting(status: &EventRuleStatus) -> Finding {
             let message = format!("firing {} for {}: {}", firing.id, firing.group, firing.message);
             (ConditionStatus::False, Reason::ActionFailed, message)
         }
+        Some(firing) if firing.outcome == FiringOutcome::Observed => {
+            let message =
+                format!("firing {} was observed: it would succeed; mode: Enforce makes the rule act", firing.id);
+            (ConditionStatus::True, Reason::Observed, message)
+        }
         Some(firing) => (ConditionStatus::True, Reason::Succeeded, format!("firing {} was carried out", firing.id)),
         // With `historyLimit: 0` there are only counts.
-        None if status.counts.succeeded + status.counts.failed > 0 => match &status.last_error {
+        None if status.counts.succeeded + status.counts.failed + status.counts.observed > 0 => match &status.last_error
+        {
             Some(error) if error.place.starts_with("actions") && status.counts.failed > 0 => {
                 let message = format!("{}: {}", error.place, error.message);
                 (ConditionStatus::False, Reason::ActionFailed, message)

@@ -99,6 +99,7 @@ struct WriteLabels {
 enum OutcomeName {
     Running,
     Succeeded,
+    Observed,
     Unchanged,
     Skipped,
     Superseded,
@@ -220,6 +221,7 @@ impl Metrics {
         let outcome = match outcome {
             FiringOutcome::Running => OutcomeName::Running,
             FiringOutcome::Succeeded => OutcomeName::Succeeded,
+            FiringOutcome::Observed => OutcomeName::Observed,
             FiringOutcome::Failed => OutcomeName::Failed,
             FiringOutcome::Expired => OutcomeName::Expired,
         };
@@ -231,6 +233,7 @@ impl Metrics {
         let name = match outcome {
             ActionOutcome::Running => OutcomeName::Running,
             ActionOutcome::Succeeded => OutcomeName::Succeeded,
+            ActionOutcome::Observed => OutcomeName::Observed,
             ActionOutcome::Unchanged => OutcomeName::Unchanged,
             ActionOutcome::Skipped => OutcomeName::Skipped,
             ActionOutcome::Superseded => OutcomeName::Superseded,

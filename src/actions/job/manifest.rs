@@ -151,6 +151,12 @@ pub(super) fn name(job: &Value) -> &str {
     job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
 }
 
+/// The images that its pods run.
+pub(super) fn images(job: &Value) -> Vec<&str> {
+    let containers = job.pointer("/spec/template/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    containers.filter_map(|container| container.get("image")?.as_str()).collect()
+}
+
 /// The same Job by another name.
 pub(super) fn renamed(job: &Value, name: &str) -> Value {
     let mut job = job.clone();

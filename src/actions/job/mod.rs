@@ -103,6 +103,25 @@ impl Action for Job {
         })
     }
 
+    fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            let request = read(request)?;
+            let name = manifest::name(&request.job);
+            let object: DynamicObject = serde_json::from_value(manifest::with_event(cx, request.job.clone())?)
+                .map_err(|error| Failure::last(format!("make a Job of the template: {error}")))?;
+            let params = PostParams { dry_run: true, ..PostParams::default() };
+            match jobs(cx).create(&params, &object).await {
+                Ok(_) => {}
+                // It would get another name.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(error) => return Err(failure(cx, &error, "create", name, "create")),
+            }
+            let images = manifest::images(&request.job).join(", ");
+            let message = format!("would create Job {}/{name}, which runs {images}", cx.rule.namespace);
+            Ok(Done::observed(message, json!({"name": name})))
+        })
+    }
+
     fn patience(&self, _: &api::Action) -> Duration {
         match self.spec.wait {
             JobWait::Created => self.timeout.map_or(super::TIMEOUT, api::Duration::get),

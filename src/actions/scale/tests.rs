@@ -84,6 +84,9 @@ impl World {
             }
             None => &seen.body["spec"]["replicas"],
         };
+        if seen.query.contains("dryRun=All") {
+            return (200, self.scale());
+        }
         self.version += 1;
         self.replicas = replicas.as_i64().and_then(|replicas| i32::try_from(replicas).ok());
         self.managers
@@ -284,6 +287,27 @@ async fn that_nothing_is_to_be_done_is_not_told_from_memory() {
     world.lock().replicas = Some(1);
     let done = go(&cx, json!({"to": 3})).await.expect("scaled");
     assert_eq!((done.message.as_str(), world.lock().replicas), ("scaled Deployment shop/web from 1 to 3", Some(3)));
+}
+
+#[tokio::test]
+async fn an_observed_scaling_is_a_dry_run() {
+    let world = World::new(Some(2));
+    let fake = serve(&world);
+    let cx = context(&fake);
+    let action = action(spec("web", json!({"by": "1"})));
+    let request = action.render(&cx, &filled("web")).await.expect("a request");
+    let done = action.observe(&cx, &request).await.expect("observed");
+    assert_eq!(
+        (done.outcome, &*done.message),
+        (ActionOutcome::Observed, "would scale Deployment shop/web from 2 to 3")
+    );
+    assert_eq!(done.effect, None);
+    let last = fake.requests().pop().expect("a request");
+    assert_eq!(last.method, http::Method::PATCH);
+    assert!(last.query.contains("dryRun=All"), "{}", last.query);
+    world.lock().version += 1;
+    let failure = action.observe(&cx, &request).await.expect_err("it has changed meanwhile");
+    assert_eq!(failure.kind, FailureKind::Conflict, "and is looked at again");
 }
 
 #[tokio::test]

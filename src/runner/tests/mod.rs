@@ -2,6 +2,7 @@
 
 mod attempts;
 mod ends;
+mod observe;
 mod order;
 mod pace;
 mod targets;
@@ -158,6 +159,19 @@ impl Action for Actor {
             self.story.lock().push(format!("done {}", self.name));
             let result = json!({"n": 7});
             Ok(Done { outcome: ActionOutcome::Succeeded, message: format!("did {}", self.name), result, effect: None })
+        })
+    }
+
+    fn observe<'a>(&'a self, _: &'a Context, _: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            self.story.lock().push(format!("observe {}", self.name));
+            let mut script = self.script.lock();
+            let play = script.get_mut(&self.name).filter(|plays| plays.len() > 1).map(|plays| plays.remove(0));
+            if let Some(Play::Fail(kind)) = play {
+                return Err(Failure { kind, message: "it failed".into() });
+            }
+            let message = format!("would do {}", self.name);
+            Ok(Done { outcome: ActionOutcome::Observed, message, result: json!({"n": 7}), effect: None })
         })
     }
 
