@@ -164,3 +164,43 @@ async fn what_a_rule_nearly_took_is_found_with_describe_alone() {
     let status = shop.rule_status("misspelt", "it fired", |status| status["counts"]["succeeded"] == 1).await;
     assert_ne!(status["lastNearMiss"]["condition"], "sources[made].resource.selector", "{status}");
 }
+
+#[tokio::test]
+async fn only_updates_that_change_a_followed_value_fire_also_across_a_kill_and_for_a_later_rule() {
+    let site = Site::start().await;
+    let shop = site.namespace("changes").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.deployment("web", 1).await;
+    let operator = site.setup.start_ready().await;
+    let rule = |expression: &str, text: &str| {
+        let resource = json!({"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Update"], "changedExpressions": [expression]});
+        json!({"sources": [{"name": "web", "resource": resource}], "actions": tell(text)})
+    };
+    let deployments = shop.api("apps/v1", "Deployment");
+    let patch = async |body: Value| {
+        deployments.patch("web", &PatchParams::default(), &Patch::Merge(body)).await.expect("patch the Deployment")
+    };
+    let annotate = async |value: &str| patch(json!({"metadata": {"annotations": {"note": value}}})).await;
+    let scale = async |replicas: u32| patch(json!({"spec": {"replicas": replicas}})).await;
+
+    shop.rule("scaled", rule("object.spec.?replicas", "replicas ${string(object.spec.replicas)}")).await;
+    annotate("a").await;
+    scale(2).await;
+    sink.await_requests(1).await;
+    // Its watch runs already: a list is taken for it, so that the very next change is one.
+    shop.rule("noted", rule("object.metadata.annotations[?'note']", "note ${object.metadata.annotations.note}")).await;
+    annotate("b").await;
+    sink.await_requests(2).await;
+    operator.kill();
+    annotate("c").await;
+    let _operator = site.setup.start_ready().await;
+    scale(3).await;
+    for rule in ["scaled", "noted"] {
+        let status = shop.rule_status(rule, "2 succeeded", |status| status["counts"]["succeeded"] == 2).await;
+        assert_eq!(status["counts"]["matched"], 2, "{status}");
+    }
+    // After a kill a notification may be sent again.
+    let expected = ["replicas 2", "note b", "note c", "replicas 3"].map(str::to_owned);
+    assert_eq!(texts(&sink.requests()), BTreeSet::from(expected));
+}

@@ -147,6 +147,11 @@ pub struct ResourceSource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub operations: Vec<Operation>,
+    /// Of updates only those are taken that change the value of one of these CEL expressions, such as `object.?status.availableReplicas`. They see
+    /// `object` only. What an object is like when the rule begins is no change. Not for Kubernetes Events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 4096)))]
+    pub changed_expressions: Vec<String>,
     /// Whether objects that are there when the rule begins count as created.
     #[serde(default)]
     pub existing: Existing,

@@ -47,7 +47,8 @@ pub fn from_kubernetes_event(
     let origin = Origin {
         watch: watch.clone(),
         uid: identity.uid.clone(),
-        seen: Some(Seen { version: identity.version, count, name: identity.qualified_name() }),
+        seen: Some(Seen::new(identity.version, count, identity.qualified_name())),
+        changed: Vec::new(),
     };
     let reporter = reporter(&raw);
     let own = reporter == OWN_REPORTER;

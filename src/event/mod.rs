@@ -70,6 +70,9 @@ pub struct Origin {
     pub uid: String,
     /// What is remembered of it from now on; nothing when it is gone.
     pub seen: Option<Seen>,
+    /// Of an update, the values that changed, by what they are kept by in [`Seen::values`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<u64>,
 }
 
 /// What is remembered of a watched object.
@@ -81,7 +84,34 @@ pub struct Seen {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub count: u32,
     /// `namespace/name`, or `name`.
-    pub name: String,
+    pub name: Box<str>,
+    /// Values that rules follow, if any does. The 8 bytes that it takes of other objects are those that `name` has less than a `String`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Box<Values>>,
+}
+
+/// Hashes of values of an object, by hashes of the expressions that give them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Values(pub Vec<(u64, u64)>);
+
+impl Values {
+    /// The hash of the value that the expression of this id gave.
+    pub fn get(&self, id: u64) -> Option<u64> {
+        self.0.iter().find(|(known, _)| *known == id).map(|(_, value)| *value)
+    }
+}
+
+impl Seen {
+    /// What is remembered of an object of which nothing else is followed.
+    pub fn new(version: u64, count: u32, name: impl Into<Box<str>>) -> Self {
+        Self { version, count, name: name.into(), values: None }
+    }
+
+    /// The hash of the value that the expression of this id gave.
+    pub fn value(&self, id: u64) -> Option<u64> {
+        self.values.as_ref().and_then(|values| values.get(id))
+    }
 }
 
 fn is_zero(count: &u32) -> bool {

@@ -39,11 +39,12 @@ pub struct Change<'a> {
 /// When the object has no usable uid, version or name.
 pub fn from_object(raw: Value, change: Change<'_>) -> Result<(Event, Origin), Malformed> {
     let identity = identify(&raw)?;
-    let seen = Seen { version: identity.version, count: 0, name: identity.qualified_name() };
+    let seen = Seen::new(identity.version, 0, identity.qualified_name());
     let origin = Origin {
         watch: change.watch.clone(),
         uid: identity.uid.clone(),
         seen: (change.operation != Operation::Delete).then_some(seen),
+        changed: Vec::new(),
     };
     let created = nonempty(raw.pointer("/metadata/creationTimestamp")).and_then(|time| time.parse().ok());
     let (type_, time) = match change.operation {
@@ -69,8 +70,8 @@ pub fn from_object(raw: Value, change: Change<'_>) -> Result<(Event, Origin), Ma
 /// When the object has no usable uid, version or name.
 pub fn origin(raw: &Value, watch: &WatchKey) -> Result<Origin, Malformed> {
     let identity = identify(raw)?;
-    let seen = Seen { version: identity.version, count: 0, name: identity.qualified_name() };
-    Ok(Origin { watch: watch.clone(), uid: identity.uid, seen: Some(seen) })
+    let seen = Seen::new(identity.version, 0, identity.qualified_name());
+    Ok(Origin { watch: watch.clone(), uid: identity.uid, seen: Some(seen), changed: Vec::new() })
 }
 
 fn tidy(raw: Value, watch: &WatchKey) -> Value {

@@ -65,8 +65,8 @@ impl Schedule {
     pub fn reached(&self, instant: Timestamp) -> Origin {
         // Before 1970 there were none.
         let version = u64::try_from(instant.as_microsecond()).unwrap_or_default();
-        let seen = Seen { version, count: 0, name: format!("{}/{}", self.namespace, self.rule) };
-        Origin { watch: self.watch(), uid: self.uid(), seen: Some(seen) }
+        let seen = Seen::new(version, 0, format!("{}/{}", self.namespace, self.rule));
+        Origin { watch: self.watch(), uid: self.uid(), seen: Some(seen), changed: Vec::new() }
     }
 
     /// The instant up to which the memory says that every one was dealt with.
@@ -76,7 +76,7 @@ impl Schedule {
 
     /// That it is needed no more.
     pub fn gone(&self) -> Origin {
-        Origin { watch: self.watch(), uid: self.uid(), seen: None }
+        Origin { watch: self.watch(), uid: self.uid(), seen: None, changed: Vec::new() }
     }
 
     /// The event of a planned instant.

@@ -1,22 +1,29 @@
 //! A source's filter: which events it takes, before any condition is evaluated.
 
+mod glob;
 mod refusal;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
-use super::{fault::Fault, timetable::Timetable};
+use super::{
+    change::{self, Change, Followed},
+    fault::Fault,
+    timetable::Timetable,
+};
 use crate::{
     api::{
         ClusterScoped, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, Operation, ResourceSource,
         ScheduleSource, Source, SourceKind,
     },
     event::{
-        Event, Labels, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED,
-        TYPE_SCHEDULE, WatchKey, schedule::Schedule,
+        Event, Labels, Origin, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED,
+        TYPE_RESOURCE_UPDATED, TYPE_SCHEDULE, WatchKey, schedule::Schedule,
     },
     record::RuleRef,
 };
+
+pub(super) use glob::Glob;
 
 /// What a filter says without the labels that only I/O can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +61,7 @@ pub(super) enum Kind {
         names: Vec<Glob>,
         selector: Option<Selector>,
         operations: Vec<Operation>,
+        changes: Vec<Followed>,
     },
     /// The instants of this schedule only.
     Schedule(Schedule),
@@ -129,7 +137,7 @@ impl Filter {
                 }
                 selector.is_some()
             }
-            Kind::Resource { api_version, kind, names, selector, operations } => {
+            Kind::Resource { api_version, kind, names, selector, operations, .. } => {
                 let Some(operation) = operation(event) else { return NO };
                 let fits = watch.api_version == *api_version
                     && watch.kind == *kind
@@ -165,6 +173,17 @@ impl Filter {
             (From::Selector(_), _) => true,
         };
         Static { possible: true, namespace_labels, regarding_labels }
+    }
+
+    /// What `changedExpressions` say, of an event that passes otherwise.
+    pub(super) fn change(&self, event: &Event, origin: &Origin) -> Change {
+        let Kind::Resource { changes, .. } = &self.kind else { return Change::Passes };
+        let of_none = changes.is_empty() || operation(event) != Some(Operation::Update);
+        if of_none || changes.iter().any(|one| origin.changed.contains(&one.id)) {
+            return Change::Passes;
+        }
+        let known = |one: &Followed| origin.seen.as_ref().is_some_and(|seen| seen.value(one.id).is_some());
+        changes.iter().position(|one| !known(one)).map_or(Change::Same, Change::Untold)
     }
 
     /// Whether the event passes, given what was looked up for the rule's account.
@@ -222,6 +241,7 @@ fn compile_resource(source: &ResourceSource, path: &str, faults: &mut Vec<Fault>
         names: source.names.iter().map(|name| Glob::new(name)).collect(),
         selector,
         operations: source.operations.clone(),
+        changes: change::compile(source, path, faults),
     }
 }
 
@@ -289,45 +309,6 @@ pub(super) fn namespace_of(event: &Event) -> &str {
 /// The text at a path, or an empty one.
 pub(super) fn text<'v>(value: &'v Value, path: &[&str]) -> &'v str {
     path.iter().try_fold(value, |value, key| value.get(key)).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// A name with `*` for any characters and `?` for one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Glob(Vec<char>);
-
-impl Glob {
-    pub(super) fn new(pattern: &str) -> Self {
-        Self(pattern.chars().collect())
-    }
-
-    /// Whether the whole name fits; time is the product of both lengths at worst.
-    pub(super) fn matches(&self, name: &str) -> bool {
-        let name: Vec<char> = name.chars().collect();
-        let (mut at, mut next) = (0, 0);
-        // Where to go on when the last `*` has to take one character more.
-        let mut retry: Option<(usize, usize)> = None;
-        while at < name.len() {
-            match self.0.get(next) {
-                Some('*') => {
-                    retry = Some((next + 1, at));
-                    next += 1;
-                }
-                Some(wanted) if *wanted == '?' || *wanted == name[at] => {
-                    at += 1;
-                    next += 1;
-                }
-                _ => match retry {
-                    Some((pattern, start)) => {
-                        retry = Some((pattern, start + 1));
-                        next = pattern;
-                        at = start + 1;
-                    }
-                    None => return false,
-                },
-            }
-        }
-        self.0[next..].iter().all(|rest| *rest == '*')
-    }
 }
 
 /// A label selector, compiled.

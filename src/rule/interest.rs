@@ -5,9 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{compile::Rule, index::Index, near::Lookers};
+use super::{
+    change::{Change, Followed, Following},
+    compile::Rule,
+    index::Index,
+    near::Lookers,
+};
 use crate::{
-    event::{Event, WatchKey},
+    event::{Event, Origin, WatchKey},
     record::{Account, RuleUid},
 };
 
@@ -16,6 +21,7 @@ use crate::{
 pub struct Interest {
     index: Index,
     lookers: Lookers,
+    following: Following,
     known: HashSet<(RuleUid, i64)>,
 }
 
@@ -36,6 +42,7 @@ impl Interest {
         for rule in rules {
             interest.index.insert(rule);
             interest.lookers.insert(rule);
+            interest.following.insert(rule);
             interest.known.insert((rule.rule.uid.clone(), rule.generation));
         }
         interest
@@ -45,19 +52,25 @@ impl Interest {
         &self.lookers
     }
 
+    /// The values that the watch has to follow.
+    pub fn followed(&self, watch: &WatchKey) -> Arc<[Followed]> {
+        self.following.of(watch)
+    }
+
     /// Whether this version of the rule is part of the snapshot, in force or waiting for its sources.
     pub fn knows(&self, rule: &RuleUid, generation: i64) -> bool {
         self.known.contains(&(rule.clone(), generation))
     }
 
     /// What the event means to the rules.
-    pub fn concern(&self, watch: &WatchKey, event: &Event) -> Concern {
+    pub fn concern(&self, origin: &Origin, event: &Event) -> Concern {
+        let watch = &origin.watch;
         let mut concern = Concern::default();
         let mut accounts = BTreeSet::new();
         for slot in self.index.candidates(watch, event) {
             let source = &slot.rule.sources[slot.source];
             let look = source.filter.look(watch, event);
-            if !look.possible {
+            if !look.possible || source.filter.change(event, origin) == Change::Same {
                 continue;
             }
             concern.any = true;

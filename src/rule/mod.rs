@@ -4,6 +4,7 @@
 //! and a simulation run the very same code.
 
 pub mod cel;
+mod change;
 pub mod compile;
 pub mod engine;
 mod fault;
@@ -18,6 +19,7 @@ mod timetable;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Followed, values};
 pub use compile::{CompiledAction, CompiledSource, Rule, compile};
 pub use engine::{Engine, Judged};
 pub use fault::{EvalError, Fault};

@@ -129,8 +129,12 @@ fn explain(now: Timestamp, input: &EventInput, rule: &Rule, sources: &[usize], e
             continue;
         }
         let lookups = &input.lookups;
-        let refusal =
-            source.filter.refusal(&input.event, lookups.namespace_labels.as_ref(), lookups.regarding(&rule.account));
+        let refusal = source.filter.refusal(
+            &input.event,
+            &input.origin,
+            lookups.namespace_labels.as_ref(),
+            lookups.regarding(&rule.account),
+        );
         let miss = match refusal {
             Some(refusal) => {
                 (refusal.passed, format!("sources[{}].{}", source.name, refusal.field), cut(&refusal.saw, MAX_SAW))

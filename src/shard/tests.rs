@@ -171,7 +171,8 @@ fn event(number: u64, pod: u8) -> Record {
     let origin = Origin {
         watch: WatchKey { api_version: "v1".into(), kind: "Event".into(), namespace: Some("shop".into()) },
         uid: format!("e{number}"),
-        seen: Some(Seen { version: number, count: 1, name: format!("shop/e{number}") }),
+        seen: Some(Seen::new(number, 1, format!("shop/e{number}"))),
+        changed: Vec::new(),
     };
     Record::Event(Box::new(EventInput { event: Arc::new(event), origin, only: None, lookups: Lookups::default() }))
 }

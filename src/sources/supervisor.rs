@@ -35,9 +35,11 @@ use crate::{
 use entry::{Entry, Mark};
 use handle::Command;
 pub use handle::{Handle, Wanted};
+use running::Running;
 
 mod entry;
 mod handle;
+mod running;
 
 /// Rights are asked for again after so long, if not said otherwise.
 const ACCESS_RECHECK: Duration = Duration::from_secs(120);
@@ -65,12 +67,6 @@ enum Done {
     Fired(Result<(), BusError>),
     Ticked(Result<(), BusError>),
     Stopped,
-}
-
-struct Running {
-    start: u64,
-    stop: CancellationToken,
-    phase: Phase,
 }
 
 /// Owns the watches.
@@ -303,7 +299,7 @@ impl Supervisor {
     /// How a watch is doing. One that is stopping says nothing about the one that will take its place.
     fn phase_of(&self, key: &WatchKey) -> Phase {
         let running = self.watches.get(key).filter(|running| !running.stop.is_cancelled());
-        running.map_or(Phase::Starting, |running| running.phase.clone())
+        running.map_or(Phase::Starting, |running| running.phase_for(&self.interest.borrow().followed(key)))
     }
 
     fn fire_existing(&mut self, entry: &Entry, source: usize, only: &SourceRef) {
@@ -342,7 +338,8 @@ impl Supervisor {
         let metrics = self.metrics.clone();
         let watch = Watch::new(key.clone(), start, api, self.emitter(&key), memory, self.phases.0.clone(), metrics);
         self.metrics.watch_moved(None, Some(WatchState::Starting));
-        self.watches.insert(key.clone(), Running { start, stop: stop.clone(), phase: Phase::Starting });
+        let running = Running { start, stop: stop.clone(), phase: Phase::Starting, learned: watch.learned() };
+        self.watches.insert(key.clone(), running);
         tracing::info!(watch = %key, "watch started");
         self.tasks.spawn(async move { Done::Watched { result: watch.run(stop).await, key } });
     }

@@ -119,7 +119,7 @@ fn repeats_are_told_by_their_increase_through_both_groups() {
         Some(&remembered(&third)),
     );
     assert_eq!(labelled.event, None, "a change of labels is no occurrence");
-    assert_eq!(remembered(&labelled), Seen { version: 10, count: 31, name: "garden/tap.17".to_owned() });
+    assert_eq!(remembered(&labelled), Seen::new(10, 31, "garden/tap.17".to_owned()));
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn a_creation_has_the_time_of_creation_and_an_id_of_uid_and_version() {
     assert_eq!(event.subject.as_deref(), Some("garden/Deployment/web"));
     assert_eq!(event.data["operation"], "Create");
     assert_eq!(event.data["gap"], false);
-    assert_eq!(origin.seen, Some(Seen { version: 41, count: 0, name: "garden/web".to_owned() }));
+    assert_eq!(origin.seen, Some(Seen::new(41, 0, "garden/web".to_owned())));
 }
 
 #[test]

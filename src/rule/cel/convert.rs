@@ -86,6 +86,14 @@ pub(super) fn show_key(key: &dyn Val) -> String {
     }
 }
 
+/// The value in an optional as JSON, or that of a value that is none.
+pub(super) fn optional_to_json(value: &dyn Val, room: &mut usize) -> Result<Option<Value>, ExecutionError> {
+    match value.downcast_ref::<CelOptional>() {
+        Some(optional) => optional.option().map(|value| to_json(value, room)).transpose(),
+        None => to_json(value, room).map(Some),
+    }
+}
+
 /// The value as JSON. `room` bounds its size and is used up.
 pub(super) fn to_json(value: &dyn Val, room: &mut usize) -> Result<Value, ExecutionError> {
     let mut take = |bytes: usize| match room.checked_sub(bytes) {

@@ -249,6 +249,11 @@ impl Program {
         self.with_value(scope, |value| convert::to_json(&*value, &mut { convert::MAX_RENDERED }))
     }
 
+    /// As [`Program::evaluate`], with nothing for an optional that has no value.
+    pub(super) fn evaluate_optional(&self, scope: &Scope<'_>) -> Result<Option<Value>, EvalError> {
+        self.with_value(scope, |value| convert::optional_to_json(&*value, &mut { convert::MAX_RENDERED }))
+    }
+
     /// Whether the expression is true for what the scope holds.
     ///
     /// # Errors

@@ -11,8 +11,10 @@ use crate::{
     record::{Account, Decision, EventInput, Firing, FiringId, Head, RuleUid, SuppressedReason},
     rule::{
         cel::{Program, Scope},
+        change::Change,
         compile::{CompiledSource, Rule},
         fault::EvalError,
+        filter::Kind,
         index::Slot,
         state::State,
     },
@@ -58,15 +60,21 @@ impl Engine {
                     lookups.namespace_labels.as_ref(),
                     lookups.regarding(&rule.account),
                 )
+                && source.filter.change(&events.input.event, &events.input.origin) != Change::Same
         };
         let taken: Vec<&&Slot> = slots.iter().filter(takes).collect();
         if taken.is_empty() {
             return;
         }
         judged.seen.push(uid.clone());
+        let input = events.input;
         let event = events.of(rule);
         for slot in taken {
             let source = &rule.sources[slot.source];
+            if let Some(error) = untold(source, input) {
+                judged.decisions.push(errored(uid, error));
+                continue;
+            }
             let scope = Scope::new(&event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
             let group = match first_no(rule, source, &scope) {
                 Ok(Some(_)) => continue,
@@ -78,11 +86,7 @@ impl Engine {
                     judged.decisions.push(self.decision(head, rule, state, &source.name, &event, group));
                     break;
                 }
-                Err(error) => judged.decisions.push(Decision::Errored {
-                    rule: uid.clone(),
-                    place: error.path,
-                    message: cut(&error.message, MAX_ERROR),
-                }),
+                Err(error) => judged.decisions.push(errored(uid, error)),
             }
         }
     }
@@ -164,6 +168,23 @@ impl<'i> Views<'i> {
         self.views.push((rule.account.clone(), Arc::clone(&event)));
         event
     }
+}
+
+fn errored(rule: &RuleUid, error: EvalError) -> Decision {
+    Decision::Errored { rule: rule.clone(), place: error.path, message: cut(&error.message, MAX_ERROR) }
+}
+
+/// Why it cannot be told whether an update changed what the source asks for.
+fn untold(source: &CompiledSource, input: &EventInput) -> Option<EvalError> {
+    let Change::Untold(index) = source.filter.change(&input.event, &input.origin) else { return None };
+    let Kind::Resource { changes, .. } = source.filter.kind() else { return None };
+    let object = input.event.data.get("object").unwrap_or(&serde_json::Value::Null);
+    let error = match changes.get(index)?.value(object) {
+        Err(error) => error,
+        // Another version of the program did not follow it.
+        Ok(_) => EvalError::new("its value was not followed"),
+    };
+    Some(error.at(&format!("sources[{}].resource.changedExpressions[{index}]", source.name)))
 }
 
 /// A condition in its place.

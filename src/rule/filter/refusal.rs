@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{Filter, From, Glob, Kind, Requirement, Selector, namespace_of, operation, text};
 use crate::{
-    event::{Event, Labels},
+    event::{Event, Labels, Origin},
+    rule::change::Change,
     text::cut,
 };
 
@@ -39,6 +40,7 @@ impl Filter {
     pub(in crate::rule) fn refusal(
         &self,
         event: &Event,
+        origin: &Origin,
         namespace_labels: Option<&Labels>,
         regarding_labels: Option<&Labels>,
     ) -> Option<Refusal> {
@@ -48,7 +50,11 @@ impl Filter {
             // It takes its own instants, all of them.
             Kind::Schedule(_) => return None,
         };
-        refusal.or_else(|| self.refusal_of_namespace(event, namespace_labels))
+        let unchanged = || {
+            let (field, saw) = ("resource.changedExpressions", "none of the values changed".to_owned());
+            (self.change(event, origin) == Change::Same).then_some(Refusal { passed: 4, field, saw })
+        };
+        refusal.or_else(|| self.refusal_of_namespace(event, namespace_labels)).or_else(unchanged)
     }
 
     fn refusal_of_event(&self, event: &Event, labels: Option<&Labels>) -> Option<Refusal> {
@@ -143,7 +149,7 @@ fn misses(names: &[Glob], name: &str) -> bool {
 }
 
 fn texts(names: &[Glob]) -> Vec<String> {
-    names.iter().map(|glob| glob.0.iter().collect()).collect()
+    names.iter().map(Glob::pattern).collect()
 }
 
 impl Selector {

@@ -1,5 +1,6 @@
 //! Rules judged from outside: put, listen, judge, decide. What the tests share.
 
+mod changes;
 mod conditions;
 mod counting;
 mod near;
@@ -63,7 +64,7 @@ fn wide(mut input: EventInput) -> EventInput {
 fn input(event: Event, watch: WatchKey) -> EventInput {
     EventInput {
         event: Arc::new(event),
-        origin: Origin { watch, uid: "u".into(), seen: None },
+        origin: Origin { watch, uid: "u".into(), seen: None, changed: Vec::new() },
         only: None,
         lookups: Lookups::default(),
     }

@@ -37,7 +37,12 @@ fn a_suspended_rule_sees_nothing_at_once_and_a_removed_one_is_gone() {
     let mut engine = engine_with(json!({}));
     put(&mut engine, "web", 2, &spec(json!({"suspend": true})));
     assert_eq!(run(&mut engine, &[about("shop", "p", "R", json!({}))]), ["."]);
-    assert!(!engine.interest().concern(&watch("v1", "Event", "shop"), &about("shop", "p", "R", json!({})).event).any);
+    assert!(
+        !engine
+            .interest()
+            .concern(&about("shop", "p", "R", json!({})).origin, &about("shop", "p", "R", json!({})).event)
+            .any
+    );
     let mut engine = engine_with(json!({"throttle": {"cooldown": "1h"}}));
     run(&mut engine, &[about("shop", "p", "R", json!({}))]);
     engine.dirty();
@@ -200,7 +205,7 @@ fn interest_tells_what_must_be_looked_up_and_for_whom() {
         json!({"serviceAccountName": "c", "sources": [{"name": "s", "kubernetesEvent": {"reasons": ["Odd"], "namespaces": {"from": "Selector", "selector": {}}}}]}),
     );
     put(&mut engine, "chooses", 1, &chooses);
-    let concern = |input: &EventInput| engine.interest().concern(&input.origin.watch, &input.event);
+    let concern = |input: &EventInput| engine.interest().concern(&input.origin, &input.event);
     let account = |name: &str| Account { namespace: "shop".into(), name: name.into() };
     let plain = concern(&about("shop", "p", "R", json!({})));
     assert_eq!(

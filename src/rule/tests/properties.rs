@@ -70,7 +70,7 @@ proptest! {
                 .map(|rule| rule.rule.uid.clone())
                 .collect();
             prop_assert_eq!(engine.judge(&head(5, 0), input).seen, expected.clone());
-            let concern = engine.interest().concern(&input.origin.watch, &input.event);
+            let concern = engine.interest().concern(&input.origin, &input.event);
             prop_assert!(concern.any || expected.is_empty(), "interest misses an event that a rule takes");
         }
     }
@@ -226,7 +226,7 @@ proptest! {
             };
             if of_kind && filter.namespaces().scopes.contains(&watch.namespace) {
                 let labels = input.lookups.namespace_labels.as_ref();
-                prop_assert_eq!(filter.refusal(&input.event, labels, None).is_none(), filter.passes(watch, &input.event, labels, None));
+                prop_assert_eq!(filter.refusal(&input.event, &input.origin, labels, None).is_none(), filter.passes(watch, &input.event, labels, None));
             }
         }
     }

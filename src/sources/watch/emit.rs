@@ -10,7 +10,7 @@ use crate::{
     bus::{Bus, BusError},
     event::{Event, Origin, WatchKey},
     record::{EventInput, Lookups, Record, SourceRef},
-    rule::{Concern, Interest},
+    rule::{Concern, Followed, Interest},
     sources::{NearMisses, append, lookups::Looker},
 };
 
@@ -51,12 +51,27 @@ impl Emitter {
         self.flush_at
     }
 
+    /// What has to be followed of the objects.
+    pub(super) fn followed(&self) -> Arc<[Followed]> {
+        self.interest.borrow().followed(&self.watch)
+    }
+
+    /// Waits until rules change; for ever, when nobody tells any more.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the change is told again.
+    pub(super) async fn rules_changed(&mut self) {
+        if self.interest.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Takes what an object in sight meant.
     pub(in crate::sources) async fn observed(&mut self, observed: Observed) -> Result<(), BusError> {
         let Observed { origin, events } = observed;
         let mut told = false;
         for event in events {
-            let concern = self.concern(&event);
+            let concern = self.concern(&origin, &event);
             if concern.any {
                 told |= self.append(event, origin.clone(), None, &concern).await?;
             } else {
@@ -73,7 +88,7 @@ impl Emitter {
         event: Event,
         origin: Origin,
     ) -> Result<(), BusError> {
-        let concern = self.concern(&event);
+        let concern = self.concern(&origin, &event);
         if concern.any {
             self.append(event, origin, Some(only.clone()), &concern).await?;
         }
@@ -81,7 +96,8 @@ impl Emitter {
     }
 
     /// Takes what is only remembered.
-    pub(in crate::sources) async fn remember(&mut self, origin: Origin) -> Result<(), BusError> {
+    pub(in crate::sources) async fn remember(&mut self, mut origin: Origin) -> Result<(), BusError> {
+        origin.changed.clear();
         self.pending.push(origin);
         if self.pending.len() >= BATCH {
             return self.flush().await;
@@ -103,8 +119,8 @@ impl Emitter {
         Ok(())
     }
 
-    fn concern(&self, event: &Event) -> Concern {
-        self.interest.borrow().concern(&self.watch, event)
+    fn concern(&self, origin: &Origin, event: &Event) -> Concern {
+        self.interest.borrow().concern(origin, event)
     }
 
     /// An event that no filter takes is not appended: nobody but us can tell why.

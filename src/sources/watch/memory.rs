@@ -12,6 +12,7 @@ use crate::{
         kubernetes_event::from_kubernetes_event,
         resource::{Change, from_object, origin},
     },
+    rule::{Followed, values},
 };
 
 /// The uid under which a watch remembers the version of its last whole list. No object has it. Memory without it is of a first list that
@@ -73,8 +74,28 @@ impl Memory {
     }
 
     /// Whether an object of a list is no news: the version, or a later one, was told already.
-    pub(super) fn knows(&self, uid: &str, version: u64) -> bool {
-        self.complete && self.objects.get(uid).is_some_and(|seen| seen.version >= version)
+    pub(super) fn knows(&self, uid: &str, version: u64, followed: &[Followed]) -> bool {
+        let known = |seen: &Seen| seen.version > version || (seen.version == version && follows(seen, followed));
+        self.complete && self.objects.get(uid).is_some_and(known)
+    }
+
+    /// Takes in values of an object that has not changed.
+    fn learn(
+        &mut self,
+        raw: Value,
+        source: &str,
+        seen_at: Timestamp,
+        followed: &[Followed],
+    ) -> Result<Observed, Malformed> {
+        let change = Change { watch: &self.watch, source, operation: Operation::Update, gap: true, seen_at };
+        let (event, mut origin) = from_object(raw, change)?;
+        if let Some(object) = event.data.get("object") {
+            follow(&mut origin, None, followed, object);
+        }
+        if let Some(seen) = &origin.seen {
+            self.objects.insert(origin.uid.clone(), seen.clone());
+        }
+        Ok(Observed { origin, events: Vec::new() })
     }
 
     /// What the object in sight means. Remembers it.
@@ -84,6 +105,7 @@ impl Memory {
         sight: Sight,
         source: &str,
         seen_at: Timestamp,
+        followed: &[Followed],
     ) -> Result<Option<Observed>, Malformed> {
         let now = origin(&raw, &self.watch)?;
         let version = now.seen.as_ref().map_or(0, |seen| seen.version);
@@ -93,6 +115,12 @@ impl Memory {
             (Sight::Deleted, Some(_)) => Operation::Delete,
             // Told already, or never seen.
             (Sight::Deleted, None) => return Ok(None),
+            // The same as before, but some of its values were never asked for.
+            (Sight::Listed, Some(previous))
+                if previous.version == version && !first && !follows(previous, followed) =>
+            {
+                return Ok(Some(self.learn(raw, source, seen_at, followed)?));
+            }
             (_, Some(previous)) if !first && previous.version >= version => return Ok(None),
             (_, Some(_)) => Operation::Update,
             (_, None) => Operation::Create,
@@ -101,7 +129,10 @@ impl Memory {
         let mut observed = if self.watch.kind == "Event" && self.watch.api_version == "v1" {
             observe_event(raw, change, previous)?
         } else {
-            let (event, origin) = from_object(raw, change)?;
+            let (event, mut origin) = from_object(raw, change)?;
+            if let Some(object) = event.data.get("object") {
+                follow(&mut origin, previous, followed, object);
+            }
             Observed { origin, events: vec![event] }
         };
         if first {
@@ -123,12 +154,28 @@ impl Memory {
         }
         self.complete = true;
         self.advance(version);
-        let origin = |uid: String, seen| Origin { watch: self.watch.clone(), uid, seen };
-        let mark = Seen { version, count: 0, name: String::new() };
+        let origin = |uid: String, seen| Origin { watch: self.watch.clone(), uid, seen, changed: Vec::new() };
+        let mark = Seen::new(version, 0, String::new());
         let mut origins: Vec<Origin> = gone.into_iter().map(|uid| origin(uid, None)).collect();
         origins.push(origin(LISTED.to_owned(), Some(mark)));
         origins
     }
+}
+
+/// Whether all that is followed is remembered of the object.
+fn follows(seen: &Seen, followed: &[Followed]) -> bool {
+    followed.iter().all(|one| seen.value(one.id).is_some())
+}
+
+/// Notes the values of the object, and which are others than before. What was not asked for before has not changed.
+fn follow(origin: &mut Origin, previous: Option<&Seen>, followed: &[Followed], object: &Value) {
+    let Some(seen) = &mut origin.seen else { return };
+    seen.values = values(followed, object);
+    let changed =
+        seen.values.iter().flat_map(|values| &values.0).filter(|(id, value)| {
+            previous.and_then(|previous| previous.value(*id)).is_some_and(|before| before != *value)
+        });
+    origin.changed = changed.map(|(id, _)| *id).collect();
 }
 
 fn observe_event(raw: Value, change: Change<'_>, previous: Option<&Seen>) -> Result<Observed, Malformed> {
@@ -141,3 +188,6 @@ fn observe_event(raw: Value, change: Change<'_>, previous: Option<&Seen>) -> Res
     let events = if normalised.own { Vec::new() } else { normalised.event.into_iter().chain([plain]).collect() };
     Ok(Observed { origin: normalised.origin, events })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod emit;
+mod learned;
 mod memory;
 mod request;
 
@@ -23,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bus::BusError,
     event::{Seen, WatchKey},
+    rule::Followed,
     telemetry::Metrics,
 };
 pub(super) use backoff::Backoff;
 use backoff::{Pace, random};
 pub(super) use emit::Emitter;
+pub(super) use learned::Learned;
 pub(super) use memory::Observed;
 use memory::{Memory, Sight};
 use request::Lines;
@@ -72,6 +75,10 @@ pub(super) struct Watch {
     api: Api,
     emitter: Emitter,
     memory: Memory,
+    followed: Arc<[Followed]>,
+    learned: Learned,
+    /// A value is followed that was not when the last list was taken.
+    relearn: bool,
     phases: Phases,
     metrics: Arc<Metrics>,
     phase: Phase,
@@ -111,6 +118,9 @@ impl Watch {
     ) -> Self {
         Self {
             memory: Memory::new(key.clone(), memory),
+            followed: emitter.followed(),
+            learned: Learned::default(),
+            relearn: false,
             key,
             start,
             api,
@@ -122,6 +132,11 @@ impl Watch {
             backoff: Backoff::default(),
             down_since: None,
         }
+    }
+
+    /// The values that the watch knows of every object.
+    pub(super) fn learned(&self) -> Learned {
+        self.learned.clone()
     }
 
     /// Watches until it is stopped.
@@ -156,6 +171,10 @@ impl Watch {
                 },
                 Some(version) => {
                     let ended = self.stream(version).await?;
+                    if std::mem::take(&mut self.relearn) {
+                        resume = None;
+                        continue;
+                    }
                     let expired = ended.failure == Some(Failure::Expired);
                     let worked = !expired && (ended.data || ended.lasted >= WORKS_AFTER);
                     if worked {
@@ -177,6 +196,7 @@ impl Watch {
 
     /// Takes a list and compares it with what is remembered. Gives the version to watch from.
     async fn list(&mut self) -> Result<Result<u64, Failure>, BusError> {
+        self.follow();
         let not_older = self.memory.position();
         let (mut token, mut listed, mut version) = (None, HashSet::new(), None);
         loop {
@@ -197,6 +217,7 @@ impl Watch {
                     }
                     // A rule's `Baseline` must come after what its list holds.
                     self.emitter.flush().await?;
+                    self.learn().await;
                     return Ok(Ok(version));
                 }
             }
@@ -211,7 +232,7 @@ impl Watch {
                 Ok(request::Item { metadata }) => {
                     let version = metadata.resource_version.and_then(|version| version.parse().ok());
                     let named = metadata.uid.as_deref().zip(version);
-                    if !named.is_some_and(|(uid, version)| self.memory.knows(uid, version)) {
+                    if !named.is_some_and(|(uid, version)| self.memory.knows(uid, version, &self.followed)) {
                         objects.push((version.unwrap_or_default(), item));
                     }
                     listed.extend(metadata.uid);
@@ -266,6 +287,13 @@ impl Watch {
             let flush_at = self.emitter.flush_at();
             tokio::select! {
                 biased;
+                () = self.emitter.rules_changed() => {
+                    self.follow();
+                    self.relearn = !self.learned.covers(&self.followed);
+                    if self.relearn {
+                        return Ok(Ok(None));
+                    }
+                }
                 line = lines.next() => return Ok(line),
                 () = tokio::time::sleep_until(flush_at.unwrap_or(end)), if flush_at.is_some() => self.emitter.flush().await?,
                 () = tokio::time::sleep_until(opened + WORKS_AFTER), if down => self.works().await,
@@ -309,7 +337,7 @@ impl Watch {
     }
 
     async fn take(&mut self, object: Value, sight: Sight) -> Result<(), BusError> {
-        match self.memory.observe(object, sight, self.api.source(), Timestamp::now()) {
+        match self.memory.observe(object, sight, self.api.source(), Timestamp::now(), &self.followed) {
             Ok(Some(observed)) => self.emitter.observed(observed).await,
             Ok(None) => Ok(()),
             Err(error) => {

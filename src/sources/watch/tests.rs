@@ -64,7 +64,7 @@ impl Site {
 }
 
 fn seen(version: u64, count: u32) -> Seen {
-    Seen { version, count, name: "shop/x".to_owned() }
+    Seen::new(version, count, "shop/x".to_owned())
 }
 
 fn memory(listed: u64, objects: &[(&str, u64)]) -> HashMap<String, Seen> {

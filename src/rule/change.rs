@@ -1,0 +1,116 @@
+//! `changedExpressions`: values of objects that are followed, so that a source can take only the updates that change one of them.
+//!
+//! Of a value only a hash is kept, by a hash of its expression: rules that ask for the same value share it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    cel::{CelFault, Names, Program, Scope},
+    compile::Rule,
+    fault::{EvalError, Fault},
+    filter::Kind,
+};
+use crate::{
+    api::{Operation, ResourceSource},
+    event::{Values, WatchKey},
+};
+
+/// An expression whose value is followed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Followed {
+    /// What its values are kept by.
+    pub id: u64,
+    program: Program,
+}
+
+impl Followed {
+    /// Compiles the expression; it sees `object` only.
+    fn compile(expression: &str) -> Result<Self, Vec<CelFault>> {
+        let program = Program::compile_all(expression, &Names::of(&["object"]))?;
+        Ok(Self { id: hash(expression.as_bytes()), program })
+    }
+
+    /// A hash of the value that the object has.
+    pub(super) fn value(&self, object: &Value) -> Result<u64, EvalError> {
+        let value = self.program.evaluate_optional(&Scope::empty().with_value("object", object))?;
+        // That there is none is a value too, and another one than null.
+        Ok(value.map_or(0, |value| hash(value.to_string().as_bytes())))
+    }
+}
+
+/// Compiles the expressions of a source; faults are added with their paths.
+pub(super) fn compile(source: &ResourceSource, path: &str, faults: &mut Vec<Fault>) -> Vec<Followed> {
+    let path = format!("{path}.changedExpressions");
+    let expressions = &source.changed_expressions;
+    if !expressions.is_empty() && source.api_version == "v1" && source.kind == "Event" {
+        faults.push(Fault::new(&path, "is not for Kubernetes Events"));
+    }
+    if !expressions.is_empty() && !source.operations.is_empty() && !source.operations.contains(&Operation::Update) {
+        faults.push(Fault::new(&path, "is about updates, which operations leave out"));
+    }
+    let mut compiled = Vec::new();
+    for (index, expression) in expressions.iter().enumerate() {
+        match Followed::compile(expression) {
+            Ok(followed) => compiled.push(followed),
+            Err(found) => faults.extend(found.into_iter().map(|fault| fault.of(&format!("{path}[{index}]")))),
+        }
+    }
+    compiled
+}
+
+/// 64 bits of SHA-256: the same for every build and every version.
+fn hash(bytes: &[u8]) -> u64 {
+    let digest = Sha256::digest(bytes);
+    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+/// The values of an object. Those that cannot be evaluated are left out: whoever asks for them is told by the engine.
+pub fn values(followed: &[Followed], object: &Value) -> Option<Box<Values>> {
+    let values: Vec<(u64, u64)> = followed.iter().filter_map(|one| Some((one.id, one.value(object).ok()?))).collect();
+    (!values.is_empty()).then(|| Box::new(Values(values)))
+}
+
+/// What is followed for whom, by API version, kind and scope of the watch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Following(HashMap<WatchKey, Arc<[Followed]>>);
+
+impl Following {
+    pub(super) fn insert(&mut self, rule: &Rule) {
+        for source in &rule.sources {
+            let Kind::Resource { api_version, kind, changes, .. } = source.filter.kind() else { continue };
+            if changes.is_empty() || rule.spec.suspend {
+                continue;
+            }
+            for scope in &source.filter.namespaces().scopes {
+                let watch = WatchKey { api_version: api_version.clone(), kind: kind.clone(), namespace: scope.clone() };
+                let known = self.0.get(&watch).map_or(&[][..], |known| &**known);
+                let ids: BTreeSet<u64> = known.iter().map(|one| one.id).collect();
+                let more = changes.iter().filter(|one| !ids.contains(&one.id));
+                let all: Arc<[Followed]> = known.iter().chain(more).cloned().collect();
+                self.0.insert(watch, all);
+            }
+        }
+    }
+
+    /// What the watch has to follow.
+    pub(super) fn of(&self, watch: &WatchKey) -> Arc<[Followed]> {
+        self.0.get(watch).cloned().unwrap_or_default()
+    }
+}
+
+/// What `changedExpressions` say of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing against it.
+    Passes,
+    /// An update that changes none of the values.
+    Same,
+    /// An update of which it cannot be told: the expression at this place cannot be evaluated.
+    Untold(usize),
+}
