@@ -56,6 +56,16 @@ async fn failure(shop: &Shop, rule: &str) -> String {
     status["lastError"]["message"].as_str().unwrap_or_default().to_owned()
 }
 
+/// Makes a rule whose account lacks a right for its action, waits until its events arrive, and gives what `Authorized` says.
+async fn lacking(shop: &Shop, rule: &str, spec: Value) -> String {
+    shop.create(GROUP, "EventRule", rule, json!({"spec": spec})).await;
+    let told = |status: &Value| {
+        condition(status, "Listening")["status"] == "True" && condition(status, "Authorized")["status"] == "False"
+    };
+    let status = shop.rule_status(rule, "a missing right", told).await;
+    condition(&status, "Authorized")["message"].as_str().unwrap_or_default().to_owned()
+}
+
 /// Gives `signalbox-rules` a right by a Role of its own.
 async fn grant(shop: &Shop, name: &str, resource: &str, verbs: &str) {
     let plane = &site().await.plane;
@@ -119,7 +129,11 @@ async fn a_target_in_another_namespace_is_refused_once_with_the_accounts_own_rig
     let target = json!({"kind": "Deployment", "name": "web", "namespace": other.name});
     let mut act = scale(target);
     act["retry"] = json!({"limit": 100, "backoff": "100ms", "maxBackoff": "1s"});
-    shop.rule("reach", json!({"sources": on_events(), "actions": [act]})).await;
+    let told = lacking(&shop, "reach", json!({"sources": on_events(), "actions": [act]})).await;
+    assert!(
+        told.contains(&format!("may not get, patch deployments.apps/scale web in namespace {}", other.name)),
+        "{told}"
+    );
     shop.event("p.1", "p", "BackOff").await;
     let message = failure(&shop, "reach").await;
     let lacks = format!("ServiceAccount {}/signalbox-rules may not get deployments.apps/scale", shop.name);
@@ -152,7 +166,7 @@ async fn a_rule_that_names_no_account_never_acts_as_the_operator() {
     assert!(plane.kubectl(&account).await.status.success());
     let status = shop.rule_status("bare", "no right", |status| authorized(status)["reason"] == "RightMissing").await;
     let message = authorized(&status)["message"].to_string();
-    assert!(message.contains("signalbox-rules may not list events"), "{message}");
+    assert!(message.contains("signalbox-rules may not list, watch events"), "{message}");
     shop.event("p.1", "p", "BackOff").await;
     assert_eq!((shop.replicas("web").await, &status["counts"]["seen"]), (1, &json!(0)));
 }
@@ -185,7 +199,11 @@ async fn an_object_without_a_namespace_takes_a_right_that_the_account_has_in_the
     // A Role of the namespace with every right there is gives none on it.
     grant(&shop, "everything", "dials.wide.example.com,dials.wide.example.com/scale", "*").await;
     let target = json!({"apiVersion": "wide.example.com/v1", "kind": "Dial", "name": "main"});
-    shop.rule("wide", json!({"sources": on_events(), "actions": [scale(target)]})).await;
+    let told = lacking(&shop, "wide", json!({"sources": on_events(), "actions": [scale(target)]})).await;
+    assert!(told.contains("may not get, patch dials.wide.example.com/scale main in the whole cluster"), "{told}");
+    for command in ["kubectl create clusterrole ", "kubectl create clusterrolebinding "] {
+        assert!(told.contains(command), "{command:?} is not in {told}");
+    }
     shop.event("p.1", "p", "BackOff").await;
     let message = failure(&shop, "wide").await;
     for part in ["may not get dials.wide.example.com/scale in the whole cluster", "kubectl create clusterrole "] {

@@ -112,7 +112,11 @@ async fn a_missing_right_is_named_and_a_grant_heals_without_a_restart() {
 
     // May watch, but not scale.
     grant(&shop, "watcher", "events", "list,watch").await;
-    shop.rule_ready("weak").await;
+    let listens = |status: &Value| condition(status, "Listening")["status"] == "True";
+    shop.rule_status("weak", "events arrive", listens).await;
+    let lacks = format!("weak may not get, patch deployments.apps/scale web in namespace {}", shop.name);
+    let says = |status: &Value| condition(status, "Authorized")["message"].to_string().contains(&lacks);
+    shop.rule_status("weak", "what the action needs is told", says).await;
     shop.event("web-1.1", "web-1", "BackOff").await;
     let status = shop.rule_status("weak", "a failed firing", |status| status["counts"]["failed"] == 1).await;
     let message = status["lastError"]["message"].as_str().unwrap_or_default().to_owned();
@@ -124,6 +128,7 @@ async fn a_missing_right_is_named_and_a_grant_heals_without_a_restart() {
     assert!(note.contains("grow"), "{note}");
 
     grant(&shop, "scaler", "deployments.apps/scale", "get,patch").await;
+    shop.rule_ready("weak").await;
     shop.event("web-1.2", "web-1", "BackOff").await;
     shop.await_replicas("web", 2).await;
 }

@@ -25,7 +25,7 @@ use crate::{
     bus::Permit,
     clock::Clock,
     event::Event,
-    kubernetes::Cluster,
+    kubernetes::{Cluster, Right},
     net::Http,
     record::{Account, Effect, FiringId, RuleRef},
     sinks::Registry,
@@ -61,6 +61,11 @@ pub trait Action: Send + Sync {
     /// Tells what [`Action::execute`] would do, for `mode: Observe`: changes nothing and tells nobody. What would be written to the API server is sent
     /// to it as a dry run, so that a missing right or a wrong value shows. Ends as [`ActionOutcome::Observed`], without an effect.
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>>;
+
+    /// Rights that the account needs and that the rule alone tells: on what stands in it as it is, without `${ }`.
+    fn rights<'a>(&'a self, _cluster: &'a Cluster, _namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async { Vec::new() })
+    }
 
     /// What the step with these fields will change, when no other step may be about to change it at the same time. `namespace` is the rule's.
     fn target(&self, _namespace: &str, _filled: &Value) -> Option<String> {

@@ -12,7 +12,7 @@ use super::{Action, Attempt, Context, Done, Failure, FailureKind, text};
 use crate::{
     api::{self, ActionOutcome, NotifyField, Severity},
     bus::Permit,
-    kubernetes::{Right, SecretError},
+    kubernetes::{Cluster, Right, SecretError},
     sinks::{Delivered, Entry, Notification, Retry, Secrets, Sink, SinkError},
 };
 
@@ -37,6 +37,10 @@ struct Request {
 }
 
 impl Action for Notify {
+    fn rights<'a>(&'a self, _cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async move { vec![right(namespace, &self.0.sink_ref.name)] })
+    }
+
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             find(cx, &self.0.sink_ref.name).await?;
@@ -123,10 +127,15 @@ fn notification(cx: &Context, request: &Request) -> Notification {
     }
 }
 
+/// The right to use a sink.
+fn right(namespace: &str, name: &str) -> Right {
+    Right::new("get", api::GROUP, "eventsinks").within(Some(namespace)).named(name)
+}
+
 /// The sink, if the rule's account may `get` it.
 async fn find(cx: &Context, name: &str) -> Result<Arc<Entry>, Failure> {
     let namespace = &cx.rule.namespace;
-    let right = Right::new("get", api::GROUP, "eventsinks").within(Some(namespace)).named(name);
+    let right = right(namespace, name);
     match cx.services.cluster.may(&cx.account, &right).await {
         Ok(true) => {}
         Ok(false) => return Err(Failure::last(format!("notify EventSink {name}: {}", right.missing_for(&cx.account)))),

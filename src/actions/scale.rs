@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{self, ActionOutcome},
     bus::Permit,
-    kubernetes::{Resource, Right},
+    kubernetes::{Cluster, Resource, Right},
     record::Effect,
 };
 
@@ -65,6 +65,24 @@ struct Now {
 }
 
 impl Action for Scale {
+    fn rights<'a>(&'a self, cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async move {
+            let api::Target { api_version, kind, name, namespace: elsewhere, .. } = &self.0.target;
+            if [Some(name), elsewhere.as_ref()].into_iter().flatten().any(|text| text.contains("${")) {
+                return Vec::new();
+            }
+            let Ok(resource) = cluster.resolve(api_version.as_deref(), kind).await else { return Vec::new() };
+            if !resource.scalable {
+                return Vec::new();
+            }
+            let namespace = resource.namespaced.then(|| elsewhere.as_deref().unwrap_or(namespace));
+            let right = |verb: &str| {
+                Right::new(verb, &resource.api.group, &resource.api.plural).on("scale").within(namespace).named(name)
+            };
+            vec![right("get"), right("patch")]
+        })
+    }
+
     fn target(&self, namespace: &str, filled: &Value) -> Option<String> {
         key(namespace, &self.0.target.kind, filled.get("target")?)
     }

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{ConditionStatus, Reason},
-    kubernetes::MissingRight,
+    kubernetes::{MissingRight, merged},
     sources::{Listening, SourceReport},
     status::{Finding, Part, StatusQueue},
     text,
@@ -45,10 +45,9 @@ fn listening(listening: Listening) -> Finding {
 fn authorized(authorized: &Result<(), Vec<MissingRight>>) -> Finding {
     match authorized {
         Ok(()) => {
-            let message = "the account may see what the sources look at; what actions need is checked when they act";
-            (ConditionStatus::True, Reason::RightsGranted, message.to_owned())
+            (ConditionStatus::True, Reason::RightsGranted, "the account may see what the sources look at".to_owned())
         }
-        Err(missing) => (ConditionStatus::False, Reason::RightMissing, text::join(missing)),
+        Err(missing) => (ConditionStatus::False, Reason::RightMissing, text::join(merged(missing.iter().cloned()))),
     }
 }
 

@@ -99,6 +99,8 @@ struct Tracked {
     deafen: u8,
     /// When the account is looked at again.
     check_at: Option<Instant>,
+    /// When it is looked again whether the account may do what the actions do; nothing while it may not be used.
+    rights_at: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -130,6 +132,7 @@ impl Rules {
                 listening: None,
                 deafen: DEAFEN,
                 check_at: None,
+                rights_at: None,
             };
             (uid, tracked)
         };
@@ -169,6 +172,7 @@ impl Rules {
             listening: None,
             deafen: DEAFEN,
             check_at: None,
+            rights_at: None,
         });
         tracked.examined = Some(names.generation);
         self.status.known(&rule, decode::status(object));
@@ -176,6 +180,7 @@ impl Rules {
             Ok(spec) => {
                 let suspended = spec.suspend;
                 tracked.wanted = Some(Version { generation: names.generation, spec });
+                tracked.rights_at = None;
                 (Vec::new(), suspended)
             }
             Err(faults) => {
@@ -197,7 +202,9 @@ impl Rules {
         let usable = usable(&self.cluster, &account).await;
         tracked.check_at = Some(Instant::now() + if usable.is_ok() { USABLE } else { UNUSABLE });
         match usable {
-            Ok(()) => {}
+            Ok(()) => {
+                tracked.rights_at.get_or_insert_with(Instant::now);
+            }
             // Not known is no reason to stop what was allowed before.
             Err(Unusable::Unknown { .. }) if tracked.listening == Some(wanted.generation) => return Ok(()),
             Err(error) => {
@@ -228,7 +235,7 @@ impl Rules {
     /// Nobody listens for the rule any more, and the engine knows.
     async fn silence(&mut self, uid: &str) -> Result<(), BusError> {
         let Some(tracked) = self.rules.get_mut(uid) else { return Ok(()) };
-        tracked.listening = None;
+        (tracked.listening, tracked.rights_at) = (None, None);
         self.sources.remove(tracked.rule.uid.clone()).await;
         if tracked.deafen == 0 {
             return Ok(());
@@ -290,6 +297,7 @@ impl Reconcile for Rules {
     async fn tick(&mut self) -> Result<(), BusError> {
         let now = Instant::now();
         self.look_at_authors(now).await;
+        self.look_at_rights(now).await;
         let due: Vec<(String, bool)> = self
             .rules
             .iter()
@@ -336,5 +344,6 @@ async fn append(bus: &Arc<dyn Bus>, record: Record) -> Result<bool, BusError> {
     }
 }
 
+mod rights;
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,8 @@ pub(super) struct Site {
     /// Keys and values (base64) of each Secret that exists.
     pub(super) secrets: Arc<Mutex<HashMap<String, Value>>>,
     pub(super) away: Arc<AtomicBool>,
+    /// Resources on which accounts have no rights.
+    pub(super) denied: Arc<Mutex<Vec<&'static str>>>,
     /// Whether the chart's admission policy is there.
     pub(super) policy: Arc<AtomicBool>,
     /// What was done, in order: records, and what listeners were told.
@@ -65,6 +67,11 @@ impl Site {
         let name = seen.path.rsplit('/').next().unwrap_or_default();
         if seen.path.ends_with("/selfsubjectaccessreviews") {
             return (201, json!({"spec": {}, "status": {"allowed": true}}));
+        }
+        if seen.path.ends_with("/subjectaccessreviews") {
+            let resource = &seen.body["spec"]["resourceAttributes"]["resource"];
+            let allowed = !self.denied.lock().iter().any(|denied| resource == denied);
+            return (201, json!({"spec": {}, "status": {"allowed": allowed}}));
         }
         if seen.path.contains("/serviceaccounts/") {
             return match self.accounts.lock().get(name) {

@@ -24,7 +24,7 @@ pub use connect::ConnectError;
 pub use discovery::{ResolveError, Resource};
 pub use events::{EventRecorder, EventWriter, Note, NoteType, REPORTING_CONTROLLER, event_channel};
 pub use policy::{Authors, POLICY, fault_of_binding, fault_of_policy};
-pub use right::{MissingRight, Right};
+pub use right::{MissingRight, Right, merged};
 pub use secret::SecretError;
 
 use crate::record::Account;

@@ -84,6 +84,23 @@ impl Right {
     }
 }
 
+/// Rights on the same thing as one, with all their verbs: one Role grants them.
+pub fn merged(missing: impl IntoIterator<Item = MissingRight>) -> Vec<MissingRight> {
+    let mut all: Vec<MissingRight> = Vec::new();
+    for one in missing {
+        let same = |known: &&mut MissingRight| {
+            let verb = known.right.verb.clone();
+            known.account == one.account && known.right == Right { verb, ..one.right.clone() }
+        };
+        match all.iter_mut().find(same) {
+            None => all.push(one),
+            Some(known) if known.right.verb.split(',').any(|verb| verb == one.right.verb) => {}
+            Some(known) => known.right.verb = format!("{},{}", known.right.verb, one.right.verb),
+        }
+    }
+    all
+}
+
 /// An account lacks a right. Displays who may not do what where, and the lines that would grant it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct MissingRight {
@@ -96,12 +113,13 @@ pub struct MissingRight {
 impl MissingRight {
     /// Name for the role: account, verb, resource. An account that is granted something outside its namespace is named with it.
     fn role(&self) -> String {
-        let Right { verb, resource, subresource, namespace, .. } = &self.right;
+        let Right { verb, resource, subresource, namespace, name, .. } = &self.right;
         let mut parts = vec![self.account.name.as_str(), verb, resource];
+        parts.extend(subresource.as_deref());
+        parts.extend(name.as_deref());
         if namespace.as_ref() != Some(&self.account.namespace) {
             parts.insert(0, &self.account.namespace);
         }
-        parts.extend(subresource.as_deref());
         parts.join("-").replace(',', "-")
     }
 }
@@ -110,7 +128,7 @@ impl fmt::Display for MissingRight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Account { namespace: home, name: who }, right) = (&self.account, &self.right);
         let (verb, resource, role) = (&right.verb, right.resource(), self.role());
-        write!(f, "ServiceAccount {home}/{who} may not {verb} {resource}")?;
+        write!(f, "ServiceAccount {home}/{who} may not {} {resource}", verb.replace(',', ", "))?;
         if let Some(name) = &right.name {
             write!(f, " {name}")?;
         }
@@ -139,6 +157,25 @@ mod tests {
 
     fn account() -> Account {
         Account { namespace: "shop".into(), name: "shop-ops".into() }
+    }
+
+    #[test]
+    fn verbs_on_the_same_thing_are_told_as_one_role() {
+        let missing =
+            |verb: &str, resource: &str| Right::new(verb, "", resource).within(Some("shop")).missing_for(&account());
+        let all = merged([
+            missing("list", "events"),
+            missing("get", "pods"),
+            missing("watch", "events"),
+            missing("list", "events"),
+        ]);
+        assert_eq!(all.len(), 2);
+        let said = all[0].to_string();
+        assert!(
+            said.contains("may not list, watch events in") && said.contains("--verb=list,watch --resource=events"),
+            "{said}"
+        );
+        assert!(said.contains("create role shop-ops-list-watch-events "), "{said}");
     }
 
     #[test]

@@ -55,6 +55,13 @@ pub enum Part {
         /// Why not.
         usable: Usability,
     },
+    /// Whether the account has the rights that the actions need, as far as the rule alone tells.
+    Rights {
+        /// `metadata.generation` of the spec that has them.
+        generation: i64,
+        /// What is missing, and the commands that grant it; nothing when nothing is.
+        missing: Option<String>,
+    },
     /// How the sources of the rule are.
     Sources {
         /// `metadata.generation` of the spec that has them.

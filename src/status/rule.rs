@@ -36,6 +36,8 @@ pub struct Parts {
     pub spec: Option<Spec>,
     /// The generation, and why the account may not be used.
     pub account: Option<(i64, Usability)>,
+    /// The generation, and which rights the account lacks for actions.
+    pub rights: Option<(i64, Option<String>)>,
     /// The generation, `Listening` and `Authorized`.
     pub sources: Option<(i64, Finding, Finding)>,
     /// What the engine tells.
@@ -60,7 +62,7 @@ pub struct Spec {
 impl Parts {
     /// Nothing known yet.
     pub fn new(rule: RuleRef) -> Self {
-        Self { rule, spec: None, account: None, sources: None, progress: None, slowed: None, near: None }
+        Self { rule, spec: None, account: None, rights: None, sources: None, progress: None, slowed: None, near: None }
     }
 
     /// Takes in a part about the rule, unless it is about an older generation than what is known.
@@ -79,6 +81,11 @@ impl Parts {
                         self.sources = None;
                     }
                     self.account = Some((generation, usable));
+                }
+            }
+            Part::Rights { generation, missing } => {
+                if self.rights.as_ref().is_none_or(|known| known.0 <= generation) {
+                    self.rights = Some((generation, missing));
                 }
             }
             Part::Sources { generation, listening, authorized } => {
@@ -244,9 +251,25 @@ fn authorized(spec: &Spec, parts: &Parts) -> Finding {
         Some((_, Err((Reason::Pending, message)))) => (ConditionStatus::Unknown, Reason::Pending, message.clone()),
         Some((_, Err((reason, message)))) => (ConditionStatus::False, *reason, message.clone()),
         Some((_, Ok(()))) => match sources(spec, parts) {
-            Some((_, authorized)) => authorized.clone(),
+            Some((_, authorized)) => with_actions(authorized, spec, parts),
             None => waits("the rights of the account were not looked at yet"),
         },
+    }
+}
+
+/// What the sources need, and what the actions need. Until that was looked at, what the sources need decides.
+fn with_actions(sources: &Finding, spec: &Spec, parts: &Parts) -> Finding {
+    let rights = parts.rights.as_ref().filter(|(generation, _)| *generation == spec.generation);
+    let Some((_, missing)) = rights else { return sources.clone() };
+    let told = |also: &str| format!("{}; {also}", sources.2);
+    match (sources.0, missing) {
+        (ConditionStatus::True, None) => {
+            let also = "what actions do is allowed as far as the rule alone tells";
+            (sources.0, sources.1, told(also))
+        }
+        (ConditionStatus::True, Some(missing)) => (ConditionStatus::False, Reason::RightMissing, missing.clone()),
+        (ConditionStatus::False, Some(missing)) => (sources.0, sources.1, told(missing)),
+        _ => sources.clone(),
     }
 }
 

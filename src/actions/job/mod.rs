@@ -20,7 +20,7 @@ use super::{Action, Attempt, Context, Done, Failure, target::title};
 use crate::{
     api::{self, ActionOutcome, JobWait},
     bus::Permit,
-    kubernetes::{Right, Unusable},
+    kubernetes::{Cluster, Right, Unusable},
     record::{Account, Effect},
 };
 
@@ -60,6 +60,13 @@ struct Request {
 }
 
 impl Action for Job {
+    fn rights<'a>(&'a self, _cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        // After a Job was created it is looked at: whether it is ours, and whether it has ended.
+        let verbs = ["create", "get"].into_iter().chain(self.spec.ttl.is_some().then_some("patch"));
+        let rights = verbs.map(|verb| Right::new(verb, "batch", "jobs").within(Some(namespace))).collect();
+        Box::pin(async { rights })
+    }
+
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             let mut template = match (&self.spec.template, &self.spec.script) {

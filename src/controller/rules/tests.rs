@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{ConditionStatus, Reason};
 use crate::controller::testing::{Site, Statuses, condition, object};
 
 fn rule(generation: i64, change: Value) -> DynamicObject {
@@ -185,6 +186,37 @@ async fn a_rule_of_an_unlabelled_account_is_in_force_just_as_long_as_authors_are
     tokio::time::advance(AUTHORS).await;
     rules.tick().await.expect("tick");
     assert_eq!(site.done(), ["set web 1 as ops"], "before the ten seconds of an account that may not be used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_an_action_needs_is_told_before_anything_happens_and_heals() {
+    let site = Site::with_account("ops");
+    site.denied.lock().push("jobs");
+    let (mut rules, status) = controller(&site, []);
+    let run = json!([{"name": "run", "job": {"ttl": "1h", "script": {"image": "i", "run": "true"}}}]);
+    rules.apply(rule(1, json!({"actions": run}))).await.expect("apply");
+    assert_eq!(site.done(), ["RulePut web 1", "set web 1 as ops fresh"], "nothing waits for it");
+    rules.tick().await.expect("tick");
+    let listening = (ConditionStatus::True, Reason::WatchEstablished, String::new());
+    let authorized = (ConditionStatus::True, Reason::RightsGranted, String::new());
+    let web = RuleRef { uid: RuleUid("u1".into()), namespace: "shop".into(), name: "web".into() };
+    status.queue.publish(&web, Part::Sources { generation: 1, listening, authorized });
+    let told = status.of("web").await;
+    let told = condition(&told, "Authorized");
+    assert_eq!((&told["status"], &told["reason"]), (&json!("False"), &json!("RightMissing")));
+    let message = told["message"].as_str().expect("message");
+    for part in [
+        "shop/ops may not create, get, patch jobs.batch in namespace shop",
+        "kubectl create role ",
+        "kubectl create rolebinding ",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+
+    site.denied.lock().clear();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    rules.tick().await.expect("tick");
+    assert_eq!(condition(&status.of("web").await, "Authorized")["status"], "True");
 }
 
 #[tokio::test(start_paused = true)]
