@@ -71,7 +71,7 @@ impl Action for Notify {
                 .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
             let entry = find(cx, &request.sink).await?;
             let sink = entry.sink.as_ref().map_err(|fault| unusable(&request.sink, fault))?;
-            let delivered = deliver(cx, &entry, &**sink, &notification(cx, &request)).await?;
+            let delivered = deliver(cx, &entry, &request.sink, &**sink, &notification(cx, &request)).await?;
             entry.delivered(cx.services.clock.now().timestamp());
             let note = delivered.note.map(|note| format!(" ({note})")).unwrap_or_default();
             Ok(Done {
@@ -151,15 +151,16 @@ fn unusable(name: &str, fault: &impl std::fmt::Display) -> Failure {
     Failure::last(format!("EventSink {name} cannot be used: {fault}"))
 }
 
-/// Delivers; when the service refuses the credentials, once more with those that the Secrets hold by now.
+/// Delivers to the sink of this name; when the service refuses the credentials, once more with those that the Secrets hold by now.
 async fn deliver(
     cx: &Context,
     entry: &Entry,
+    name: &str,
     sink: &dyn Sink,
     notification: &Notification,
 ) -> Result<Delivered, Failure> {
     let http = &cx.services.http;
-    let secrets = read(cx, entry, sink).await?;
+    let secrets = read(cx, entry, sink, name).await?;
     let error = match sink.deliver(notification, &secrets, http).await {
         Ok(delivered) => return Ok(delivered),
         Err(error) => error,
@@ -171,7 +172,7 @@ async fn deliver(
     for key in sink.secrets() {
         cx.services.cluster.forget_secret(&entry.account.namespace, &key.name);
     }
-    let fresh = read(cx, entry, sink).await?;
+    let fresh = read(cx, entry, sink, name).await?;
     if fresh == secrets {
         return Err(failure(error));
     }
@@ -189,7 +190,7 @@ fn failure(error: SinkError) -> Failure {
     Failure { kind, message: error.message }
 }
 
-async fn read(cx: &Context, entry: &Entry, sink: &dyn Sink) -> Result<Secrets, Failure> {
+async fn read(cx: &Context, entry: &Entry, sink: &dyn Sink, name: &str) -> Result<Secrets, Failure> {
     let mut secrets = Secrets::default();
     let keys = sink.secrets();
     if keys.is_empty() {
@@ -200,11 +201,19 @@ async fn read(cx: &Context, entry: &Entry, sink: &dyn Sink) -> Result<Secrets, F
         crate::kubernetes::Unusable::Unknown { .. } => Failure::retryable(error.to_string()),
         error => Failure::last(error.to_string()),
     })?;
+    let namespace = &entry.account.namespace;
+    let mend = |what: String| {
+        format!("EventSink {name}: {what}; make it, or mend the sink: kubectl edit eventsink {name} -n {namespace}")
+    };
     for key in keys {
-        let data = cluster.secret(&entry.account, &key.name).await.map_err(unread)?;
+        let data = match cluster.secret(&entry.account, &key.name).await {
+            Ok(data) => data,
+            Err(error @ SecretError::NotFound { .. }) => return Err(Failure::retryable(mend(error.to_string()))),
+            Err(error) => return Err(unread(error)),
+        };
         // Who replaces a Secret by deleting and creating it leaves a moment without: not final.
         let value = data.get(&key.key).ok_or_else(|| {
-            Failure::retryable(format!("Secret {}/{} has no key {}", entry.account.namespace, key.name, key.key))
+            Failure::retryable(mend(format!("Secret {namespace}/{} has no key {}", key.name, key.key)))
         })?;
         secrets.insert(key, value);
     }

@@ -100,7 +100,7 @@ async fn refused_credentials_are_read_anew_once() {
     cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
     // The first delivery reads and keeps the old address; then it is replaced.
     let entry = cx.services.sinks.get("shop", "oncall").expect("there");
-    read(&cx, &entry, &**entry.sink.as_ref().expect("a sink")).await.expect("secrets");
+    read(&cx, &entry, &**entry.sink.as_ref().expect("a sink"), "oncall").await.expect("secrets");
     *secret.lock() = format!("{}?new", service.url);
     run(&cx).await.expect("sent with the new address");
     assert_eq!(service.requests().len(), 2);
@@ -129,7 +129,10 @@ async fn a_secret_that_is_missing_for_a_moment_is_waited_for() {
     cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
     let failure = run(&cx).await.expect_err("no secret");
     assert_eq!(failure.kind, FailureKind::Retryable { after: None });
-    assert_eq!(failure.message, "Secret shop/slack does not exist");
+    assert_eq!(
+        failure.message,
+        "EventSink oncall: Secret shop/slack does not exist; make it, or mend the sink: kubectl edit eventsink oncall -n shop"
+    );
 }
 
 #[tokio::test]
