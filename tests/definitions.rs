@@ -44,6 +44,20 @@ async fn a_source_of_no_kind_or_of_two_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_sink_of_no_kind_or_of_two_is_refused_in_words() {
+    let (alerts, events) = ("alertmanager: {url: \"http://a/\"}", "cloudEvents: {url: \"http://b/\"}");
+    for (spec, taken) in [(String::new(), false), (format!("{alerts}, {events}"), false), (events.to_owned(), true)] {
+        let manifest = format!(
+            "{{apiVersion: signalbox.dev/v1alpha1, kind: EventSink, metadata: {{name: tried, namespace: default}}, spec: {{{spec}}}}}"
+        );
+        let output = plane().await.try_apply(&manifest).await;
+        let said = words(&output);
+        let refused = said.contains("exactly one of slack, webhook, alertmanager and cloudEvents must be set");
+        assert_eq!((output.status.success(), refused), (taken, !taken), "{spec}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn an_action_of_no_kind_is_refused_in_words() {
     let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
     assert!(said.contains("exactly one of scale, job and notify must be set"), "{said}");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{StatusCondition, schema};
 
-/// Where notifications go. Exactly one of `slack` and `webhook` is set.
+/// Where notifications go. Exactly one of `slack`, `webhook`, `alertmanager` and `cloudEvents` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -30,8 +30,8 @@ use super::{StatusCondition, schema};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
-#[x_kube(validation = kube::core::cel::Rule::new("has(self.slack) != has(self.webhook)")
-    .message("exactly one of slack and webhook must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.slack), has(self.webhook), has(self.alertmanager), has(self.cloudEvents)].filter(set, set).size() == 1")
+    .message("exactly one of slack, webhook, alertmanager and cloudEvents must be set"))]
 pub struct EventSinkSpec {
     /// The ServiceAccount of this namespace that may read the Secrets named here.
     #[serde(default = "default_service_account")]
@@ -43,6 +43,12 @@ pub struct EventSinkSpec {
     /// Any HTTP endpoint that takes JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Prometheus' Alertmanager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alertmanager: Option<Alertmanager>,
+    /// Any HTTP endpoint that takes CloudEvents 1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_events: Option<CloudEvents>,
 }
 
 fn default_service_account() -> String {
@@ -56,14 +62,20 @@ pub enum SinkKind<'a> {
     Slack(&'a Slack),
     /// `webhook`
     Webhook(&'a Webhook),
+    /// `alertmanager`
+    Alertmanager(&'a Alertmanager),
+    /// `cloudEvents`
+    CloudEvents(&'a CloudEvents),
 }
 
 impl EventSinkSpec {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<SinkKind<'_>> {
-        match (&self.slack, &self.webhook) {
-            (Some(sink), None) => Some(SinkKind::Slack(sink)),
-            (None, Some(sink)) => Some(SinkKind::Webhook(sink)),
+        match (&self.slack, &self.webhook, &self.alertmanager, &self.cloud_events) {
+            (Some(sink), None, None, None) => Some(SinkKind::Slack(sink)),
+            (None, Some(sink), None, None) => Some(SinkKind::Webhook(sink)),
+            (None, None, Some(sink), None) => Some(SinkKind::Alertmanager(sink)),
+            (None, None, None, Some(sink)) => Some(SinkKind::CloudEvents(sink)),
             _ => None,
         }
     }
@@ -149,6 +161,82 @@ pub struct Signing {
 
 fn default_signature_header() -> String {
     "X-Signalbox-Signature-256".to_owned()
+}
+
+/// Prometheus' Alertmanager, by its API v2. An alert has the labels `alertname` (the rule's name), `namespace`, `severity`, `subject` (the event's)
+/// and those given here; alerts with the same labels are one. Title, text and fields are annotations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.url) != has(self.urlSecretRef)")
+    .message("exactly one of url and urlSecretRef must be set"))]
+pub struct Alertmanager {
+    /// The address without `/api/v2/alerts`, `http://` or `https://`. No `${ }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s?#]+$"))]
+    pub url: Option<String>,
+    /// The Secret that holds the address, when the address is a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_secret_ref: Option<SecretKeyRef>,
+    /// Headers of the request, such as `Authorization`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub headers: Vec<Header>,
+    /// Further labels of every alert, such as the cluster's name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub labels: Vec<AlertLabel>,
+    /// `generatorURL` of every alert: where a person finds out more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub generator_url: Option<String>,
+}
+
+/// A label of an alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertLabel {
+    /// Name of the label; not `alertname`, `namespace`, `severity` or `subject`.
+    #[schemars(schema_with = "schema::identifier")]
+    pub name: String,
+    /// Its value.
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: String,
+}
+
+/// An HTTP endpoint that gets a CloudEvent of type `dev.signalbox.notification` for each notification: its `source` is the rule, its `subject` and `time`
+/// are the event's, its data has severity, title, text, fields, rule, firing and event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.url) != has(self.urlSecretRef)")
+    .message("exactly one of url and urlSecretRef must be set"))]
+pub struct CloudEvents {
+    /// The address, `http://` or `https://`. No `${ }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s]+$"))]
+    pub url: Option<String>,
+    /// The Secret that holds the address, when the address is a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_secret_ref: Option<SecretKeyRef>,
+    /// Headers of the request, such as `Authorization`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub headers: Vec<Header>,
+    /// How the event is sent.
+    #[serde(default)]
+    pub mode: CloudEventsMode,
+}
+
+/// How an event is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CloudEventsMode {
+    /// The whole event is the body, as `application/cloudevents+json`.
+    #[default]
+    Structured,
+    /// The attributes are headers (`ce-id`), the body is the data.
+    Binary,
 }
 
 /// What became of a sink's notifications.

@@ -21,7 +21,8 @@ pub use action::{
 pub use duration::{Duration, ParseDurationError};
 pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Throttle, Variable};
 pub use event_sink::{
-    EventSink, EventSinkSpec, EventSinkStatus, Header, SecretKeyRef, Signing, SinkKind, Slack, Webhook,
+    AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, EventSink, EventSinkSpec, EventSinkStatus, Header,
+    SecretKeyRef, Signing, SinkKind, Slack, Webhook,
 };
 pub use source::{
     ClusterScoped, Condition, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection, NamespacesFrom,

@@ -3,6 +3,9 @@
 //! A sink knows how to tell one notification to one service. It does not know the Kubernetes client: the Secrets it needs are read by the
 //! caller. Retries, too, are the caller's.
 
+mod alertmanager;
+mod cloud_events;
+mod endpoint;
 mod registry;
 mod secrets;
 mod slack;
@@ -12,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use http::StatusCode;
+use serde_json::{Value, json};
 
 pub use registry::{Deliveries, Entry, Registry};
 pub use secrets::{SecretValue, Secrets};
@@ -64,6 +68,22 @@ pub struct Notification {
     pub dedup_key: String,
 }
 
+impl Notification {
+    /// Everything about it, as JSON.
+    fn document(&self) -> Value {
+        let Self { severity, title, text, fields, event, rule, firing, .. } = self;
+        json!({
+            "severity": severity,
+            "title": title,
+            "text": text,
+            "fields": fields,
+            "rule": {"namespace": rule.namespace, "name": rule.name, "uid": rule.uid},
+            "firing": {"id": firing},
+            "event": &**event,
+        })
+    }
+}
+
 /// A notification was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
@@ -107,7 +127,11 @@ pub fn build(spec: &EventSinkSpec) -> Result<Box<dyn Sink>, BuildError> {
     match spec.kind() {
         Some(SinkKind::Slack(spec)) => Ok(Box::new(slack::Slack::new(spec))),
         Some(SinkKind::Webhook(spec)) => Ok(Box::new(webhook::Webhook::new(spec)?)),
-        None => Err(BuildError(vec!["exactly one of slack and webhook must be set".to_owned()])),
+        Some(SinkKind::Alertmanager(spec)) => Ok(Box::new(alertmanager::Alertmanager::new(spec)?)),
+        Some(SinkKind::CloudEvents(spec)) => Ok(Box::new(cloud_events::CloudEvents::new(spec)?)),
+        None => {
+            Err(BuildError(vec!["exactly one of slack, webhook, alertmanager and cloudEvents must be set".to_owned()]))
+        }
     }
 }
 

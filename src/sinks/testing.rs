@@ -6,11 +6,10 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     response::IntoResponse,
 };
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -52,20 +51,27 @@ pub(crate) fn http() -> Http {
 pub(crate) struct Service {
     pub(crate) url: String,
     seen: Seen,
+    paths: Paths,
 }
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>;
+type Paths = Arc<Mutex<Vec<String>>>;
 type Answers = Arc<Mutex<Vec<(u16, &'static str)>>>;
 
 impl Service {
     pub(crate) async fn new(answers: &[(u16, &'static str)]) -> Self {
         let seen = Seen::default();
         let answers: Answers = Arc::new(Mutex::new(answers.iter().rev().copied().collect()));
-        let router = Router::new().fallback(take).with_state((seen.clone(), answers));
+        let paths = Paths::default();
+        let router = Router::new().fallback(take).with_state((seen.clone(), paths.clone(), answers));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, seen }
+        Self { url, seen, paths }
+    }
+
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.paths.lock().clone()
     }
 
     pub(crate) fn bodies(&self) -> Vec<Value> {
@@ -77,7 +83,13 @@ impl Service {
     }
 }
 
-async fn take(State((seen, answers)): State<(Seen, Answers)>, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
+async fn take(
+    State((seen, paths, answers)): State<(Seen, Paths, Answers)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    paths.lock().push(uri.path().to_owned());
     seen.lock().push((headers, body.to_vec()));
     let mut answers = answers.lock();
     let (status, words) =

@@ -116,7 +116,7 @@ async fn nothing_secret_is_in_errors_even_if_the_service_repeats_it() {
     let error = sink.deliver(&notification(), &secrets, &http()).await.expect_err("refused");
     assert_eq!(error.message, "the webhook answered 400 Bad Request: bad token [redacted] at line 3");
     let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("no secrets");
-    assert_eq!(error.message, "key url of Secret hook was not read");
+    assert_eq!(error.message, "key token of Secret hook was not read");
 }
 
 #[tokio::test]

@@ -1,0 +1,96 @@
+//! `alertmanager`: an alert of Prometheus' Alertmanager, by its API v2.
+//!
+//! Alertmanager takes alerts with the same labels for one, so what may differ from one firing to the next is in annotations. An alert that is not
+//! told again is over after Alertmanager's `resolve_timeout`, by default five minutes.
+//! <https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml>
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::{BuildError, Delivered, Notification, Secrets, Sink, SinkError, endpoint::Endpoint};
+use crate::{
+    api::{self, SecretKeyRef, Severity},
+    net::Http,
+};
+
+/// After the address, which may have a path of its own.
+const PATH: &str = "/api/v2/alerts";
+/// What every alert has; a label of the sink's that has such a name would make alerts one that are not.
+const OWN: [&str; 4] = ["alertname", "namespace", "severity", "subject"];
+
+/// The sink.
+pub(super) struct Alertmanager {
+    endpoint: Endpoint,
+    labels: BTreeMap<String, String>,
+    generator: Option<String>,
+}
+
+impl Alertmanager {
+    pub(super) fn new(spec: &api::Alertmanager) -> Result<Self, BuildError> {
+        let mut faults = Vec::new();
+        let address = (spec.url.as_ref(), spec.url_secret_ref.as_ref());
+        let endpoint = Endpoint::new("alertmanager", address, &spec.headers, &mut faults);
+        for label in spec.labels.iter().filter(|label| OWN.contains(&label.name.as_str())) {
+            faults.push(format!("alertmanager.labels[{}]: signalbox itself sets this label", label.name));
+        }
+        let labels = spec.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect();
+        match endpoint {
+            Some(endpoint) if faults.is_empty() => Ok(Self { endpoint, labels, generator: spec.generator_url.clone() }),
+            _ => Err(BuildError(faults)),
+        }
+    }
+
+    fn alert(&self, notification: &Notification) -> Value {
+        let Notification { severity, title, text, fields, event, rule, firing, .. } = notification;
+        let mut labels = self.labels.clone();
+        labels.insert("alertname".to_owned(), rule.name.clone());
+        labels.insert("namespace".to_owned(), rule.namespace.clone());
+        labels.insert("severity".to_owned(), level(*severity).to_owned());
+        labels.extend(event.subject.clone().map(|subject| ("subject".to_owned(), subject)));
+        let fields = fields.iter().map(|field| format!("{}: {}", field.name, field.value));
+        let description: Vec<String> = std::iter::once(text.trim_end().to_owned()).chain(fields).collect();
+        let mut alert = json!({
+            "labels": labels,
+            "annotations": {"summary": title, "description": description.join("\n"), "firing": firing},
+            "startsAt": event.time.to_string(),
+        });
+        if let Some(generator) = &self.generator {
+            alert["generatorURL"] = json!(generator);
+        }
+        alert
+    }
+}
+
+impl Sink for Alertmanager {
+    fn secrets(&self) -> Vec<SecretKeyRef> {
+        self.endpoint.secrets().cloned().collect()
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        notification: &'a Notification,
+        secrets: &'a Secrets,
+        http: &'a Http,
+    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
+        Box::pin(async move {
+            let headers = self.endpoint.headers(notification, secrets)?;
+            let body = json!([self.alert(notification)]).to_string().into_bytes();
+            self.endpoint.post(http, secrets, PATH, headers, body).await
+        })
+    }
+}
+
+/// As the alerts of Prometheus commonly have it.
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+        Severity::Critical => "critical",
+    }
+}
+
+#[cfg(test)]
+mod tests;

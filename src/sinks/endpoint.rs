@@ -1,0 +1,151 @@
+//! An HTTP endpoint that users name: its address, its headers, and a POST to it. Shared by the sinks that are such an endpoint.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::{Delivered, Notification, REQUEST_TIMEOUT, Secrets, SinkError};
+use crate::{
+    api::{Header, SecretKeyRef},
+    net::{Http, Post},
+};
+
+/// The same for every repetition of a notification: a receiver that remembers it takes the notification once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// How many requests of Signalbox led to this one: 1, since no event comes from a request yet.
+const HOPS: HeaderName = HeaderName::from_static("signalbox-hops");
+/// What the client itself sets, and what would change where the request ends.
+const RESERVED: [HeaderName; 9] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    IDEMPOTENCY_KEY,
+    HOPS,
+];
+/// The endpoint.
+pub(super) struct Endpoint {
+    /// The field of the spec, for messages.
+    kind: &'static str,
+    url: Text,
+    headers: Vec<(HeaderName, Text)>,
+}
+
+/// A text of the spec or of a Secret.
+enum Text {
+    Given(String),
+    Secret(SecretKeyRef),
+}
+
+impl Text {
+    fn new(value: Option<&String>, secret: Option<&SecretKeyRef>) -> Option<Self> {
+        match (value, secret) {
+            (Some(value), None) => Some(Self::Given(value.clone())),
+            (None, Some(secret)) => Some(Self::Secret(secret.clone())),
+            _ => None,
+        }
+    }
+
+    fn get<'a>(&'a self, secrets: &'a Secrets) -> Result<&'a [u8], SinkError> {
+        match self {
+            Self::Given(text) => Ok(text.as_bytes()),
+            Self::Secret(key) => Ok(secrets.get(key)?.bytes()),
+        }
+    }
+
+    fn secret(&self) -> Option<&SecretKeyRef> {
+        match self {
+            Self::Given(_) => None,
+            Self::Secret(key) => Some(key),
+        }
+    }
+}
+
+impl Endpoint {
+    /// The endpoint of a spec: its address, and the headers of every request. Nothing when it has no address.
+    pub(super) fn new(
+        kind: &'static str,
+        (url, secret): (Option<&String>, Option<&SecretKeyRef>),
+        given: &[Header],
+        faults: &mut Vec<String>,
+    ) -> Option<Self> {
+        let url = Text::new(url, secret);
+        if url.is_none() {
+            faults.push(format!("{kind}: exactly one of url and urlSecretRef must be set"));
+        }
+        let mut headers = Vec::new();
+        for Header { name, value, value_secret_ref } in given {
+            let text = Text::new(value.as_ref(), value_secret_ref.as_ref());
+            if text.is_none() {
+                faults.push(format!("{kind}.headers[{name}]: exactly one of value and valueSecretRef must be set"));
+            }
+            if value.as_ref().is_some_and(|value| HeaderValue::from_str(value).is_err()) {
+                faults.push(format!("{kind}.headers[{name}]: the value has a line break or a control character"));
+            }
+            headers.extend(header_name(kind, name, faults).zip(text));
+        }
+        Some(Self { kind, url: url?, headers })
+    }
+
+    /// The Secrets of the address and of the headers.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
+        let headers = self.headers.iter().map(|(_, value)| value);
+        std::iter::once(&self.url).chain(headers).filter_map(Text::secret)
+    }
+
+    /// The headers of the request that tells a notification.
+    pub(super) fn headers(&self, notification: &Notification, secrets: &Secrets) -> Result<HeaderMap, SinkError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in &self.headers {
+            let mut header = HeaderValue::from_bytes(value.get(secrets)?).map_err(|_| {
+                SinkError::never(format!("the value of header {name} has a line break or a control character"))
+            })?;
+            header.set_sensitive(value.secret().is_some());
+            headers.insert(name.clone(), header);
+        }
+        let key = HeaderValue::from_str(&notification.dedup_key)
+            .map_err(|_| SinkError::never("the notification's key is no header value"))?;
+        headers.insert(IDEMPOTENCY_KEY, key);
+        headers.insert(HOPS, HeaderValue::from_static("1"));
+        Ok(headers)
+    }
+
+    /// Sends the request; `path` is what comes after the address.
+    pub(super) async fn post(
+        &self,
+        http: &Http,
+        secrets: &Secrets,
+        path: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Delivered, SinkError> {
+        let address = std::str::from_utf8(self.url.get(secrets)?)
+            .map_err(|_| SinkError::never(format!("the {}'s address is not text", self.kind)))?;
+        let url = match path {
+            "" => address.to_owned(),
+            path => format!("{}{path}", address.trim_end_matches('/')),
+        };
+        let hidden = format!("the {}", self.kind);
+        let name = if self.url.secret().is_some() { &hidden } else { &url };
+        let response = http.post(Post { url: &url, name, headers, body, timeout: REQUEST_TIMEOUT }).await?;
+        if response.status.is_success() {
+            Ok(Delivered { status: response.status.as_u16(), note: None })
+        } else {
+            Err(SinkError::answered(name, &response, secrets))
+        }
+    }
+}
+
+/// The header's name, unless it is none or one that is not for users to set.
+pub(super) fn header_name(kind: &str, name: &str, faults: &mut Vec<String>) -> Option<HeaderName> {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(name) if RESERVED.contains(&name) => {
+            faults.push(format!("{kind}: header {name} is set by signalbox itself"))
+        }
+        Ok(name) => return Some(name),
+        Err(_) => faults.push(format!("{kind}: {name:?} is not the name of a header")),
+    }
+    None
+}
