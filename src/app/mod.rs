@@ -3,6 +3,7 @@
 //! A `JoinSet` owns every task; the first that ends unasked ends the process, and a supervisor outside starts it again.
 
 mod definitions;
+mod gap;
 mod pace;
 mod run;
 

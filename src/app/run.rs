@@ -16,7 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{self, LateStatus};
+use super::{
+    gap,
+    pace::{self, LateStatus},
+};
 use crate::{
     api::EventRuleSpec,
     bus::{Bus, BusError, embedded},
@@ -31,7 +34,7 @@ use crate::{
     shard::{self, Recovered, Shard, State},
     sinks::Registry,
     sources::{NearMisses, Supervisor},
-    status::{ObjectRef, Part, StatusQueue, Story, Writer},
+    status::{Part, StatusQueue, Writer},
     telemetry::Metrics,
 };
 
@@ -39,9 +42,6 @@ use crate::{
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// Reports that wait: the relay only copies them into the status queue, so a burst of a few hundred rules fits.
 const REPORTS: usize = 256;
-
-/// How long an API server keeps Events unless its flag `--event-ttl` says otherwise.
-const EVENT_TTL: Duration = Duration::from_hours(1);
 
 type Ended = (&'static str, anyhow::Result<()>);
 
@@ -259,7 +259,7 @@ impl Operator {
         );
         let status = StatusQueue::new(events);
         let _ = self.slowed.set(status.clone());
-        tell_gap(&status, &state, listened.map(|until| Duration::from_micros(now_after(until))));
+        gap::tell(&status, &state, listened);
         let (interest, interest_of_rules) = watch::channel(state.engine.interest());
         let (reports, reported) = mpsc::channel(REPORTS);
         let (supervisor, sources) =
@@ -326,32 +326,6 @@ fn near_misses(status: &StatusQueue) -> NearMisses {
     NearMisses::new(Quota::per_second(EXPLAINED_PER_SECOND), move |miss| {
         status.publish(&miss.rule.clone(), Part::NearMiss(miss));
     })
-}
-
-/// Microseconds of wall time since `until`; 0 when the clock was set back.
-fn now_after(until: i64) -> u64 {
-    u64::try_from(Clock::real(0).now().wall.saturating_sub(until)).unwrap_or(0)
-}
-
-/// Events that came and went while nobody listened cannot be found any more: whoever has rules on them is told.
-fn tell_gap(status: &StatusQueue, state: &State, away: Option<Duration>) {
-    let Some(away) = away.filter(|away| *away > EVENT_TTL) else { return };
-    let minutes = away.as_secs() / 60;
-    tracing::warn!(minutes, "the operator was away for longer than the API server keeps Events");
-    for (rule, _, spec) in state.engine.known() {
-        if spec.sources.iter().any(|source| source.kubernetes_event.is_some()) {
-            status.event(Story {
-                object: ObjectRef::rule(rule),
-                warning: true,
-                reason: "MayHaveLostEvents".to_owned(),
-                action: "Listen".to_owned(),
-                note: format!(
-                    "the operator was away for {minutes} minutes, and the API server keeps Events for an hour by default: \
-                     those of the first part of that time may be lost; changes of resources are found by comparison"
-                ),
-            });
-        }
-    }
 }
 
 fn known_rules(state: &State) -> Vec<Known> {
