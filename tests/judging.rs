@@ -204,3 +204,34 @@ async fn only_updates_that_change_a_followed_value_fire_also_across_a_kill_and_f
     let expected = ["replicas 2", "note b", "note c", "replicas 3"].map(str::to_owned);
     assert_eq!(texts(&sink.requests()), BTreeSet::from(expected));
 }
+
+#[tokio::test]
+async fn a_budget_of_the_rule_bounds_its_firings_also_after_a_kill() {
+    let site = Site::start().await;
+    let shop = site.namespace("budget").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let operator = site.setup.start_ready().await;
+    let spec = json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "throttle": {"budget": {"firings": 2, "per": "1h", "scope": "Rule"}},
+        "actions": tell("${event.data.regarding.name}"),
+    });
+    shop.rule("two", spec).await;
+    for pod in ["a", "b", "c"] {
+        shop.event(&format!("{pod}.1"), pod, "BackOff").await;
+    }
+    matched(&shop, "two", 3).await;
+    operator.kill();
+    let _operator = site.setup.start_ready().await;
+    shop.event("d.1", "d", "BackOff").await;
+    let status = matched(&shop, "two", 4).await;
+    assert_eq!((&status["counts"]["fired"], &status["counts"]["suppressed"]["budget"]), (&json!(2), &json!(2)));
+    assert_eq!(status["counts"]["suppressed"]["total"], 2);
+    assert_eq!(texts(&sink.await_requests(2).await).len(), 2);
+    let wrong = json!({"sources": [{"name": "s", "kubernetesEvent": {}}], "throttle": {}, "actions": tell("x")});
+    let object = json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventRule", "metadata": {"name": "none", "namespace": shop.name}, "spec": wrong});
+    let said = site.plane.try_apply(&object.to_string()).await;
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("cooldown or budget must be set"), "{said}");
+}

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, Duration, EventRuleStatus, GroupKey, GroupLimits, Source, Trigger, schema};
+use super::{Action, Condition, Duration, EventRuleStatus, GroupKey, GroupLimits, Source, Throttle, Trigger, schema};
 
 /// The account of rules, sources and sinks that name none.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
@@ -115,12 +115,4 @@ pub struct Variable {
     /// CEL expression that gives its value.
     #[schemars(schema_with = "schema::expression")]
     pub expression: String,
-}
-
-/// Limits on how often a rule fires.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Throttle {
-    /// After firing for a group (the event's subject, unless `groupBy` says otherwise), the rule does not fire for it again so long.
-    pub cooldown: Duration,
 }

@@ -19,7 +19,7 @@ pub use action::{
     SinkRef, Target,
 };
 pub use duration::{Duration, ParseDurationError};
-pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Throttle, Variable};
+pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, EventSink, EventSinkSpec, EventSinkStatus, Header,
     SecretKeyRef, Signing, SinkKind, Slack, Webhook,
@@ -32,7 +32,7 @@ pub use status::{
     ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,
     FiringStatus, LastError, LastNearMiss, Reason, StatusCondition, Suppressed,
 };
-pub use trigger::{CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Trigger};
+pub use trigger::{Budget, BudgetScope, CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Throttle, Trigger};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "signalbox.dev";

@@ -167,6 +167,8 @@ pub struct Suppressed {
     pub too_many_groups: u64,
     /// While 5,000 firings of the rule waited or were under way.
     pub backlog: u64,
+    /// Beyond `throttle.budget`.
+    pub budget: u64,
     /// All of them.
     pub total: u64,
 }
@@ -174,7 +176,7 @@ pub struct Suppressed {
 impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
-        self.total = self.cooldown + self.too_many_groups + self.backlog;
+        self.total = self.cooldown + self.too_many_groups + self.backlog + self.budget;
         self
     }
 }

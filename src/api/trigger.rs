@@ -71,3 +71,41 @@ impl GroupLimits {
         self.forget_after.unwrap_or(DEFAULT_FORGET_AFTER.max(window))
     }
 }
+
+/// Limits on how often a rule fires. At least one is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.cooldown) || has(self.budget)")
+    .message("cooldown or budget must be set"))]
+pub struct Throttle {
+    /// After firing for a group (the event's subject, unless `groupBy` says otherwise), the rule does not fire for it again so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Duration>,
+    /// So many firings within a time, and no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+}
+
+/// How many times a rule may fire within a time. Each firing counts until that time has passed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// How many firings. With `scope: Group`, times `groups.max` at most 1000000.
+    #[schemars(range(min = 1, max = 1000))]
+    pub firings: u32,
+    /// Within which time.
+    pub per: Duration,
+    /// Whose firings are counted together.
+    #[serde(default)]
+    pub scope: BudgetScope,
+}
+
+/// Whose firings a budget counts together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BudgetScope {
+    /// Those of one group.
+    #[default]
+    Group,
+    /// All of the rule.
+    Rule,
+}

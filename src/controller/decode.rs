@@ -49,10 +49,11 @@ fn durations(spec: &Value) -> Vec<String> {
         ("retry.maxBackoff", "/retry/maxBackoff"),
         ("job.ttl", "/job/ttl"),
     ];
-    const OF_RULES: [(&str, &str); 4] = [
+    const OF_RULES: [(&str, &str); 5] = [
         ("spec.groups.forgetAfter", "/groups/forgetAfter"),
         ("spec.trigger.count.within", "/trigger/count/within"),
         ("spec.throttle.cooldown", "/throttle/cooldown"),
+        ("spec.throttle.budget.per", "/throttle/budget/per"),
         ("spec.startingDeadline", "/startingDeadline"),
     ];
     let mut places: Vec<_> = OF_RULES.map(|(path, pointer)| (path.to_owned(), spec.pointer(pointer))).into();
@@ -85,7 +86,7 @@ mod tests {
     fn every_duration_that_is_none_is_told_with_its_place() {
         let action = json!({"name": "a", "timeout": "5", "retry": {"maxBackoff": "1w"}});
         let faults = faults(
-            json!({"throttle": {"cooldown": "7d"}, "trigger": {"count": {"atLeast": 2, "within": "x"}},
+            json!({"throttle": {"cooldown": "7d", "budget": {"firings": 1, "per": "1x"}}, "trigger": {"count": {"atLeast": 2, "within": "x"}},
             "groups": {"forgetAfter": "1w"}, "startingDeadline": "5", "sources": [], "actions": [{"name": "b"}, action]}),
         );
         let places: Vec<_> = faults.iter().filter_map(|fault| fault.split_once(": ")).map(|(place, _)| place).collect();
@@ -93,6 +94,7 @@ mod tests {
             "spec.groups.forgetAfter",
             "spec.trigger.count.within",
             "spec.throttle.cooldown",
+            "spec.throttle.budget.per",
             "spec.startingDeadline",
             "spec.actions[1].timeout",
             "spec.actions[1].retry.maxBackoff",

@@ -235,6 +235,8 @@ pub enum SuppressedReason {
     Cooldown,
     /// `groups.max`
     TooManyGroups,
+    /// `throttle.budget`
+    Budget,
     /// More of the rule's firings are open than one rule may have.
     Backlog,
 }

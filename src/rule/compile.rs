@@ -10,11 +10,12 @@ use super::{
     fault::Fault,
     filter::{Filter, Kind},
     groups::{Count, micros},
+    spend::Spend,
 };
 use crate::{
     api::{
-        Action, ActionKind, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Job, Notify, Scale,
-        Variable,
+        Action, ActionKind, BudgetScope, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Job,
+        Notify, Scale, Variable,
     },
     record::{Account, RuleRef},
 };
@@ -45,6 +46,7 @@ pub struct Rule {
     pub(super) count: Option<Count>,
     /// `throttle.cooldown`, in microseconds.
     pub(super) cooldown: Option<i64>,
+    pub(super) budget: Option<Spend>,
     /// Whether some expression reads labels of the regarded object.
     pub(super) reads_regarding_labels: bool,
 }
@@ -72,7 +74,9 @@ pub struct CompiledAction {
 impl Rule {
     /// Whether it has anything to remember of groups.
     pub(super) fn keeps_groups(&self) -> bool {
-        self.count.is_some() || self.cooldown.is_some()
+        self.count.is_some()
+            || self.cooldown.is_some()
+            || self.budget.is_some_and(|budget| budget.scope == BudgetScope::Group)
     }
 
     /// The action of this name.
@@ -93,6 +97,7 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
     let sources = compiler.sources(spec, rule);
     let group_by = compiler.group_by(&spec.group_by);
     let count = Count::compile(spec, &mut compiler.faults);
+    let budget = Spend::compile(spec, &mut compiler.faults);
     let actions = compiler.actions(spec);
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
@@ -118,7 +123,8 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
         group_by,
         max_groups: spec.groups.as_ref().map_or(DEFAULT_MAX_GROUPS, GroupLimits::max) as usize,
         count,
-        cooldown: spec.throttle.as_ref().map(|throttle| micros(throttle.cooldown.get())),
+        cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
+        budget,
         reads_regarding_labels,
     }))
 }

@@ -254,6 +254,7 @@ impl Engine {
                 match reason {
                     SuppressedReason::Cooldown => state.counts.suppressed.cooldown += 1,
                     SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
+                    SuppressedReason::Budget => state.counts.suppressed.budget += 1,
                     SuppressedReason::Backlog => state.counts.suppressed.backlog += 1,
                 }
                 state.last_match = Some(head.stamp.timestamp());

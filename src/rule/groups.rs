@@ -9,14 +9,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::Fault;
+use super::{
+    fault::Fault,
+    spend::{Spend, Spent},
+};
 use crate::{
     api::{CountTrigger, EventRuleSpec, GroupLimits},
     record::Occurrence,
 };
 
-/// Times that a rule may have to keep, `groups.max` times `trigger.count.atLeast`: 16 MiB.
-const MAX_TIMES: u64 = 1_000_000;
+/// Times that a rule may have to keep, `groups.max` times `trigger.count.atLeast` or `throttle.budget.firings`: 16 MiB.
+pub(super) const MAX_TIMES: u64 = 1_000_000;
 
 /// `trigger.count`, compiled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,6 +88,12 @@ pub(super) struct Group {
     /// When that is forgotten.
     #[serde(default, skip_serializing_if = "is_zero")]
     counted_until: i64,
+    /// Its firings, where it has a budget.
+    #[serde(default, skip_serializing_if = "Spent::is_empty")]
+    spent: Spent,
+    /// When they count no more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    spent_until: i64,
 }
 
 fn is_zero(time: &i64) -> bool {
@@ -94,7 +103,7 @@ fn is_zero(time: &i64) -> bool {
 impl Group {
     /// When it becomes equal to one that was never heard of.
     fn end(&self) -> i64 {
-        self.until.max(self.counted_until)
+        self.until.max(self.counted_until).max(self.spent_until)
     }
 
     /// What still counts at `now`.
@@ -120,6 +129,10 @@ impl Groups {
 
     pub(super) fn is_cooling(&self, group: &str, now: i64) -> bool {
         self.groups.get(group).is_some_and(|group| group.until > now)
+    }
+
+    pub(super) fn is_spent(&self, group: &str, budget: &Spend, now: i64) -> bool {
+        self.groups.get(group).is_some_and(|group| group.spent.is_spent(budget, now))
     }
 
     /// The occurrence, no earlier than the one before it in its group, and how many there are with it.
@@ -154,11 +167,15 @@ impl Groups {
         self.set(name, group);
     }
 
-    /// The group fired: what was counted is used up, and its cooldown lasts until then.
-    pub(super) fn fired(&mut self, name: &str, until: Option<i64>, now: i64) {
+    /// The group fired: what was counted is used up, its cooldown lasts until then, and its budget is one less.
+    pub(super) fn fired(&mut self, name: &str, until: Option<i64>, budget: Option<&Spend>, now: i64) {
         let mut group = self.take(name);
         (group.counted, group.counted_until) = (Vec::new(), 0);
         group.until = until.unwrap_or(group.until);
+        if let Some(budget) = budget {
+            group.spent.spend(budget, now);
+            group.spent_until = group.spent.end(budget);
+        }
         if group.end() > now {
             self.set(name, group);
         }

@@ -13,6 +13,7 @@ mod groups;
 mod index;
 mod interest;
 mod near;
+mod spend;
 mod state;
 mod timetable;
 

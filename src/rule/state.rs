@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     compile::{Rule, groups_hash},
     groups::Groups,
+    spend::{Spend, Spent},
 };
 use crate::{
-    api::{Counts, EventRuleSpec, FiringStatus, LastError},
+    api::{BudgetScope, Counts, EventRuleSpec, FiringStatus, LastError},
     record::{Occurrence, RuleRef},
 };
 
@@ -73,6 +74,8 @@ pub(super) struct State {
     /// Newest first.
     pub recent: VecDeque<FiringStatus>,
     pub groups: Groups,
+    /// Firings, where the budget is the rule's.
+    pub spent: Spent,
     /// [`groups_hash`] of the spec that the groups belong to.
     pub groups_hash: String,
 }
@@ -97,6 +100,9 @@ impl State {
         let hash = groups_hash(&version.rule.spec);
         let anew = hash != self.groups_hash;
         self.groups_hash = hash;
+        if anew {
+            self.spent = Spent::default();
+        }
         self.in_force = Some(version);
         anew
     }
@@ -107,14 +113,26 @@ impl State {
         fired.saturating_sub(succeeded + observed + failed + expired) >= MAX_OPEN
     }
 
+    /// Whether the budget allows no firing of the group.
+    pub(super) fn is_spent(&self, budget: &Spend, group: &str, now: i64) -> bool {
+        match budget.scope {
+            BudgetScope::Group => self.groups.is_spent(group, budget, now),
+            BudgetScope::Rule => self.spent.is_spent(budget, now),
+        }
+    }
+
     /// A firing of the group: gives the groups that changed.
     pub(super) fn fired(&mut self, group: &str, now: i64) -> Vec<String> {
         let Some(rule) = self.in_force.as_ref().map(|version| &version.rule) else { return Vec::new() };
+        let of_group = rule.budget.as_ref().filter(|budget| budget.scope == BudgetScope::Group);
+        if let (Some(budget), None) = (&rule.budget, of_group) {
+            self.spent.spend(budget, now);
+        }
         if !rule.keeps_groups() {
             return Vec::new();
         }
         let mut touched = self.groups.forget(now);
-        self.groups.fired(group, rule.cooldown.map(|cooldown| now.saturating_add(cooldown)), now);
+        self.groups.fired(group, rule.cooldown.map(|cooldown| now.saturating_add(cooldown)), of_group, now);
         touched.push(group.to_owned());
         touched
     }
@@ -150,6 +168,8 @@ pub(super) struct RuleRow {
     pub pending: Option<VersionRow>,
     pub progress: Progress,
     pub groups_hash: String,
+    #[serde(default, skip_serializing_if = "Spent::is_empty")]
+    pub spent: Spent,
 }
 
 /// A version in a row.
@@ -174,6 +194,7 @@ impl RuleRow {
             pending: state.pending.as_ref().map(VersionRow::of),
             progress: state.progress(),
             groups_hash: state.groups_hash.clone(),
+            spent: state.spent.clone(),
         }
     }
 }

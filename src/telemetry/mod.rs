@@ -180,7 +180,8 @@ impl Metrics {
     /// Writes counters of known labels from the start: Prometheus sees no increase in one that begins at 1, so an alert
     /// would miss the first failure.
     fn begin_at_zero(&self) {
-        let suppressed = ["SuppressedByCooldown", "SuppressedByTooManyGroups", "SuppressedByBacklog"];
+        let suppressed =
+            ["SuppressedByCooldown", "SuppressedByTooManyGroups", "SuppressedByBudget", "SuppressedByBacklog"];
         for decision in ["Fired", "Counted", "Errored"].into_iter().chain(suppressed) {
             self.decisions.get_or_create_owned(&DecisionLabels { decision });
         }
@@ -209,6 +210,7 @@ impl Metrics {
                 Decision::Counted { .. } => "Counted",
                 Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => "SuppressedByCooldown",
                 Decision::Suppressed { reason: SuppressedReason::TooManyGroups, .. } => "SuppressedByTooManyGroups",
+                Decision::Suppressed { reason: SuppressedReason::Budget, .. } => "SuppressedByBudget",
                 Decision::Suppressed { reason: SuppressedReason::Backlog, .. } => "SuppressedByBacklog",
                 Decision::Errored { .. } => "Errored",
             };

@@ -118,12 +118,15 @@ impl Engine {
             }
             counted = Some((occurrence, so_far));
         }
-        if rule.cooldown.is_some() && state.groups.is_cooling(&group, now) {
-            let (reason, occurrence) = (SuppressedReason::Cooldown, counted.map(|(occurrence, _)| occurrence));
-            return Decision::Suppressed { rule: uid, group, reason, occurrence };
-        }
-        if state.has_backlog() {
-            let (reason, occurrence) = (SuppressedReason::Backlog, counted.map(|(occurrence, _)| occurrence));
+        let reason = if rule.cooldown.is_some() && state.groups.is_cooling(&group, now) {
+            Some(SuppressedReason::Cooldown)
+        } else if rule.budget.is_some_and(|budget| state.is_spent(&budget, &group, now)) {
+            Some(SuppressedReason::Budget)
+        } else {
+            state.has_backlog().then_some(SuppressedReason::Backlog)
+        };
+        if let Some(reason) = reason {
+            let occurrence = counted.map(|(occurrence, _)| occurrence);
             return Decision::Suppressed { rule: uid, group, reason, occurrence };
         }
         Decision::Fired(Firing {

@@ -60,6 +60,7 @@ impl Engine {
             recent: row.progress.recent.into(),
             groups: Default::default(),
             groups_hash: row.groups_hash,
+            spent: row.spent,
         };
         if let Some(version) = &state.in_force {
             self.index.insert(&version.rule);

@@ -1,5 +1,6 @@
 //! Rules judged from outside: put, listen, judge, decide. What the tests share.
 
+mod budget;
 mod changes;
 mod conditions;
 mod counting;
@@ -145,6 +146,7 @@ fn word(decision: &Decision) -> String {
         Decision::Fired(firing) => format!("fired {} by {}", firing.group, firing.source),
         Decision::Counted { group, .. } => format!("counted {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Cooldown, .. } => format!("cooldown {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::Budget, .. } => format!("budget {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::TooManyGroups, .. } => format!("too many {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Backlog, .. } => format!("backlog {group}"),
         Decision::Errored { place, message, .. } => format!("error {place}: {message}"),

@@ -141,11 +141,15 @@ proptest! {
         events in prop::collection::vec((0u8..4, 0i64..30, 1u32..5, 0i64..200), 1..80),
         cuts in prop::collection::vec(any::<bool>(), 80),
         (at_least, within, max, forget, cooldown) in (1u32..6, 1i64..60, 1u32..4, 1i64..80, prop::option::of(1i64..40)),
+        budget in prop::option::of((1u32..3, 1i64..80, prop::sample::select(vec!["Group", "Rule"]))),
     ) {
         let mut body = json!({"trigger": {"count": {"atLeast": at_least, "within": format!("{within}s")}},
             "groups": {"max": max, "forgetAfter": format!("{forget}s")}});
         if let Some(cooldown) = cooldown {
             body["throttle"] = json!({"cooldown": format!("{cooldown}s")});
+        }
+        if let Some((firings, per, scope)) = budget {
+            body["throttle"]["budget"] = json!({"firings": firings, "per": format!("{per}s"), "scope": scope});
         }
         let (mut one, mut restarted) = (engine_with(body.clone()), engine_with(body));
         let mut view = std::collections::BTreeMap::new();
