@@ -229,3 +229,28 @@ async fn a_missing_right_ends_the_firing_and_the_lines_it_tells_grant_it() {
     }
     assert_eq!(stage.replicas().await, Some(4));
 }
+
+#[tokio::test]
+async fn a_firing_restarts_a_deployment_once_also_after_a_crash() {
+    let rules = r#"[{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "patch"]}]"#;
+    let mut stage = Stage::new("rollout", rules).await;
+    let restart = json!({"name": "restart", "rollout": {"target": {"kind": "Deployment", "name": "web"}}});
+    let open = stage.firing("f4", json!([restart]));
+    let finished = stage.run(open.clone()).await;
+    assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
+
+    let Intent { rendering, request, .. } = stage.intent("restart");
+    let at = request["to"].as_str().expect("a time").to_owned();
+    let deployments: Api<Deployment> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let web = deployments.get("web").await.expect("get the Deployment");
+    let template = web.spec.template.metadata.expect("metadata");
+    assert_eq!(template.annotations.expect("annotations")["kubectl.kubernetes.io/restartedAt"], at);
+
+    let mut resumed = open;
+    resumed.steps.insert("restart".into(), Step { intent: Some((rendering, request)), ..Step::default() });
+    stage.runner.resume([resumed]);
+    let finished = stage.finished().await;
+    assert!(finished.message.starts_with("restarted Deployment"), "{}", finished.message);
+    let again = deployments.get("web").await.expect("get the Deployment");
+    assert_eq!(again.metadata.generation, web.metadata.generation);
+}

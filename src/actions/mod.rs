@@ -6,6 +6,7 @@
 mod failure;
 mod job;
 mod notify;
+mod rollout;
 mod scale;
 mod target;
 mod text;
@@ -106,6 +107,7 @@ pub trait Action: Send + Sync {
 pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
     Some(match spec.kind()? {
         ActionKind::Scale(spec) => Box::new(scale::Scale::new(spec)),
+        ActionKind::Rollout(spec) => Box::new(rollout::Rollout::new(spec)),
         ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
     })

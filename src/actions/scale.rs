@@ -18,7 +18,7 @@ use seen::{Key, Seen};
 
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind,
-    target::{Aim, text, title},
+    target::{Aim, key, title},
 };
 use crate::{
     api::{self, ActionOutcome},
@@ -292,13 +292,6 @@ impl<'a> Step<'a> {
             error => self.failure(&error, "scale", self.right("patch").on("scale")),
         })
     }
-}
-
-/// An object by namespace, kind and name. Two groups may have a kind of one name: then steps wait for each other without need.
-fn key(own_namespace: &str, kind: &str, named: &Value) -> Option<String> {
-    let name = text(named.get("name"), "name").ok()?;
-    let namespace = text(named.get("namespace"), "namespace").unwrap_or_else(|_| own_namespace.to_owned());
-    Some(format!("{namespace}/{kind}/{name}"))
 }
 
 /// A patch that does nothing unless the object still is what the request says that it was.

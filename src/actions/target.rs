@@ -47,6 +47,13 @@ pub(super) fn title(kind: &str, namespace: Option<&str>, name: &str) -> String {
     }
 }
 
+/// An object by namespace, kind and name. Two groups may have a kind of one name: then steps wait for each other without need.
+pub(super) fn key(own_namespace: &str, kind: &str, named: &Value) -> Option<String> {
+    let name = text(named.get("name"), "name").ok()?;
+    let namespace = text(named.get("namespace"), "namespace").unwrap_or_else(|_| own_namespace.to_owned());
+    Some(format!("{namespace}/{kind}/{name}"))
+}
+
 fn allowed(spec: &api::Target, written: &str, namespace: String) -> Result<String, Failure> {
     if !is_label(&namespace) {
         return Err(Failure::last(format!("no target: {:?} is not the name of a namespace", short(&namespace))));

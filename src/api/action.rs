@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::{Duration, schema};
 
-/// One thing that a firing does. Exactly one of `scale`, `job` and `notify` is set.
+/// One thing that a firing does. Exactly one of `scale`, `rollout`, `job` and `notify` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.job), has(self.notify)].filter(x, x).size() == 1")
-    .message("exactly one of scale, job and notify must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.job), has(self.notify)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, job and notify must be set"))]
 pub struct Action {
     /// Name of the action, unique in the rule; its results are `actions.<name>` in the expressions of later actions.
     #[schemars(schema_with = "schema::identifier")]
@@ -23,6 +23,9 @@ pub struct Action {
     /// Sets the number of replicas of anything that has a scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
+    /// Restarts, pauses or resumes a workload, as `kubectl rollout` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Launches a Job in the rule's namespace, owned by the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
@@ -45,6 +48,8 @@ pub struct Action {
 pub enum ActionKind<'a> {
     /// `scale`
     Scale(&'a Scale),
+    /// `rollout`
+    Rollout(&'a Rollout),
     /// `job`
     Job(&'a Job),
     /// `notify`
@@ -54,10 +59,11 @@ pub enum ActionKind<'a> {
 impl Action {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<ActionKind<'_>> {
-        match (&self.scale, &self.job, &self.notify) {
-            (Some(action), None, None) => Some(ActionKind::Scale(action)),
-            (None, Some(action), None) => Some(ActionKind::Job(action)),
-            (None, None, Some(action)) => Some(ActionKind::Notify(action)),
+        match (&self.scale, &self.rollout, &self.job, &self.notify) {
+            (Some(action), None, None, None) => Some(ActionKind::Scale(action)),
+            (None, Some(action), None, None) => Some(ActionKind::Rollout(action)),
+            (None, None, Some(action), None) => Some(ActionKind::Job(action)),
+            (None, None, None, Some(action)) => Some(ActionKind::Notify(action)),
             _ => None,
         }
     }
@@ -168,6 +174,44 @@ impl Scale {
                 None => by.parse().ok().map(ScaleAmount::By),
             },
             _ => None,
+        }
+    }
+}
+
+/// Restarts, pauses or resumes a Deployment, StatefulSet or DaemonSet, as `kubectl rollout` does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("self.target.kind in ['Deployment', 'StatefulSet', 'DaemonSet']")
+    .message("rollout is for a Deployment, a StatefulSet or a DaemonSet"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!(self.operation in ['Pause', 'Resume']) || self.target.kind == 'Deployment'")
+    .message("only a Deployment can be paused and resumed"))]
+pub struct Rollout {
+    /// The Deployment, StatefulSet or DaemonSet.
+    pub target: Target,
+    /// What is done with it.
+    #[serde(default)]
+    pub operation: RolloutOperation,
+}
+
+/// What a [`Rollout`] does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutOperation {
+    /// All Pods are replaced, in the way that the workload replaces them. A paused Deployment is refused.
+    #[default]
+    Restart,
+    /// Changes of the Deployment's Pod template are not rolled out until it is resumed.
+    Pause,
+    /// What changed while the Deployment was paused is rolled out.
+    Resume,
+}
+
+impl Rollout {
+    /// Why it cannot be done to the kind of its target, if it cannot.
+    pub fn fault(&self) -> Option<&'static str> {
+        match (self.operation, self.target.kind.as_str()) {
+            (_, "Deployment") | (RolloutOperation::Restart, "StatefulSet" | "DaemonSet") => None,
+            (_, "StatefulSet" | "DaemonSet") => Some("only a Deployment can be paused and resumed"),
+            _ => Some("rollout is for a Deployment, a StatefulSet or a DaemonSet"),
         }
     }
 }

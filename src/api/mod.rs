@@ -15,8 +15,8 @@ mod status;
 mod trigger;
 
 pub use action::{
-    Action, ActionKind, Job, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Scale, ScaleAmount, Severity,
-    SinkRef, Target,
+    Action, ActionKind, Job, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout, RolloutOperation, Scale,
+    ScaleAmount, Severity, SinkRef, Target,
 };
 pub use duration::{Duration, ParseDurationError};
 pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};

@@ -15,13 +15,13 @@ use super::{
 use crate::{
     api::{
         Action, ActionKind, BudgetScope, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Job,
-        Notify, Scale, Variable,
+        Notify, Rollout, Scale, Target, Variable,
     },
     record::{Account, RuleRef},
 };
 
 /// The texts of an action kind that may hold `${ }`.
-const SCALE_TEXTS: &[&str] = &["target.name", "target.namespace"];
+const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
 const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value"];
 
 /// A rule that can judge and act: one version of it.
@@ -263,10 +263,11 @@ impl Compiler {
     fn body(&mut self, action: &Action, path: &str) -> Option<Template> {
         match action.kind() {
             Some(ActionKind::Scale(scale)) => self.scale(scale, &format!("{path}.scale")),
+            Some(ActionKind::Rollout(rollout)) => self.rollout(rollout, &format!("{path}.rollout")),
             Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
             Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
             None => {
-                self.fault(path, "exactly one of scale, job and notify must be set");
+                self.fault(path, "exactly one of scale, rollout, job and notify must be set");
                 None
             }
         }
@@ -282,12 +283,24 @@ impl Compiler {
         if matches!((scale.min, scale.max), (Some(min), Some(max)) if min > max) {
             self.fault(format!("{path}.min"), "must not be greater than max");
         }
-        let filled = scale.target.namespace.as_deref().is_some_and(|namespace| namespace.contains("${"));
-        if filled && scale.target.allowed_namespaces.is_empty() {
+        self.target(&scale.target, path);
+        self.fields(scale, TARGET_TEXTS, path)
+    }
+
+    fn rollout(&mut self, rollout: &Rollout, path: &str) -> Option<Template> {
+        if let Some(fault) = rollout.fault() {
+            self.fault(path, fault);
+        }
+        self.target(&rollout.target, path);
+        self.fields(rollout, TARGET_TEXTS, path)
+    }
+
+    fn target(&mut self, target: &Target, path: &str) {
+        let filled = target.namespace.as_deref().is_some_and(|namespace| namespace.contains("${"));
+        if filled && target.allowed_namespaces.is_empty() {
             let message = "a namespace that is filled in from the event needs allowedNamespaces";
             self.fault(format!("{path}.target.namespace"), message);
         }
-        self.fields(scale, SCALE_TEXTS, path)
     }
 
     fn notify(&mut self, notify: &Notify, path: &str) -> Option<Template> {
