@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use serde_json::{Value, json};
 use signalbox::{
     api::{EventRuleSpec, FiringOutcome},
@@ -253,4 +257,60 @@ async fn a_firing_restarts_a_deployment_once_also_after_a_crash() {
     assert!(finished.message.starts_with("restarted Deployment"), "{}", finished.message);
     let again = deployments.get("web").await.expect("get the Deployment");
     assert_eq!(again.metadata.generation, web.metadata.generation);
+}
+
+/// A workload of this kind that nobody runs.
+fn workload(kind: &str, image: &str) -> Value {
+    let pod =
+        json!({"metadata": {"labels": {"app": "back"}}, "spec": {"containers": [{"name": "app", "image": image}]}});
+    json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "back"},
+        "spec": {"selector": {"matchLabels": {"app": "back"}}, "template": pod}})
+}
+
+#[tokio::test]
+async fn a_workload_goes_back_by_one_revision_once_also_after_a_crash() {
+    let rules = r#"[{"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "patch"]},
+        {"apiGroups": ["apps"], "resources": ["replicasets", "controllerrevisions"], "verbs": ["list"]}]"#;
+    let mut stage = Stage::new("undo", rules).await;
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &resource);
+        let mut generation = Some(0);
+        for image in ["example.invalid/app:1", "example.invalid/app:2", "example.invalid/app:3"] {
+            let apply = Patch::Apply(workload(kind, image));
+            let applied = api.patch("back", &PatchParams::apply("tests"), &apply).await.expect("apply");
+            generation = applied.metadata.generation;
+            support::eventually(&format!("{kind} {image} is seen"), support::PATIENCE, async || {
+                let now = api.get("back").await.ok()?;
+                (now.data["status"]["observedGeneration"].as_i64() == generation).then_some(())
+            })
+            .await;
+        }
+        let undo = |revision: Value| {
+            json!([{"name": "undo", "rollout": {"operation": "Undo", "revision": revision,
+                "target": {"kind": kind, "name": "back"}}}])
+        };
+        let image = async || {
+            let now = api.get("back").await.expect("get");
+            (now.data["spec"]["template"]["spec"]["containers"][0]["image"].clone(), now.metadata.generation)
+        };
+        let open = stage.firing(&format!("u-{kind}"), undo(Value::Null));
+        let finished = stage.run(open.clone()).await;
+        assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
+        assert!(finished.message.ends_with("/back to revision 2"), "{}", finished.message);
+        let (written, once) = image().await;
+        assert_eq!((written.as_str(), once), (Some("example.invalid/app:2"), generation.map(|number| number + 1)));
+
+        let Intent { rendering, request, .. } = stage.intent("undo");
+        let mut resumed = open;
+        resumed.steps.insert("undo".into(), Step { intent: Some((rendering, request)), ..Step::default() });
+        stage.runner.resume([resumed]);
+        let finished = stage.finished().await;
+        assert!(finished.message.starts_with(&format!("rolled back {kind}")), "{}", finished.message);
+        assert_eq!(image().await.1, once, "{kind} was written once");
+
+        let open = stage.firing(&format!("v-{kind}"), undo(json!(1)));
+        let finished = stage.run(open).await;
+        assert_eq!(image().await.0, "example.invalid/app:1", "{}", finished.message);
+    }
 }

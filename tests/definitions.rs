@@ -78,6 +78,18 @@ async fn a_namespace_from_the_event_without_bounds_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_rollout_of_what_cannot_be_rolled_out_is_refused_in_words() {
+    for (rollout, words) in [
+        ("{target: {kind: ReplicaSet, name: web}}", "rollout is for a Deployment, a StatefulSet or a DaemonSet"),
+        ("{target: {kind: DaemonSet, name: web}, operation: Pause}", "only a Deployment can be paused and resumed"),
+        ("{target: {kind: Deployment, name: web}, revision: 2}", "revision is for operation Undo"),
+    ] {
+        let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: a, rollout: {rollout}}}]}}")).await;
+        assert!(said.contains(words), "{rollout}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_misspelt_field_is_refused_by_name() {
     let said = try_rule(&format!("{{{SOURCE}, {ACTION}, wen: []}}")).await;
     assert!(said.contains("wen"), "{said}");

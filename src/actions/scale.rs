@@ -18,7 +18,7 @@ use seen::{Key, Seen};
 
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind,
-    target::{Aim, key, title},
+    target::{Aim, fixed, key, title},
 };
 use crate::{
     api::{self, ActionOutcome},
@@ -67,19 +67,10 @@ struct Now {
 impl Action for Scale {
     fn rights<'a>(&'a self, cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
         Box::pin(async move {
-            let api::Target { api_version, kind, name, namespace: elsewhere, .. } = &self.0.target;
-            if [Some(name), elsewhere.as_ref()].into_iter().flatten().any(|text| text.contains("${")) {
-                return Vec::new();
+            match fixed(cluster, &self.0.target, namespace).await {
+                Some(aim) if aim.resource.scalable => ["get", "patch"].map(|verb| aim.right(verb).on("scale")).to_vec(),
+                _ => Vec::new(),
             }
-            let Ok(resource) = cluster.resolve(api_version.as_deref(), kind).await else { return Vec::new() };
-            if !resource.scalable {
-                return Vec::new();
-            }
-            let namespace = resource.namespaced.then(|| elsewhere.as_deref().unwrap_or(namespace));
-            let right = |verb: &str| {
-                Right::new(verb, &resource.api.group, &resource.api.plural).on("scale").within(namespace).named(name)
-            };
-            vec![right("get"), right("patch")]
         })
     }
 

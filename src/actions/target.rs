@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::{Context, Failure};
-use crate::{api, kubernetes::Resource};
+use crate::{
+    api,
+    kubernetes::{Cluster, Resource, Right},
+};
 
 /// A target that exists as a kind, with a name and a namespace that are names.
 #[derive(Clone, Debug)]
@@ -14,7 +17,24 @@ pub(super) struct Aim {
     pub(super) namespace: Option<String>,
 }
 
+/// The target of an action if it stands in the rule as it is, without `${ }`, and its kind is there.
+pub(super) async fn fixed(cluster: &Cluster, target: &api::Target, own_namespace: &str) -> Option<Aim> {
+    let api::Target { api_version, kind, name, namespace, .. } = target;
+    if [Some(name), namespace.as_ref()].into_iter().flatten().any(|text| text.contains("${")) {
+        return None;
+    }
+    let resource = cluster.resolve(api_version.as_deref(), kind).await.ok()?;
+    let namespace = resource.namespaced.then(|| namespace.as_deref().unwrap_or(own_namespace).to_owned());
+    Some(Aim { resource, name: name.clone(), namespace })
+}
+
 impl Aim {
+    /// A right on the object itself.
+    pub(super) fn right(&self, verb: &str) -> Right {
+        let kind = &self.resource.api;
+        Right::new(verb, &kind.group, &kind.plural).within(self.namespace.as_deref()).named(&self.name)
+    }
+
     /// The target of `filled`, the JSON of `spec` with its texts filled in.
     ///
     /// # Errors

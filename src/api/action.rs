@@ -23,7 +23,7 @@ pub struct Action {
     /// Sets the number of replicas of anything that has a scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
-    /// Restarts, pauses or resumes a workload, as `kubectl rollout` does.
+    /// Restarts, rolls back, pauses or resumes a workload, as `kubectl rollout` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
     /// Launches a Job in the rule's namespace, owned by the rule.
@@ -178,19 +178,25 @@ impl Scale {
     }
 }
 
-/// Restarts, pauses or resumes a Deployment, StatefulSet or DaemonSet, as `kubectl rollout` does.
+/// Restarts, rolls back, pauses or resumes a Deployment, StatefulSet or DaemonSet, as `kubectl rollout` does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("self.target.kind in ['Deployment', 'StatefulSet', 'DaemonSet']")
     .message("rollout is for a Deployment, a StatefulSet or a DaemonSet"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!(self.operation in ['Pause', 'Resume']) || self.target.kind == 'Deployment'")
     .message("only a Deployment can be paused and resumed"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.revision) || self.operation == 'Undo'")
+    .message("revision is for operation Undo"))]
 pub struct Rollout {
     /// The Deployment, StatefulSet or DaemonSet.
     pub target: Target,
     /// What is done with it.
     #[serde(default)]
     pub operation: RolloutOperation,
+    /// With `Undo`, the revision to go back to, as `kubectl rollout history` lists them; default: the one before the present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub revision: Option<i64>,
 }
 
 /// What a [`Rollout`] does.
@@ -199,6 +205,8 @@ pub enum RolloutOperation {
     /// All Pods are replaced, in the way that the workload replaces them. A paused Deployment is refused.
     #[default]
     Restart,
+    /// The Pod template becomes that of an earlier revision. A paused Deployment is refused.
+    Undo,
     /// Changes of the Deployment's Pod template are not rolled out until it is resumed.
     Pause,
     /// What changed while the Deployment was paused is rolled out.
@@ -208,8 +216,12 @@ pub enum RolloutOperation {
 impl Rollout {
     /// Why it cannot be done to the kind of its target, if it cannot.
     pub fn fault(&self) -> Option<&'static str> {
+        use RolloutOperation::{Restart, Undo};
+        if self.revision.is_some() && self.operation != Undo {
+            return Some("revision is for operation Undo");
+        }
         match (self.operation, self.target.kind.as_str()) {
-            (_, "Deployment") | (RolloutOperation::Restart, "StatefulSet" | "DaemonSet") => None,
+            (_, "Deployment") | (Restart | Undo, "StatefulSet" | "DaemonSet") => None,
             (_, "StatefulSet" | "DaemonSet") => Some("only a Deployment can be paused and resumed"),
             _ => Some("rollout is for a Deployment, a StatefulSet or a DaemonSet"),
         }

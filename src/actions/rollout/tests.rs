@@ -1,3 +1,5 @@
+mod undo;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,9 +12,10 @@ use crate::{
 
 const PATH: &str = "/apis/apps/v1/namespaces/shop/deployments/web";
 
-/// A Deployment, and what the next writes answer after having been carried out (true) or not.
+/// A Deployment, its ReplicaSets, and what the next writes answer after having been carried out (true) or not.
 struct World {
     object: Value,
+    sets: Vec<Value>,
     version: u64,
     troubles: Vec<(bool, u16, &'static str)>,
 }
@@ -20,7 +23,7 @@ struct World {
 fn serve(spec: Value) -> (Arc<Mutex<World>>, Fake) {
     let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": spec,
         "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "managedFields": []}});
-    let world = Arc::new(Mutex::new(World { object, version: 7, troubles: vec![] }));
+    let world = Arc::new(Mutex::new(World { object, sets: vec![], version: 7, troubles: vec![] }));
     let shared = world.clone();
     let fake = Fake::new(move |seen| {
         if let Some(answer) = common(seen) {
@@ -29,6 +32,9 @@ fn serve(spec: Value) -> (Arc<Mutex<World>>, Fake) {
         let mut world = shared.lock();
         match (seen.method.as_str(), seen.path.as_str()) {
             ("GET", PATH) => (200, world.get()),
+            ("GET", "/apis/apps/v1/namespaces/shop/replicasets") => {
+                (200, json!({"apiVersion": "apps/v1", "kind": "ReplicaSetList", "metadata": {}, "items": world.sets}))
+            }
             ("PATCH", PATH) => world.patch(&seen.body, &seen.query),
             _ => status(404, "NotFound", "deployments.apps \"gone\" not found"),
         }
@@ -51,6 +57,9 @@ impl World {
         if body["metadata"]["resourceVersion"] != self.version.to_string().as_str() {
             return status(409, "Conflict", "the object has been modified");
         }
+        if query.contains("dryRun=All") {
+            return (200, self.get());
+        }
         self.version += 1;
         merge(&mut self.object["spec"], &body["spec"]);
         let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager=")).expect("a manager");
@@ -68,7 +77,10 @@ impl World {
 
 fn merge(into: &mut Value, from: &Value) {
     for (key, value) in from.as_object().expect("a map") {
-        if value.is_object() {
+        if value["$patch"] == "replace" {
+            into[key] = value.clone();
+            into[key].as_object_mut().expect("a map").remove("$patch");
+        } else if value.is_object() {
             merge(&mut into[key], value);
         } else {
             into[key] = value.clone();
@@ -159,6 +171,28 @@ async fn a_paused_deployment_is_not_restarted_and_the_way_out_is_told() {
 }
 
 #[tokio::test]
+async fn what_was_written_before_somebody_paused_it_is_done() {
+    let (world, fake) = serve(json!({}));
+    world.lock().troubles.push((true, 504, "too slow"));
+    let request = render(&fake, "Restart").await.expect("a request");
+    execute(&fake, &request, Attempt::First).await.expect_err("no answer");
+    world.lock().object["spec"]["paused"] = true.into();
+    let done = execute(&fake, &request, Attempt::Again).await.expect("found done");
+    assert_eq!((done.outcome, world.lock().version), (ActionOutcome::Succeeded, 8));
+}
+
+#[tokio::test]
+async fn a_mark_on_a_subresource_is_not_a_mark_on_the_object() {
+    let (world, fake) = serve(json!({}));
+    let request = render(&fake, "Restart").await.expect("a request");
+    let manager = context(&fake).manager();
+    world.lock().object["metadata"]["managedFields"] =
+        json!([{"manager": manager, "operation": "Update", "subresource": "scale"}]);
+    let done = execute(&fake, &request, Attempt::Again).await.expect("written");
+    assert_eq!((done.outcome, world.lock().restarted_at()), (ActionOutcome::Succeeded, request["to"].clone()));
+}
+
+#[tokio::test]
 async fn pausing_and_resuming_happen_once() {
     let (world, fake) = serve(json!({}));
     for (operation, paused, reason) in [("Pause", true, "PausedByRule"), ("Resume", false, "ResumedByRule")] {
@@ -194,4 +228,14 @@ async fn a_kind_that_cannot_be_rolled_out_is_refused_before_anything_is_asked() 
         assert_eq!(failure.expect_err("refused").kind, FailureKind::Final, "{operation} {kind}");
     }
     assert!(fake.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_observed_restart_is_a_dry_run() {
+    let (world, fake) = serve(json!({"template": {}}));
+    let (cx, action) = (context(&fake), rollout("Restart", "Deployment"));
+    let request = action.render(&cx, &json!({"target": {"name": "web"}})).await.expect("a request");
+    let done = action.observe(&cx, &request).await.expect("observed");
+    assert_eq!((done.outcome, &*done.message), (ActionOutcome::Observed, "would restart Deployment shop/web"));
+    assert_eq!((done.effect, world.lock().restarted_at()), (None, Value::Null));
 }
