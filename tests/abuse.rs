@@ -4,33 +4,13 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use support::{
     PATIENCE, eventually,
-    operator::Operator,
     sink::Sink,
-    site::{Shop, Site, condition},
+    site::{Shop, condition, shared as site, shop},
 };
-use tokio::sync::OnceCell;
 
 mod support;
 
 const GROUP: &str = "signalbox.dev/v1alpha1";
-
-/// One control plane and one operator for all tests here: each has namespaces of its own.
-async fn site() -> &'static Site {
-    static SITE: OnceCell<(Site, Operator)> = OnceCell::const_new();
-    let start = async || {
-        let site = Site::start().await;
-        let operator = site.setup.start_ready().await;
-        (site, operator)
-    };
-    &SITE.get_or_init(start).await.0
-}
-
-/// A namespace of a test, with a client that belongs to the test's own runtime.
-async fn shop(prefix: &str) -> Shop {
-    let site = site().await;
-    let name = site.namespace(prefix).await.name;
-    Shop { name, client: site.plane.client().await }
-}
 
 fn on_events() -> Value {
     json!([{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}])

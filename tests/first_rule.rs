@@ -5,31 +5,11 @@ use serde_json::{Value, json};
 
 use support::{
     PATIENCE, eventually,
-    operator::Operator,
     sink::{Answer, Request, Sink},
-    site::{Shop, Site, condition},
+    site::{Shop, Site, condition, shared as site, shop},
 };
-use tokio::sync::OnceCell;
 
 mod support;
-
-/// One control plane and one operator for all tests here: each has a namespace of its own.
-async fn site() -> &'static Site {
-    static SITE: OnceCell<(Site, Operator)> = OnceCell::const_new();
-    let start = async || {
-        let site = Site::start().await;
-        let operator = site.setup.start_ready().await;
-        (site, operator)
-    };
-    &SITE.get_or_init(start).await.0
-}
-
-/// A namespace of a test, with a client that belongs to the test's own runtime.
-async fn shop(prefix: &str) -> Shop {
-    let site = site().await;
-    let name = site.namespace(prefix).await.name;
-    Shop { name, client: site.plane.client().await }
-}
 
 fn on_events(reason: &str) -> Value {
     json!([{"name": "crash", "kubernetesEvent": {"types": ["Warning"], "reasons": [reason]}}])
@@ -700,7 +680,10 @@ async fn a_rule_that_observes_shows_which_right_its_account_lacks() {
     shop.deployment("web", 2).await;
     let spec = json!({"mode": "Observe", "serviceAccountName": "weak", "sources": on_events("BackOff"), "actions": [grow("1")]});
     grant(&shop, "events", "events", "list,watch").await;
-    shop.rule("careful", spec).await;
+    // It listens, and is not ready: that the account may not scale is known before it fires.
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "careful", json!({"spec": spec})).await;
+    let listens = |status: &Value| condition(status, "Listening")["status"] == "True";
+    shop.rule_status("careful", "listening", listens).await;
     shop.event("a.1", "a", "BackOff").await;
     let status = shop.rule_status("careful", "failed", |status| status["counts"]["failed"] == 1).await;
     let message = status["recent"][0]["message"].as_str().unwrap_or_default();

@@ -7,8 +7,15 @@ use kube::{
     api::{Api, ApiResource, DynamicObject, GroupVersionKind, ObjectMeta, PostParams},
 };
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-use super::{PATIENCE, control_plane::ControlPlane, eventually, operator::Setup, proxy::Proxy};
+use super::{
+    PATIENCE,
+    control_plane::ControlPlane,
+    eventually,
+    operator::{Operator, Setup},
+    proxy::Proxy,
+};
 
 /// The kinds of the chart that an operator outside of the cluster needs as well.
 const KINDS: [&str; 6] = [
@@ -19,6 +26,24 @@ const KINDS: [&str; 6] = [
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 ];
+
+/// One control plane and one operator for all tests of a file: each has namespaces of its own.
+pub async fn shared() -> &'static Site {
+    static SITE: OnceCell<(Site, Operator)> = OnceCell::const_new();
+    let start = async || {
+        let site = Site::start().await;
+        let operator = site.setup.start_ready().await;
+        (site, operator)
+    };
+    &SITE.get_or_init(start).await.0
+}
+
+/// A namespace on the shared site, with a client that belongs to the test's own runtime.
+pub async fn shop(prefix: &str) -> Shop {
+    let site = shared().await;
+    let name = site.namespace(prefix).await.name;
+    Shop { name, client: site.plane.client().await }
+}
 
 /// A control plane of its own, with Signalbox installed; operators are started by the test.
 pub struct Site {
