@@ -10,6 +10,7 @@ mod rollout;
 mod scale;
 mod target;
 mod text;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;

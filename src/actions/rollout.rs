@@ -3,9 +3,7 @@
 mod history;
 
 use futures::future::BoxFuture;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
-    Api,
     api::{Patch, PatchParams},
     core::DynamicObject,
 };
@@ -13,19 +11,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Action, Attempt, Context, Done, Failure, FailureKind,
-    target::{Aim, fixed, key, title},
+    Action, Attempt, Context, Done, Failure,
+    target::{Aim, fixed, key},
+    write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{
-    api::{self, ActionOutcome, RolloutOperation},
+    api::{self, RolloutOperation},
     bus::Permit,
     kubernetes::{Cluster, Right},
-    record::Effect,
 };
 use history::Revision;
 
-/// How often a repetition looks again when the object changes between looking and writing; a controller's status writes come about once a second.
-const LOOKS: usize = 5;
 /// What `kubectl rollout restart` writes: another value makes another Pod template, and so new Pods.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
@@ -42,13 +38,8 @@ impl Rollout {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Request {
-    api_version: String,
-    kind: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    namespace: Option<String>,
-    name: String,
-    uid: String,
-    resource_version: String,
+    #[serde(flatten)]
+    object: Object,
     operation: RolloutOperation,
     /// What the one field that is written held, and what it is to hold: a time, whether it is paused, or the digest of a Pod template.
     from: Value,
@@ -56,18 +47,6 @@ struct Request {
     /// What it is rolled back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revision: Option<Revision>,
-}
-
-impl Rollout {
-    /// Reads the recorded request and finds its target.
-    async fn step<'a>(cx: &'a Context, request: &Value) -> Result<(Request, Step<'a>), Failure> {
-        let request = Request::deserialize(request)
-            .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
-        let resource = cx.services.cluster.resolve(Some(&request.api_version), &request.kind).await?;
-        let aim = Aim { resource, name: request.name.clone(), namespace: request.namespace.clone() };
-        let step = Step::new(cx, aim)?;
-        Ok((request, step))
-    }
 }
 
 impl Action for Rollout {
@@ -96,8 +75,9 @@ impl Action for Rollout {
                 return Err(Failure::last(fault));
             }
             let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
-            let step = Step::new(cx, aim)?;
-            let now = step.look().await?;
+            refuse_without_rollout(&aim)?;
+            let step = Step::new(cx, aim);
+            let now = step.get().await?;
             let operation = self.0.operation;
             refuse_paused(operation, &now, &step.aim)?;
             let revision = match operation {
@@ -105,13 +85,8 @@ impl Action for Rollout {
                 _ => None,
             };
             let request = Request {
-                api_version: step.aim.resource.api.api_version.clone(),
-                kind: step.aim.resource.api.kind.clone(),
-                namespace: step.aim.namespace.clone(),
-                name: step.aim.name.clone(),
                 from: held(operation, &now),
-                uid: now.metadata.uid.unwrap_or_default(),
-                resource_version: now.metadata.resource_version.unwrap_or_default(),
+                object: Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version),
                 operation,
                 to: match operation {
                     // To the millisecond: with whole seconds the second of two restarts within one would be lost.
@@ -122,7 +97,7 @@ impl Action for Rollout {
                 },
                 revision,
             };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            request.to_request()
         })
     }
 
@@ -133,134 +108,84 @@ impl Action for Rollout {
         attempt: Attempt,
         permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
-        Box::pin(async move {
-            let (request, step) = Self::step(cx, request).await?;
-            if request.from == request.to {
-                return Ok(unchanged(&request));
-            }
-            match attempt {
-                Attempt::First => step.first(&request, permit).await,
-                Attempt::Again => step.again(&request, permit).await,
-            }
-        })
+        Box::pin(write::execute::<Request>(cx, request, attempt, permit))
     }
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
-        Box::pin(async move {
-            let (request, step) = Self::step(cx, request).await?;
-            if request.from == request.to {
-                return Ok(unchanged(&request));
-            }
-            let params = PatchParams { dry_run: true, ..PatchParams::default() };
-            step.send(&request, &request.resource_version, &params).await?;
-            let message = format!("would {} {}{}", words(request.operation).0, request.title(), request.to_revision());
-            Ok(Done::observed(message, request.result()))
-        })
+        Box::pin(write::observe::<Request>(cx, request))
     }
 }
 
-/// One step and the object that it is about.
-struct Step<'a> {
-    cx: &'a Context,
-    aim: Aim,
-    api: Api<DynamicObject>,
-}
+impl Change for Request {
+    fn object(&self) -> &Object {
+        &self.object
+    }
 
-impl<'a> Step<'a> {
-    fn new(cx: &'a Context, aim: Aim) -> Result<Self, Failure> {
-        let kind = &aim.resource.api;
-        let Some(namespace) = aim.namespace.as_deref().filter(|_| kind.group == "apps") else {
-            let message = format!("{}: {} {} has no rollout", aim.title(), kind.api_version, kind.kind);
-            return Err(Failure::last(message));
+    fn words(&self) -> Words {
+        let (present, past, reason) = words(self.operation);
+        let (how, state) = match &self.revision {
+            Some(Revision { number, .. }) => (format!(" to revision {number}"), format!("is as in revision {number}")),
+            None => (String::new(), format!("is {past}")),
         };
-        let api = Api::namespaced_with(cx.services.cluster.as_account(&cx.account), namespace, kind);
-        Ok(Self { cx, aim, api })
+        Words { present, past, reason, how, state }
     }
 
-    fn failure(&self, error: &kube::Error, doing: &str, verb: &str) -> Failure {
-        let kind = &self.aim.resource.api;
-        let right = Right::new(verb, &kind.group, &kind.plural).within(self.aim.namespace.as_deref());
-        Failure::of_kube(error, &format!("{doing} {}", self.aim.title()), &self.cx.account, right)
-    }
-
-    async fn look(&self) -> Result<DynamicObject, Failure> {
-        self.api.get(&self.aim.name).await.map_err(|error| self.failure(&error, "read", "get"))
-    }
-
-    /// Writes, provided that the object is still as it was when the request was rendered.
-    async fn first(&self, request: &Request, permit: Permit) -> Result<Done, Failure> {
-        match self.write(request, &request.resource_version, permit).await {
-            Err(failure) if failure.kind == FailureKind::Conflict => {
-                let now = self.look().await?;
-                // Something on the way had sent it twice.
-                if is_of(&now, request) && self.is_ours(&now) { Ok(done(request, None)) } else { Err(failure) }
-            }
-            result => result,
+    fn result(&self) -> Value {
+        match self.operation {
+            RolloutOperation::Restart => json!({"restartedAt": self.to}),
+            RolloutOperation::Undo => json!({"revision": self.revision.as_ref().map(|revision| revision.number)}),
+            RolloutOperation::Pause | RolloutOperation::Resume => json!({"paused": self.to}),
         }
     }
 
-    /// Finds out whether an earlier attempt has written, and writes the same if it has not and nobody else has. Never asks for a fresh request:
-    /// that would be a second restart, or one revision further back.
-    async fn again(&self, request: &Request, permit: Permit) -> Result<Done, Failure> {
-        for _ in 0..LOOKS {
-            let now = self.look().await?;
-            if !is_of(&now, request) {
-                return Ok(superseded(request, "was deleted and created anew"));
-            }
-            let held = held(request.operation, &now);
-            if self.is_ours(&now) || (held == request.to && leaves_no_mark(request.operation)) {
-                return Ok(done(request, now.metadata.resource_version));
-            }
-            if held == request.to {
-                return Ok(unchanged(request));
-            }
-            if held != request.from {
-                return Ok(superseded(request, "was changed by somebody else"));
-            }
-            refuse_paused(request.operation, &now, &self.aim)?;
-            match self.write(request, &now.metadata.resource_version.unwrap_or_default(), permit).await {
-                Err(failure) if failure.kind == FailureKind::Conflict => {}
-                result => return result,
-            }
+    fn is_nothing(&self) -> bool {
+        self.from == self.to
+    }
+
+    async fn judge(&self, step: &Step<'_>, now: &DynamicObject) -> Result<Verdict, Failure> {
+        let held = held(self.operation, now);
+        if self.is_ours(step, now).await? || (held == self.to && leaves_no_mark(self.operation)) {
+            return Ok(Verdict::Done);
         }
-        let doing = words(request.operation).0;
-        Err(Failure::retryable(format!("{doing} {}: it changes faster than it can be written", self.aim.title())))
+        if held == self.to {
+            return Ok(Verdict::Unchanged);
+        }
+        if held != self.from {
+            return Ok(Verdict::Superseded("was changed by somebody else".to_owned()));
+        }
+        refuse_paused(self.operation, now, &step.aim)?;
+        Ok(Verdict::Write)
     }
 
-    /// Whether the object bears this step's mark.
-    fn is_ours(&self, now: &DynamicObject) -> bool {
-        let manager = self.cx.manager();
-        let is_mark =
-            |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some(&manager) && entry.subresource.is_none();
-        now.metadata.managed_fields.iter().flatten().any(is_mark)
-    }
-
-    async fn write(&self, request: &Request, version: &str, _permit: Permit) -> Result<Done, Failure> {
-        let params = PatchParams { field_manager: Some(self.cx.manager()), ..PatchParams::default() };
-        let written = self.send(request, version, &params).await?;
-        Ok(done(request, written.metadata.resource_version))
-    }
-
-    async fn send(&self, request: &Request, version: &str, params: &PatchParams) -> Result<DynamicObject, Failure> {
+    async fn send(
+        &self,
+        step: &Step<'_>,
+        version: Option<&str>,
+        params: &PatchParams,
+    ) -> Result<DynamicObject, Failure> {
         let metadata = json!({"resourceVersion": version});
-        let patch = match (request.operation, &request.revision) {
+        let patch = match (self.operation, &self.revision) {
             (RolloutOperation::Undo, Some(revision)) => Patch::Strategic(revision.patch(metadata)),
             (RolloutOperation::Undo, None) => return Err(Failure::last("the recorded request has no revision")),
             (RolloutOperation::Restart, _) => {
-                let template = json!({"metadata": {"annotations": {RESTARTED_AT: request.to}}});
+                let template = json!({"metadata": {"annotations": {RESTARTED_AT: self.to}}});
                 Patch::Merge(json!({"metadata": metadata, "spec": {"template": template}}))
             }
             (RolloutOperation::Pause | RolloutOperation::Resume, _) => {
-                Patch::Merge(json!({"metadata": metadata, "spec": {"paused": request.to}}))
+                Patch::Merge(json!({"metadata": metadata, "spec": {"paused": self.to}}))
             }
         };
-        let sent = self.api.patch(&self.aim.name, params, &patch).await;
-        sent.map_err(|error| self.failure(&error, words(request.operation).0, "patch"))
+        let sent = step.api.patch(&step.aim.name, params, &patch).await;
+        sent.map_err(|error| step.failure(&error, words(self.operation).0, step.right("patch")))
     }
 }
 
-fn is_of(now: &DynamicObject, request: &Request) -> bool {
-    now.metadata.uid.as_deref() == Some(&request.uid)
+fn refuse_without_rollout(aim: &Aim) -> Result<(), Failure> {
+    let kind = &aim.resource.api;
+    if kind.group == "apps" && aim.namespace.is_some() {
+        return Ok(());
+    }
+    Err(Failure::last(format!("{}: {} {} has no rollout", aim.title(), kind.api_version, kind.kind)))
 }
 
 /// What the field that the operation writes holds.
@@ -304,58 +229,6 @@ fn words(operation: RolloutOperation) -> (&'static str, &'static str, &'static s
         RolloutOperation::Pause => ("pause", "paused", "PausedByRule"),
         RolloutOperation::Resume => ("resume", "resumed", "ResumedByRule"),
     }
-}
-
-impl Request {
-    fn title(&self) -> String {
-        title(&self.kind, self.namespace.as_deref(), &self.name)
-    }
-
-    fn result(&self) -> Value {
-        match self.operation {
-            RolloutOperation::Restart => json!({"restartedAt": self.to}),
-            RolloutOperation::Undo => json!({"revision": self.revision.as_ref().map(|revision| revision.number)}),
-            RolloutOperation::Pause | RolloutOperation::Resume => json!({"paused": self.to}),
-        }
-    }
-
-    /// ` to revision 3`, or nothing.
-    fn to_revision(&self) -> String {
-        self.revision.as_ref().map(|revision| format!(" to revision {}", revision.number)).unwrap_or_default()
-    }
-
-    fn ended(&self, outcome: ActionOutcome, message: String) -> Done {
-        Done { outcome, message, result: self.result(), effect: None }
-    }
-}
-
-fn done(request: &Request, resource_version: Option<String>) -> Done {
-    let (_, past, reason) = words(request.operation);
-    let effect = Effect {
-        api_version: request.api_version.clone(),
-        kind: request.kind.clone(),
-        namespace: request.namespace.clone(),
-        name: request.name.clone(),
-        uid: request.uid.clone(),
-        resource_version,
-        reason: reason.to_owned(),
-    };
-    let message = format!("{past} {}{}", request.title(), request.to_revision());
-    let done = request.ended(ActionOutcome::Succeeded, message);
-    Done { effect: Some(effect), ..done }
-}
-
-fn unchanged(request: &Request) -> Done {
-    let state = match &request.revision {
-        Some(revision) => format!("as in revision {}", revision.number),
-        None => words(request.operation).1.to_owned(),
-    };
-    request.ended(ActionOutcome::Unchanged, format!("{} is {state} already", request.title()))
-}
-
-fn superseded(request: &Request, what: &str) -> Done {
-    let (_, past, _) = words(request.operation);
-    request.ended(ActionOutcome::Superseded, format!("{} {what} meanwhile, it was not {past}", request.title()))
 }
 
 #[cfg(test)]

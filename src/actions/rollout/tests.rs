@@ -6,7 +6,11 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    actions::testing::{action, common, context},
+    actions::{
+        FailureKind,
+        testing::{action, common, context},
+    },
+    api::ActionOutcome,
     kubernetes::fake::{Fake, failure as status},
 };
 
@@ -238,4 +242,14 @@ async fn an_observed_restart_is_a_dry_run() {
     let done = action.observe(&cx, &request).await.expect("observed");
     assert_eq!((done.outcome, &*done.message), (ActionOutcome::Observed, "would restart Deployment shop/web"));
     assert_eq!((done.effect, world.lock().restarted_at()), (None, Value::Null));
+}
+
+#[tokio::test]
+async fn a_request_that_an_earlier_version_recorded_is_carried_out() {
+    let (world, fake) = serve(json!({"template": {}}));
+    let request = json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web", "uid": "u1",
+        "resourceVersion": "7", "operation": "Restart", "from": null, "to": "2026-11-25T10:00:00.000Z"});
+    let done = execute(&fake, &request, Attempt::Again).await.expect("restarted");
+    assert_eq!((done.outcome, world.lock().restarted_at()), (ActionOutcome::Succeeded, request["to"].clone()));
+    assert_eq!(render(&fake, "Pause").await.expect("a request")["resourceVersion"], "8");
 }

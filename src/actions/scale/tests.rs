@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     actions::testing::{action, common, context},
+    api::ActionOutcome,
     kubernetes::fake::{Fake, Seen, failure as status},
 };
 
