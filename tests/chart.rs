@@ -223,7 +223,8 @@ fn all_metrics() -> String {
         },
         Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
     ];
-    metrics.event_judged("t", &decisions);
+    metrics.event_judged("t");
+    metrics.decided(&decisions);
     metrics.firing_finished(FiringOutcome::Failed);
     metrics.action_settled(ActionOutcome::Failed, std::time::Duration::ZERO);
     metrics.bus(signalbox::bus::Stats::default());

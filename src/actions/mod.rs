@@ -79,6 +79,12 @@ pub trait Action: Send + Sync {
         None
     }
 
+    /// The object that the request writes, as `<namespace>/<kind>/<name>`: while it does, the rule waits with what it hears of the object. `namespace` is
+    /// the rule's, also for kinds that have none.
+    fn object(&self, namespace: &str, request: &Value) -> Option<String> {
+        self.target_again(namespace, request)
+    }
+
     /// How long one [`Action::execute`] may take.
     fn patience(&self, action: &api::Action) -> Duration {
         action.timeout.map_or(TIMEOUT, api::Duration::get)
@@ -142,6 +148,8 @@ pub struct Context {
     pub action: String,
     /// The event that made the rule fire.
     pub event: Arc<Event>,
+    /// Is told what was written by a step that then waits for what comes of it.
+    pub wrote: Arc<dyn Fn(&Effect) + Send + Sync>,
     /// Cancelled when the process is about to stop: what only waits ends then with [`FailureKind::Interrupted`].
     pub stop: CancellationToken,
 }
@@ -152,9 +160,9 @@ impl Context {
         format!("{}-{}", self.firing, self.action)
     }
 
-    /// The field manager that names the step: 10 + 20 + 1 + 63 of 128 characters allowed.
+    /// The field manager that names the step.
     fn manager(&self) -> String {
-        format!("signalbox-{}", self.key())
+        self.firing.manager(&self.action)
     }
 }
 
@@ -181,6 +189,14 @@ pub struct Done {
 }
 
 impl Done {
+    /// It was found done: an earlier attempt did it.
+    fn found(mut self) -> Self {
+        if let Some(effect) = &mut self.effect {
+            effect.found = true;
+        }
+        self
+    }
+
     /// What would have been done.
     fn observed(message: String, result: Value) -> Self {
         Self { outcome: ActionOutcome::Observed, message, result, effect: None }

@@ -58,6 +58,7 @@ impl Object {
             name: self.name.clone(),
             uid: self.uid.clone(),
             resource_version,
+            found: false,
             reason: reason.to_owned(),
         }
     }
@@ -223,7 +224,7 @@ async fn first<C: Change>(change: &C, step: &Step<'_>, permit: Permit) -> Result
             let now = change.look(step).await?;
             // Something on the way had sent it twice.
             let ours = is_of(&now, change) && change.is_ours(step, &now).await?;
-            if ours { Ok(done(change, None)) } else { Err(failure) }
+            if ours { Ok(done(change, now.metadata.resource_version).found()) } else { Err(failure) }
         }
         result => result,
     }
@@ -238,7 +239,7 @@ async fn again<C: Change>(change: &C, step: &Step<'_>, permit: Permit) -> Result
             return Ok(superseded(change, "was deleted and created anew"));
         }
         match change.judge(step, &now).await? {
-            Verdict::Done => return Ok(done(change, now.metadata.resource_version)),
+            Verdict::Done => return Ok(done(change, now.metadata.resource_version).found()),
             Verdict::Unchanged => return Ok(unchanged(change)),
             Verdict::Superseded(what) => return Ok(superseded(change, &what)),
             Verdict::Write => {}

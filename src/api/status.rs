@@ -169,6 +169,8 @@ pub struct Suppressed {
     pub backlog: u64,
     /// Beyond `throttle.budget`.
     pub budget: u64,
+    /// Changes that the rule itself made: they never make it fire.
+    pub own_write: u64,
     /// All of them.
     pub total: u64,
 }
@@ -176,7 +178,7 @@ pub struct Suppressed {
 impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
-        self.total = self.cooldown + self.too_many_groups + self.backlog + self.budget;
+        self.total = self.cooldown + self.too_many_groups + self.backlog + self.budget + self.own_write;
         self
     }
 }

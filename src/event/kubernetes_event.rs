@@ -44,12 +44,8 @@ pub fn from_kubernetes_event(
     let identity = identify(&raw)?;
     let count = count(&raw);
     let known = previous.map_or(0, |seen| seen.count);
-    let origin = Origin {
-        watch: watch.clone(),
-        uid: identity.uid.clone(),
-        seen: Some(Seen::new(identity.version, count, identity.qualified_name())),
-        changed: Vec::new(),
-    };
+    let seen = Seen::new(identity.version, count, identity.qualified_name());
+    let origin = Origin::new(watch.clone(), identity.uid.clone(), Some(seen));
     let reporter = reporter(&raw);
     let own = reporter == OWN_REPORTER;
     if count <= known || own {

@@ -61,6 +61,9 @@ impl From<&Event> for EventRef {
     }
 }
 
+/// What the names of the field managers of steps begin with.
+pub const FIELD_MANAGER: &str = "signalbox-";
+
 /// What happened to a watched object, as the log remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -73,6 +76,19 @@ pub struct Origin {
     /// Of an update, the values that changed, by what they are kept by in [`Seen::values`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<u64>,
+    /// Field managers of the object that are steps of rules. A hint only: whoever writes an object can say so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
+    /// Of a change that was found by comparing lists, the version that was known before; 0 when none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+}
+
+impl Origin {
+    /// Of an object none of whose values are followed.
+    pub fn new(watch: WatchKey, uid: String, seen: Option<Seen>) -> Self {
+        Self { watch, uid, seen, changed: Vec::new(), marks: Vec::new(), before: None }
+    }
 }
 
 /// What is remembered of a watched object.

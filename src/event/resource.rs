@@ -8,13 +8,16 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Event, Origin, Seen, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED, WatchKey,
+    Event, FIELD_MANAGER, Origin, Seen, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED, WatchKey,
     object::{Malformed, identify, nonempty, subject},
 };
 use crate::api::Operation;
 
 /// The annotation in which `kubectl apply` keeps a whole object, Secret contents included.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Steps whose marks are taken off one object: more than an object has fields that rules write.
+const MAX_MARKS: usize = 16;
 
 /// A change of an object as it was seen.
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +43,8 @@ pub struct Change<'a> {
 pub fn from_object(raw: Value, change: Change<'_>) -> Result<(Event, Origin), Malformed> {
     let identity = identify(&raw)?;
     let seen = Seen::new(identity.version, 0, identity.qualified_name());
-    let origin = Origin {
-        watch: change.watch.clone(),
-        uid: identity.uid.clone(),
-        seen: (change.operation != Operation::Delete).then_some(seen),
-        changed: Vec::new(),
-    };
+    let seen = (change.operation != Operation::Delete).then_some(seen);
+    let origin = Origin { marks: marks(&raw), ..Origin::new(change.watch.clone(), identity.uid.clone(), seen) };
     let created = nonempty(raw.pointer("/metadata/creationTimestamp")).and_then(|time| time.parse().ok());
     let (type_, time) = match change.operation {
         Operation::Create => (TYPE_RESOURCE_CREATED, created.unwrap_or(change.seen_at)),
@@ -71,7 +70,14 @@ pub fn from_object(raw: Value, change: Change<'_>) -> Result<(Event, Origin), Ma
 pub fn origin(raw: &Value, watch: &WatchKey) -> Result<Origin, Malformed> {
     let identity = identify(raw)?;
     let seen = Seen::new(identity.version, 0, identity.qualified_name());
-    Ok(Origin { watch: watch.clone(), uid: identity.uid, seen: Some(seen), changed: Vec::new() })
+    Ok(Origin::new(watch.clone(), identity.uid, Some(seen)))
+}
+
+/// The steps of rules that own a field of the object.
+fn marks(raw: &Value) -> Vec<String> {
+    let entries = raw.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let managers = entries.into_iter().flatten().filter_map(|entry| entry.get("manager")?.as_str());
+    managers.filter(|manager| manager.starts_with(FIELD_MANAGER)).take(MAX_MARKS).map(str::to_owned).collect()
 }
 
 fn tidy(raw: Value, watch: &WatchKey) -> Value {

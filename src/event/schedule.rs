@@ -66,7 +66,7 @@ impl Schedule {
         // Before 1970 there were none.
         let version = u64::try_from(instant.as_microsecond()).unwrap_or_default();
         let seen = Seen::new(version, 0, format!("{}/{}", self.namespace, self.rule));
-        Origin { watch: self.watch(), uid: self.uid(), seen: Some(seen), changed: Vec::new() }
+        Origin::new(self.watch(), self.uid(), Some(seen))
     }
 
     /// The instant up to which the memory says that every one was dealt with.
@@ -76,7 +76,7 @@ impl Schedule {
 
     /// That it is needed no more.
     pub fn gone(&self) -> Origin {
-        Origin { watch: self.watch(), uid: self.uid(), seen: None, changed: Vec::new() }
+        Origin::new(self.watch(), self.uid(), None)
     }
 
     /// The event of a planned instant.

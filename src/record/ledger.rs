@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Finished, Firing, FiringId, Intent, Outcome, Results};
+use super::{Finished, Firing, FiringId, Intent, Outcome, Results, Writes, Written};
 use crate::{
     api::{ActionOutcome, EventRuleSpec},
     event::Event,
@@ -30,6 +30,9 @@ pub struct Step {
     /// The last intent: its rendering and its request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<(u32, Value)>,
+    /// The object that it is about to write; nothing once it has an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<Writes>,
     /// What became of it; nothing while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<ActionOutcome>,
@@ -73,8 +76,17 @@ impl Ledger {
     /// A step is about to act.
     pub fn intend(&mut self, intent: &Intent) {
         if let Some(open) = self.open.get_mut(&intent.firing) {
-            open.steps.entry(intent.action.clone()).or_default().intent =
-                Some((intent.rendering, intent.request.clone()));
+            let step = open.steps.entry(intent.action.clone()).or_default();
+            step.intent = Some((intent.rendering, intent.request.clone()));
+            step.writes.clone_from(&intent.writes);
+        }
+    }
+
+    /// A step has written.
+    pub fn written(&mut self, written: &Written) {
+        let open = self.open.get_mut(&written.firing);
+        if let Some(step) = open.and_then(|open| open.steps.get_mut(&written.action)) {
+            step.writes = None;
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything that a decision depends on is a record. This module knows no I/O.
 
+mod decision;
 mod encoding;
 mod ledger;
 mod view;
@@ -12,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::clock::Stamp;
+pub use decision::{Decision, Firing, Judgement, Occurrence, SuppressedReason};
 pub use encoding::{DecodeError, FORMAT, decode, encode};
 pub use ledger::{Ledger, OpenFiring, Step};
 pub use view::{Delta, TABLES, Table};
 
 use crate::{
     api::{ActionOutcome, EventRuleSpec, FiringOutcome},
-    event::{Event, Labels, Origin, WatchKey},
+    event::{Event, FIELD_MANAGER, Labels, Origin, WatchKey},
 };
 
 /// Where a record stands in the log: 1 for the first, then without gaps.
@@ -116,6 +118,8 @@ pub enum Record {
     Judgement(Judgement),
     /// A step is about to act: written before it does.
     Intent(Intent),
+    /// A step has written its object and goes on, waiting for what comes of it.
+    Written(Written),
     /// What became of a step.
     Outcome(Outcome),
     /// A firing has ended.
@@ -182,87 +186,6 @@ pub struct SourceRef {
     pub source: String,
 }
 
-/// What the engine decided about one input.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Judgement {
-    /// The input.
-    pub input: Position,
-    /// The decisions, in the order of rule uids.
-    pub decisions: Vec<Decision>,
-}
-
-/// One decision of one rule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Decision {
-    /// The rule acts.
-    Fired(Firing),
-    /// The event matched and was counted; not enough has happened yet.
-    Counted {
-        /// The rule.
-        rule: RuleUid,
-        /// The group.
-        group: String,
-        /// What was counted.
-        occurrence: Occurrence,
-    },
-    /// The event matched, but the rule does not act.
-    Suppressed {
-        /// The rule.
-        rule: RuleUid,
-        /// The group.
-        group: String,
-        /// Why not.
-        reason: SuppressedReason,
-        /// What was counted all the same.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        occurrence: Option<Occurrence>,
-    },
-    /// An expression could not be evaluated: no match.
-    Errored {
-        /// The rule.
-        rule: RuleUid,
-        /// Which expression, as a path: `when[often]`.
-        place: String,
-        /// What went wrong.
-        message: String,
-    },
-}
-
-/// Why a matching event did not make its rule act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum SuppressedReason {
-    /// `throttle.cooldown`
-    Cooldown,
-    /// `groups.max`
-    TooManyGroups,
-    /// `throttle.budget`
-    Budget,
-    /// More of the rule's firings are open than one rule may have.
-    Backlog,
-}
-
-/// What an event adds to the count of its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(i64, u32)", into = "(i64, u32)")]
-pub struct Occurrence {
-    /// When it counts, on the line of [`Stamp::at`]: at its acceptance, or earlier when it was accepted late. Never goes back within a group.
-    pub at: i64,
-    /// How often it happened, 1 at least.
-    pub times: u32,
-}
-
-impl From<(i64, u32)> for Occurrence {
-    fn from((at, times): (i64, u32)) -> Self {
-        Self { at, times }
-    }
-}
-
-impl From<Occurrence> for (i64, u32) {
-    fn from(Occurrence { at, times }: Occurrence) -> Self {
-        (at, times)
-    }
-}
-
 /// Identity of a firing: 20 hexadecimal digits, a hash of log, input, rule and group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FiringId(pub Arc<str>);
@@ -280,37 +203,17 @@ impl FiringId {
         let digest = hash.finalize();
         Self(digest[..10].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
     }
+
+    /// The field manager by which what the action of this firing writes is known: 10 + 20 + 1 + 63 of 128 characters allowed.
+    pub fn manager(&self, action: &str) -> String {
+        format!("{FIELD_MANAGER}{self}-{action}")
+    }
 }
 
 impl fmt::Display for FiringId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// One decision of a rule to act.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Firing {
-    /// Its id.
-    pub id: FiringId,
-    /// The rule.
-    pub rule: RuleRef,
-    /// The generation of the spec that decided and whose actions are run.
-    pub generation: i64,
-    /// The source that the event came by.
-    pub source: String,
-    /// The group.
-    pub group: String,
-    /// `group.<name>` in actions, of rules with `groupBy`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub group_values: GroupValues,
-    /// `count` in actions, of rules with `trigger.count`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// The event's position.
-    pub input: Position,
-    /// The instant of the decision.
-    pub stamp: Stamp,
 }
 
 /// A step is about to act.
@@ -324,6 +227,29 @@ pub struct Intent {
     pub rendering: u32,
     /// The rendered request, absolute values, Secrets by reference; its shape is the action's own.
     pub request: Value,
+    /// The object that is about to be written. Nothing in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<Writes>,
+}
+
+/// An object that a step of a rule is about to write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writes {
+    /// The rule.
+    pub rule: RuleUid,
+    /// `shop/Deployment/web`; of kinds without namespace, that of the rule is taken.
+    pub object: String,
+}
+
+/// A step has written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Written {
+    /// The firing.
+    pub firing: FiringId,
+    /// Name of the action.
+    pub action: String,
+    /// The object that was written.
+    pub effect: Effect,
 }
 
 /// What became of a step.
@@ -362,6 +288,9 @@ pub struct Effect {
     /// `metadata.resourceVersion` that the write made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
+    /// Set when the object was found written: what an earlier attempt wrote is this version or one before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found: bool,
     /// Reason of the Kubernetes Event: `ScaledByRule`, `CreatedByRule`.
     pub reason: String,
 }

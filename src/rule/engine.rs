@@ -5,6 +5,7 @@
 
 mod group;
 mod judge;
+mod own;
 mod rows;
 
 use std::{
@@ -23,6 +24,7 @@ use super::{
     index::Index,
     interest::Interest,
     state::{Progress, State, Version},
+    writes::Released,
 };
 use crate::{
     api::{ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
@@ -47,6 +49,10 @@ pub struct Engine {
     index: Index,
     /// Firings that `recent` shows as running.
     open: BTreeMap<FiringId, RuleUid>,
+    /// Steps that are writing an object whose rule listens to such.
+    writing: BTreeMap<(FiringId, String), RuleUid>,
+    /// Events whose waiting is over.
+    released: Vec<Released>,
     interest: Mutex<Option<Arc<Interest>>>,
     changed: Changed,
 }
@@ -67,6 +73,8 @@ impl Engine {
             rules: BTreeMap::new(),
             index: Index::default(),
             open: BTreeMap::new(),
+            writing: BTreeMap::new(),
+            released: Vec::new(),
             interest: Mutex::new(None),
             changed: Changed::default(),
         }
@@ -74,16 +82,28 @@ impl Engine {
 
     // === Folding ===
 
-    /// Takes in a record of the log. Events, judgements and intents change nothing here.
+    /// Takes in a record of the log. Events and judgements change nothing here. Afterwards [`Engine::take_released`] may have something.
     pub fn fold(&mut self, head: &Head, record: &Record) {
         match record {
             Record::RulePut(put) => self.put(head, put),
             Record::RuleRemove(uid) => self.remove(uid),
             Record::Baseline(source) => self.listen(source, true),
             Record::Deaf(source) => self.listen(source, false),
-            Record::Outcome(outcome) => self.settle(outcome),
-            Record::Finished(finished) => self.finish(head, finished),
-            Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) | Record::Intent(_) => {}
+            Record::Intent(intent) => {
+                if let Some(writes) = &intent.writes {
+                    self.begin_write(writes, &intent.firing, &intent.action);
+                }
+            }
+            Record::Written(written) => self.end_write(&written.firing, &written.action, Some(&written.effect)),
+            Record::Outcome(outcome) => {
+                self.settle(outcome);
+                self.end_write(&outcome.firing, &outcome.action, outcome.effect.as_ref());
+            }
+            Record::Finished(finished) => {
+                self.finish(head, finished);
+                self.end_writes(&finished.firing);
+            }
+            Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) => {}
         }
     }
 
@@ -117,6 +137,7 @@ impl Engine {
             self.index.remove(&version.rule);
         }
         self.open.retain(|_, rule| rule != uid);
+        self.writing.retain(|_, rule| rule != uid);
         self.changed.rows.insert(uid.clone());
         self.changed.progress.remove(uid);
         self.changed.groups.extend(state.groups.clear().into_iter().map(|group| (uid.clone(), group)));
@@ -214,14 +235,17 @@ impl Engine {
             }
         }
         for decision in decisions {
-            self.decide_one(head, &input.event, decision);
+            self.decide_one(head, input, decision);
         }
     }
 
-    fn decide_one(&mut self, head: &Head, event: &Event, decision: &Decision) {
+    fn decide_one(&mut self, head: &Head, input: &EventInput, decision: &Decision) {
         let uid = match decision {
             Decision::Fired(firing) => &firing.rule.uid,
-            Decision::Counted { rule, .. } | Decision::Suppressed { rule, .. } | Decision::Errored { rule, .. } => rule,
+            Decision::Counted { rule, .. }
+            | Decision::Suppressed { rule, .. }
+            | Decision::Deferred { rule, .. }
+            | Decision::Errored { rule, .. } => rule,
         };
         let Some((_, state)) = self.rules.get_mut(uid) else { return };
         match decision {
@@ -235,7 +259,7 @@ impl Engine {
                 self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
                 let limit = state.history_limit();
                 if limit > 0 {
-                    state.recent.push_front(status_of(firing, event));
+                    state.recent.push_front(status_of(firing, &input.event));
                     self.open.insert(firing.id.clone(), uid.clone());
                 }
                 while state.recent.len() > limit {
@@ -256,6 +280,10 @@ impl Engine {
                     SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
                     SuppressedReason::Budget => state.counts.suppressed.budget += 1,
                     SuppressedReason::Backlog => state.counts.suppressed.backlog += 1,
+                    SuppressedReason::OwnWrite => {
+                        state.counts.suppressed.own_write += 1;
+                        state.own.arrived(input);
+                    }
                 }
                 state.last_match = Some(head.stamp.timestamp());
                 if let Some(occurrence) = occurrence {
@@ -263,6 +291,7 @@ impl Engine {
                     self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
                 }
             }
+            Decision::Deferred { object, .. } => state.own.wait(object.clone(), head.position, input.clone()),
             Decision::Errored { place, message, .. } => {
                 state.counts.errors += 1;
                 let message = cut(message, MAX_ERROR);

@@ -16,6 +16,7 @@ mod near;
 mod spend;
 mod state;
 mod timetable;
+mod writes;
 
 #[cfg(test)]
 mod tests;
@@ -28,3 +29,4 @@ pub use interest::{Concern, Interest};
 pub use near::NearMiss;
 pub use state::Progress;
 pub use timetable::{Due, Timetable, TimetableFault};
+pub use writes::Released;

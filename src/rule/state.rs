@@ -12,6 +12,7 @@ use super::{
     compile::{Rule, groups_hash},
     groups::Groups,
     spend::{Spend, Spent},
+    writes::{Kept, OwnWrites},
 };
 use crate::{
     api::{BudgetScope, Counts, EventRuleSpec, FiringStatus, LastError},
@@ -76,6 +77,8 @@ pub(super) struct State {
     pub groups: Groups,
     /// Firings, where the budget is the rule's.
     pub spent: Spent,
+    /// What the rule itself writes.
+    pub own: OwnWrites,
     /// [`groups_hash`] of the spec that the groups belong to.
     pub groups_hash: String,
 }
@@ -170,6 +173,8 @@ pub(super) struct RuleRow {
     pub groups_hash: String,
     #[serde(default, skip_serializing_if = "Spent::is_empty")]
     pub spent: Spent,
+    #[serde(default, skip_serializing_if = "Kept::is_empty")]
+    pub own: Kept,
 }
 
 /// A version in a row.
@@ -195,6 +200,7 @@ impl RuleRow {
             progress: state.progress(),
             groups_hash: state.groups_hash.clone(),
             spent: state.spent.clone(),
+            own: state.own.kept().clone(),
         }
     }
 }

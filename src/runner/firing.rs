@@ -11,7 +11,7 @@ use crate::{
     actions::Context,
     api::{self, ActionOutcome, FiringOutcome, OnError, RuleMode},
     clock::Stamp,
-    record::{Finished, OpenFiring, Position, Record, Results},
+    record::{Effect, Finished, OpenFiring, Position, Record, Results, Written},
     rule::{CompiledAction, Rule, compile},
     text,
 };
@@ -168,6 +168,18 @@ impl<'a> Way<'a> {
         self.rule.spec.mode == RuleMode::Observe
     }
 
+    /// Records what a step wrote. It rides with the next record that is waited for: a crash in between costs no more than one event that the rule hears
+    /// of its own doing.
+    fn wrote(&self, spec: &api::Action) -> Arc<dyn Fn(&Effect) + Send + Sync> {
+        let (bus, firing, action) = (Arc::clone(&self.inner.bus), self.open.firing.id.clone(), spec.name.clone());
+        Arc::new(move |effect| {
+            let written = Written { firing: firing.clone(), action: action.clone(), effect: effect.clone() };
+            if let Err(error) = bus.record(Record::Written(written)) {
+                tracing::debug!(%error, "what was written is told by its outcome only");
+            }
+        })
+    }
+
     fn context(&self, spec: &api::Action) -> Context {
         Context {
             services: Arc::clone(&self.inner.services),
@@ -176,6 +188,7 @@ impl<'a> Way<'a> {
             firing: self.open.firing.id.clone(),
             action: spec.name.clone(),
             event: Arc::clone(&self.open.event),
+            wrote: self.wrote(spec),
             stop: self.inner.stop.clone(),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     actions::{Action, Attempt, Context, Done, Failure, FailureKind},
     api::{self, ActionOutcome, RuleMode},
     bus::{BusError, Permit},
-    record::{Intent, OpenFiring, Outcome, Position, Record, Results},
+    record::{Intent, OpenFiring, Outcome, Position, Record, Results, RuleRef, Writes},
     rule::{CompiledAction, EvalError, Rule, cel::Scope},
     text,
 };
@@ -194,6 +194,7 @@ impl Step<'_> {
             action: self.cx.action.clone(),
             rendering: *renderings,
             request: request.clone(),
+            writes: self.writes(action, &request),
         };
         let position = match record(self.inner, Record::Intent(intent)).await {
             Ok(position) => position,
@@ -204,6 +205,12 @@ impl Step<'_> {
         };
         *renderings += 1;
         Ok(Ok(Recorded { request, attempt: Attempt::First, permit: self.durable(position).await? }))
+    }
+
+    fn writes(&self, action: &dyn Action, request: &Value) -> Option<Writes> {
+        let RuleRef { uid, namespace, .. } = &self.rule.rule;
+        let object = action.object(namespace, request).filter(|_| !self.observes())?;
+        Some(Writes { rule: uid.clone(), object })
     }
 
     /// Waits for the step's turn with its target. When the process is about to stop, nobody gets a turn any more: a step that was interrupted keeps

@@ -21,7 +21,7 @@ use crate::{
     bus::{Bus, BusError, Reader},
     clock::Clock,
     record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record},
-    rule::{Interest, Rule},
+    rule::{Interest, Judged, Rule},
     runner::Runner,
     sources::NearMisses,
     status::StatusQueue,
@@ -134,16 +134,36 @@ impl Shard {
             _ => {}
         }
         self.state.fold(&entry.head, &entry.record);
+        self.judge_released(&entry.head)
+    }
+
+    /// Judges an event.
+    fn judge(&mut self, head: &Head, input: &EventInput) -> Result<(), BusError> {
+        let judged = self.state.engine.judge(head, input);
+        self.metrics.event_judged(&input.event.type_);
+        self.decide(head, input, judged, None)
+    }
+
+    /// Judges the events whose waiting the record at `head` has ended.
+    fn judge_released(&mut self, head: &Head) -> Result<(), BusError> {
+        for released in self.state.engine.take_released() {
+            let judged = self.state.engine.judge_released(head, &released);
+            self.decide(&released.head(head), &released.input, judged, Some(head.position))?;
+        }
         Ok(())
     }
 
-    /// Judges an event, records the decisions, and starts what fired.
-    fn judge(&mut self, head: &Head, input: &EventInput) -> Result<(), BusError> {
-        let judged = self.state.engine.judge(head, input);
-        self.metrics.event_judged(&input.event.type_, &judged.decisions);
+    /// Records what was decided about the event at `head`, which has waited until `released` if that is set, and starts what fired.
+    fn decide(
+        &mut self,
+        head: &Head,
+        input: &EventInput,
+        judged: Judged,
+        released: Option<Position>,
+    ) -> Result<(), BusError> {
+        self.metrics.decided(&judged.decisions);
         if !judged.decisions.is_empty() {
-            let judgement = Judgement { input: head.position, decisions: judged.decisions.clone() };
-            self.bus.record(Record::Judgement(judgement))?;
+            self.bus.record(Record::Judgement(Judgement::of(head, released, &judged.decisions)))?;
         }
         self.state.decide(head, input, &judged.seen, &judged.decisions);
         for decision in judged.decisions {

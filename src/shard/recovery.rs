@@ -9,7 +9,7 @@ use crate::{
     bus::{Bus, BusError},
     event::{Seen, WatchKey},
     record::{EventInput, Head, Judgement, Ledger, OpenFiring, Position, Record, Table},
-    rule::Engine,
+    rule::{Engine, Judged},
 };
 
 /// What watches remember, by watch and `metadata.uid`.
@@ -73,9 +73,15 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     for entry in &recovery.tail {
         note(&mut memory, &entry.record);
         if let Record::Event(input) = &*entry.record {
-            judge(bus, &mut state, &entry.head, input, &judgements)?;
+            let judged = state.engine.judge(&entry.head, input);
+            decide(bus, &mut state, &entry.head, input, judged, None, &judgements)?;
         }
         state.fold(&entry.head, &entry.record);
+        for released in state.engine.take_released() {
+            let judged = state.engine.judge_released(&entry.head, &released);
+            let head = released.head(&entry.head);
+            decide(bus, &mut state, &head, &released.input, judged, Some(entry.head.position), &judgements)?;
+        }
     }
     let open = state.ledger.open().cloned().collect();
     let last = recovery.tail.last().map(|entry| entry.head.stamp.wall);
@@ -87,43 +93,50 @@ fn watch_row(key: &[u8], value: &[u8]) -> Result<(WatchKey, String, Seen), serde
     Ok((watch, uid, serde_json::from_slice(value)?))
 }
 
+/// What is judged in the order of the log: an input, and of those that have waited for it, one after the other.
+type Turn = (Position, Option<Position>);
+
 /// The judgements that the tail holds.
 struct Judgements<'a> {
-    through: Position,
-    by_input: BTreeMap<Position, &'a Judgement>,
+    through: Turn,
+    by_turn: BTreeMap<Turn, &'a Judgement>,
 }
 
 impl<'a> Judgements<'a> {
     fn of(applied: Position, tail: &'a [crate::record::Entry]) -> Self {
-        let mut judgements = Self { through: applied, by_input: BTreeMap::new() };
+        let mut judgements = Self { through: (applied, None), by_turn: BTreeMap::new() };
         for entry in tail {
             if let Record::Judgement(judgement) = &*entry.record {
-                judgements.through = judgements.through.max(judgement.input);
-                judgements.by_input.insert(judgement.input, judgement);
+                let turn = (judgement.input, judgement.event);
+                judgements.through = judgements.through.max(turn);
+                judgements.by_turn.insert(turn, judgement);
             }
         }
         judgements
     }
 }
 
-fn judge(
+/// Takes what was decided from the log; what was not judged before the end is recorded now.
+fn decide(
     bus: &dyn Bus,
     state: &mut State,
     head: &Head,
     input: &EventInput,
+    judged: Judged,
+    released: Option<Position>,
     judgements: &Judgements<'_>,
 ) -> Result<(), BusError> {
-    let judged = state.engine.judge(head, input);
-    if head.position > judgements.through {
-        if !judged.decisions.is_empty() {
-            let judgement = Judgement { input: head.position, decisions: judged.decisions.clone() };
-            bus.record(Record::Judgement(judgement))?;
-        }
-        state.decide(head, input, &judged.seen, &judged.decisions);
-    } else {
-        let recorded = judgements.by_input.get(&head.position).map_or(&[][..], |judgement| &judgement.decisions);
+    let judgement = Judgement::of(head, released, &judged.decisions);
+    let turn = (judgement.input, judgement.event);
+    if turn <= judgements.through {
+        let recorded = judgements.by_turn.get(&turn).map_or(&[][..], |judgement| &judgement.decisions);
         state.decide(head, input, &judged.seen, recorded);
+        return Ok(());
     }
+    if !judgement.decisions.is_empty() {
+        bus.record(Record::Judgement(judgement))?;
+    }
+    state.decide(head, input, &judged.seen, &judged.decisions);
     Ok(())
 }
 

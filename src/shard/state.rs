@@ -25,7 +25,7 @@ pub struct State {
 impl State {
     /// The state that the view's rows told, after `position`.
     pub(super) fn new(
-        engine: Engine,
+        mut engine: Engine,
         ledger: Ledger,
         remembered: &HashMap<WatchKey, HashMap<String, Seen>>,
         position: Position,
@@ -34,6 +34,7 @@ impl State {
             .iter()
             .map(|(watch, objects)| (watch.clone(), objects.keys().map(|uid| uid.as_str().into()).collect()));
         let watches = Watches { uids: uids.collect(), changed: BTreeMap::new() };
+        ledger.open().for_each(|open| engine.resume(open));
         Self { engine, ledger, position, touched_firings: BTreeSet::new(), watches }
     }
 
@@ -55,8 +56,14 @@ impl State {
             }
             Record::Judgement(_) => {}
             Record::Intent(intent) => {
+                self.engine.fold(head, record);
                 self.ledger.intend(intent);
                 self.touched_firings.insert(intent.firing.clone());
+            }
+            Record::Written(written) => {
+                self.engine.fold(head, record);
+                self.ledger.written(written);
+                self.touched_firings.insert(written.firing.clone());
             }
             Record::Outcome(outcome) => {
                 self.engine.fold(head, record);

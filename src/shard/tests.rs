@@ -17,11 +17,12 @@ use crate::{
         Bus, BusError,
         embedded::{Embedded, Settings},
     },
-    event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, WatchKey},
+    event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_UPDATED, WatchKey},
     record::{
-        Decision, Entry, EventInput, Finished, FiringId, Judgement, Lookups, Record, RulePut, RuleRef, RuleUid,
-        SourceRef, Stamp,
+        Decision, Effect, Entry, EventInput, Finished, FiringId, Head, Intent, Judgement, Lookups, OpenFiring,
+        Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, Writes, Written,
     },
+    rule::Judged,
 };
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
@@ -31,6 +32,12 @@ const UID: &str = "11111111-2222-3333-4444-555555555555";
 enum Step {
     /// An event about one of three pods.
     Event(u8),
+    /// A change of one of three pods, to which the rule listens as well.
+    Change(u8),
+    /// The oldest open firing is about to write one of three pods.
+    Write(u8),
+    /// The write of the oldest open firing is answered: its change is the last one or the next one.
+    Answer(bool),
     /// A new version of the rule; odd ones with a cooldown, every fourth one counts.
     Edit,
     /// The oldest open firing ends.
@@ -46,6 +53,9 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (0u8..3).prop_map(Step::Event),
+        4 => (0u8..3).prop_map(Step::Change),
+        3 => (0u8..3).prop_map(Step::Write),
+        2 => any::<bool>().prop_map(Step::Answer),
         1 => Just(Step::Edit),
         2 => Just(Step::Finish),
         4 => Just(Step::Turn),
@@ -89,13 +99,21 @@ impl Loop {
     fn take(&mut self, entry: &Entry) {
         if let Record::Event(input) = &*entry.record {
             let judged = self.state.engine.judge(&entry.head, input);
-            if !judged.decisions.is_empty() {
-                let judgement = Judgement { input: entry.head.position, decisions: judged.decisions.clone() };
-                self.bus.record(Record::Judgement(judgement)).expect("record");
-            }
-            self.state.decide(&entry.head, input, &judged.seen, &judged.decisions);
+            self.decide(&entry.head, input, &judged, None);
         }
         self.state.fold(&entry.head, &entry.record);
+        for released in self.state.engine.take_released() {
+            let judged = self.state.engine.judge_released(&entry.head, &released);
+            self.decide(&released.head(&entry.head), &released.input, &judged, Some(entry.head.position));
+        }
+    }
+
+    fn decide(&mut self, head: &Head, input: &EventInput, judged: &Judged, released: Option<Position>) {
+        if !judged.decisions.is_empty() {
+            let judgement = Judgement::of(head, released, &judged.decisions);
+            self.bus.record(Record::Judgement(judgement)).expect("record");
+        }
+        self.state.decide(head, input, &judged.seen, &judged.decisions);
     }
 
     async fn checkpoint(&mut self) {
@@ -103,8 +121,33 @@ impl Loop {
         self.bus.commit(delta, position).await.expect("commit");
     }
 
+    fn oldest(&self) -> Option<&OpenFiring> {
+        self.state.ledger.open().min_by_key(|open| open.firing.input)
+    }
+
+    fn write(&self, pod: u8) -> Option<Record> {
+        let firing = self.oldest()?.firing.id.clone();
+        let writes = Some(Writes { rule: uid(), object: format!("shop/Pod/p{pod}") });
+        Some(Record::Intent(Intent { firing, action: "grow".into(), rendering: 0, request: json!({}), writes }))
+    }
+
+    fn answer(&self, number: u64) -> Option<Record> {
+        let firing = self.oldest()?.firing.id.clone();
+        let effect = Effect {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: Some("shop".into()),
+            name: "p".into(),
+            uid: format!("e{number}"),
+            resource_version: Some(number.to_string()),
+            found: false,
+            reason: "ScaledByRule".into(),
+        };
+        Some(Record::Written(Written { firing, action: "grow".into(), effect }))
+    }
+
     fn finish_oldest(&self) -> Option<Record> {
-        let oldest = self.state.ledger.open().min_by_key(|open| open.firing.input)?;
+        let oldest = self.oldest()?;
         Some(Record::Finished(Finished {
             firing: oldest.firing.id.clone(),
             rule: oldest.firing.rule.uid.clone(),
@@ -140,10 +183,13 @@ fn uid() -> RuleUid {
     RuleUid(UID.into())
 }
 
-fn put(generation: i64) -> [Record; 2] {
+fn put(generation: i64) -> [Record; 3] {
     let cooldown = if generation % 2 == 1 { json!({"cooldown": "1h"}) } else { json!(null) };
     let mut spec = json!({
-        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "sources": [
+            {"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}},
+            {"name": "change", "resource": {"apiVersion": "v1", "kind": "Pod", "operations": ["Update"]}},
+        ],
         "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": generation}}],
     });
     if !cooldown.is_null() {
@@ -154,8 +200,8 @@ fn put(generation: i64) -> [Record; 2] {
     }
     let spec: EventRuleSpec = serde_json::from_value(spec).expect("a valid spec");
     let rule = RuleRef { uid: uid(), namespace: "shop".to_owned(), name: "web".to_owned() };
-    let source = SourceRef { rule: uid(), generation, source: "crash".to_owned() };
-    [Record::RulePut(RulePut { rule, generation, spec: Arc::new(spec) }), Record::Baseline(source)]
+    let source = |name: &str| Record::Baseline(SourceRef { rule: uid(), generation, source: name.to_owned() });
+    [Record::RulePut(RulePut { rule, generation, spec: Arc::new(spec) }), source("crash"), source("change")]
 }
 
 fn event(number: u64, pod: u8) -> Record {
@@ -168,13 +214,19 @@ fn event(number: u64, pod: u8) -> Record {
         data: json!({"type": "Warning", "reason": "BackOff", "message": "m", "count": 1, "delta": 1,
             "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": format!("p{pod}")}}),
     };
-    let origin = Origin {
-        watch: WatchKey { api_version: "v1".into(), kind: "Event".into(), namespace: Some("shop".into()) },
-        uid: format!("e{number}"),
-        seen: Some(Seen::new(number, 1, format!("shop/e{number}"))),
-        changed: Vec::new(),
-    };
+    let watch = WatchKey { api_version: "v1".into(), kind: "Event".into(), namespace: Some("shop".into()) };
+    let origin = Origin::new(watch, format!("e{number}"), Some(Seen::new(number, 1, format!("shop/e{number}"))));
     Record::Event(Box::new(EventInput { event: Arc::new(event), origin, only: None, lookups: Lookups::default() }))
+}
+
+fn change(number: u64, pod: u8) -> Record {
+    let Record::Event(mut input) = event(number, pod) else { panic!("no event") };
+    let event = Arc::make_mut(&mut input.event);
+    event.type_ = TYPE_RESOURCE_UPDATED.to_owned();
+    event.data = json!({"operation": "Update", "gap": false,
+        "object": {"kind": "Pod", "metadata": {"namespace": "shop", "name": format!("p{pod}")}}});
+    input.origin.watch.kind = "Pod".into();
+    Record::Event(input)
 }
 
 async fn run(steps: Vec<Step>) {
@@ -190,6 +242,23 @@ async fn run(steps: Vec<Step>) {
             Step::Event(pod) => {
                 events += 1;
                 shard.append(event(events, pod)).await;
+            }
+            Step::Change(pod) => {
+                events += 1;
+                shard.append(change(events, pod)).await;
+            }
+            Step::Write(pod) => {
+                // A firing that has ended writes no more.
+                shard.turn().await;
+                if let Some(record) = shard.write(pod) {
+                    shard.bus.record(record).expect("record");
+                }
+            }
+            Step::Answer(next) => {
+                shard.turn().await;
+                if let Some(record) = shard.answer(events + u64::from(next)) {
+                    shard.bus.record(record).expect("record");
+                }
             }
             Step::Edit => {
                 generation += 1;
@@ -215,6 +284,10 @@ async fn run(steps: Vec<Step>) {
         }
     }
     shard.turn().await;
+    while let Some(record) = shard.finish_oldest() {
+        shard.bus.record(record).expect("record");
+        shard.turn().await;
+    }
     let seen = shard.seen();
     drop(shard);
 

@@ -39,7 +39,7 @@ impl Reached {
         for watch in watches {
             for (uid, seen) in memory.remove(&watch).into_iter().flatten() {
                 let instant = Schedule::reached_by(&seen).unwrap_or_default();
-                let gone = Origin { watch: watch.clone(), uid: uid.clone(), seen: None, changed: Vec::new() };
+                let gone = Origin::new(watch.clone(), uid.clone(), None);
                 reached.insert(uid, (gone, instant));
             }
         }

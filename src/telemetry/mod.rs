@@ -180,9 +180,14 @@ impl Metrics {
     /// Writes counters of known labels from the start: Prometheus sees no increase in one that begins at 1, so an alert
     /// would miss the first failure.
     fn begin_at_zero(&self) {
-        let suppressed =
-            ["SuppressedByCooldown", "SuppressedByTooManyGroups", "SuppressedByBudget", "SuppressedByBacklog"];
-        for decision in ["Fired", "Counted", "Errored"].into_iter().chain(suppressed) {
+        let suppressed = [
+            "SuppressedByCooldown",
+            "SuppressedByTooManyGroups",
+            "SuppressedByBudget",
+            "SuppressedByBacklog",
+            "SuppressedByOwnWrite",
+        ];
+        for decision in ["Fired", "Counted", "Deferred", "Errored"].into_iter().chain(suppressed) {
             self.decisions.get_or_create_owned(&DecisionLabels { decision });
         }
         for outcome in [OutcomeName::Succeeded, OutcomeName::Failed] {
@@ -202,8 +207,12 @@ impl Metrics {
     }
 
     /// An event was judged.
-    pub fn event_judged(&self, type_: &str, decisions: &[Decision]) {
+    pub fn event_judged(&self, type_: &str) {
         self.events.get_or_create_owned(&EventLabels { r#type: type_.to_owned() }).inc();
+    }
+
+    /// Rules have decided.
+    pub fn decided(&self, decisions: &[Decision]) {
         for decision in decisions {
             let decision = match decision {
                 Decision::Fired(_) => "Fired",
@@ -212,6 +221,8 @@ impl Metrics {
                 Decision::Suppressed { reason: SuppressedReason::TooManyGroups, .. } => "SuppressedByTooManyGroups",
                 Decision::Suppressed { reason: SuppressedReason::Budget, .. } => "SuppressedByBudget",
                 Decision::Suppressed { reason: SuppressedReason::Backlog, .. } => "SuppressedByBacklog",
+                Decision::Suppressed { reason: SuppressedReason::OwnWrite, .. } => "SuppressedByOwnWrite",
+                Decision::Deferred { .. } => "Deferred",
                 Decision::Errored { .. } => "Errored",
             };
             self.decisions.get_or_create_owned(&DecisionLabels { decision }).inc();
@@ -332,7 +343,8 @@ mod tests {
             },
             Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
         ];
-        metrics.event_judged(crate::api::GROUP, &decisions);
+        metrics.event_judged(crate::api::GROUP);
+        metrics.decided(&decisions);
         metrics.firing_finished(FiringOutcome::Failed);
         metrics.action_settled(ActionOutcome::Succeeded, Duration::from_millis(3));
         metrics.action_settled(ActionOutcome::Failed, Duration::from_secs(100));

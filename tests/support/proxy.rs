@@ -36,6 +36,8 @@ pub enum Fate {
     Halve,
     /// The API server carries it out; there is no answer, ever.
     Swallow,
+    /// The API server carries it out; the answer comes so much later.
+    Hold(Duration),
     /// The answer breaks off after so long: cleanly, or in the middle of what comes next.
     End(Duration, How),
 }
@@ -148,6 +150,10 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             // Not before it is carried out.
             let _ = axum::body::to_bytes(response.into_body(), usize::MAX).await;
             answer(status)
+        }
+        Fate::Hold(time) => {
+            tokio::time::sleep(time).await;
+            response
         }
         Fate::Swallow => std::future::pending().await,
         Fate::Cut => halved(response, Some(cut())).await,

@@ -16,7 +16,10 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, target::title};
+use super::{
+    Action, Attempt, Context, Done, Failure,
+    target::{key, title},
+};
 use crate::{
     api::{self, ActionOutcome, JobWait},
     bus::Permit,
@@ -67,6 +70,10 @@ impl Action for Job {
         Box::pin(async { rights })
     }
 
+    fn object(&self, namespace: &str, request: &Value) -> Option<String> {
+        key(namespace, "Job", request.pointer("/job/metadata")?)
+    }
+
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             let mut template = match (&self.spec.template, &self.spec.script) {
@@ -105,7 +112,10 @@ impl Action for Job {
             let created = created.map_err(|_| Failure::retryable("create the Job: no answer in time"))??;
             match request.wait {
                 JobWait::Created => Ok(created.done()),
-                JobWait::Completed => wait::until_finished(cx, &jobs, created, request.deadline).await,
+                JobWait::Completed => {
+                    (cx.wrote)(&created.effect);
+                    wait::until_finished(cx, &jobs, created, request.deadline).await
+                }
             }
         })
     }
@@ -217,6 +227,7 @@ impl Created {
                 name: name.to_owned(),
                 uid: object.metadata.uid.unwrap_or_default(),
                 resource_version: object.metadata.resource_version,
+                found: false,
                 reason: "CreatedByRule".to_owned(),
             },
         }
@@ -253,7 +264,9 @@ async fn create(
         }
         let found = jobs.get(&name).await.map_err(|error| failure(cx, &error, "read", &name, "get"))?;
         if is_ours(cx, &found) {
-            return Ok(Created::new(cx, &name, &first, found));
+            let mut created = Created::new(cx, &name, &first, found);
+            created.effect.found = true;
+            return Ok(created);
         }
     }
     Err(Failure::last(format!("create Job {first}: somebody else's Jobs have this name and its next {}", SUFFIXES - 1)))

@@ -42,7 +42,7 @@ impl Engine {
         judged
     }
 
-    fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
+    pub(super) fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
         let Some(rule) = slots.first().map(|slot| &slot.rule) else { return };
         let uid = &rule.rule.uid;
         let Some((_, state)) = self.rules.get(uid) else { return };
@@ -66,9 +66,16 @@ impl Engine {
         if taken.is_empty() {
             return;
         }
+        let of_object = |slot: &&&Slot| matches!(rule.sources[slot.source].filter.kind(), Kind::Resource { .. });
+        if taken.iter().any(of_object)
+            && let Some(object) = state.own.defers(rule, &events.input.event)
+        {
+            judged.decisions.push(Decision::Deferred { rule: uid.clone(), object });
+            return;
+        }
         judged.seen.push(uid.clone());
         let input = events.input;
-        let event = events.of(rule);
+        let (event, own) = (events.of(rule), state.own.is_own(input));
         for slot in taken {
             let source = &rule.sources[slot.source];
             if let Some(error) = untold(source, input) {
@@ -82,6 +89,11 @@ impl Engine {
                 Err(error) => Err(error),
             };
             match group {
+                Ok(Group { name: group, .. }) if own => {
+                    let reason = SuppressedReason::OwnWrite;
+                    judged.decisions.push(Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None });
+                    break;
+                }
                 Ok(group) => {
                     judged.decisions.push(self.decision(head, rule, state, &source.name, &event, group));
                     break;

@@ -8,6 +8,7 @@ use crate::{
         compile::compile,
         groups::Group,
         state::{RuleRow, State, Version, VersionRow},
+        writes::OwnWrites,
     },
     text,
 };
@@ -61,6 +62,7 @@ impl Engine {
             groups: Default::default(),
             groups_hash: row.groups_hash,
             spent: row.spent,
+            own: OwnWrites::restore(row.own),
         };
         if let Some(version) = &state.in_force {
             self.index.insert(&version.rule);

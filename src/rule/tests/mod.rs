@@ -5,6 +5,7 @@ mod changes;
 mod conditions;
 mod counting;
 mod near;
+mod own;
 mod progress;
 mod properties;
 mod sources;
@@ -17,10 +18,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{ActionOutcome, EventRuleSpec, FiringOutcome},
-    event::{Event, Labels, Origin, WatchKey},
+    event::{Event, Labels, Origin, Seen, WatchKey},
     record::{
-        Account, Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Lookups, Outcome, Position, Record,
-        RulePut, RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table,
+        Account, Decision, Effect, EventInput, Finished, Firing, FiringId, Head, Intent, LogId, Lookups, Outcome,
+        Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table, Writes,
     },
 };
 
@@ -65,7 +66,7 @@ fn wide(mut input: EventInput) -> EventInput {
 fn input(event: Event, watch: WatchKey) -> EventInput {
     EventInput {
         event: Arc::new(event),
-        origin: Origin { watch, uid: "u".into(), seen: None, changed: Vec::new() },
+        origin: Origin::new(watch, "u".into(), None),
         only: None,
         lookups: Lookups::default(),
     }
@@ -149,6 +150,8 @@ fn word(decision: &Decision) -> String {
         Decision::Suppressed { group, reason: SuppressedReason::Budget, .. } => format!("budget {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::TooManyGroups, .. } => format!("too many {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Backlog, .. } => format!("backlog {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::OwnWrite, .. } => format!("own write {group}"),
+        Decision::Deferred { object, .. } => format!("waits for {object}"),
         Decision::Errored { place, message, .. } => format!("error {place}: {message}"),
     }
 }

@@ -168,7 +168,7 @@ proptest! {
             }
             prop_assert_eq!(&restarted.judge(&head, &input), &judged);
             // As the log holds them.
-            let judgement = Record::Judgement(crate::record::Judgement { input: head.position, decisions: judged.decisions });
+            let judgement = Record::Judgement(crate::record::Judgement::of(&head, None, &judged.decisions));
             let mut bytes = Vec::new();
             crate::record::encode(&judgement, &mut bytes).expect("encode");
             let Record::Judgement(read) = crate::record::decode(&bytes).expect("decode") else { panic!("another record") };

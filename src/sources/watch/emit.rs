@@ -96,8 +96,9 @@ impl Emitter {
     }
 
     /// Takes what is only remembered.
-    pub(in crate::sources) async fn remember(&mut self, mut origin: Origin) -> Result<(), BusError> {
-        origin.changed.clear();
+    pub(in crate::sources) async fn remember(&mut self, origin: Origin) -> Result<(), BusError> {
+        let Origin { watch, uid, seen, .. } = origin;
+        let origin = Origin::new(watch, uid, seen);
         self.pending.push(origin);
         if self.pending.len() >= BATCH {
             return self.flush().await;

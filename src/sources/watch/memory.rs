@@ -133,6 +133,7 @@ impl Memory {
             if let Some(object) = event.data.get("object") {
                 follow(&mut origin, previous, followed, object);
             }
+            origin.before = change.gap.then(|| previous.map_or(0, |seen| seen.version));
             Observed { origin, events: vec![event] }
         };
         if first {
@@ -154,7 +155,7 @@ impl Memory {
         }
         self.complete = true;
         self.advance(version);
-        let origin = |uid: String, seen| Origin { watch: self.watch.clone(), uid, seen, changed: Vec::new() };
+        let origin = |uid: String, seen| Origin::new(self.watch.clone(), uid, seen);
         let mark = Seen::new(version, 0, String::new());
         let mut origins: Vec<Origin> = gone.into_iter().map(|uid| origin(uid, None)).collect();
         origins.push(origin(LISTED.to_owned(), Some(mark)));

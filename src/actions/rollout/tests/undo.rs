@@ -90,7 +90,10 @@ async fn a_repetition_leaves_a_newer_template_alone() {
     world.lock().object["spec"]["template"] = template("web:4");
     let done = execute(&fake, &request, Attempt::Again).await.expect("looked");
     assert_eq!((done.outcome, world.lock().version), (ActionOutcome::Superseded, 7));
-    assert_eq!(done.message, "Deployment shop/web was changed by somebody else meanwhile, it was not rolled back to revision 2");
+    assert_eq!(
+        done.message,
+        "Deployment shop/web was changed by somebody else meanwhile, it was not rolled back to revision 2"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,68 @@
+//! The engine's part in own writes: what steps are writing, and the events that waited for them.
+
+use super::Engine;
+use crate::{
+    record::{Effect, FiringId, Head, OpenFiring, Writes},
+    rule::{engine::judge::Views, writes::Released},
+};
+
+impl Engine {
+    /// Goes on with what an earlier process was writing.
+    pub fn resume(&mut self, open: &OpenFiring) {
+        for (action, step) in &open.steps {
+            if let (Some(writes), None) = (&step.writes, &step.outcome) {
+                self.begin_write(writes, &open.firing.id, action);
+            }
+        }
+    }
+
+    pub(super) fn begin_write(&mut self, writes: &Writes, firing: &FiringId, action: &str) {
+        let Some((_, state)) = self.rules.get_mut(&writes.rule) else { return };
+        if state.versions().any(|version| version.rule.listens_to(&writes.object)) {
+            let step = (firing.clone(), action.to_owned());
+            state.own.begin(writes.object.clone(), step.clone());
+            self.writing.insert(step, writes.rule.clone());
+        }
+    }
+
+    pub(super) fn end_write(&mut self, firing: &FiringId, action: &str, effect: Option<&Effect>) {
+        let step = (firing.clone(), action.to_owned());
+        let Some(rule) = self.writing.remove(&step) else { return };
+        let Some((_, state)) = self.rules.get_mut(&rule) else { return };
+        let released = state.own.end(&step, effect).into_iter();
+        self.released.extend(released.map(|(position, input)| Released { rule: rule.clone(), position, input }));
+        self.changed.rows.insert(rule);
+    }
+
+    /// What the firing was still writing has no answer.
+    pub(super) fn end_writes(&mut self, firing: &FiringId) {
+        let of_firing = self.writing.range((firing.clone(), String::new())..).take_while(|((one, _), _)| one == firing);
+        let actions: Vec<String> = of_firing.map(|((_, action), _)| action.clone()).collect();
+        for action in actions {
+            self.end_write(firing, &action, None);
+        }
+    }
+
+    /// The events whose waiting is over since the last call, in the order in which they are to be judged: each by [`Engine::judge_released`] and then
+    /// taken in with [`Engine::decide`].
+    pub fn take_released(&mut self) -> Vec<Released> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// What the rule that an event has waited for says to it now. `head` is of the record that released it.
+    pub fn judge_released(&self, head: &Head, released: &Released) -> super::Judged {
+        let head = released.head(head);
+        let mut judged = super::Judged::default();
+        let candidates = self.index.candidates(&released.input.origin.watch, &released.input.event);
+        let slots: Vec<_> = candidates.into_iter().filter(|slot| slot.rule.rule.uid == released.rule).collect();
+        self.judge_rule(&head, &mut Views::new(&released.input), &slots, &mut judged);
+        judged
+    }
+}
+
+impl Released {
+    /// Its place in the log, and the time at which it is judged: that of the record at `head`, which released it.
+    pub fn head(&self, head: &Head) -> Head {
+        Head { position: self.position, stamp: head.stamp }
+    }
+}

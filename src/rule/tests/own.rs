@@ -1,0 +1,197 @@
+//! What a rule writes itself does not make it fire.
+
+use super::*;
+
+/// A rule on updates of Deployments.
+fn engine() -> Engine {
+    engine_with(json!({"sources": [{"name": "any", "resource": {"apiVersion": "apps/v1", "kind": "Deployment"}}]}))
+}
+
+/// An update of the Deployment that made this version of it.
+fn update(name: &str, version: u64) -> EventInput {
+    let mut input = change("Update", "Deployment", Some("shop"), name, json!({}));
+    Arc::get_mut(&mut input.event).expect("one owner").id = format!("uid-{name}/{version}");
+    input.origin.uid = format!("uid-{name}");
+    input.origin.seen = Some(Seen::new(version, 0, format!("shop/{name}")));
+    input
+}
+
+/// A firing's step is about to write the Deployment.
+fn begin(engine: &mut Engine, firing: &str, name: &str) {
+    let writes = Some(Writes { rule: rule_ref("web").uid, object: format!("shop/Deployment/{name}") });
+    let firing = FiringId(firing.into());
+    let intent = Intent { firing, action: "grow".into(), rendering: 0, request: json!({}), writes };
+    engine.fold(&head(50, 50), &Record::Intent(intent));
+}
+
+/// The step has an outcome: it wrote this version, or its answer is not known. Tells what the events that waited for it come to.
+fn end(engine: &mut Engine, firing: &str, name: &str, version: Option<u64>) -> Vec<String> {
+    settle(engine, firing, name, version, false)
+}
+
+fn settle(engine: &mut Engine, firing: &str, name: &str, version: Option<u64>, found: bool) -> Vec<String> {
+    let effect = version.map(|version| Effect {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        namespace: Some("shop".into()),
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        resource_version: Some(version.to_string()),
+        found,
+        reason: "ScaledByRule".into(),
+    });
+    let (firing, outcome) = (FiringId(firing.into()), ActionOutcome::Succeeded);
+    let outcome =
+        Outcome { firing, action: "grow".into(), outcome, message: String::new(), result: Value::Null, effect };
+    fold(engine, &Record::Outcome(outcome))
+}
+
+fn fold(engine: &mut Engine, record: &Record) -> Vec<String> {
+    let at = head(60, 60);
+    engine.fold(&at, record);
+    let mut words = Vec::new();
+    for released in engine.take_released() {
+        let judged = engine.judge_released(&at, &released);
+        engine.decide(&released.head(&at), &released.input, &judged.seen, &judged.decisions);
+        words.extend(judged.decisions.iter().map(word));
+    }
+    words
+}
+
+const FIRED: &str = "fired shop/Deployment/db by any";
+
+#[test]
+fn a_write_of_ours_that_is_answered_does_not_fire_the_rule() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    assert!(end(&mut engine, "f1", "db", Some(7)).is_empty());
+    assert_eq!(run(&mut engine, &[update("db", 7)]), ["own write shop/Deployment/db"]);
+    assert_eq!(run(&mut engine, &[update("db", 8)]), [FIRED], "somebody else's write does");
+    let counts = engine.progress(&rule_ref("web").uid).expect("progress").counts;
+    assert_eq!((counts.matched, counts.fired, counts.suppressed.own_write, counts.suppressed.total), (2, 1, 1, 1));
+}
+
+#[test]
+fn a_change_that_is_faster_than_the_answer_waits_for_it() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    let waits = "waits for shop/Deployment/db";
+    assert_eq!(run(&mut engine, &[update("db", 6), update("db", 7), update("db", 8)]), [waits; 3]);
+    assert_eq!(run(&mut engine, &[update("web", 9)]), ["fired shop/Deployment/web by any"], "others do not wait");
+    assert_eq!(end(&mut engine, "f1", "db", Some(7)), [FIRED, "own write shop/Deployment/db", FIRED]);
+    let counts = engine.progress(&rule_ref("web").uid).expect("progress").counts;
+    assert_eq!((counts.seen, counts.matched, counts.fired), (4, 4, 3), "each was seen once");
+}
+
+#[test]
+fn what_waits_is_judged_when_the_answer_is_never_known() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    run(&mut engine, &[update("db", 6)]);
+    assert_eq!(end(&mut engine, "f1", "db", None), [FIRED]);
+    begin(&mut engine, "f2", "db");
+    run(&mut engine, &[update("db", 7)]);
+    let rule = rule_ref("web").uid;
+    let finished = Finished {
+        firing: FiringId("f2".into()),
+        rule,
+        outcome: FiringOutcome::Failed,
+        message: "m".into(),
+        failed_at: None,
+    };
+    assert_eq!(fold(&mut engine, &Record::Finished(finished)), [FIRED]);
+}
+
+#[test]
+fn of_two_steps_that_write_one_object_both_are_waited_for() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    begin(&mut engine, "f2", "db");
+    run(&mut engine, &[update("db", 6), update("db", 7)]);
+    assert!(end(&mut engine, "f1", "db", Some(7)).is_empty());
+    assert_eq!(end(&mut engine, "f2", "db", Some(6)), ["own write shop/Deployment/db"; 2]);
+}
+
+#[test]
+fn another_rules_write_is_no_write_of_ours() {
+    let mut engine = engine();
+    let other =
+        spec(json!({"sources": [{"name": "any", "resource": {"apiVersion": "apps/v1", "kind": "Deployment"}}]}));
+    put(&mut engine, "other", 1, &other);
+    listen(&mut engine, "other", 1, "any", true);
+    begin(&mut engine, "f1", "db");
+    let words = run(&mut engine, &[update("db", 7)]);
+    assert_eq!(words, [FIRED, "waits for shop/Deployment/db"], "in the order of uids: other, web");
+    assert_eq!(end(&mut engine, "f1", "db", Some(7)), ["own write shop/Deployment/db"]);
+}
+
+#[test]
+fn what_was_found_by_comparing_lists_is_ours_if_our_write_is_in_it_and_stands() {
+    let found = |before, version, mark: &str| {
+        let mut input = update("db", version);
+        input.origin.before = Some(before);
+        input.origin.marks = vec![mark.into()];
+        input
+    };
+    let (ours, others) = ("signalbox-f1-grow", "signalbox-f0-grow");
+    for (input, word) in
+        [(found(6, 9, ours), "own write shop/Deployment/db"), (found(6, 9, others), FIRED), (found(7, 9, ours), FIRED)]
+    {
+        let mut engine = engine();
+        begin(&mut engine, "f1", "db");
+        end(&mut engine, "f1", "db", Some(7));
+        assert_eq!(run(&mut engine, &[input]), [word]);
+    }
+}
+
+#[test]
+fn what_waits_and_what_was_written_outlive_a_restart() {
+    let mut one = engine();
+    begin(&mut one, "f1", "db");
+    end(&mut one, "f1", "db", Some(5));
+    begin(&mut one, "f2", "db");
+    run(&mut one, &[update("db", 6)]);
+    let rows = one.dirty().into_iter().filter_map(|(table, key, row)| Some((table, key, row?)));
+    let (mut two, damage) = Engine::restore(log(), rows);
+    assert!(damage.is_empty(), "{damage:?}");
+    // As the state of the shard does with open firings.
+    begin(&mut two, "f2", "db");
+    assert_eq!(run(&mut two, &[update("db", 5)]), ["waits for shop/Deployment/db"]);
+    assert_eq!(end(&mut two, "f2", "db", Some(6)), ["own write shop/Deployment/db"; 2]);
+}
+
+#[test]
+fn a_step_without_end_holds_up_so_many_events_and_no_more() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    let events: Vec<_> = (0..300).map(|version| update("db", version)).collect();
+    let words = run(&mut engine, &events);
+    assert_eq!(words.iter().filter(|word| **word == "waits for shop/Deployment/db").count(), 256);
+    assert_eq!(words.iter().filter(|word| **word == FIRED).count(), 44);
+}
+
+#[test]
+fn nothing_is_kept_for_a_rule_that_does_not_listen_to_what_it_writes() {
+    let mut engine = engine_with(json!({"sources": [{"name": "any", "kubernetesEvent": {}}]}));
+    engine.dirty();
+    begin(&mut engine, "f1", "db");
+    end(&mut engine, "f1", "db", Some(7));
+    assert!(engine.dirty().is_empty());
+}
+
+#[test]
+fn of_a_write_that_was_found_done_the_first_version_with_its_mark_is_ours() {
+    let marked = |version| {
+        let mut input = update("db", version);
+        input.origin.marks = vec!["signalbox-f0-grow".into(), "signalbox-f1-grow".into()];
+        input
+    };
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    run(&mut engine, &[update("db", 5), marked(6), marked(7)]);
+    let words = settle(&mut engine, "f1", "db", Some(7), true);
+    assert_eq!(words, [FIRED, "own write shop/Deployment/db", FIRED]);
+    begin(&mut engine, "f1", "db");
+    settle(&mut engine, "f1", "db", Some(9), true);
+    assert_eq!(run(&mut engine, &[marked(10)]), [FIRED], "later than what was found");
+}

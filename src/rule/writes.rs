@@ -1,0 +1,169 @@
+//! What a rule itself writes: it is no reason for the same rule to fire.
+//!
+//! That is told by the ledger, never by what stands in an object. A watch can be faster than the answer to a write, so a change of an object that a
+//! step of the rule is just writing waits until the step has its answer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    compile::Rule,
+    filter::{Kind, namespace_of, text},
+};
+use crate::{
+    event::{Event, Origin},
+    record::{Effect, EventInput, FiringId, Position, RuleUid},
+};
+
+/// Events of a rule that may wait at the same time. One more is judged at once, as if somebody else had made it.
+const MAX_WAITING: usize = 256;
+/// Answered writes of a rule that are remembered until their change arrives. No more than 16 steps of a rule act at the same time.
+const MAX_ANSWERED: usize = 64;
+
+/// A step of a firing.
+type Step = (FiringId, String);
+
+/// An event that waits for the answer to a write of the rule's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    object: String,
+    position: Position,
+    input: EventInput,
+}
+
+/// An event that has waited, to be judged by this rule now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Released {
+    /// The rule.
+    pub rule: RuleUid,
+    /// Where the event stands in the log.
+    pub position: Position,
+    /// The event.
+    pub input: EventInput,
+}
+
+/// A write that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answered {
+    /// `metadata.uid` of the object.
+    uid: String,
+    version: u64,
+    /// Whether the write was found done: it made this version or one before it, the first that bears the mark.
+    found: bool,
+    /// The field manager that was written as.
+    mark: String,
+}
+
+impl Answered {
+    fn new((firing, action): &Step, effect: &Effect) -> Option<Self> {
+        let version = effect.resource_version.as_ref()?.parse().ok()?;
+        Some(Self { uid: effect.uid.clone(), version, found: effect.found, mark: firing.manager(action) })
+    }
+
+    /// Whether the change is the write. What was found by comparing lists is more than one change; it is taken for the write if that is among them and
+    /// nobody has written the same fields since: mostly what others do then is what controllers do about it.
+    fn is(&self, Origin { uid, seen, marks, before, .. }: &Origin) -> bool {
+        let Some(seen) = seen.as_ref().filter(|_| *uid == self.uid) else { return false };
+        match before {
+            Some(before) => *before < self.version && marks.contains(&self.mark),
+            None if self.found => seen.version <= self.version && marks.contains(&self.mark),
+            None => seen.version == self.version,
+        }
+    }
+}
+
+/// The writes of one rule to objects of a kind that it listens to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnWrites {
+    /// The steps that are writing, by object.
+    open: BTreeMap<String, BTreeSet<Step>>,
+    kept: Kept,
+}
+
+/// The part that is saved; open writes are those of open firings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// Writes whose change has not arrived yet, oldest first.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    answered: VecDeque<Answered>,
+    /// In the order of the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<Waiting>,
+}
+
+impl Kept {
+    pub(super) fn is_empty(&self) -> bool {
+        self.answered.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl OwnWrites {
+    pub(super) fn restore(kept: Kept) -> Self {
+        Self { open: BTreeMap::new(), kept }
+    }
+
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// A step is about to write the object.
+    pub(super) fn begin(&mut self, object: String, step: Step) {
+        self.open.entry(object).or_default().insert(step);
+    }
+
+    /// The step has its answer, or will never have one. Gives the events that waited for it, with their positions.
+    pub(super) fn end(&mut self, step: &Step, effect: Option<&Effect>) -> Vec<(Position, EventInput)> {
+        if let Some(answered) = effect.and_then(|effect| Answered::new(step, effect))
+            && !self.kept.answered.contains(&answered)
+        {
+            self.kept.answered.push_back(answered);
+            if self.kept.answered.len() > MAX_ANSWERED {
+                self.kept.answered.pop_front();
+            }
+        }
+        self.open.retain(|_, steps| {
+            steps.remove(step);
+            !steps.is_empty()
+        });
+        let waits = |one: &mut Waiting| !self.open.contains_key(&one.object);
+        self.kept.waiting.extract_if(.., waits).map(|one| (one.position, one.input)).collect()
+    }
+
+    /// The object that the event is about, if a step is just writing it and the event can wait.
+    pub(super) fn defers(&self, rule: &Rule, event: &Event) -> Option<String> {
+        if self.open.is_empty() || self.kept.waiting.len() >= MAX_WAITING {
+            return None;
+        }
+        let object = event.data.get("object")?;
+        let namespace = match namespace_of(event) {
+            "" => &rule.rule.namespace,
+            namespace => namespace,
+        };
+        let object = format!("{namespace}/{}/{}", text(object, &["kind"]), text(object, &["metadata", "name"]));
+        self.open.contains_key(&object).then_some(object)
+    }
+
+    pub(super) fn wait(&mut self, object: String, position: Position, input: EventInput) {
+        self.kept.waiting.push(Waiting { object, position, input });
+    }
+
+    /// Whether the event tells of a write of the rule's.
+    pub(super) fn is_own(&self, input: &EventInput) -> bool {
+        self.kept.answered.iter().any(|one| one.is(&input.origin))
+    }
+
+    /// The change of an answered write has arrived.
+    pub(super) fn arrived(&mut self, input: &EventInput) {
+        self.kept.answered.retain(|one| !one.is(&input.origin));
+    }
+}
+
+impl Rule {
+    /// Whether a write to the object could come back as an event that the rule takes.
+    pub(super) fn listens_to(&self, object: &str) -> bool {
+        let Some(written) = object.split('/').nth(1) else { return false };
+        let same = |kind: &Kind| matches!(kind, Kind::Resource { kind, .. } if kind == written);
+        self.sources.iter().any(|source| same(source.filter.kind()))
+    }
+}

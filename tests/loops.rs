@@ -1,0 +1,122 @@
+//! Rules and what they do themselves, on a real API server: a rule that hears of its own doing does not answer it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use support::{
+    proxy::{Fate, Proxy, Seen},
+    site::{Shop, Site, shop},
+};
+
+mod support;
+
+/// A rule that makes a Deployment one larger whenever somebody changes how large it is to be.
+fn one_more() -> Value {
+    let resource = json!({"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Update"], "changedExpressions": ["object.spec.replicas"]});
+    let scale = json!({"target": {"kind": "Deployment", "name": "${object.metadata.name}"}, "by": "1"});
+    json!({"sources": [{"name": "changed", "resource": resource}], "actions": [{"name": "grow", "scale": scale}]})
+}
+
+async fn set(shop: &Shop, name: &str, replicas: u32) {
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    shop.api("apps/v1", "Deployment").patch(name, &PatchParams::default(), &patch).await.expect("set replicas");
+}
+
+/// Waits until the rule has heard of so many changes of its own and has fired so often.
+async fn own(shop: &Shop, rule: &str, own: u64, fired: u64) {
+    let told = |status: &Value| {
+        let counts = &status["counts"];
+        counts["suppressed"]["ownWrite"] == own && counts["succeeded"] == fired && counts["fired"] == fired
+    };
+    shop.rule_status(rule, &format!("{own} own and {fired} firings"), told).await;
+}
+
+#[tokio::test]
+async fn what_a_rule_scales_does_not_set_it_off_again_and_what_others_do_does() {
+    let shop = shop("own").await;
+    shop.deployment("web", 1).await;
+    shop.rule("one-more", one_more()).await;
+    set(&shop, "web", 5).await;
+    own(&shop, "one-more", 1, 1).await;
+    set(&shop, "web", 2).await;
+    own(&shop, "one-more", 2, 2).await;
+    assert_eq!(shop.replicas("web").await, 3);
+}
+
+#[tokio::test]
+async fn a_watch_that_is_faster_than_the_answer_does_not_set_a_rule_off() {
+    let site = Site::start().await;
+    let shop = site.namespace("slow").await;
+    let hold = |seen: Seen| {
+        let fate = if seen.patches("scale") { Fate::Hold(Duration::from_secs(1)) } else { Fate::Pass };
+        async move { fate }
+    };
+    let proxy = Proxy::start(&site.plane, hold).await;
+    let setup = site.setup_behind(&proxy);
+    let operator = setup.start_ready().await;
+    shop.deployment("web", 1).await;
+    shop.rule("one-more", one_more()).await;
+    set(&shop, "web", 5).await;
+    own(&shop, "one-more", 1, 1).await;
+    let waited = "signalbox_rule_decisions_total{decision=\"Deferred\"} ";
+    let metrics = operator.metrics().await;
+    let waited = metrics.lines().find_map(|line| line.strip_prefix(waited)).expect("the metric");
+    assert_ne!(waited, "0", "its change came before the answer");
+    assert_eq!(shop.replicas("web").await, 6);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_with_a_kill_does_not_set_the_rule_off() {
+    let site = Site::start().await;
+    let shop = site.namespace("killed").await;
+    let held = Arc::new(AtomicBool::new(true));
+    let swallows = Arc::clone(&held);
+    let decide = move |seen: Seen| {
+        let fate = if seen.patches("scale") && swallows.load(Ordering::Relaxed) { Fate::Swallow } else { Fate::Pass };
+        async move { fate }
+    };
+    let proxy = Proxy::start(&site.plane, decide).await;
+    let setup = site.setup_behind(&proxy);
+    let operator = setup.start_ready().await;
+    shop.deployment("web", 1).await;
+    shop.deployment("db", 1).await;
+    shop.rule("one-more", one_more()).await;
+    set(&shop, "web", 5).await;
+    let deferred = async || {
+        let metrics = operator.metrics().await;
+        metrics.contains("signalbox_rule_decisions_total{decision=\"Deferred\"} 1").then_some(())
+    };
+    support::eventually("its own change waits", Duration::from_secs(60), deferred).await;
+    operator.kill();
+    set(&shop, "db", 3).await;
+    held.store(false, Ordering::Relaxed);
+    let _operator = setup.start_ready().await;
+    shop.rule_status("one-more", "both were answered", |status| status["counts"]["succeeded"] == 2).await;
+    set(&shop, "db", 7).await;
+    own(&shop, "one-more", 3, 3).await;
+    assert_eq!((shop.replicas("web").await, shop.replicas("db").await), (6, 8));
+}
+
+#[tokio::test]
+async fn the_job_that_a_rule_launches_does_not_make_it_launch_another() {
+    let shop = shop("jobs").await;
+    let created = json!({"apiVersion": "batch/v1", "kind": "Job", "operations": ["Create"]});
+    let script = json!({"image": "example.invalid/tools:1", "run": "true"});
+    let actions = json!([{"name": "follow", "job": {"script": script}}]);
+    shop.rule("follower", json!({"sources": [{"name": "made", "resource": created}], "actions": actions})).await;
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/tools:1"}]});
+    for name in ["first", "second"] {
+        shop.create("batch/v1", "Job", name, json!({"spec": {"template": {"spec": pod}}})).await;
+    }
+    own(&shop, "follower", 2, 2).await;
+    let jobs = shop.api("batch/v1", "Job").list(&ListParams::default()).await.expect("list Jobs");
+    assert_eq!(jobs.items.len(), 4);
+}
