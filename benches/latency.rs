@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{
@@ -18,7 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 use signalbox::{
     bus::{Bus as _, embedded},
-    net::{Guard, Http, Post},
+    net::{Call, Guard, Http},
     record::{Decision, Record},
 };
 
@@ -161,8 +161,9 @@ async fn http_floor(shop: &Shop, sink: &Sink, count: usize) -> Vec<f64> {
         let post = shop.event(&wanted, &pod, "Floor");
         let act = async {
             let event = serde_json::to_vec(&seen.until(&wanted).await).expect("an event");
-            let request = Post { url: &url, name: "floor", headers: HeaderMap::new(), body: event, timeout: PATIENCE };
-            http.post(request).await.expect("an answer")
+            let (method, headers) = (Method::POST, HeaderMap::new());
+            let call = Call { method, url: &url, name: "floor", headers, body: event, timeout: PATIENCE };
+            http.call(call).await.expect("an answer")
         };
         let (_, _, requests) = tokio::join!(post, act, sink.await_requests(number + 1));
         times.push(requests[number].at.into_std().saturating_duration_since(began).as_secs_f64() * 1e3);

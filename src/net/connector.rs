@@ -23,7 +23,52 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Addresses written as numbers go the same way as names: what counts is where the connection would go.
 #[derive(Clone)]
-pub(super) struct GuardedConnector(pub(super) Arc<Guard>);
+pub(super) struct GuardedConnector {
+    guard: Arc<Guard>,
+    resolve: Arc<Resolve>,
+}
+
+/// Gives the addresses of a host. One answer is checked and used; nobody asks twice for one connection.
+pub(super) type Resolve = dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
+
+impl GuardedConnector {
+    /// Asks the system for addresses.
+    pub(super) fn new(guard: Guard) -> Self {
+        Self::resolving(
+            guard,
+            Arc::new(|host, port| Box::pin(async move { Ok(lookup_host((host.as_str(), port)).await?.collect()) })),
+        )
+    }
+
+    pub(super) fn resolving(guard: Guard, resolve: Arc<Resolve>) -> Self {
+        Self { guard: Arc::new(guard), resolve }
+    }
+
+    async fn connect(&self, uri: &Uri) -> Result<TcpStream, ConnectError> {
+        let host = uri.host().ok_or(ConnectError::NoHost)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) => (self.resolve)(host.to_owned(), port).await.map_err(ConnectError::Resolve)?,
+        };
+        let mut last = ConnectError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        for address in addresses {
+            last = match self.guard.check(address.ip()) {
+                Err(refusal) => refusal.into(),
+                Ok(()) => match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                    Ok(Ok(stream)) => {
+                        stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+                        return Ok(stream);
+                    }
+                    Ok(Err(error)) => ConnectError::Connect(error),
+                    Err(_) => ConnectError::Connect(io::ErrorKind::TimedOut.into()),
+                },
+            };
+        }
+        Err(last)
+    }
+}
 
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
@@ -48,32 +93,7 @@ impl Service<Uri> for GuardedConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let guard = Arc::clone(&self.0);
-        Box::pin(async move { connect(&guard, &uri).await.map(TokioIo::new) })
+        let connector = self.clone();
+        Box::pin(async move { connector.connect(&uri).await.map(TokioIo::new) })
     }
-}
-
-async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, ConnectError> {
-    let host = uri.host().ok_or(ConnectError::NoHost)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-        Ok(address) => vec![SocketAddr::new(address, port)],
-        Err(_) => lookup_host((host, port)).await.map_err(ConnectError::Resolve)?.collect(),
-    };
-    let mut last = ConnectError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    for address in addresses {
-        last = match guard.check(address.ip()) {
-            Err(refusal) => refusal.into(),
-            Ok(()) => match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => ConnectError::Connect(error),
-                Err(_) => ConnectError::Connect(io::ErrorKind::TimedOut.into()),
-            },
-        };
-    }
-    Err(last)
 }

@@ -34,8 +34,10 @@ pub struct Http {
     client: Client<HttpsConnector<GuardedConnector>, Full<Cursor<Vec<u8>>>>,
 }
 
-/// One POST request.
-pub struct Post<'a> {
+/// One request.
+pub struct Call<'a> {
+    /// The method.
+    pub method: Method,
     /// Where to, `http://` or `https://`.
     pub url: &'a str,
     /// What errors call the address; the address itself may be a secret.
@@ -55,13 +57,32 @@ pub struct Response {
     pub status: StatusCode,
     /// `Retry-After`, as a span from now, at most an hour.
     pub retry_after: Option<Duration>,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The first [`MAX_RESPONSE`] bytes of the body.
     pub body: Vec<u8>,
+    /// Whether the body may have more than these.
+    pub cut: bool,
+}
+
+impl Response {
+    /// Whether the status says that the same request may be answered otherwise later.
+    pub fn is_transient(&self) -> bool {
+        let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+        self.status.is_server_error() || later.contains(&self.status)
+    }
+
+    /// What the answer says, as one short line.
+    pub fn words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(1024)]);
+        let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        line.chars().filter(|c| !c.is_control()).take(160).collect()
+    }
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("post to {name}: {kind}")]
+#[error("request to {name}: {kind}")]
 pub struct HttpError {
     /// What the caller calls the address.
     pub name: String,
@@ -115,25 +136,31 @@ impl Http {
                 tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
             }
         };
-        Self::with_tls(guard, tls)
+        Self::over(GuardedConnector::new(guard), tls)
     }
 
     /// A client that may connect to this host and trusts no certificate: reading the system's bundle takes longer than most tests.
     #[cfg(test)]
     pub(crate) fn to_this_host() -> Self {
         let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]);
-        Self::with_tls(
-            guard,
-            tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-        )
+        Self::over(GuardedConnector::new(guard), no_authorities())
     }
 
-    fn with_tls(guard: Guard, tls: rustls::ClientConfig) -> Self {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(GuardedConnector(Arc::new(guard)));
+    /// A client that trusts no certificate, and whose names are resolved by a function.
+    #[cfg(test)]
+    pub(crate) fn resolving(
+        guard: Guard,
+        resolve: impl Fn(u16) -> Vec<std::net::SocketAddr> + Send + Sync + 'static,
+    ) -> Self {
+        let resolve = move |_, port| -> futures::future::BoxFuture<'static, _> {
+            Box::pin(std::future::ready(Ok(resolve(port))))
+        };
+        Self::over(GuardedConnector::resolving(guard, Arc::new(resolve)), no_authorities())
+    }
+
+    fn over(connector: GuardedConnector, tls: rustls::ClientConfig) -> Self {
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
@@ -142,37 +169,43 @@ impl Http {
         Self { client }
     }
 
-    /// Sends a POST and reads the answer.
+    /// Sends a request and reads the answer.
     ///
     /// # Errors
     /// When there is no answer. An answer with an error status is an answer. Errors never contain the address, only its name.
     ///
     /// # Cancel safety
     /// Dropped before it is ready, the request may or may not have had its effect.
-    pub async fn post(&self, post: Post<'_>) -> Result<Response, HttpError> {
-        let name = post.name;
-        self.send(post).await.map_err(|kind| HttpError { name: name.to_owned(), kind })
+    pub async fn call(&self, call: Call<'_>) -> Result<Response, HttpError> {
+        let name = call.name;
+        self.send(call).await.map_err(|kind| HttpError { name: name.to_owned(), kind })
     }
 
-    async fn send(&self, post: Post<'_>) -> Result<Response, HttpErrorKind> {
-        let uri = address(post.url)?;
-        let mut request = Request::new(Full::new(Cursor::new(post.body)));
-        *request.method_mut() = Method::POST;
+    async fn send(&self, call: Call<'_>) -> Result<Response, HttpErrorKind> {
+        let uri = address(call.url).map_err(HttpErrorKind::Address)?;
+        let mut request = Request::new(Full::new(Cursor::new(call.body)));
+        *request.method_mut() = call.method;
         *request.uri_mut() = uri;
-        *request.headers_mut() = post.headers;
+        *request.headers_mut() = call.headers;
         let exchange = async {
             let response = self.client.request(request).await.map_err(classify)?;
-            let status = response.status();
-            let retry_after =
-                response.headers().get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
-            let body = read(response.into_body()).await?;
-            Ok(Response { status, retry_after, body })
+            let (parts, body) = response.into_parts();
+            let retry_after = parts.headers.get(header::RETRY_AFTER);
+            let retry_after = retry_after.and_then(|value| self::retry_after(value.to_str().ok()?));
+            let body = read(body).await?;
+            let cut = body.len() >= MAX_RESPONSE;
+            Ok(Response { status: parts.status, retry_after, headers: parts.headers, body, cut })
         };
-        match tokio::time::timeout(post.timeout, exchange).await {
+        match tokio::time::timeout(call.timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(HttpErrorKind::Timeout(post.timeout)),
+            Err(_) => Err(HttpErrorKind::Timeout(call.timeout)),
         }
     }
+}
+
+#[cfg(test)]
+fn no_authorities() -> rustls::ClientConfig {
+    tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
 }
 
 fn tls_builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
@@ -181,19 +214,23 @@ fn tls_builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVer
         .expect("ring has the cipher suites of the default protocol versions")
 }
 
-fn address(url: &str) -> Result<Uri, HttpErrorKind> {
-    let uri: Uri = url.parse().map_err(|_| HttpErrorKind::Address("the address is not a URL"))?;
+/// An address that users give, if it is one that is taken.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn address(url: &str) -> Result<Uri, &'static str> {
+    let uri: Uri = url.parse().map_err(|_| "the address is not a URL")?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err(HttpErrorKind::Address("the address must begin with http:// or https://"));
+        return Err("the address must begin with http:// or https://");
     }
     let Some(authority) = uri.authority() else {
-        return Err(HttpErrorKind::Address("the address has no host"));
+        return Err("the address has no host");
     };
     if authority.as_str().contains('@') {
-        return Err(HttpErrorKind::Address("the address must not hold a user name or password"));
+        return Err("the address must not hold a user name or password");
     }
     if authority.host().is_empty() {
-        return Err(HttpErrorKind::Address("the address has no host"));
+        return Err("the address has no host");
     }
     Ok(uri)
 }

@@ -5,7 +5,9 @@
 
 mod connector;
 mod guard;
+mod header;
 mod http;
 
 pub use self::guard::{Cidr, Guard, ParseCidrError, Refusal};
-pub use self::http::{Http, HttpError, HttpErrorKind, MAX_RESPONSE, Post, Response};
+pub use self::header::{HOPS, HeaderFault, IDEMPOTENCY_KEY, header_name};
+pub use self::http::{Call, Http, HttpError, HttpErrorKind, MAX_RESPONSE, Response, address};

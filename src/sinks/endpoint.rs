@@ -1,29 +1,13 @@
 //! An HTTP endpoint that users name: its address, its headers, and a POST to it. Shared by the sinks that are such an endpoint.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{Delivered, Notification, REQUEST_TIMEOUT, Secrets, SinkError};
 use crate::{
     api::{Header, SecretKeyRef},
-    net::{Http, Post},
+    net::{self, Call, HOPS, Http, IDEMPOTENCY_KEY},
 };
 
-/// The same for every repetition of a notification: a receiver that remembers it takes the notification once.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// How many requests of Signalbox led to this one: 1, since no event comes from a request yet.
-const HOPS: HeaderName = HeaderName::from_static("signalbox-hops");
-/// What the client itself sets, and what would change where the request ends.
-const RESERVED: [HeaderName; 9] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    IDEMPOTENCY_KEY,
-    HOPS,
-];
 /// The endpoint.
 pub(super) struct Endpoint {
     /// The field of the spec, for messages.
@@ -129,7 +113,8 @@ impl Endpoint {
         };
         let hidden = format!("the {}", self.kind);
         let name = if self.url.secret().is_some() { &hidden } else { &url };
-        let response = http.post(Post { url: &url, name, headers, body, timeout: REQUEST_TIMEOUT }).await?;
+        let (method, timeout) = (Method::POST, REQUEST_TIMEOUT);
+        let response = http.call(Call { method, url: &url, name, headers, body, timeout }).await?;
         if response.status.is_success() {
             Ok(Delivered { status: response.status.as_u16(), note: None })
         } else {
@@ -140,12 +125,5 @@ impl Endpoint {
 
 /// The header's name, unless it is none or one that is not for users to set.
 pub(super) fn header_name(kind: &str, name: &str, faults: &mut Vec<String>) -> Option<HeaderName> {
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(name) if RESERVED.contains(&name) => {
-            faults.push(format!("{kind}: header {name} is set by signalbox itself"))
-        }
-        Ok(name) => return Some(name),
-        Err(_) => faults.push(format!("{kind}: {name:?} is not the name of a header")),
-    }
-    None
+    net::header_name(name).map_err(|fault| faults.push(format!("{kind}: {fault}"))).ok()
 }

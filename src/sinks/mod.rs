@@ -143,14 +143,11 @@ impl SinkError {
     /// What an answer with an error status means.
     fn answered(name: &str, response: &Response, secrets: &Secrets) -> Self {
         let retry = match response.status {
-            status if status.is_server_error() => Retry::After(response.retry_after),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                Retry::After(response.retry_after)
-            }
+            _ if response.is_transient() => Retry::After(response.retry_after),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Retry::FreshSecrets,
             _ => Retry::Never,
         };
-        let words = words(&response.body);
+        let words = response.words();
         let hint = if response.status.is_redirection() { " (redirects are not followed)" } else { "" };
         let message = match words.as_str() {
             "" => format!("{name} answered {}{hint}", response.status),
@@ -165,13 +162,6 @@ impl From<HttpError> for SinkError {
         let retry = if error.kind.is_transient() { Retry::After(None) } else { Retry::Never };
         Self { retry, message: error.to_string() }
     }
-}
-
-/// What a service says, as one short line.
-fn words(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(1024)]);
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().filter(|c| !c.is_control()).take(160).collect()
 }
 
 #[cfg(test)]

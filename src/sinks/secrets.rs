@@ -39,7 +39,7 @@ impl Secrets {
     ///
     /// # Errors
     /// When it was not read, or is empty.
-    pub(super) fn get(&self, key: &SecretKeyRef) -> Result<&SecretValue, SinkError> {
+    pub fn get(&self, key: &SecretKeyRef) -> Result<&SecretValue, SinkError> {
         match self.0.get(key) {
             Some(value) if !value.0.is_empty() => Ok(value),
             Some(_) => Err(SinkError::never(format!("key {} of Secret {} is empty", key.key, key.name))),
@@ -51,13 +51,13 @@ impl Secrets {
     ///
     /// # Errors
     /// When it was not read, is empty or is no UTF-8.
-    pub(super) fn text(&self, key: &SecretKeyRef) -> Result<&str, SinkError> {
+    pub fn text(&self, key: &SecretKeyRef) -> Result<&str, SinkError> {
         std::str::from_utf8(self.get(key)?.bytes())
             .map_err(|_| SinkError::never(format!("key {} of Secret {} is not text", key.key, key.name)))
     }
 
     /// The text without the values: services sometimes answer with what they were sent.
-    pub(super) fn redact(&self, text: &str) -> String {
+    pub fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for value in self.0.values().filter_map(|value| std::str::from_utf8(&value.0).ok()) {
             if value.len() >= SHORTEST_REDACTED && text.contains(value) {

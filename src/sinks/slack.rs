@@ -4,13 +4,13 @@
 //! as a whole, and it would be the longest and worst that never arrive.
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{Delivered, Notification, REQUEST_TIMEOUT, Retry, Secrets, Sink, SinkError};
 use crate::{
     api::{self, SecretKeyRef, Severity},
-    net::{Http, Post, Response},
+    net::{Call, Http, Response},
 };
 
 /// Characters of a header block.
@@ -72,7 +72,8 @@ async fn post(http: &Http, url: &str, message: &Value) -> Result<Response, SinkE
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = message.to_string().into_bytes();
-    Ok(http.post(Post { url, name: NAME, headers, body, timeout: REQUEST_TIMEOUT }).await?)
+    let (method, timeout) = (Method::POST, REQUEST_TIMEOUT);
+    Ok(http.call(Call { method, url, name: NAME, headers, body, timeout }).await?)
 }
 
 fn error(response: &Response, secrets: &Secrets) -> SinkError {

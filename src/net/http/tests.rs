@@ -25,12 +25,20 @@ async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-fn to(url: &str) -> Post<'_> {
-    Post { url, name: "the sink", headers: HeaderMap::new(), body: b"hello".to_vec(), timeout: Duration::from_secs(5) }
+fn to(url: &str) -> Call<'_> {
+    let method = Method::POST;
+    Call {
+        method,
+        url,
+        name: "the sink",
+        headers: HeaderMap::new(),
+        body: b"hello".to_vec(),
+        timeout: Duration::from_secs(5),
+    }
 }
 
 async fn failure(http: &Http, url: &str) -> HttpErrorKind {
-    http.post(to(url)).await.expect_err(url).kind
+    http.call(to(url)).await.expect_err(url).kind
 }
 
 #[tokio::test]
@@ -43,7 +51,7 @@ async fn a_request_arrives_and_its_answer_comes_back() {
         }),
     ))
     .await;
-    let response = open().post(to(&format!("http://{address}/in"))).await.expect("an answer");
+    let response = open().call(to(&format!("http://{address}/in"))).await.expect("an answer");
     assert_eq!(response.status, 429);
     assert_eq!(response.retry_after, Some(Duration::from_secs(7)));
     assert_eq!(response.body, b"slower");
@@ -102,7 +110,7 @@ async fn a_redirect_is_an_answer_and_not_followed() {
             .route("/out", post(|| async { FOLLOWED.fetch_add(1, Ordering::SeqCst).to_string() })),
     )
     .await;
-    let response = open().post(to(&format!("http://{address}/in"))).await.expect("an answer");
+    let response = open().call(to(&format!("http://{address}/in"))).await.expect("an answer");
     assert_eq!(response.status, 307);
     assert_eq!(FOLLOWED.load(Ordering::SeqCst), 0);
 }
@@ -110,7 +118,7 @@ async fn a_redirect_is_an_answer_and_not_followed() {
 #[tokio::test]
 async fn of_a_long_answer_the_first_64_kib_are_read() {
     let address = serve(Router::new().route("/in", post(|| async { "x".repeat(MAX_RESPONSE * 3) }))).await;
-    let response = open().post(to(&format!("http://{address}/in"))).await.expect("an answer");
+    let response = open().call(to(&format!("http://{address}/in"))).await.expect("an answer");
     assert_eq!(response.body.len(), MAX_RESPONSE);
 }
 
@@ -118,9 +126,9 @@ async fn of_a_long_answer_the_first_64_kib_are_read() {
 async fn an_answer_that_does_not_come_is_a_timeout() {
     let address = serve(Router::new().route("/in", post(std::future::pending::<()>))).await;
     let url = format!("http://{address}/in?key=canary");
-    let error = open().post(Post { timeout: Duration::from_millis(50), ..to(&url) }).await.expect_err("no answer");
+    let error = open().call(Call { timeout: Duration::from_millis(50), ..to(&url) }).await.expect_err("no answer");
     assert!(matches!(error.kind, HttpErrorKind::Timeout(_)), "{error}");
-    assert_eq!(error.to_string(), "post to the sink: no answer within 0.05 s");
+    assert_eq!(error.to_string(), "request to the sink: no answer within 0.05 s");
 }
 
 #[tokio::test]
@@ -130,7 +138,7 @@ async fn errors_do_not_contain_the_address() {
         listener.local_addr().expect("bound")
     };
     for url in [format!("http://{closed}/canary"), "http://127.0.0.1:0/canary".into(), "https:canary".into()] {
-        let error = open().post(to(&url)).await.expect_err("nobody listens");
+        let error = open().call(to(&url)).await.expect_err("nobody listens");
         assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
     }
 }
@@ -146,8 +154,8 @@ async fn the_second_request_takes_the_connection_of_the_first() {
     );
     let http = open();
     let url = format!("http://{address}/in");
-    let first = http.post(to(&url)).await.expect("an answer").body;
-    let second = http.clone().post(to(&url)).await.expect("an answer").body;
+    let first = http.call(to(&url)).await.expect("an answer").body;
+    let second = http.clone().call(to(&url)).await.expect("an answer").body;
     assert_eq!(first, second);
 }
 
@@ -189,8 +197,9 @@ async fn a_certificate_of_a_trusted_authority_is_taken() {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).expect("a root");
     let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]);
-    let http = Http::with_tls(guard, tls_builder().with_root_certificates(roots).with_no_client_auth());
-    let response = http.post(to(&format!("https://localhost:{port}/"))).await.expect("an answer");
+    let http =
+        Http::over(GuardedConnector::new(guard), tls_builder().with_root_certificates(roots).with_no_client_auth());
+    let response = http.call(to(&format!("https://localhost:{port}/"))).await.expect("an answer");
     assert_eq!(response.status, 204);
 }
 
