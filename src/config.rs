@@ -53,7 +53,7 @@ pub struct Settings {
     /// Which log lines are written, as `info` or `info,signalbox::sources=debug`.
     #[arg(long = "log", env = "SIGNALBOX_LOG", default_value = "info")]
     pub log_filter: String,
-    /// Address ranges that sinks may reach although they are loopback, link-local or the API server, as `127.0.0.0/8`.
+    /// Address ranges that sinks and `http` actions may reach although they are loopback, link-local or the API server, as `127.0.0.0/8`.
     #[arg(long, env = "SIGNALBOX_ALLOW_EGRESS", value_delimiter = ',')]
     pub allow_egress: Vec<String>,
     /// How often it is asked whether accounts may still see what their rules watch.

@@ -60,7 +60,7 @@ async fn a_sink_of_no_kind_or_of_two_is_refused_in_words() {
 #[tokio::test]
 async fn an_action_of_no_kind_is_refused_in_words() {
     let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
-    assert!(said.contains("exactly one of scale, rollout, job and notify must be set"), "{said}");
+    assert!(said.contains("exactly one of scale, rollout, job, http and notify must be set"), "{said}");
 }
 
 #[tokio::test]
@@ -123,6 +123,7 @@ async fn every_field_is_explained() {
     for path in [
         "eventrule.spec.sources.kubernetesEvent.regarding.selector",
         "eventrule.spec.actions.job",
+        "eventrule.spec.actions.http.headers",
         "eventsink.spec.webhook",
     ] {
         let said = words(&plane().await.kubectl(&["explain", path]).await);

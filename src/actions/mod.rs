@@ -4,10 +4,12 @@
 //! once more with the same request. Everything is done with the rights of the rule's account. Actions know no sources, no log and no other action.
 
 mod failure;
+mod http;
 mod job;
 mod notify;
 mod rollout;
 mod scale;
+mod secrets;
 mod target;
 mod text;
 mod write;
@@ -116,6 +118,7 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
         ActionKind::Scale(spec) => Box::new(scale::Scale::new(spec)),
         ActionKind::Rollout(spec) => Box::new(rollout::Rollout::new(spec)),
         ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
+        ActionKind::Http(http) => Box::new(http::Http::new(http, spec.timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
     })
 }

@@ -8,11 +8,11 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, FailureKind, text};
+use super::{Action, Attempt, Context, Done, Failure, FailureKind, secrets, text};
 use crate::{
     api::{self, ActionOutcome, NotifyField, Severity},
     bus::Permit,
-    kubernetes::{Cluster, Right, SecretError},
+    kubernetes::{Cluster, Right},
     sinks::{Delivered, Entry, Notification, Retry, Secrets, Sink, SinkError},
 };
 
@@ -191,10 +191,9 @@ fn failure(error: SinkError) -> Failure {
 }
 
 async fn read(cx: &Context, entry: &Entry, sink: &dyn Sink, name: &str) -> Result<Secrets, Failure> {
-    let mut secrets = Secrets::default();
     let keys = sink.secrets();
     if keys.is_empty() {
-        return Ok(secrets);
+        return Ok(Secrets::default());
     }
     let cluster = &cx.services.cluster;
     cluster.usable(&entry.account).await.map_err(|error| match error {
@@ -202,31 +201,10 @@ async fn read(cx: &Context, entry: &Entry, sink: &dyn Sink, name: &str) -> Resul
         error => Failure::last(error.to_string()),
     })?;
     let namespace = &entry.account.namespace;
-    let mend = |what: String| {
+    let mend = |what: &str| {
         format!("EventSink {name}: {what}; make it, or mend the sink: kubectl edit eventsink {name} -n {namespace}")
     };
-    for key in keys {
-        let data = match cluster.secret(&entry.account, &key.name).await {
-            Ok(data) => data,
-            Err(error @ SecretError::NotFound { .. }) => return Err(Failure::retryable(mend(error.to_string()))),
-            Err(error) => return Err(unread(error)),
-        };
-        // Who replaces a Secret by deleting and creating it leaves a moment without: not final.
-        let value = data.get(&key.key).ok_or_else(|| {
-            Failure::retryable(mend(format!("Secret {namespace}/{} has no key {}", key.name, key.key)))
-        })?;
-        secrets.insert(key, value);
-    }
-    Ok(secrets)
-}
-
-fn unread(error: SecretError) -> Failure {
-    match error {
-        SecretError::NotFound { .. } | SecretError::Other { .. } => Failure::retryable(error.to_string()),
-        SecretError::Forbidden(_) | SecretError::Unusable(_) | SecretError::Decode { .. } => {
-            Failure::last(error.to_string())
-        }
-    }
+    secrets::read(cx, &entry.account, keys, mend).await
 }
 
 #[cfg(test)]

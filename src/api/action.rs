@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, schema};
+use super::{Duration, Http, schema};
 
-/// One thing that a firing does. Exactly one of `scale`, `rollout`, `job` and `notify` is set.
+/// One thing that a firing does. Exactly one of `scale`, `rollout`, `job`, `http` and `notify` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.job), has(self.notify)].filter(x, x).size() == 1")
-    .message("exactly one of scale, rollout, job and notify must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.job), has(self.http), has(self.notify)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, job, http and notify must be set"))]
 pub struct Action {
     /// Name of the action, unique in the rule; its results are `actions.<name>` in the expressions of later actions.
     #[schemars(schema_with = "schema::identifier")]
@@ -29,6 +29,9 @@ pub struct Action {
     /// Launches a Job in the rule's namespace, owned by the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
+    /// Sends a request to an HTTP endpoint; the answer is the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
     /// Sends a notification to an EventSink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
@@ -52,6 +55,8 @@ pub enum ActionKind<'a> {
     Rollout(&'a Rollout),
     /// `job`
     Job(&'a Job),
+    /// `http`
+    Http(&'a Http),
     /// `notify`
     Notify(&'a Notify),
 }
@@ -59,11 +64,12 @@ pub enum ActionKind<'a> {
 impl Action {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<ActionKind<'_>> {
-        match (&self.scale, &self.rollout, &self.job, &self.notify) {
-            (Some(action), None, None, None) => Some(ActionKind::Scale(action)),
-            (None, Some(action), None, None) => Some(ActionKind::Rollout(action)),
-            (None, None, Some(action), None) => Some(ActionKind::Job(action)),
-            (None, None, None, Some(action)) => Some(ActionKind::Notify(action)),
+        match (&self.scale, &self.rollout, &self.job, &self.http, &self.notify) {
+            (Some(action), None, None, None, None) => Some(ActionKind::Scale(action)),
+            (None, Some(action), None, None, None) => Some(ActionKind::Rollout(action)),
+            (None, None, Some(action), None, None) => Some(ActionKind::Job(action)),
+            (None, None, None, Some(action), None) => Some(ActionKind::Http(action)),
+            (None, None, None, None, Some(action)) => Some(ActionKind::Notify(action)),
             _ => None,
         }
     }

@@ -81,7 +81,7 @@ impl EventSinkSpec {
     }
 }
 
-/// One key of a Secret in the sink's namespace.
+/// One key of a Secret in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {

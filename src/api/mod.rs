@@ -9,6 +9,7 @@ mod action;
 mod duration;
 mod event_rule;
 mod event_sink;
+mod http;
 mod schema;
 mod source;
 mod status;
@@ -24,6 +25,7 @@ pub use event_sink::{
     AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, EventSink, EventSinkSpec, EventSinkStatus, Header,
     SecretKeyRef, Signing, SinkKind, Slack, Webhook,
 };
+pub use http::{Http, HttpMethod, OnUnknown};
 pub use source::{
     ClusterScoped, Condition, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection, NamespacesFrom,
     Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,

@@ -8,6 +8,11 @@ pub(super) fn free_form(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
+/// JSON of any type and shape: an object, a list, a text, a number.
+pub(super) fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+}
+
 /// A CEL expression. 4 KiB is the limit that [`crate::rule::cel`] also holds before parsing.
 pub(super) fn expression(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 4096})

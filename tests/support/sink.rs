@@ -48,13 +48,14 @@ pub struct Answer {
     status: StatusCode,
     delay: Duration,
     retry_after: Option<String>,
+    type_: &'static str,
     body: String,
 }
 
 impl Answer {
     pub fn status(code: u16) -> Self {
         let status = StatusCode::from_u16(code).expect("a valid status");
-        Self { status, delay: Duration::ZERO, retry_after: None, body: String::new() }
+        Self { status, delay: Duration::ZERO, retry_after: None, type_: "text/plain", body: String::new() }
     }
 
     /// The request is recorded at once and answered later.
@@ -65,6 +66,10 @@ impl Answer {
     /// Seconds, or an HTTP date.
     pub fn retry_after(self, value: &str) -> Self {
         Self { retry_after: Some(value.to_owned()), ..self }
+    }
+
+    pub fn json(self, body: &serde_json::Value) -> Self {
+        Self { type_: "application/json", body: body.to_string(), ..self }
     }
 
     pub fn body(self, body: &str) -> Self {
@@ -158,7 +163,7 @@ async fn record(State(shared): State<Arc<Mutex<Shared>>>, request: AxumRequest) 
         shared.next.pop_front().unwrap_or_else(|| shared.otherwise.clone())
     };
     tokio::time::sleep(answer.delay).await;
-    let mut response = (answer.status, answer.body).into_response();
+    let mut response = (answer.status, [(header::CONTENT_TYPE, answer.type_)], answer.body).into_response();
     if let Some(value) = answer.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, value.parse().expect("a valid header"));
     }

@@ -140,6 +140,7 @@ impl Names {
             "source" => own(&["name"]),
             "rule" => own(&["name", "namespace", "uid"]),
             "firing" => own(&["id"]),
+            "response" => own(&["status", "headers", "body"]),
             _ => None,
         }
     }

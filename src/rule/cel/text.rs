@@ -21,6 +21,8 @@ pub enum Mode {
     Text,
     /// A text that is exactly one `${ }` becomes the value, of its own type: for free-form JSON.
     Typed,
+    /// An address: what is filled in is percent-encoded and stands behind the host. A text that is exactly one `${ }` is filled in as it is.
+    Url,
 }
 
 /// A text with expressions: `a ${ expr } b`. `$${` stands for `${`.
@@ -91,6 +93,18 @@ impl Text {
     /// # Errors
     /// When an expression fails or gives null.
     pub fn fill(&self, scope: &Scope<'_>) -> Result<String, EvalError> {
+        self.fill_with(scope, |value| value)
+    }
+
+    /// The address filled in.
+    fn fill_url(&self, scope: &Scope<'_>) -> Result<String, EvalError> {
+        match self.parts.as_slice() {
+            [Part::Expression(_)] => self.fill(scope),
+            _ => self.fill_with(scope, |value| percent_encoded(&value)),
+        }
+    }
+
+    fn fill_with(&self, scope: &Scope<'_>, encode: fn(String) -> String) -> Result<String, EvalError> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
@@ -99,7 +113,7 @@ impl Text {
                     let value = program.evaluate(scope)?;
                     let value = convert::to_text(&value)
                         .map_err(|_| EvalError::new(format!("{} is null", program.source().trim())))?;
-                    text.push_str(&value);
+                    text.push_str(&encode(value));
                 }
             }
             if text.len() > convert::MAX_RENDERED {
@@ -126,12 +140,36 @@ impl Text {
         }
     }
 
+    /// Whether a value that is filled in could be, or become part of, an address' host.
+    fn leaves_host_open(&self) -> bool {
+        match self.parts.as_slice() {
+            [Part::Expression(_)] => false,
+            [Part::Literal(start), ..] => {
+                let behind = start.split_once("://").map_or(start.as_str(), |(_, behind)| behind);
+                !behind.contains(['/', '?', '#'])
+            }
+            _ => true,
+        }
+    }
+
     fn programs(&self) -> impl Iterator<Item = &Program> {
         self.parts.iter().filter_map(|part| match part {
             Part::Expression(program) => Some(program),
             Part::Literal(_) => None,
         })
     }
+}
+
+/// All but what RFC 3986 calls unreserved is encoded: nothing that is filled in ends a part of an address.
+fn percent_encoded(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 fn too_large() -> EvalError {
@@ -223,6 +261,11 @@ fn compile_node(value: &Value, mode: Mode, names: &Names, path: &str, faults: &m
         Value::String(text) => match Text::compile(text, names) {
             Ok(text) => match text.literal() {
                 Some(literal) => Node::Fixed(Value::String(literal.to_owned())),
+                None if mode == Mode::Url && text.leaves_host_open() => {
+                    let message = "`${ }` may stand behind the host only, or be the whole address";
+                    faults.push(Fault::new(path, message));
+                    Node::Fixed(Value::Null)
+                }
                 None => Node::Text(text, mode),
             },
             Err(inner) => {
@@ -268,6 +311,7 @@ fn fill_node(node: &Node, scope: &Scope<'_>, path: &str, room: &mut usize) -> Re
             let value = match mode {
                 Mode::Text => text.fill(scope).map(Value::String),
                 Mode::Typed => text.fill_typed(scope),
+                Mode::Url => text.fill_url(scope).map(Value::String),
             }
             .map_err(|error| error.at(path))?;
             *room = room.checked_sub(size(&value)).ok_or_else(|| too_large().at(path))?;

@@ -70,7 +70,7 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
         "spec.actions[0].scale.target.name:1:3: `actions` has no `tell`: known are none",
         "spec.actions[1].ifExpression:1:1: gives a number",
         "spec.actions[1].notify.sinkRef.name:1:1: takes no `${ }`",
-        "spec.actions[3]:1:1: exactly one of scale, rollout, job and notify",
+        "spec.actions[3]:1:1: exactly one of scale, rollout, job, http and notify",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     for (fault, expected) in faults.iter().zip(expected) {

@@ -4,6 +4,7 @@ mod budget;
 mod changes;
 mod conditions;
 mod counting;
+mod http;
 mod near;
 mod own;
 mod progress;
