@@ -1,157 +1,20 @@
 //! The runner and its actions on a real API server and a real log: what is done, with whose rights, and that nothing is done twice.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use signalbox::{
-    api::{EventRuleSpec, FiringOutcome},
-    bus::{
-        Bus, Reader,
-        embedded::{Embedded, Settings},
-    },
-    clock::Clock,
-    event::Event,
-    kubernetes::Cluster,
-    net::{Guard, Http},
-    record::{Finished, Firing, FiringId, Intent, OpenFiring, Position, Record, RuleRef, RuleUid, Stamp, Step},
-    rule::compile,
-    runner::{Limit, Runner},
-    sinks::Registry,
-};
-use support::{control_plane::shared, sink::Sink};
+use signalbox::api::FiringOutcome;
+use support::{control_plane::shared, sink::Sink, stage::Stage};
 
 mod support;
-
-/// A namespace with an account that may do what the test grants, a Deployment `web` of two, and a runner with a log of its own.
-struct Stage {
-    namespace: String,
-    client: kube::Client,
-    runner: Runner,
-    sinks: Registry,
-    reader: Box<dyn Reader>,
-    /// What the log holds, as far as it was read.
-    records: Vec<Arc<Record>>,
-    _folder: tempfile::TempDir,
-}
 
 const RULES: &str = r#"[{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get", "patch"]},
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "patch"]},
     {"apiGroups": ["signalbox.dev"], "resources": ["eventsinks"], "verbs": ["get"]}]"#;
-
-impl Stage {
-    async fn new(prefix: &str, rules: &str) -> Self {
-        let plane = shared().await;
-        let namespace = plane.namespace(prefix).await;
-        let meta = |name: &str| format!(r#"{{"name": "{name}", "namespace": "{namespace}"}}"#);
-        plane
-            .apply(&format!(
-                r#"{{"apiVersion": "v1", "kind": "List", "items": [
-                {{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {}}},
-                {{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {}, "rules": {rules}}},
-                {{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {},
-                  "roleRef": {{"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "ops"}},
-                  "subjects": [{{"kind": "ServiceAccount", "name": "ops", "namespace": "{namespace}"}}]}},
-                {{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}, "spec": {{"replicas": 2,
-                  "selector": {{"matchLabels": {{"app": "web"}}}}, "template": {{"metadata": {{"labels": {{"app": "web"}}}},
-                  "spec": {{"containers": [{{"name": "web", "image": "example.invalid/web:1"}}]}}}}}}}}]}}"#,
-                meta("ops"),
-                meta("ops"),
-                meta("ops"),
-                meta("web")
-            ))
-            .await;
-        let folder = tempfile::tempdir().expect("a folder");
-        let bus = Embedded::open(folder.path(), Settings::default()).expect("a log");
-        let reader = bus.reader().expect("the first reader");
-        let cluster = Cluster::connect_with(plane.config().await).expect("a cluster");
-        let http = Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]));
-        let sinks = Registry::default();
-        let runner = Runner::new(cluster, bus, sinks.clone(), http, Clock::real(0), Limit::none());
-        let client = plane.client().await;
-        Self { namespace, client, runner, sinks, reader, records: Vec::new(), _folder: folder }
-    }
-
-    fn firing(&self, id: &str, actions: Value) -> OpenFiring {
-        let spec: EventRuleSpec = serde_json::from_value(json!({
-            "serviceAccountName": "ops",
-            "sources": [{"name": "crash", "kubernetesEvent": {"types": ["Warning"]}}],
-            "actions": actions,
-        }))
-        .expect("a spec");
-        let event = Event {
-            id: "uid-1/3".into(),
-            source: "/apis/events.k8s.io/v1/events".into(),
-            type_: signalbox::event::TYPE_KUBERNETES_EVENT.into(),
-            subject: Some(format!("{}/Pod/web-1", self.namespace)),
-            time: "2026-11-25T10:00:00Z".parse().expect("a time"),
-            data: json!({"message": "Back-off \"web\"\n"}),
-        };
-        let rule = RuleRef {
-            uid: RuleUid("0b9d2d3c-rule".into()),
-            namespace: self.namespace.clone(),
-            name: "web-crashloop".into(),
-        };
-        OpenFiring {
-            firing: Firing {
-                id: FiringId(id.into()),
-                rule,
-                generation: 1,
-                source: "crash".into(),
-                group: "g".into(),
-                group_values: BTreeMap::new(),
-                count: None,
-                input: Position(0),
-                stamp: Stamp::default(),
-            },
-            event: Arc::new(event),
-            spec: Arc::new(spec),
-            steps: BTreeMap::new(),
-        }
-    }
-
-    async fn run(&mut self, open: OpenFiring) -> Finished {
-        let rule = compile(&open.firing.rule, 1, &open.spec).expect("a rule");
-        self.runner.start(open, rule);
-        self.finished().await
-    }
-
-    /// Reads on until a firing has ended.
-    async fn finished(&mut self) -> Finished {
-        loop {
-            let next = tokio::time::timeout(support::PATIENCE, self.reader.next(1)).await.expect("the firing ends");
-            let entry = next.expect("the log is open").remove(0);
-            self.reader.advance(entry.head.position);
-            self.records.push(Arc::clone(&entry.record));
-            if let Record::Finished(finished) = &*entry.record {
-                return finished.clone();
-            }
-        }
-    }
-
-    fn intent(&self, action: &str) -> Intent {
-        let intent = self.records.iter().rev().find_map(|record| match &**record {
-            Record::Intent(intent) if intent.action == action => Some(intent.clone()),
-            _ => None,
-        });
-        intent.expect("an intent")
-    }
-
-    async fn replicas(&self) -> Option<i32> {
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
-        deployments.get("web").await.expect("get the Deployment").spec.replicas
-    }
-
-    async fn jobs(&self) -> Vec<Job> {
-        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
-        jobs.list(&ListParams::default()).await.expect("list Jobs").items
-    }
-}
 
 fn grow() -> Value {
     json!({"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "by": "2"}})
@@ -191,13 +54,7 @@ async fn what_a_crash_left_open_is_not_done_twice() {
     assert_eq!((stage.replicas().await, stage.jobs().await.len()), (Some(4), 1));
 
     // Both requests were carried out and neither outcome was recorded.
-    let mut resumed = open;
-    for action in ["grow", "collect"] {
-        let Intent { rendering, request, .. } = stage.intent(action);
-        resumed.steps.insert(action.into(), Step { intent: Some((rendering, request)), ..Step::default() });
-    }
-    stage.runner.resume([resumed]);
-    let finished = stage.finished().await;
+    let finished = stage.again(open, &["grow", "collect"]).await;
 
     assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
     assert!(finished.message.starts_with("scaled Deployment"), "{}", finished.message);
@@ -243,17 +100,13 @@ async fn a_firing_restarts_a_deployment_once_also_after_a_crash() {
     let finished = stage.run(open.clone()).await;
     assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
 
-    let Intent { rendering, request, .. } = stage.intent("restart");
-    let at = request["to"].as_str().expect("a time").to_owned();
+    let at = stage.intent("restart").request["to"].as_str().expect("a time").to_owned();
     let deployments: Api<Deployment> = Api::namespaced(stage.client.clone(), &stage.namespace);
     let web = deployments.get("web").await.expect("get the Deployment");
     let template = web.spec.template.metadata.expect("metadata");
     assert_eq!(template.annotations.expect("annotations")["kubectl.kubernetes.io/restartedAt"], at);
 
-    let mut resumed = open;
-    resumed.steps.insert("restart".into(), Step { intent: Some((rendering, request)), ..Step::default() });
-    stage.runner.resume([resumed]);
-    let finished = stage.finished().await;
+    let finished = stage.again(open, &["restart"]).await;
     assert!(finished.message.starts_with("restarted Deployment"), "{}", finished.message);
     let again = deployments.get("web").await.expect("get the Deployment");
     assert_eq!(again.metadata.generation, web.metadata.generation);
@@ -301,11 +154,7 @@ async fn a_workload_goes_back_by_one_revision_once_also_after_a_crash() {
         let (written, once) = image().await;
         assert_eq!((written.as_str(), once), (Some("example.invalid/app:2"), generation.map(|number| number + 1)));
 
-        let Intent { rendering, request, .. } = stage.intent("undo");
-        let mut resumed = open;
-        resumed.steps.insert("undo".into(), Step { intent: Some((rendering, request)), ..Step::default() });
-        stage.runner.resume([resumed]);
-        let finished = stage.finished().await;
+        let finished = stage.again(open, &["undo"]).await;
         assert!(finished.message.starts_with(&format!("rolled back {kind}")), "{}", finished.message);
         assert_eq!(image().await.1, once, "{kind} was written once");
 

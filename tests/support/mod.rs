@@ -13,6 +13,7 @@ pub mod process;
 pub mod proxy;
 pub mod sink;
 pub mod site;
+pub mod stage;
 
 use std::time::Duration;
 
