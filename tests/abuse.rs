@@ -292,3 +292,18 @@ async fn a_job_runs_as_no_other_account_than_the_rules_unless_that_has_opted_in(
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_patch_in_another_namespace_needs_a_right_there_that_is_told_before_it_fires() {
+    let (shop, other) = (shop("patcher").await, shop("patched").await);
+    other.deployment("web", 1).await;
+    let act = json!({"name": "act", "patch": {"target": {"kind": "Deployment", "name": "web", "namespace": other.name},
+        "patch": {"metadata": {"annotations": {"x": "1"}}}}});
+    let told = lacking(&shop, "reach", json!({"sources": on_events(), "actions": [act]})).await;
+    assert!(told.contains(&format!("may not get, patch deployments.apps web in namespace {}", other.name)), "{told}");
+    shop.event("p.1", "p", "BackOff").await;
+    let message = failure(&shop, "reach").await;
+    assert!(message.contains("may not get deployments.apps in namespace"), "{message}");
+    let untouched = other.api("apps/v1", "Deployment").get("web").await.expect("get");
+    assert!(!untouched.metadata.annotations.unwrap_or_default().contains_key("x"));
+}

@@ -60,7 +60,7 @@ async fn a_sink_of_no_kind_or_of_two_is_refused_in_words() {
 #[tokio::test]
 async fn an_action_of_no_kind_is_refused_in_words() {
     let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
-    assert!(said.contains("exactly one of scale, rollout, job, http and notify must be set"), "{said}");
+    assert!(said.contains("exactly one of scale, rollout, patch, job, http and notify must be set"), "{said}");
 }
 
 #[tokio::test]
@@ -86,6 +86,26 @@ async fn a_rollout_of_what_cannot_be_rolled_out_is_refused_in_words() {
     ] {
         let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: a, rollout: {rollout}}}]}}")).await;
         assert!(said.contains(words), "{rollout}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_is_taken_in_any_shape_and_force_with_apply_only() {
+    let target = "target: {kind: Deployment, name: web}";
+    for (patch, refusal) in [
+        ("patch: {spec: {replicas: \"${1 + 2}\"}}", None),
+        ("type: JSON, patch: [{op: add, path: /spec/replicas, value: 3}]", None),
+        ("type: Apply, force: true, patch: {spec: {replicas: 3}}", None),
+        ("force: true, patch: {spec: {replicas: 3}}", Some("force is for type Apply")),
+        ("subresource: scale, patch: {spec: {replicas: 3}}", Some("use the action scale")),
+        ("type: Json, patch: []", Some("Unsupported value: \"Json\"")),
+        ("type: Merge", Some("patch: Required value")),
+    ] {
+        let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: a, patch: {{{target}, {patch}}}}}]}}")).await;
+        match refusal {
+            Some(words) => assert!(said.contains(words), "{patch}: {said}"),
+            None => assert!(said.contains("serverside-applied") || said.contains("created"), "{patch}: {said}"),
+        }
     }
 }
 
@@ -124,6 +144,7 @@ async fn every_field_is_explained() {
         "eventrule.spec.sources.kubernetesEvent.regarding.selector",
         "eventrule.spec.actions.job",
         "eventrule.spec.actions.http.headers",
+        "eventrule.spec.actions.patch.patch",
         "eventsink.spec.webhook",
     ] {
         let said = words(&plane().await.kubectl(&["explain", path]).await);

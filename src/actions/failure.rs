@@ -55,7 +55,7 @@ impl Failure {
             let kind = if is_ours(error) { FailureKind::Final } else { FailureKind::Retryable { after: None } };
             return Self { kind, message: format!("{doing}: {error}") };
         };
-        if status.code == 403 && denied_by_rbac(status) {
+        if is_missing_right(status) {
             return Self::last(format!("{doing}: {}", right.missing_for(account)));
         }
         let kind = match status.code {
@@ -84,8 +84,8 @@ fn is_ours(error: &Error) -> bool {
 }
 
 /// Admission, quota and Pod Security answer 403 as well, and no Role changes their minds.
-fn denied_by_rbac(status: &Status) -> bool {
-    status.message.contains("forbidden: User ")
+pub(super) fn is_missing_right(status: &Status) -> bool {
+    status.code == 403 && status.message.contains("forbidden: User ")
 }
 
 fn retry_after(status: &Status) -> Option<Duration> {

@@ -7,6 +7,7 @@ mod failure;
 mod http;
 mod job;
 mod notify;
+mod patch;
 mod rollout;
 mod scale;
 mod secrets;
@@ -117,6 +118,7 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
     Some(match spec.kind()? {
         ActionKind::Scale(spec) => Box::new(scale::Scale::new(spec)),
         ActionKind::Rollout(spec) => Box::new(rollout::Rollout::new(spec)),
+        ActionKind::Patch(spec) => Box::new(patch::Patch::new(spec)),
         ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
         ActionKind::Http(http) => Box::new(http::Http::new(http, spec.timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),

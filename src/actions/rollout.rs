@@ -192,7 +192,7 @@ fn refuse_without_rollout(aim: &Aim) -> Result<(), Failure> {
 fn held(operation: RolloutOperation, now: &DynamicObject) -> Value {
     match operation {
         RolloutOperation::Restart => now.data["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT].clone(),
-        RolloutOperation::Undo => history::digest(&now.data["spec"]["template"]),
+        RolloutOperation::Undo => write::digest(&now.data["spec"]["template"]).into(),
         // Absent means false.
         RolloutOperation::Pause | RolloutOperation::Resume => (now.data["spec"]["paused"] == true).into(),
     }

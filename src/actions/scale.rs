@@ -127,7 +127,10 @@ fn replicas(scale: &DynamicObject) -> i32 {
 /// Whether the object bears this step's mark; nothing when the account may not read it.
 async fn is_marked(step: &Step<'_>) -> Result<Option<bool>, Failure> {
     match step.api.get_metadata(&step.aim.name).await {
-        Ok(object) => Ok(Some(step.is_mark(object.metadata.managed_fields.as_deref(), Some(SCALE)))),
+        Ok(object) => {
+            let entries = object.metadata.managed_fields.as_deref();
+            Ok(Some(write::is_mark(entries, &step.cx.manager(), Some(SCALE))))
+        }
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
         Err(error) => Err(step.failure(&error, "read", step.right("get"))),
     }

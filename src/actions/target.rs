@@ -49,6 +49,10 @@ impl Aim {
             Some(written) => allowed(spec, written, text(filled.get("namespace"), "namespace")?)?,
         };
         let resource = cx.services.cluster.resolve(spec.api_version.as_deref(), &spec.kind).await?;
+        if !resource.namespaced && spec.namespace.is_some() {
+            let message = format!("no target: a {} is in no namespace: leave target.namespace out", spec.kind);
+            return Err(Failure::last(message));
+        }
         let namespace = resource.namespaced.then_some(namespace);
         Ok(Self { resource, name, namespace })
     }

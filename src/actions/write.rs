@@ -1,4 +1,4 @@
-//! One change of one object, written once: what `scale` and `rollout` have in common.
+//! One change of one object, written once: what `scale`, `rollout` and `patch` have in common.
 //!
 //! The change is recorded with absolute values and with what the object was. It is written under a precondition and under a field manager that names
 //! the step, its mark. A repetition looks first: what bears the mark is done, what is still as it was is written, and what somebody else has changed is
@@ -7,7 +7,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{Api, api::PatchParams, core::DynamicObject};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::{
     Attempt, Context, Done, Failure, FailureKind,
@@ -22,11 +23,11 @@ const LOOKS: usize = 5;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Object {
-    api_version: String,
-    kind: String,
+    pub(super) api_version: String,
+    pub(super) kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    namespace: Option<String>,
-    name: String,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
     pub(super) uid: String,
     /// Nothing: what the object was is remembered, and the write tests that it still is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +47,7 @@ impl Object {
     }
 
     /// `Deployment shop/web`
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         title(&self.kind, self.namespace.as_deref(), &self.name)
     }
 
@@ -113,7 +114,8 @@ pub(super) trait Change: Serialize + DeserializeOwned + Send + Sync {
 
     /// Whether the object bears this step's mark.
     fn is_ours(&self, step: &Step<'_>, now: &DynamicObject) -> impl Future<Output = Result<bool, Failure>> + Send {
-        std::future::ready(Ok(step.is_mark(now.metadata.managed_fields.as_deref(), None)))
+        let entries = now.metadata.managed_fields.as_deref();
+        std::future::ready(Ok(is_mark(entries, &self.manager(step), None)))
     }
 
     /// What a repetition has to do about an object of the recorded uid.
@@ -126,6 +128,11 @@ pub(super) trait Change: Serialize + DeserializeOwned + Send + Sync {
         version: Option<&str>,
         params: &PatchParams,
     ) -> impl Future<Output = Result<DynamicObject, Failure>> + Send;
+
+    /// The field manager that it is written under.
+    fn manager(&self, step: &Step<'_>) -> String {
+        step.cx.manager()
+    }
 
     /// It was written, and the answer has come.
     fn written(&self, _step: &Step<'_>) {}
@@ -166,14 +173,30 @@ impl<'a> Step<'a> {
     pub(super) async fn get(&self) -> Result<DynamicObject, Failure> {
         self.api.get(&self.aim.name).await.map_err(|error| self.failure(&error, "read", self.right("get")))
     }
+}
 
-    /// Whether one of the entries says that the step has written the object, or this subresource of it.
-    pub(super) fn is_mark(&self, entries: Option<&[ManagedFieldsEntry]>, subresource: Option<&str>) -> bool {
-        let manager = self.cx.manager();
-        let is_mark = |entry: &ManagedFieldsEntry| {
-            entry.manager.as_deref() == Some(&manager) && entry.subresource.as_deref() == subresource
-        };
-        entries.unwrap_or_default().iter().any(is_mark)
+/// Whether one of the entries says that the manager has written the object, or this subresource of it.
+pub(super) fn is_mark(entries: Option<&[ManagedFieldsEntry]>, manager: &str, subresource: Option<&str>) -> bool {
+    let is_mark = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(manager) && entry.subresource.as_deref() == subresource
+    };
+    entries.unwrap_or_default().iter().any(is_mark)
+}
+
+/// A part of an object in 64 hexadecimal digits. Null and absent are the same to the API server, and which of them it says depends on its version.
+pub(super) fn digest(part: &Value) -> String {
+    let text = without_nulls(part).to_string();
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect::<Map<_, _>>().into()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
     }
 }
 
@@ -208,7 +231,7 @@ pub(super) async fn observe<C: Change>(cx: &Context, request: &Value) -> Result<
 }
 
 /// Reads a recorded request and finds its object's kind.
-async fn recorded<'a, C: Change>(cx: &'a Context, request: &Value) -> Result<(C, Step<'a>), Failure> {
+pub(super) async fn recorded<'a, C: Change>(cx: &'a Context, request: &Value) -> Result<(C, Step<'a>), Failure> {
     let change =
         C::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
     let Object { api_version, kind, namespace, name, .. } = change.object();
@@ -263,9 +286,13 @@ async fn write<C: Change>(
     version: Option<&str>,
     _permit: Permit,
 ) -> Result<Done, Failure> {
-    let params = PatchParams { field_manager: Some(step.cx.manager()), ..PatchParams::default() };
+    let params = PatchParams { field_manager: Some(change.manager(step)), ..PatchParams::default() };
     let written = change.send(step, version, &params).await?;
     change.written(step);
+    // The API server gives no new version to an object that a write leaves as it is.
+    if version.is_some() && written.metadata.resource_version.as_deref() == version {
+        return Ok(unchanged(change));
+    }
     Ok(done(change, written.metadata.resource_version))
 }
 
@@ -276,7 +303,7 @@ fn done<C: Change>(change: &C, resource_version: Option<String>) -> Done {
     Done { effect: Some(effect), ..ended(change, ActionOutcome::Succeeded, message) }
 }
 
-fn unchanged<C: Change>(change: &C) -> Done {
+pub(super) fn unchanged<C: Change>(change: &C) -> Done {
     let message = format!("{} {} already", change.object().title(), change.words().state);
     ended(change, ActionOutcome::Unchanged, message)
 }

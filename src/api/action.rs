@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Http, schema};
+use super::{Duration, Http, Patch, schema};
 
-/// One thing that a firing does. Exactly one of `scale`, `rollout`, `job`, `http` and `notify` is set.
+/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http` and `notify` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.job), has(self.http), has(self.notify)].filter(x, x).size() == 1")
-    .message("exactly one of scale, rollout, job, http and notify must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, patch, job, http and notify must be set"))]
 pub struct Action {
     /// Name of the action, unique in the rule; its results are `actions.<name>` in the expressions of later actions.
     #[schemars(schema_with = "schema::identifier")]
@@ -26,6 +26,9 @@ pub struct Action {
     /// Restarts, rolls back, pauses or resumes a workload, as `kubectl rollout` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Changes an object of any kind by a patch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<Patch>,
     /// Launches a Job in the rule's namespace, owned by the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
@@ -53,6 +56,8 @@ pub enum ActionKind<'a> {
     Scale(&'a Scale),
     /// `rollout`
     Rollout(&'a Rollout),
+    /// `patch`
+    Patch(&'a Patch),
     /// `job`
     Job(&'a Job),
     /// `http`
@@ -64,12 +69,13 @@ pub enum ActionKind<'a> {
 impl Action {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<ActionKind<'_>> {
-        match (&self.scale, &self.rollout, &self.job, &self.http, &self.notify) {
-            (Some(action), None, None, None, None) => Some(ActionKind::Scale(action)),
-            (None, Some(action), None, None, None) => Some(ActionKind::Rollout(action)),
-            (None, None, Some(action), None, None) => Some(ActionKind::Job(action)),
-            (None, None, None, Some(action), None) => Some(ActionKind::Http(action)),
-            (None, None, None, None, Some(action)) => Some(ActionKind::Notify(action)),
+        match (&self.scale, &self.rollout, &self.patch, &self.job, &self.http, &self.notify) {
+            (Some(action), None, None, None, None, None) => Some(ActionKind::Scale(action)),
+            (None, Some(action), None, None, None, None) => Some(ActionKind::Rollout(action)),
+            (None, None, Some(action), None, None, None) => Some(ActionKind::Patch(action)),
+            (None, None, None, Some(action), None, None) => Some(ActionKind::Job(action)),
+            (None, None, None, None, Some(action), None) => Some(ActionKind::Http(action)),
+            (None, None, None, None, None, Some(action)) => Some(ActionKind::Notify(action)),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ mod duration;
 mod event_rule;
 mod event_sink;
 mod http;
+mod patch;
 mod schema;
 mod source;
 mod status;
@@ -26,6 +27,7 @@ pub use event_sink::{
     SecretKeyRef, Signing, SinkKind, Slack, Webhook,
 };
 pub use http::{Http, HttpMethod, OnUnknown};
+pub use patch::{Patch, PatchFault, PatchType};
 pub use source::{
     ClusterScoped, Condition, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection, NamespacesFrom,
     Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,

@@ -1,6 +1,7 @@
 //! From a spec to a rule: everything that can be wrong with a spec is said here, all at once.
 
 mod http;
+mod patch;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -69,7 +70,7 @@ pub struct CompiledAction {
     pub name: String,
     /// The condition of this action only.
     pub if_expression: Option<Program>,
-    /// The action kind's own object (`scale`, `job`, `http`); `job.script` is never filled in.
+    /// The action kind's own object, such as `scale`; `job.script` is never filled in.
     pub body: Template,
 }
 
@@ -266,11 +267,12 @@ impl Compiler {
         match action.kind() {
             Some(ActionKind::Scale(scale)) => self.scale(scale, &format!("{path}.scale")),
             Some(ActionKind::Rollout(rollout)) => self.rollout(rollout, &format!("{path}.rollout")),
+            Some(ActionKind::Patch(patch)) => self.patch(patch, &format!("{path}.patch")),
             Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
             Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
             Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
             None => {
-                self.fault(path, "exactly one of scale, rollout, job, http and notify must be set");
+                self.fault(path, "exactly one of scale, rollout, patch, job, http and notify must be set");
                 None
             }
         }

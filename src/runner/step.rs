@@ -274,7 +274,8 @@ impl Step<'_> {
 
 /// An expression in a target's name that gives nothing is a missing target.
 fn unfilled(error: &EvalError) -> Failure {
-    if error.path.contains(".target.") {
+    // spec.actions[0].scale.target.name
+    if error.path.split('.').nth(3) == Some("target") {
         return Failure::last(format!("no target: {}", error.message));
     }
     Failure::last(error.to_string())

@@ -11,10 +11,9 @@ use kube::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{Aim, Failure, Step, kubectl};
-use crate::kubernetes::Right;
+use crate::{actions::write::digest, kubernetes::Right};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Annotations that a roll-back leaves as they are: the Deployment's controller, or `kubectl apply`, keeps its own books in them.
@@ -42,7 +41,7 @@ pub(super) struct Revision {
 
 impl Revision {
     pub(super) fn digest(&self) -> Value {
-        digest(&self.template)
+        digest(&self.template).into()
     }
 
     /// The strategic merge patch that makes the workload's template this one, whatever it holds.
@@ -53,23 +52,6 @@ impl Revision {
         let mut template = self.template.clone();
         template["$patch"] = "replace".into();
         json!({"metadata": metadata, "spec": {"template": template}})
-    }
-}
-
-/// A Pod template in 64 hexadecimal digits. Null and absent are the same to the API server, and which of them it says depends on its version.
-pub(super) fn digest(template: &Value) -> Value {
-    let text = without_nulls(template).to_string();
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
-}
-
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let kept = map.iter().filter(|(_, value)| !value.is_null());
-            kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect::<Map<_, _>>().into()
-        }
-        Value::Array(items) => items.iter().map(without_nulls).collect(),
-        other => other.clone(),
     }
 }
 

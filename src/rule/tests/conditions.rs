@@ -70,7 +70,7 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
         "spec.actions[0].scale.target.name:1:3: `actions` has no `tell`: known are none",
         "spec.actions[1].ifExpression:1:1: gives a number",
         "spec.actions[1].notify.sinkRef.name:1:1: takes no `${ }`",
-        "spec.actions[3]:1:1: exactly one of scale, rollout, job, http and notify",
+        "spec.actions[3]:1:1: exactly one of scale, rollout, patch, job, http and notify",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     for (fault, expected) in faults.iter().zip(expected) {
@@ -103,4 +103,27 @@ fn actions_are_filled_in_and_scripts_are_not() {
         Ok(true)
     );
     assert!(rule.action("run").expect("the action").body.is_static());
+}
+
+#[test]
+fn the_structure_of_a_patch_is_looked_at_before_its_texts_are_filled_in() {
+    let patch = |rest: Value| {
+        let mut patch = json!({"target": {"kind": "Deployment", "name": "web"}});
+        rest.as_object().expect("a map").iter().for_each(|(key, value)| patch[key] = value.clone());
+        spec(json!({"actions": [{"name": "mend", "patch": patch}]}))
+    };
+    let wrong = patch(json!({"force": true, "patch": {"metadata": {"name": "x"}, "spec": {"a": ["${nope}"]}}}));
+    let faults = compile(&rule_ref("web"), 1, &wrong).expect_err("faults");
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults[0], "spec.actions[0].patch.force:1:1: is for type Apply");
+    assert_eq!(faults[1], "spec.actions[0].patch.patch.metadata.name:1:1: cannot be patched");
+    assert!(faults[2].starts_with("spec.actions[0].patch.patch.spec.a[0]:1:3: unknown name `nope`"), "{faults:?}");
+
+    let good = patch(json!({"patch": {"spec": {"count": "${event.data.count}", "of": "is ${event.data.count}"}}}));
+    let rule = compile(&rule_ref("web"), 1, &good).expect("compiles");
+    let input = about("shop", "web-1", "R", json!({"count": 3}));
+    let scope = super::cel::Scope::new(&input.event, "any", &rule.rule, head(1, 0).stamp.timestamp());
+    let filled = rule.action("mend").expect("the action").body.fill(&scope).expect("fills");
+    assert_eq!(filled["patch"], json!({"spec": {"count": 3, "of": "is 3"}}));
+    assert_eq!((&filled["type"], &filled["target"]["name"]), (&json!("Merge"), &json!("web")));
 }
