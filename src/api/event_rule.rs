@@ -72,6 +72,9 @@ pub struct EventRuleSpec {
     /// Limits on how often the rule fires. What is suppressed is counted in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// What becomes of a firing while an earlier one of its group is under way.
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
     /// A firing that could not begin so long after its event was accepted is not carried out: it ends as `Expired`. Without it a firing is carried
     /// out however late, for instance after a restart. Counted on the wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +98,18 @@ pub enum RuleMode {
     /// The rule decides as it would, and nothing is changed and nobody is told: what an action would write is sent to the API server as a dry run, with
     /// the rights of the rule's account, and `status.recent` tells what would have changed. Cooldowns and counts go on as if it had acted.
     Observe,
+}
+
+/// How firings of one group go together. Those of different groups run side by side, 16 of a rule at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// One after the other, in the order of their events.
+    #[default]
+    Queue,
+    /// A matching event does not fire while a firing of its group waits or is under way; it is counted under `suppressed.concurrency`.
+    Forbid,
+    /// Side by side. Steps that change the same object still wait for each other.
+    Allow,
 }
 
 fn default_service_account() -> String {

@@ -21,7 +21,7 @@ pub use action::{
     ScaleAmount, Severity, SinkRef, Target,
 };
 pub use duration::{Duration, ParseDurationError};
-pub use event_rule::{DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
+pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, EventSink, EventSinkSpec, EventSinkStatus, Header,
     SecretKeyRef, Signing, SinkKind, Slack, Webhook,

@@ -171,6 +171,8 @@ pub struct Suppressed {
     pub budget: u64,
     /// Changes that the rule itself made: they never make it fire.
     pub own_write: u64,
+    /// While a firing of the same group was open, with `concurrencyPolicy: Forbid`.
+    pub concurrency: u64,
     /// All of them.
     pub total: u64,
 }
@@ -178,7 +180,8 @@ pub struct Suppressed {
 impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
-        self.total = self.cooldown + self.too_many_groups + self.backlog + self.budget + self.own_write;
+        let Self { cooldown, too_many_groups, backlog, budget, own_write, concurrency, total: _ } = self;
+        self.total = cooldown + too_many_groups + backlog + budget + own_write + concurrency;
         self
     }
 }

@@ -86,6 +86,8 @@ pub enum SuppressedReason {
     Backlog,
     /// The event tells of what the rule itself has written.
     OwnWrite,
+    /// `concurrencyPolicy: Forbid`
+    Concurrency,
 }
 
 /// What an event adds to the count of its group.

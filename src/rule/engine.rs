@@ -201,6 +201,7 @@ impl Engine {
     fn finish(&mut self, head: &Head, finished: &Finished) {
         self.open.remove(&finished.firing);
         let Some((_, state)) = self.rules.get_mut(&finished.rule) else { return };
+        state.running.remove(&finished.firing);
         match finished.outcome {
             FiringOutcome::Succeeded => state.counts.succeeded += 1,
             FiringOutcome::Failed => {
@@ -253,6 +254,7 @@ impl Engine {
                 let stamp = firing.stamp;
                 state.counts.matched += 1;
                 state.counts.fired += 1;
+                state.running.insert(firing.id.clone(), firing.group.clone());
                 state.last_match = Some(stamp.timestamp());
                 state.last_firing = Some(stamp.timestamp());
                 let touched = state.fired(&firing.group, stamp.at);
@@ -280,6 +282,7 @@ impl Engine {
                     SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
                     SuppressedReason::Budget => state.counts.suppressed.budget += 1,
                     SuppressedReason::Backlog => state.counts.suppressed.backlog += 1,
+                    SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
                     SuppressedReason::OwnWrite => {
                         state.counts.suppressed.own_write += 1;
                         state.own.arrived(input);

@@ -15,8 +15,8 @@ use super::{
     writes::{Kept, OwnWrites},
 };
 use crate::{
-    api::{BudgetScope, Counts, EventRuleSpec, FiringStatus, LastError},
-    record::{Occurrence, RuleRef},
+    api::{BudgetScope, ConcurrencyPolicy, Counts, EventRuleSpec, FiringStatus, LastError},
+    record::{FiringId, Occurrence, RuleRef},
 };
 
 /// Firings of one rule that may wait or be under way, about 4 KiB each: half of what all rules may have together, so that one that runs away or
@@ -77,6 +77,8 @@ pub(super) struct State {
     pub groups: Groups,
     /// Firings, where the budget is the rule's.
     pub spent: Spent,
+    /// The groups of the firings that wait or are under way.
+    pub running: BTreeMap<FiringId, String>,
     /// What the rule itself writes.
     pub own: OwnWrites,
     /// [`groups_hash`] of the spec that the groups belong to.
@@ -114,6 +116,11 @@ impl State {
     pub(super) fn has_backlog(&self) -> bool {
         let Counts { fired, succeeded, observed, failed, expired, .. } = self.counts;
         fired.saturating_sub(succeeded + observed + failed + expired) >= MAX_OPEN
+    }
+
+    /// Whether a firing of the group is open and the rule wants no second one beside it.
+    pub(super) fn is_busy(&self, rule: &Rule, group: &str) -> bool {
+        rule.spec.concurrency_policy == ConcurrencyPolicy::Forbid && self.running.values().any(|one| one == group)
     }
 
     /// Whether the budget allows no firing of the group.

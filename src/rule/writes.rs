@@ -107,9 +107,14 @@ impl OwnWrites {
         &self.kept
     }
 
-    /// A step is about to write the object.
-    pub(super) fn begin(&mut self, object: String, step: Step) {
+    /// A step is about to write the object, and no other any more. Gives the events that waited for it with those.
+    pub(super) fn begin(&mut self, object: String, step: Step) -> Vec<(Position, EventInput)> {
+        self.open.retain(|other, steps| {
+            let gone = *other != object && steps.remove(&step);
+            !gone || !steps.is_empty()
+        });
         self.open.entry(object).or_default().insert(step);
+        self.release()
     }
 
     /// The step has its answer, or will never have one. Gives the events that waited for it, with their positions.
@@ -126,6 +131,11 @@ impl OwnWrites {
             steps.remove(step);
             !steps.is_empty()
         });
+        self.release()
+    }
+
+    /// Takes out the events about objects that nobody is writing.
+    fn release(&mut self) -> Vec<(Position, EventInput)> {
         let waits = |one: &mut Waiting| !self.open.contains_key(&one.object);
         self.kept.waiting.extract_if(.., waits).map(|one| (one.position, one.input)).collect()
     }

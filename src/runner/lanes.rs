@@ -96,6 +96,11 @@ impl<T> Lanes<T> {
         }
     }
 
+    /// Whether a group of the rule that `is` so waits or is being worked on.
+    pub(super) fn has(&self, rule: &RuleUid, is: impl Fn(&str) -> bool) -> bool {
+        self.rules.get(rule).is_some_and(|lane| lane.groups.keys().any(|group| is(group)))
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.rules.values().flat_map(|lane| lane.groups.values()).map(VecDeque::len).sum()

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     actions::{self, Action, Services},
-    api,
+    api::{self, ConcurrencyPolicy},
     bus::{Bus, BusError},
     clock::Clock,
     kubernetes::Cluster,
@@ -174,11 +174,24 @@ impl Runner {
             return;
         }
         let rule = job.open.firing.rule.uid.clone();
-        let group = job.open.firing.group.clone();
+        let group = lane(&job.open);
         if self.0.lanes.lock().push(&rule, &group, job) {
             self.0.tasks.spawn(Arc::clone(&self.0).work(rule));
         }
     }
+}
+
+/// Firings of one lane are carried out one after the other: those of a group, unless the rule wants them side by side.
+fn lane(open: &OpenFiring) -> String {
+    let OpenFiring { firing, spec, .. } = open;
+    match spec.concurrency_policy {
+        ConcurrencyPolicy::Queue | ConcurrencyPolicy::Forbid => firing.group.clone(),
+        ConcurrencyPolicy::Allow => format!("{}\0{}", firing.group, firing.id),
+    }
+}
+
+fn is_lane(lane: &str, group: &str) -> bool {
+    lane.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'))
 }
 
 impl Inner {
@@ -198,18 +211,20 @@ impl Inner {
             let Some((group, job)) = self.next(&rule) else { return };
             // What an earlier process began is finished at once.
             let begun = job.held.is_some() || !job.open.steps.is_empty();
-            let wait = if begun { None } else { self.pace.lock().begin(&rule, &group, Instant::now()) };
+            let wait = if begun { None } else { self.pace.lock().begin(&rule, &job.open.firing.group, Instant::now()) };
             if let Some(wait) = wait {
                 self.park(group, job, wait);
                 continue;
             }
-            let name = job.open.firing.rule.clone();
+            let (name, paced) = (job.open.firing.rule.clone(), job.open.firing.group.clone());
             tokio::select! {
                 () = self.kill.cancelled() => return,
                 () = firing::carry_out(&self, job) => {}
             }
-            let rests = self.lanes.lock().done(&rule, &group);
-            if rests && self.pace.lock().rests(&rule, &group) {
+            let mut lanes = self.lanes.lock();
+            let rests = lanes.done(&rule, &group) && !lanes.has(&rule, |lane| is_lane(lane, &paced));
+            drop(lanes);
+            if rests && self.pace.lock().rests(&rule, &paced) {
                 (self.slowed)(&name, None);
             }
         }
@@ -223,7 +238,7 @@ impl Inner {
     fn park(self: &Arc<Self>, group: String, job: Job, wait: Duration) {
         let rule = job.open.firing.rule.clone();
         let limit = self.pace.lock().limit();
-        (self.slowed)(&rule, Some(Slow { group: group.clone(), limit, wait }));
+        (self.slowed)(&rule, Some(Slow { group: job.open.firing.group.clone(), limit, wait }));
         self.lanes.lock().park(&rule.uid, &group, job);
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {

@@ -198,6 +198,9 @@ fn put(generation: i64) -> [Record; 3] {
     if generation % 4 == 3 {
         spec["trigger"] = json!({"count": {"atLeast": 2, "within": "1h"}});
     }
+    if generation % 5 == 0 {
+        spec["concurrencyPolicy"] = json!("Forbid");
+    }
     let spec: EventRuleSpec = serde_json::from_value(spec).expect("a valid spec");
     let rule = RuleRef { uid: uid(), namespace: "shop".to_owned(), name: "web".to_owned() };
     let source = |name: &str| Record::Baseline(SourceRef { rule: uid(), generation, source: name.to_owned() });

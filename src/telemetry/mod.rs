@@ -186,6 +186,7 @@ impl Metrics {
             "SuppressedByBudget",
             "SuppressedByBacklog",
             "SuppressedByOwnWrite",
+            "SuppressedByConcurrency",
         ];
         for decision in ["Fired", "Counted", "Deferred", "Errored"].into_iter().chain(suppressed) {
             self.decisions.get_or_create_owned(&DecisionLabels { decision });
@@ -222,6 +223,7 @@ impl Metrics {
                 Decision::Suppressed { reason: SuppressedReason::Budget, .. } => "SuppressedByBudget",
                 Decision::Suppressed { reason: SuppressedReason::Backlog, .. } => "SuppressedByBacklog",
                 Decision::Suppressed { reason: SuppressedReason::OwnWrite, .. } => "SuppressedByOwnWrite",
+                Decision::Suppressed { reason: SuppressedReason::Concurrency, .. } => "SuppressedByConcurrency",
                 Decision::Deferred { .. } => "Deferred",
                 Decision::Errored { .. } => "Errored",
             };

@@ -130,7 +130,9 @@ impl Engine {
             }
             counted = Some((occurrence, so_far));
         }
-        let reason = if rule.cooldown.is_some() && state.groups.is_cooling(&group, now) {
+        let reason = if state.is_busy(rule, &group) {
+            Some(SuppressedReason::Concurrency)
+        } else if rule.cooldown.is_some() && state.groups.is_cooling(&group, now) {
             Some(SuppressedReason::Cooldown)
         } else if rule.budget.is_some_and(|budget| state.is_spent(&budget, &group, now)) {
             Some(SuppressedReason::Budget)

@@ -2,13 +2,16 @@
 
 use super::Engine;
 use crate::{
-    record::{Effect, FiringId, Head, OpenFiring, Writes},
+    record::{Effect, EventInput, FiringId, Head, OpenFiring, Position, RuleUid, Writes},
     rule::{engine::judge::Views, writes::Released},
 };
 
 impl Engine {
-    /// Goes on with what an earlier process was writing.
+    /// Goes on with a firing of an earlier process, and with what it was writing.
     pub fn resume(&mut self, open: &OpenFiring) {
+        if let Some((_, state)) = self.rules.get_mut(&open.firing.rule.uid) {
+            state.running.insert(open.firing.id.clone(), open.firing.group.clone());
+        }
         for (action, step) in &open.steps {
             if let (Some(writes), None) = (&step.writes, &step.outcome) {
                 self.begin_write(writes, &open.firing.id, action);
@@ -20,8 +23,9 @@ impl Engine {
         let Some((_, state)) = self.rules.get_mut(&writes.rule) else { return };
         if state.versions().any(|version| version.rule.listens_to(&writes.object)) {
             let step = (firing.clone(), action.to_owned());
-            state.own.begin(writes.object.clone(), step.clone());
+            let released = state.own.begin(writes.object.clone(), step.clone());
             self.writing.insert(step, writes.rule.clone());
+            self.release(&writes.rule, released);
         }
     }
 
@@ -29,9 +33,14 @@ impl Engine {
         let step = (firing.clone(), action.to_owned());
         let Some(rule) = self.writing.remove(&step) else { return };
         let Some((_, state)) = self.rules.get_mut(&rule) else { return };
-        let released = state.own.end(&step, effect).into_iter();
-        self.released.extend(released.map(|(position, input)| Released { rule: rule.clone(), position, input }));
+        let released = state.own.end(&step, effect);
+        self.release(&rule, released);
         self.changed.rows.insert(rule);
+    }
+
+    fn release(&mut self, rule: &RuleUid, released: Vec<(Position, EventInput)>) {
+        let released = released.into_iter().map(|(position, input)| Released { rule: rule.clone(), position, input });
+        self.released.extend(released);
     }
 
     /// What the firing was still writing has no answer.

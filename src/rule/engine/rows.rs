@@ -62,6 +62,7 @@ impl Engine {
             groups: Default::default(),
             groups_hash: row.groups_hash,
             spent: row.spent,
+            running: Default::default(),
             own: OwnWrites::restore(row.own),
         };
         if let Some(version) = &state.in_force {

@@ -332,3 +332,23 @@ fn faults_of_groups_and_triggers_are_told_with_their_places() {
     let early = faults(json!({"when": [{"name": "w", "expression": "group.a == 'x'"}]}));
     assert!(early[0].ends_with("are known in actions"), "{early:?}");
 }
+
+#[test]
+fn a_group_that_is_busy_does_not_fire_where_the_rule_forbids_it() {
+    let mut engine = engine_with(json!({"concurrencyPolicy": "Forbid"}));
+    let event = |name| about("shop", name, "R", json!({}));
+    let words = run(&mut engine, &[event("web"), event("web"), event("db")]);
+    assert_eq!(words, ["fired shop/Pod/web by any", "busy shop/Pod/web", "fired shop/Pod/db by any"]);
+    let counts = engine.progress(&rule_ref("web").uid).expect("progress").counts;
+    assert_eq!((counts.suppressed.concurrency, counts.suppressed.total), (1, 1));
+    let firing = FiringId::derive(&log(), Position(10), &rule_ref("web").uid, "shop/Pod/web");
+    let finished = Finished {
+        firing,
+        rule: rule_ref("web").uid,
+        outcome: FiringOutcome::Failed,
+        message: "m".into(),
+        failed_at: None,
+    };
+    engine.fold(&head(20, 20), &Record::Finished(finished));
+    assert_eq!(run(&mut engine, &[event("web"), event("db")]), ["fired shop/Pod/web by any", "busy shop/Pod/db"]);
+}

@@ -152,6 +152,7 @@ fn word(decision: &Decision) -> String {
         Decision::Suppressed { group, reason: SuppressedReason::TooManyGroups, .. } => format!("too many {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Backlog, .. } => format!("backlog {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::OwnWrite, .. } => format!("own write {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::Concurrency, .. } => format!("busy {group}"),
         Decision::Deferred { object, .. } => format!("waits for {object}"),
         Decision::Errored { place, message, .. } => format!("error {place}: {message}"),
     }

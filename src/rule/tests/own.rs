@@ -195,3 +195,13 @@ fn of_a_write_that_was_found_done_the_first_version_with_its_mark_is_ours() {
     settle(&mut engine, "f1", "db", Some(9), true);
     assert_eq!(run(&mut engine, &[marked(10)]), [FIRED], "later than what was found");
 }
+
+#[test]
+fn a_step_that_turns_to_another_object_lets_go_of_what_waited_for_the_first() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    run(&mut engine, &[update("db", 6)]);
+    begin(&mut engine, "f1", "web");
+    assert_eq!(engine.take_released().len(), 1);
+    assert_eq!(run(&mut engine, &[update("web", 7)]), ["waits for shop/Deployment/web"]);
+}

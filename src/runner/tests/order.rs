@@ -76,3 +76,27 @@ async fn what_is_started_while_others_run_is_not_lost() {
     assert_eq!(stage.ended(200).await.len(), 200);
     assert_eq!(stage.runner.waiting(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn firings_of_one_group_run_side_by_side_where_the_rule_allows_it() {
+    let stage = Stage::limited(
+        &[("slow", &[Play::After(Duration::from_secs(5))])],
+        Limit { firings_per_minute: 30, slowed: Box::new(|_, _| ()) },
+    );
+    let before = Instant::now();
+    let allow = |id: &str| {
+        let mut open = firing("r", "g", id, &[action("slow", json!({}))]);
+        Arc::make_mut(&mut open.spec).concurrency_policy = ConcurrencyPolicy::Allow;
+        open
+    };
+    for number in 0..20 {
+        stage.start(allow(&format!("f{number}")));
+    }
+    stage.ended(20).await;
+    assert_eq!(before.elapsed().as_secs(), 10, "16 of a rule at a time");
+    for number in 20..40 {
+        stage.start(allow(&format!("f{number}")));
+    }
+    stage.ended(40).await;
+    assert!(before.elapsed().as_secs() >= 60, "together they are one group, whose pace is limited");
+}
