@@ -1,6 +1,6 @@
 //! The operator's settings: command line flags, each with an environment variable.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -71,9 +71,43 @@ pub struct Settings {
     /// How long actions under way may take after SIGTERM; what has not ended then is finished after the next start.
     #[arg(long, env = "SIGNALBOX_SHUTDOWN_GRACE", default_value = "25s", value_parser = duration)]
     pub shutdown_grace: Duration,
+    /// The Lease by which one log at a time acts, as NAMESPACE/NAME. Without it, nothing keeps an operator with another log from acting beside this one.
+    #[arg(long, env = "SIGNALBOX_LEASE")]
+    pub lease: Option<LeaseName>,
+    /// For how long a log that does not renew the Lease is waited for; it stops acting when two thirds of that are over. Whole seconds.
+    #[arg(long, env = "SIGNALBOX_LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
+    pub lease_duration: Duration,
     /// Name of the pod, for Kubernetes Events; the downward API sets it.
     #[arg(long, env = "POD_NAME", default_value = "signalbox")]
     pub pod_name: String,
+}
+
+/// Namespace and name of a Lease, written as `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl FromStr for LeaseName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(format!("{text:?} is not NAMESPACE/NAME")),
+        }
+    }
+}
+
+impl fmt::Display for LeaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// How log lines are written.
@@ -93,6 +127,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn recheck(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(1);
     duration(text).and_then(|time| if time < LEAST { Err("must be 1s or more".to_owned()) } else { Ok(time) })
+}
+
+/// Reads the duration of a Lease, which has whole seconds: not so short that one slow answer costs it.
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_secs(3);
+    let time = duration(text)?;
+    let fits = time >= LEAST && time.subsec_nanos() == 0;
+    if fits { Ok(time) } else { Err("must be whole seconds, 3s or more".to_owned()) }
 }
 
 /// Reads a number of bytes as Kubernetes writes it: `512Mi`, `1Gi`, `1073741824`.
@@ -117,6 +159,19 @@ mod tests {
     fn the_flags_are_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_lease_has_a_namespace_and_a_name_and_whole_seconds() {
+        let name: LeaseName = "shop/signalbox".parse().expect("a name");
+        assert_eq!((name.namespace.as_str(), name.name.as_str()), ("shop", "signalbox"));
+        for text in ["signalbox", "/signalbox", "shop/", "a/b/c"] {
+            assert!(text.parse::<LeaseName>().is_err(), "{text}");
+        }
+        assert_eq!(lease_duration("15s"), Ok(Duration::from_secs(15)));
+        for text in ["2s", "3500ms", "soon"] {
+            assert!(lease_duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]
