@@ -347,6 +347,7 @@ async fn the_operator_and_its_rules_have_the_rights_that_are_written_down_and_no
     for (title, account, namespace, parts) in [
         ("The operator, in an enabled namespace", operator.as_str(), "shop", &[own, watch, "impersonate"][..]),
         ("The operator, in any other", operator.as_str(), "default", &[own, watch]),
+        ("The operator, in its own", operator.as_str(), SYSTEM, &[own, watch, "leases"]),
         ("signalbox-rules, in its namespace", rules, "shop", &["deployments.apps/scale"]),
         ("signalbox-rules, in any other", rules, "default", &[]),
     ] {

@@ -2,8 +2,10 @@
 //!
 //! A `JoinSet` owns every task; the first that ends unasked ends the process, and a supervisor outside starts it again.
 
+mod begin;
 mod definitions;
 mod gap;
+mod lease;
 mod pace;
 mod run;
 

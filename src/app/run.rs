@@ -1,15 +1,9 @@
 //! The operator: opens the log, recovers the state, starts every part, and stops them in the order that loses nothing.
 
-use std::{
-    future::Future,
-    net::IpAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{future::Future, net::IpAddr, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
@@ -17,7 +11,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    gap,
+    begin::{self, Readiness},
+    gap, lease,
     pace::{self, LateStatus},
 };
 use crate::{
@@ -26,11 +21,10 @@ use crate::{
     clock::{Clock, Quota},
     config::Settings,
     controller::{self, Known, Synced},
-    kubernetes::{self, Cluster},
+    kubernetes::{self, Authority, Cluster, Taken},
     net::{Guard, Http},
     record::RuleRef,
     runner::Runner,
-    server::{self, Admin},
     shard::{self, Recovered, Shard, State},
     sinks::Registry,
     sources::{NearMisses, Supervisor},
@@ -38,8 +32,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How often a locked volume is tried again.
-const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// Reports that wait: the relay only copies them into the status queue, so a burst of a few hundred rules fits.
 const REPORTS: usize = 256;
 
@@ -57,34 +49,27 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let (metrics, readiness, last_stop) =
         (Arc::new(Metrics::default()), Readiness::default(), CancellationToken::new());
     // First of all: while the volume is waited for or the log is read, the process lives and is not ready.
-    late.spawn(named("server", serve(&settings, &metrics, &readiness, last_stop.clone()).await?));
+    late.spawn(named("server", begin::serve(&settings, &metrics, &readiness, last_stop.clone()).await?));
 
-    let Some(bus) = open(&settings, &stop).await? else { return Ok(()) };
-    let recovered = shard::recover(&*bus)?;
+    let Some(bus) = begin::open(&settings, &readiness, &stop).await? else { return Ok(()) };
+    let cluster = Cluster::connect().await.context("connect to the API server")?;
+    let asked = lease::ask(&settings, &cluster, &bus, &readiness, &metrics, last_stop.clone());
+    if let Some(keeper) = asked.keeper {
+        late.spawn(named("lease", keeper));
+    }
+    let mut recovered = shard::recover(&*bus)?;
     tell(&recovered, &*bus);
-    let operator = Operator::new(settings, bus, metrics, stop, last_stop).await?;
-    operator.run(recovered, readiness, tasks, late).await
-}
-
-/// Set once the controllers are started; then ready when the rules that exist are known.
-type Readiness = Arc<OnceLock<Synced>>;
-
-async fn serve(
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-    readiness: &Readiness,
-    stop: CancellationToken,
-) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
-    let address = settings.listen;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
-    let readiness = Arc::clone(readiness);
-    let ready = move || match readiness.get() {
-        None => Err("the log is being opened and read".to_owned()),
-        Some(synced) if synced.get() => Ok(()),
-        Some(_) => Err("the rules are being read from the API server".to_owned()),
+    let taken = tokio::select! {
+        taken = lease::taken(asked.taken, &stop) => taken,
+        ended = late.join_next() => return unasked(&stop, ended),
     };
-    let admin = Admin { metrics: Arc::clone(metrics), ready: Arc::new(ready) };
-    Ok(async move { server::serve(listener, admin, stop).await.context("serve probes and metrics") })
+    let Some(taken) = taken else { return Ok(()) };
+    if let Some(displaced) = taken.as_ref().and_then(|taken| taken.from.as_ref()) {
+        metrics.bus_lost();
+        lease::give_way(displaced, &*bus, &mut recovered)?;
+    }
+    let operator = Operator::new(settings, bus, cluster, asked.authority, metrics, stop, last_stop)?;
+    Operator { taken, ..operator }.run(recovered, readiness, tasks, late).await
 }
 
 async fn on_signal_inner(
@@ -113,26 +98,6 @@ async fn named(name: &'static str, task: impl Future<Output = anyhow::Result<()>
     (name, task.await)
 }
 
-/// Opens the log; waits for another process that has it. Gives nothing when told to stop meanwhile.
-async fn open(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<Option<Arc<embedded::Embedded>>> {
-    let storage = embedded::Settings {
-        retention_age: settings.retention_age,
-        retention_bytes: settings.retention_size,
-        ..embedded::Settings::default()
-    };
-    loop {
-        let (dir, storage) = (settings.data_dir.clone(), storage.clone());
-        match tokio::task::spawn_blocking(move || embedded::Embedded::open(&dir, storage)).await? {
-            Ok(bus) => return Ok(Some(bus)),
-            Err(error @ BusError::Locked { .. }) => tracing::warn!(%error, "waiting for the volume"),
-            Err(error) => return Err(error.into()),
-        }
-        if stop.run_until_cancelled(tokio::time::sleep(LOCK_RETRY)).await.is_none() {
-            return Ok(None);
-        }
-    }
-}
-
 fn tell(recovered: &Recovered, bus: &dyn Bus) {
     for damage in &recovered.damage {
         tracing::error!(damage, "part of the state could not be read");
@@ -156,6 +121,8 @@ struct Operator {
     /// Where the runner tells of rules that run away.
     slowed: LateStatus,
     metrics: Arc<Metrics>,
+    /// How the Lease was taken, where there is one.
+    taken: Option<Taken>,
     /// Ends sources and controllers: no new inputs.
     stop: CancellationToken,
     /// Ends the shard, after the runner has ended.
@@ -165,20 +132,22 @@ struct Operator {
 }
 
 impl Operator {
-    async fn new(
+    fn new(
         settings: Settings,
         bus: Arc<embedded::Embedded>,
+        cluster: Cluster,
+        authority: Authority,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
         last_stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let bus: Arc<dyn Bus> = bus;
-        let cluster = Cluster::connect().await.context("connect to the API server")?;
         let http = Http::new(guard(&settings)?);
         let registry = Registry::default();
         let slowed = LateStatus::default();
         let limit = pace::limit(settings.firings_per_minute, &slowed);
-        let runner = Runner::new(cluster.clone(), Arc::clone(&bus), registry.clone(), http, Clock::real(0), limit);
+        let (log, sinks) = (Arc::clone(&bus), registry.clone());
+        let runner = Runner::new(cluster.clone(), authority, log, sinks, http, Clock::real(0), limit);
         Ok(Self {
             settings,
             bus,
@@ -187,6 +156,7 @@ impl Operator {
             runner,
             slowed,
             metrics,
+            taken: None,
             stop,
             shard_stop: CancellationToken::new(),
             last_stop,
@@ -203,7 +173,7 @@ impl Operator {
     ) -> anyhow::Result<()> {
         let synced = Synced::default();
         let shard = self.start(recovered, &synced, &mut tasks, &mut late)?;
-        let _ = readiness.set(synced);
+        readiness.started(synced);
         let mut shard = tokio::spawn(shard);
 
         // The first part that ends unasked ends the process.
@@ -260,6 +230,9 @@ impl Operator {
         let status = StatusQueue::new(events);
         let _ = self.slowed.set(status.clone());
         gap::tell(&status, &state, listened);
+        if let (Some(name), Some(taken)) = (&self.settings.lease, &self.taken) {
+            lease::tell(&status, name, taken, &self.bus.id().0);
+        }
         let (interest, interest_of_rules) = watch::channel(state.engine.interest());
         let (reports, reported) = mpsc::channel(REPORTS);
         let (supervisor, sources) =

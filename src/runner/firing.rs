@@ -43,6 +43,7 @@ async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
             }
         },
     };
+    step::may_act(inner).await?;
     if let Some(message) = expired(&open, &rule, inner.services.clock.now()) {
         return finish(inner, &open, FiringOutcome::Expired, message, None).await;
     }
@@ -152,6 +153,7 @@ impl<'a> Way<'a> {
             }
             let permit = self.inner.bus.durable(position).await.map_err(Halt::Bus)?;
             let cx = self.context(spec);
+            step::may_act(self.inner).await?;
             let settled = tokio::time::timeout(step::SETTLE, action.settle(&cx, &request, &result, permit)).await;
             let failure = match settled {
                 Ok(Ok(())) => continue,

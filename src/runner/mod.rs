@@ -21,7 +21,7 @@ use crate::{
     api::{self, ConcurrencyPolicy},
     bus::{Bus, BusError},
     clock::Clock,
-    kubernetes::Cluster,
+    kubernetes::{Authority, Cluster},
     net::Http,
     record::{OpenFiring, RuleRef, RuleUid},
     rule::Rule,
@@ -72,6 +72,8 @@ pub struct Runner(Arc<Inner>);
 
 struct Inner {
     services: Arc<Services>,
+    /// Whether anything may be done at all.
+    authority: Authority,
     bus: Arc<dyn Bus>,
     build: Box<Build>,
     lanes: Mutex<Lanes<Job>>,
@@ -97,14 +99,29 @@ struct Job {
 
 impl Runner {
     /// A runner that has nothing to do yet.
-    pub fn new(cluster: Cluster, bus: Arc<dyn Bus>, sinks: Registry, http: Http, clock: Clock, limit: Limit) -> Self {
+    pub fn new(
+        cluster: Cluster,
+        authority: Authority,
+        bus: Arc<dyn Bus>,
+        sinks: Registry,
+        http: Http,
+        clock: Clock,
+        limit: Limit,
+    ) -> Self {
         let services = Arc::new(Services { cluster, sinks, http, clock, scales: actions::Scales::default() });
-        Self::with_build(services, bus, Box::new(actions::build), limit)
+        Self::with_build(services, authority, bus, Box::new(actions::build), limit)
     }
 
-    fn with_build(services: Arc<Services>, bus: Arc<dyn Bus>, build: Box<Build>, limit: Limit) -> Self {
+    fn with_build(
+        services: Arc<Services>,
+        authority: Authority,
+        bus: Arc<dyn Bus>,
+        build: Box<Build>,
+        limit: Limit,
+    ) -> Self {
         Self(Arc::new(Inner {
             services,
+            authority,
             bus,
             build,
             lanes: Mutex::new(Lanes::new(FIRINGS_PER_RULE)),

@@ -138,21 +138,17 @@ impl Step<'_> {
                 Err(failure) => return Ok(Err(failure)),
             },
         };
-        if self.inner.stop.is_cancelled() {
-            return Err(Halt::Interrupted);
-        }
         // What only looks can look again and again.
-        let attempt = if self.observes() { Attempt::First } else { attempt };
-        let doing = if self.observes() {
-            action.observe(&self.cx, &request)
-        } else {
-            action.execute(&self.cx, &request, attempt, permit)
-        };
-        let patience = action.patience(self.spec);
-        let result = match caught(tokio::time::timeout(patience, doing)).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Failure::retryable(format!("no answer within {} s", patience.as_secs_f64()))),
-            Err(failure) => Err(failure),
+        let mut attempt = if self.observes() { Attempt::First } else { attempt };
+        let result = loop {
+            may_act(self.inner).await?;
+            let doing = self.execute(action, &request, attempt, permit);
+            if let Some(result) = self.inner.authority.during(doing).await {
+                break result;
+            }
+            tracing::warn!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, "an attempt is given up: it goes on when the Lease is renewed");
+            // It may have been carried out.
+            attempt = if self.observes() { Attempt::First } else { Attempt::Again };
         };
         let result = match result {
             // What may have been written once is never asked for afresh.
@@ -166,6 +162,27 @@ impl Step<'_> {
             *recorded = Some(Recorded { request, attempt: Attempt::Again, permit });
         }
         Ok(result)
+    }
+
+    /// Does what the request says, within its time.
+    async fn execute(
+        &self,
+        action: &dyn Action,
+        request: &Value,
+        attempt: Attempt,
+        permit: Permit,
+    ) -> Result<Done, Failure> {
+        let doing = if self.observes() {
+            action.observe(&self.cx, request)
+        } else {
+            action.execute(&self.cx, request, attempt, permit)
+        };
+        let patience = action.patience(self.spec);
+        match caught(tokio::time::timeout(patience, doing)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failure::retryable(format!("no answer within {} s", patience.as_secs_f64()))),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Fills in and renders the request, records it and waits until it is durable.
@@ -279,6 +296,15 @@ fn unfilled(error: &EvalError) -> Failure {
         return Failure::last(format!("no target: {}", error.message));
     }
     Failure::last(error.to_string())
+}
+
+/// Waits until this process may act.
+pub(super) async fn may_act(inner: &Inner) -> Result<(), Halt> {
+    tokio::select! {
+        biased;
+        () = inner.stop.cancelled() => Err(Halt::Interrupted),
+        () = inner.authority.live() => Ok(()),
+    }
 }
 
 /// Appends a record of the ledger; waits while the disk is full.

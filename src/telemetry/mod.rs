@@ -41,6 +41,8 @@ pub struct Metrics {
     unreadable: Counter,
     status_writes: Family<WriteLabels, Counter>,
     events_dropped: Counter,
+    may_act: Gauge,
+    bus_lost: Gauge,
 }
 
 /// How far a watch is.
@@ -138,6 +140,8 @@ impl Default for Metrics {
             unreadable: Counter::default(),
             status_writes: Family::default(),
             events_dropped: Counter::default(),
+            may_act: Gauge::default(),
+            bus_lost: Gauge::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -174,6 +178,12 @@ impl Metrics {
             "kubernetes_events_dropped",
             "Kubernetes Events that were not written, because of the rate limit or an error",
             self.events_dropped.clone(),
+        );
+        to.register("may_act", "1 while actions may be started: the Lease is this log's", self.may_act.clone());
+        to.register(
+            "bus_lost",
+            "1 when this process took over from another log, which is not here",
+            self.bus_lost.clone(),
         );
     }
 
@@ -302,6 +312,16 @@ impl Metrics {
         self.status_writes.get_or_create_owned(&WriteLabels { result: Name(result) }).inc();
     }
 
+    /// Whether actions may be started.
+    pub fn may_act(&self, may: bool) {
+        self.may_act.set(i64::from(may));
+    }
+
+    /// Another log acted before, and is not here.
+    pub fn bus_lost(&self) {
+        self.bus_lost.set(1);
+    }
+
     /// Counts Kubernetes Events that were not written.
     pub fn kubernetes_events_dropped(&self) -> Counter {
         self.events_dropped.clone()
@@ -358,6 +378,8 @@ mod tests {
         metrics.object_unreadable();
         metrics.status_written(StatusWrite::Written);
         metrics.kubernetes_events_dropped().inc();
+        metrics.may_act(true);
+        metrics.bus_lost();
 
         let text = metrics.encode();
         for line in [
@@ -379,6 +401,8 @@ mod tests {
             "signalbox_watch_objects_unreadable_total 1",
             "signalbox_status_writes_total{result=\"Written\"} 1",
             "signalbox_kubernetes_events_dropped_total 1",
+            "signalbox_may_act 1",
+            "signalbox_bus_lost 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");

@@ -68,6 +68,30 @@ impl Operator {
         .await;
     }
 
+    /// Waits until `/readyz` says that it is not ready for this reason.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn waits_for(&self, why: &str) {
+        let said =
+            async || get(&self.address, "/readyz").await.filter(|(status, said)| *status == 503 && said.contains(why));
+        eventually(&format!("the operator waits: {why}"), PATIENCE, said).await;
+    }
+
+    /// Sends a signal by its name: `STOP`, `CONT`.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let process = &mut self.process;
+        eventually("the operator has ended", PATIENCE, async || process.ended()).await
+    }
+
     /// `HOST:PORT` of its HTTP server.
     pub fn address(&self) -> &str {
         &self.address

@@ -18,8 +18,11 @@ use super::{
 };
 
 /// The kinds of the chart that an operator outside of the cluster needs as well.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 9] = [
     "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "Lease",
     "ClusterRole",
     "ClusterRoleBinding",
     "Namespace",
@@ -64,6 +67,11 @@ impl Site {
         let setup = setup(&plane.kubeconfig_for_token(&token));
         let client = plane.client().await;
         Self { setup, plane, client, token }
+    }
+
+    /// An operator with data of its own.
+    pub fn another(&self) -> Setup {
+        setup(&self.plane.kubeconfig_for_token(&self.token))
     }
 
     /// An operator with data of its own, whose way to the API server is by the proxy.

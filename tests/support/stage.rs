@@ -13,7 +13,7 @@ use signalbox::{
     },
     clock::Clock,
     event::Event,
-    kubernetes::Cluster,
+    kubernetes::{Authority, Cluster},
     net::{Guard, Http},
     record::{Finished, Firing, FiringId, Intent, OpenFiring, Position, Record, RuleRef, RuleUid, Stamp, Step},
     rule::compile,
@@ -67,7 +67,7 @@ impl Stage {
         let cluster = Cluster::connect_with(plane.config().await).expect("a cluster");
         let http = Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]));
         let sinks = Registry::default();
-        let runner = Runner::new(cluster, bus, sinks.clone(), http, Clock::real(0), Limit::none());
+        let runner = Runner::new(cluster, Authority::sole(), bus, sinks.clone(), http, Clock::real(0), Limit::none());
         let client = plane.client().await;
         Self { namespace, client, runner, sinks, reader, records: Vec::new(), _folder: folder }
     }

@@ -81,6 +81,7 @@ impl Default for Settings {
 /// Dropped without [`Bus::close`], the log thread still writes what it has and ends, but nobody waits for it.
 pub struct Embedded {
     id: LogId,
+    epoch: u64,
     settings: Settings,
     shared: Arc<Shared>,
     segments: Arc<Segments>,
@@ -148,6 +149,7 @@ impl Embedded {
         let recovery = Recovery { rows, applied: Position(applied), tail, damage };
         Ok(Arc::new(Self {
             id,
+            epoch,
             settings,
             shared,
             segments,
@@ -158,6 +160,11 @@ impl Embedded {
             committing: Arc::default(),
             volume,
         }))
+    }
+
+    /// One more than the epoch of the process that had the log before this one; it is in the frame of each record.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     async fn write_view(&self, delta: Delta, position: Position) -> Result<(), BusError> {

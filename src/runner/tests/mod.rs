@@ -2,6 +2,7 @@
 
 mod attempts;
 mod ends;
+mod lease;
 mod observe;
 mod order;
 mod pace;
@@ -205,6 +206,10 @@ impl Stage {
     }
 
     fn limited(plays: &[(&str, &[Play])], limit: Limit) -> Self {
+        Self::authorised(plays, limit, Authority::sole())
+    }
+
+    fn authorised(plays: &[(&str, &[Play])], limit: Limit, authority: Authority) -> Self {
         let story = Story::default();
         let script: Script =
             Arc::new(Mutex::new(plays.iter().map(|(name, plays)| ((*name).to_owned(), plays.to_vec())).collect()));
@@ -219,7 +224,7 @@ impl Stage {
             Some(Box::new(Actor { name: spec.name.clone(), script: names.clone(), story: told.clone() }))
         };
         let fake = Fake::new(|_| (500, json!({})));
-        let runner = Runner::with_build(testing::services(&fake), bus.clone(), Box::new(build), limit);
+        let runner = Runner::with_build(testing::services(&fake), authority, bus.clone(), Box::new(build), limit);
         Self { runner, bus, story }
     }
 

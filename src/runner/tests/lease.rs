@@ -1,0 +1,54 @@
+//! What is done, and left, when the Lease is this process's and when it is not.
+
+use super::*;
+
+const TERM: Duration = Duration::from_secs(10);
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_begun_without_the_lease() {
+    let authority = Authority::shut();
+    let stage = Stage::authorised(&[], Limit::none(), authority.clone());
+    stage.start(firing("r", "g", "f1", &[action("one", json!({}))]));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(stage.told(), [""; 0], "not even rendered");
+    authority.grant(Instant::now(), TERM);
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_given_up_with_the_lease_and_gone_on_with_under_the_next() {
+    let authority = Authority::shut();
+    authority.grant(Instant::now(), TERM);
+    let slow = [Play::After(2 * TERM), Play::Succeed];
+    let stage = Stage::authorised(&[("one", &slow)], Limit::none(), authority.clone());
+    stage.start(firing("r", "g", "f1", &[action("one", json!({})), action("two", json!({}))]));
+    tokio::time::sleep(10 * TERM).await;
+    assert_eq!(stage.told(), ["render one", "intent one 0", "durable", "execute one First f1"]);
+    authority.grant(Instant::now(), TERM);
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+    let attempts: Vec<_> = stage.told().into_iter().filter(|told| told.starts_with("execute")).collect();
+    assert_eq!(attempts, ["execute one First f1", "execute one Again f1", "execute two First f1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_in_the_middle_disturbs_nothing() {
+    let authority = Authority::shut();
+    authority.grant(Instant::now(), TERM);
+    let stage = Stage::authorised(&[("one", &[Play::After(2 * TERM)])], Limit::none(), authority.clone());
+    stage.start(firing("r", "g", "f1", &[action("one", json!({}))]));
+    for _ in 0..4 {
+        tokio::time::sleep(TERM / 2).await;
+        authority.grant(Instant::now(), TERM);
+    }
+    stage.ended(1).await;
+    let attempts = stage.told().into_iter().filter(|told| told.starts_with("execute")).count();
+    assert_eq!(attempts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_the_lease() {
+    let stage = Stage::authorised(&[], Limit::none(), Authority::shut());
+    stage.start(firing("r", "g", "f1", &[action("one", json!({}))]));
+    assert!(stage.runner.drain(Duration::from_secs(25)).await);
+    assert_eq!(stage.told(), [""; 0]);
+}
