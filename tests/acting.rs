@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -162,4 +162,87 @@ async fn a_workload_goes_back_by_one_revision_once_also_after_a_crash() {
         let finished = stage.run(open).await;
         assert_eq!(image().await.0, "example.invalid/app:1", "{}", finished.message);
     }
+}
+
+const CRON_RULES: &str = r#"[{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "patch"]},
+    {"apiGroups": ["batch"], "resources": ["cronjobs"], "resourceNames": ["smoke-test"], "verbs": ["get"]}]"#;
+
+/// A suspended CronJob whose pods have this image and run as this account.
+async fn cron_job(stage: &Stage, image: &str, account: Value) {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("batch", "v1", "CronJob"));
+    let jobs: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &kind);
+    let pod = json!({"restartPolicy": "Never", "serviceAccountName": account, "containers": [{"name": "test", "image": image}]});
+    let template =
+        json!({"metadata": {"annotations": {"team": "shop"}}, "spec": {"backoffLimit": 1, "template": {"spec": pod}}});
+    let object = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "smoke-test"},
+        "spec": {"schedule": "0 3 * * *", "suspend": true, "jobTemplate": template}});
+    jobs.patch("smoke-test", &PatchParams::apply("tests"), &Patch::Apply(object)).await.expect("apply");
+}
+
+fn from(name: &str) -> Value {
+    json!([{"name": "test", "job": {"from": {"cronJob": name}}}])
+}
+
+#[tokio::test]
+async fn a_suspended_cron_job_is_run_once_as_it_was_then() {
+    let mut stage = Stage::new("cron", CRON_RULES).await;
+    cron_job(&stage, "example.invalid/test:1", Value::Null).await;
+    let open = stage.firing("c0", from("${'smoke-' + 'test'}"));
+    let finished = stage.run(open.clone()).await;
+    assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
+    cron_job(&stage, "example.invalid/test:2", Value::Null).await;
+    let finished = stage.again(open, &["test"]).await;
+    assert!(finished.message.starts_with("created Job "), "{}", finished.message);
+
+    let jobs = stage.jobs().await;
+    assert_eq!(jobs.len(), 1);
+    let annotations = jobs[0].metadata.annotations.as_ref().expect("annotations");
+    assert_eq!((&*annotations["cronjob.kubernetes.io/instantiate"], &*annotations["team"]), ("manual", "shop"));
+    let owners = jobs[0].metadata.owner_references.as_ref().expect("owners");
+    assert_eq!((owners.len(), &*owners[0].kind), (1, "EventRule"));
+    let pod = jobs[0].spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).expect("a pod");
+    assert_eq!(pod.service_account_name.as_deref(), Some("ops"));
+    assert_eq!(pod.containers[0].image.as_deref(), Some("example.invalid/test:1"));
+    assert!(pod.containers[0].env.iter().flatten().any(|one| one.name == "SIGNALBOX_EVENT"));
+}
+
+#[tokio::test]
+async fn a_cron_job_that_cannot_be_run_is_told_with_what_to_do() {
+    let mut stage = Stage::new("nocron", CRON_RULES).await;
+    cron_job(&stage, "example.invalid/test:1", json!("default")).await;
+    let missing = format!("make a Job of CronJob {}/smoke-test: cronjobs.batch", stage.namespace);
+    for (name, words) in [
+        ("nightly", vec!["may not get cronjobs.batch in namespace", "kubectl create role"]),
+        ("smoke-test", vec!["run pods as another account", "ServiceAccount", "default is not labelled"]),
+        ("gone", vec![&missing, "not found"]),
+    ] {
+        if name == "gone" {
+            let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("batch", "v1", "CronJob"));
+            let jobs: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &kind);
+            jobs.delete("smoke-test", &DeleteParams::default()).await.expect("delete");
+        }
+        let open = stage.firing(&format!("c1-{name}"), from(if name == "gone" { "smoke-test" } else { name }));
+        let finished = stage.run(open).await;
+        assert_eq!(finished.outcome, FiringOutcome::Failed);
+        for part in words {
+            assert!(finished.message.contains(part), "{part}: {}", finished.message);
+        }
+    }
+    assert!(stage.jobs().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_sample_of_a_cron_job_runs_it() {
+    let mut stage = Stage::new("cronsample", CRON_RULES).await;
+    cron_job(&stage, "example.invalid/test:1", Value::Null).await;
+    let sample = std::fs::read_to_string("deploy/samples/job-from-cronjob.yaml").expect("the sample");
+    let rule: Value = serde_saphyr::from_str(&sample).expect("one rule");
+    stage.compile(&rule["spec"]);
+    let mut actions = rule["spec"]["actions"].clone();
+    // Nobody runs pods here.
+    actions[0]["job"]["wait"] = "Created".into();
+    let open = stage.firing("c2", actions);
+    let finished = stage.run(open).await;
+    assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);
+    assert_eq!(stage.jobs().await[0].spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished), Some(7200));
 }

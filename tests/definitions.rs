@@ -110,6 +110,15 @@ async fn a_patch_is_taken_in_any_shape_and_force_with_apply_only() {
 }
 
 #[tokio::test]
+async fn a_job_of_two_origins_is_refused_in_words() {
+    let (script, from) = ("script: {image: i, run: x}", "from: {cronJob: nightly}");
+    for (job, taken) in [(String::new(), false), (format!("{script}, {from}"), false), (from.to_owned(), true)] {
+        let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: a, job: {{{job}}}}}]}}")).await;
+        assert_eq!(!said.contains("exactly one of template, script and from must be set"), taken, "{job}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_misspelt_field_is_refused_by_name() {
     let said = try_rule(&format!("{{{SOURCE}, {ACTION}, wen: []}}")).await;
     assert!(said.contains("wen"), "{said}");

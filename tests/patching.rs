@@ -300,6 +300,7 @@ async fn the_sample_works_with_the_rights_that_it_grants() {
     let settings = api(&stage, "", "ConfigMap");
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web-settings"}, "data": {"page": "full", "other": "1"}});
     settings.patch("web-settings", &PatchParams::apply("tests"), &Patch::Apply(object)).await.expect("apply");
+    stage.compile(&of("EventRule")["spec"]);
     let open = stage.firing("p16", of("EventRule")["spec"]["actions"].clone());
     let finished = stage.run(open).await;
     assert_eq!(finished.outcome, FiringOutcome::Succeeded, "{}", finished.message);

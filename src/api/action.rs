@@ -66,6 +66,14 @@ pub enum ActionKind<'a> {
     Notify(&'a Notify),
 }
 
+impl Job {
+    /// Whether exactly one of [`Job::template`], [`Job::script`] and [`Job::from`] is set.
+    pub fn has_one_origin(&self) -> bool {
+        let set = [self.template.is_some(), self.script.is_some(), self.from.is_some()];
+        set.into_iter().filter(|set| *set).count() == 1
+    }
+}
+
 impl Action {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<ActionKind<'_>> {
@@ -240,11 +248,11 @@ impl Rollout {
     }
 }
 
-/// Launches a Job. Exactly one of `template` and `script` is set.
+/// Launches a Job. Exactly one of `template`, `script` and `from` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("has(self.template) != has(self.script)")
-    .message("exactly one of template and script must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.template), has(self.script), has(self.from)].filter(x, x).size() == 1")
+    .message("exactly one of template, script and from must be set"))]
 pub struct Job {
     /// A JobTemplateSpec, as in a CronJob; its texts may hold `${ }`. The event is in the environment variable `SIGNALBOX_EVENT` and in the file that
     /// `SIGNALBOX_EVENT_FILE` names.
@@ -254,12 +262,25 @@ pub struct Job {
     /// A script in an image; takes no `${ }`: the event comes in as `SIGNALBOX_EVENT` and as the file that `SIGNALBOX_EVENT_FILE` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<JobScript>,
+    /// The template of a CronJob of the rule's namespace as it is then, as `kubectl create job --from` takes it, also of one that is suspended. The event
+    /// comes in as with `template`; pods for which the CronJob names no account run as the rule's. The rule's account needs `get` on the CronJob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<JobFrom>,
     /// What the action waits for.
     #[serde(default)]
     pub wait: JobWait,
     /// How long the Job is kept after it has finished and its outcome is recorded; default: until the rule is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
+}
+
+/// Where a Job's template is taken from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobFrom {
+    /// Name of the CronJob; may hold `${ }`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub cron_job: String,
 }
 
 /// What a Job action waits for.

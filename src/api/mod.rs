@@ -17,8 +17,8 @@ mod status;
 mod trigger;
 
 pub use action::{
-    Action, ActionKind, Job, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout, RolloutOperation, Scale,
-    ScaleAmount, Severity, SinkRef, Target,
+    Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout,
+    RolloutOperation, Scale, ScaleAmount, Severity, SinkRef, Target,
 };
 pub use duration::{Duration, ParseDurationError};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};

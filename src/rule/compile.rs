@@ -313,14 +313,15 @@ impl Compiler {
     }
 
     fn job(&mut self, job: &Job, path: &str) -> Option<Template> {
-        if job.template.is_some() == job.script.is_some() {
-            self.fault(path, "exactly one of template and script must be set");
+        if !job.has_one_origin() {
+            self.fault(path, "exactly one of template, script and from must be set");
         }
         let mut fields = Vec::new();
         for (key, value) in self.json(job, path)? {
             let path = format!("{path}.{key}");
             fields.push(match key.as_str() {
                 "template" => (key, self.template(&value, Mode::Typed, &path)?),
+                "from" => (key, self.fields(&value, &["cronJob"], &path)?),
                 _ => (key, Template::fixed(value, &path)),
             });
         }

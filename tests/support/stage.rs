@@ -111,6 +111,13 @@ impl Stage {
         }
     }
 
+    /// Compiles a whole spec, such as that of a sample.
+    pub fn compile(&self, spec: &Value) {
+        let spec: EventRuleSpec = serde_json::from_value(spec.clone()).expect("a spec");
+        let rule = self.firing("compiled", json!([])).firing.rule;
+        compile(&rule, 1, &Arc::new(spec)).expect("a rule without faults");
+    }
+
     /// Runs a firing to its end.
     pub async fn run(&mut self, open: OpenFiring) -> Finished {
         let rule = compile(&open.firing.rule, 1, &open.spec).expect("a rule");

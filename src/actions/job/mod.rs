@@ -1,5 +1,6 @@
 //! `job`: launches a Job in the rule's namespace, owned by the rule, and may wait for its end.
 
+mod cron;
 mod manifest;
 mod name;
 mod wait;
@@ -66,7 +67,9 @@ impl Action for Job {
     fn rights<'a>(&'a self, _cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
         // After a Job was created it is looked at: whether it is ours, and whether it has ended.
         let verbs = ["create", "get"].into_iter().chain(self.spec.ttl.is_some().then_some("patch"));
-        let rights = verbs.map(|verb| Right::new(verb, "batch", "jobs").within(Some(namespace))).collect();
+        let rights = verbs.map(|verb| Right::new(verb, "batch", "jobs").within(Some(namespace)));
+        let named = self.spec.from.as_ref().map(|from| &from.cron_job).filter(|name| !name.contains("${"));
+        let rights = rights.chain(named.map(|name| cron::right(namespace, Some(name)))).collect();
         Box::pin(async { rights })
     }
 
@@ -76,10 +79,11 @@ impl Action for Job {
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let mut template = match (&self.spec.template, &self.spec.script) {
-                (Some(written), None) => manifest::of_template(written, filled.get("template"))?,
-                (None, Some(script)) => manifest::of_script(script),
-                _ => return Err(Failure::last("exactly one of template and script must be set")),
+            let mut template = match (&self.spec.template, &self.spec.script, &self.spec.from) {
+                (Some(written), None, None) => manifest::of_template(written, filled.get("template"))?,
+                (None, Some(script), None) => manifest::of_script(script),
+                (None, None, Some(_)) => cron::template(cx, filled.get("from")).await?,
+                _ => return Err(Failure::last("exactly one of template, script and from must be set")),
             };
             let own_ttl = manifest::take_ttl(&mut template);
             let job = manifest::job(cx, template, &name::job_name(&cx.rule, &cx.key()));

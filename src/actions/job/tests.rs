@@ -1,3 +1,5 @@
+mod cron;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;

@@ -53,7 +53,8 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
             {"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "${actions.tell.x}"}, "by": "2", "to": 3}},
             {"name": "tell", "ifExpression": "size(event.id)", "notify": {"sinkRef": {"name": "${event.id}"}, "text": "${nope}"}},
             {"name": "run", "job": {"script": {"image": "i", "run": "echo ${HOME}"}}},
-            {"name": "both"}
+            {"name": "both"},
+            {"name": "jobs", "job": {"from": {"cronJob": "${nope}"}, "script": {"image": "i", "run": "r"}}}
         ]
     }));
     let faults = compile(&rule_ref("web"), 1, &spec).expect_err("faults");
@@ -71,6 +72,8 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
         "spec.actions[1].ifExpression:1:1: gives a number",
         "spec.actions[1].notify.sinkRef.name:1:1: takes no `${ }`",
         "spec.actions[3]:1:1: exactly one of scale, rollout, patch, job, http and notify",
+        "spec.actions[4].job:1:1: exactly one of template, script and from",
+        "spec.actions[4].job.from.cronJob:1:3: unknown name `nope`",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     for (fault, expected) in faults.iter().zip(expected) {
