@@ -120,3 +120,30 @@ async fn the_job_that_a_rule_launches_does_not_make_it_launch_another() {
     let jobs = shop.api("batch/v1", "Job").list(&ListParams::default()).await.expect("list Jobs");
     assert_eq!(jobs.items.len(), 4);
 }
+
+#[tokio::test]
+async fn what_a_rule_patches_does_not_set_it_off_again_and_what_others_do_does() {
+    let shop = shop("patches").await;
+    for type_ in ["Merge", "Strategic", "JSON", "Apply"] {
+        let name = type_.to_lowercase();
+        shop.deployment(&name, 1).await;
+        let resource = json!({"apiVersion": "apps/v1", "kind": "Deployment", "names": [name], "operations": ["Update"],
+            "changedExpressions": ["object.spec.?minReadySeconds"]});
+        let next = "${object.spec.minReadySeconds + 1}";
+        let patch = match type_ {
+            "JSON" => json!([{"op": "replace", "path": "/spec/minReadySeconds", "value": next}]),
+            _ => json!({"spec": {"minReadySeconds": next}}),
+        };
+        let target = json!({"kind": "Deployment", "name": name});
+        let act = json!({"target": target, "type": type_, "force": type_ == "Apply", "patch": patch});
+        let spec = json!({"sources": [{"name": "changed", "resource": resource}], "actions": [{"name": "next", "patch": act}]});
+        shop.rule(&name, spec).await;
+        let api = shop.api("apps/v1", "Deployment");
+        for (round, seconds) in [(1, 5), (2, 20)] {
+            let set = Patch::Merge(json!({"spec": {"minReadySeconds": seconds}}));
+            api.patch(&name, &PatchParams::default(), &set).await.expect("set minReadySeconds");
+            own(&shop, &name, round, round).await;
+            assert_eq!(api.get(&name).await.expect("get").data["spec"]["minReadySeconds"], seconds + 1);
+        }
+    }
+}

@@ -163,11 +163,11 @@ impl Change for Request {
         }
         // It has been made so since.
         Ok(match self.type_ {
-            PatchType::Apply if self.is_marked(step, now) => Verdict::Done,
+            PatchType::Apply if self.is_marked(step, now) => Verdict::Unmarked,
             // Somebody else's values, which the rule does not own yet.
             PatchType::Apply => Verdict::Write,
             // What only takes fields away leaves no mark.
-            _ if touched::only_removes(&self.patch) => Verdict::Done,
+            _ if touched::only_removes(&self.patch) => Verdict::Unmarked,
             _ => Verdict::Unchanged,
         })
     }

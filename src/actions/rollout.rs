@@ -144,8 +144,11 @@ impl Change for Request {
 
     async fn judge(&self, step: &Step<'_>, now: &DynamicObject) -> Result<Verdict, Failure> {
         let held = held(self.operation, now);
-        if self.is_ours(step, now).await? || (held == self.to && leaves_no_mark(self.operation)) {
+        if self.is_ours(step, now).await? {
             return Ok(Verdict::Done);
+        }
+        if held == self.to && leaves_no_mark(self.operation) {
+            return Ok(Verdict::Unmarked);
         }
         if held == self.to {
             return Ok(Verdict::Unchanged);

@@ -172,7 +172,7 @@ impl Change for Request {
         Ok(match marked {
             Some(true) => Verdict::Done,
             // Who wrote it cannot be seen without the right to read the object.
-            None if now == self.to => Verdict::Done,
+            None if now == self.to => Verdict::Unmarked,
             _ if now == self.to => Verdict::Unchanged,
             _ if now != self.from => Verdict::Superseded(format!("was set to {now} by somebody else")),
             _ => Verdict::Write,

@@ -81,8 +81,10 @@ pub(super) struct Words {
 
 /// What a repetition finds.
 pub(super) enum Verdict {
-    /// The change is there, and an earlier attempt has made it.
+    /// The change is there, and an earlier attempt has made it: it has left its mark.
     Done,
+    /// The change is there, and an earlier attempt has made it, for all that can be told without a mark.
+    Unmarked,
     /// The change is there.
     Unchanged,
     /// Somebody else has changed what would be written; in words, `was set to 9 by somebody else`.
@@ -263,6 +265,8 @@ async fn again<C: Change>(change: &C, step: &Step<'_>, permit: Permit) -> Result
         }
         match change.judge(step, &now).await? {
             Verdict::Done => return Ok(done(change, now.metadata.resource_version).found()),
+            // What a rule hears of its own write is known by the mark, or else by the version alone.
+            Verdict::Unmarked => return Ok(done(change, now.metadata.resource_version)),
             Verdict::Unchanged => return Ok(unchanged(change)),
             Verdict::Superseded(what) => return Ok(superseded(change, &what)),
             Verdict::Write => {}

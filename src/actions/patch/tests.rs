@@ -94,6 +94,8 @@ async fn a_repetition_that_finds_the_change_there_writes_nothing() {
         let fake = serve(now.clone(), (200, now));
         let done = execute(&fake, &request, Attempt::Again).await.expect("looked");
         assert_eq!(done.outcome, outcome, "{type_}: {}", done.message);
+        // Without a mark of the step, only the version tells which change was its own.
+        assert!(done.effect.is_none_or(|effect| !effect.found && effect.resource_version.as_deref() == Some("8")));
         assert!(fake.requests().iter().all(|seen| seen.method != "PATCH" || seen.query.contains("dryRun=All")));
     }
 }
