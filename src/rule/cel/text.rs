@@ -100,7 +100,16 @@ impl Text {
     fn fill_url(&self, scope: &Scope<'_>) -> Result<String, EvalError> {
         match self.parts.as_slice() {
             [Part::Expression(_)] => self.fill(scope),
-            _ => self.fill_with(scope, |value| percent_encoded(&value)),
+            _ => {
+                let address = self.fill_with(scope, |value| percent_encoded(&value))?;
+                let path = address.split(['?', '#']).next().unwrap_or_default();
+                if path.split('/').any(|part| part == "." || part == "..") {
+                    return Err(EvalError::new(
+                        "filled in, the address has a part `.` or `..`, which would lead elsewhere",
+                    ));
+                }
+                Ok(address)
+            }
         }
     }
 
