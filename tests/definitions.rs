@@ -154,6 +154,7 @@ async fn every_field_is_explained() {
         "eventrule.spec.actions.job",
         "eventrule.spec.actions.http.headers",
         "eventrule.spec.actions.patch.patch",
+        "eventrule.spec.actions.waitFor",
         "eventsink.spec.webhook",
     ] {
         let said = words(&plane().await.kubectl(&["explain", path]).await);

@@ -13,17 +13,20 @@ mod scale;
 mod secrets;
 mod target;
 mod text;
+mod wait_for;
 mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, FailureKind};
 pub use scale::Scales;
+pub use wait_for::{Look, Waiting};
 
 use crate::{
     api::{self, ActionKind, ActionOutcome},
@@ -67,7 +70,7 @@ pub trait Action: Send + Sync {
     /// to it as a dry run, so that a missing right or a wrong value shows. Ends as [`ActionOutcome::Observed`], without an effect.
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>>;
 
-    /// Rights that the account needs and that the rule alone tells: on what stands in it as it is, without `${ }`.
+    /// Rights that [`rights`] gives, but for waiting.
     fn rights<'a>(&'a self, _cluster: &'a Cluster, _namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
         Box::pin(async { Vec::new() })
     }
@@ -123,6 +126,18 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
         ActionKind::Http(http) => Box::new(http::Http::new(http, spec.timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
     })
+}
+
+/// The rights that the account needs for an action and that the rule alone tells: on what stands in it as it is, without `${ }`.
+pub async fn rights(spec: &api::Action, cluster: &Cluster, namespace: &str) -> Vec<Right> {
+    let Some(action) = build(spec) else { return Vec::new() };
+    let mut rights = action.rights(cluster, namespace).await;
+    if let (Some(_), Some(target)) = (&spec.wait_for, spec.target())
+        && let Some(aim) = target::fixed(cluster, target, namespace).await
+    {
+        rights.push(aim.right("get"));
+    }
+    rights
 }
 
 /// What all actions share.
@@ -181,7 +196,8 @@ pub enum Attempt {
 }
 
 /// The request was carried out, or there is a reason why it needs no more attempts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Done {
     /// What became of it. `Failed` for what was carried out and failed by itself, such as a Job.
     pub outcome: ActionOutcome,

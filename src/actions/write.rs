@@ -46,6 +46,18 @@ impl Object {
         }
     }
 
+    /// The object that a step has written.
+    pub(super) fn of(effect: &Effect) -> Self {
+        Self {
+            api_version: effect.api_version.clone(),
+            kind: effect.kind.clone(),
+            namespace: effect.namespace.clone(),
+            name: effect.name.clone(),
+            uid: effect.uid.clone(),
+            resource_version: effect.resource_version.clone(),
+        }
+    }
+
     /// `Deployment shop/web`
     pub(super) fn title(&self) -> String {
         title(&self.kind, self.namespace.as_deref(), &self.name)

@@ -5,13 +5,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Http, Patch, schema};
+use super::{Duration, Http, Patch, WaitFor, schema};
 
 /// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http` and `notify` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify)].filter(x, x).size() == 1")
     .message("exactly one of scale, rollout, patch, job, http and notify must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.waitFor) || has(self.scale) || has(self.rollout) || has(self.patch)")
+    .message("waitFor is for actions that change a target: scale, rollout, patch"))]
 pub struct Action {
     /// Name of the action, unique in the rule; its results are `actions.<name>` in the expressions of later actions.
     #[schemars(schema_with = "schema::identifier")]
@@ -38,6 +40,9 @@ pub struct Action {
     /// Sends a notification to an EventSink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
+    /// Waits, after the target was changed, until it is as wanted; the action is done only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for: Option<WaitFor>,
     /// How long one attempt may take; default 30s. With `job.wait: Completed`, how long the Job may take; default 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
@@ -85,6 +90,16 @@ impl Action {
             (None, None, None, None, Some(action), None) => Some(ActionKind::Http(action)),
             (None, None, None, None, None, Some(action)) => Some(ActionKind::Notify(action)),
             _ => None,
+        }
+    }
+
+    /// The object that the action changes, if it is of a kind that changes one.
+    pub fn target(&self) -> Option<&Target> {
+        match self.kind()? {
+            ActionKind::Scale(scale) => Some(&scale.target),
+            ActionKind::Rollout(rollout) => Some(&rollout.target),
+            ActionKind::Patch(patch) => Some(&patch.target),
+            ActionKind::Job(_) | ActionKind::Http(_) | ActionKind::Notify(_) => None,
         }
     }
 }

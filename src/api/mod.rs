@@ -15,6 +15,7 @@ mod schema;
 mod source;
 mod status;
 mod trigger;
+mod wait;
 
 pub use action::{
     Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout,
@@ -37,6 +38,7 @@ pub use status::{
     FiringStatus, LastError, LastNearMiss, Reason, StatusCondition, Suppressed,
 };
 pub use trigger::{Budget, BudgetScope, CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Throttle, Trigger};
+pub use wait::{WaitFor, WaitForRollout};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "signalbox.dev";

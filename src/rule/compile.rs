@@ -3,6 +3,7 @@
 mod fields;
 mod http;
 mod patch;
+mod wait_for;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -70,6 +71,8 @@ pub struct CompiledAction {
     pub name: String,
     /// The condition of this action only.
     pub if_expression: Option<Program>,
+    /// `waitFor.expression`, over `target`.
+    pub wait_for: Option<Program>,
     /// The action kind's own object, such as `scale`; `job.script` is never filled in.
     pub body: Template,
 }
@@ -112,7 +115,11 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
         .chain(conditions_of_sources)
         .chain(&group_by)
         .map(|(_, program)| program)
-        .chain(actions.iter().flat_map(|action| action.if_expression.iter().chain(action.body.programs())))
+        .chain(
+            actions
+                .iter()
+                .flat_map(|action| action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())),
+        )
         .any(Program::reads_regarding_labels);
     Ok(Arc::new(Rule {
         rule: rule.clone(),
@@ -252,8 +259,9 @@ impl Compiler {
             let if_expression = action.if_expression.as_ref();
             let if_expression =
                 if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
+            let wait_for = self.wait_for(action, &path);
             if let Some(body) = self.body(action, &path) {
-                compiled.push(CompiledAction { name: action.name.clone(), if_expression, body });
+                compiled.push(CompiledAction { name: action.name.clone(), if_expression, wait_for, body });
             }
             if action.retry.limit > 100 {
                 self.fault(format!("{path}.retry.limit"), "must be at most 100");

@@ -89,11 +89,11 @@ impl Engine {
             Record::RuleRemove(uid) => self.remove(uid),
             Record::Baseline(source) => self.listen(source, true),
             Record::Deaf(source) => self.listen(source, false),
-            Record::Intent(intent) => {
-                if let Some(writes) = &intent.writes {
-                    self.begin_write(writes, &intent.firing, &intent.action);
-                }
-            }
+            Record::Intent(intent) => match &intent.writes {
+                Some(writes) => self.begin_write(writes, &intent.firing, &intent.action),
+                // It only waits from here on.
+                None => self.end_write(&intent.firing, &intent.action, None),
+            },
             Record::Written(written) => self.end_write(&written.firing, &written.action, Some(&written.effect)),
             Record::Outcome(outcome) => {
                 self.settle(outcome);

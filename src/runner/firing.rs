@@ -8,7 +8,7 @@ use super::{
     targets::Held,
 };
 use crate::{
-    actions::Context,
+    actions::{Context, Waiting},
     api::{self, ActionOutcome, FiringOutcome, OnError, RuleMode},
     clock::Stamp,
     record::{Effect, Finished, OpenFiring, Position, Record, Results, Written},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Carries the firing out, or as much of it as can be; says nothing, because the log says it all.
-pub(super) async fn carry_out(inner: &Inner, job: Job) {
+pub(super) async fn carry_out(inner: &Arc<Inner>, job: Job) {
     match go(inner, job).await {
         Ok(()) => {}
         Err(Halt::Interrupted) => tracing::debug!("a firing goes on after the restart"),
@@ -25,7 +25,7 @@ pub(super) async fn carry_out(inner: &Inner, job: Job) {
     }
 }
 
-async fn go(inner: &Inner, job: Job) -> Result<(), Halt> {
+async fn go(inner: &Arc<Inner>, job: Job) -> Result<(), Halt> {
     let Job { open, rule, held } = job;
     let rule = match rule {
         Some(rule) => rule,
@@ -78,7 +78,7 @@ fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<String> {
 
 /// A firing under way.
 struct Way<'a> {
-    inner: &'a Inner,
+    inner: &'a Arc<Inner>,
     open: &'a OpenFiring,
     rule: &'a Rule,
     results: Results,
@@ -99,7 +99,8 @@ impl<'a> Way<'a> {
         let (outcome, message, result, request, position) = match outcome {
             // Of an earlier process; whether it was settled is not known.
             Some((outcome, message, result)) => {
-                (outcome, message, result, intent.map(|(_, request)| request), self.open.firing.input)
+                let request = intent.map(|(_, recorded)| Waiting::request_of(recorded));
+                (outcome, message, result, request, self.open.firing.input)
             }
             None => {
                 let step = Step {

@@ -4,6 +4,10 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::record::RuleUid;
 
+/// Firings of one rule that give their place away while they only wait. Each asks the API server up to twice a second at first, and every five seconds
+/// later: 50 requests a second in all.
+const RESTING: usize = 256;
+
 /// What waits, by rule and group. Pure: who carries it out is the caller's business, who calls [`Lanes::take`] until it gives nothing for each
 /// [`Lanes::push`] that said so.
 ///
@@ -21,6 +25,19 @@ struct Lane<T> {
     /// Groups that wait and are not being worked on.
     ready: VecDeque<String>,
     workers: usize,
+    /// Workers whose firings only wait, and which are not counted in `workers`.
+    resting: usize,
+}
+
+/// What becomes of the place of a worker whose firing only waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It keeps it: too many wait already.
+    Kept,
+    /// It is free.
+    Free,
+    /// It is for one more worker of the rule, which is to be started.
+    Taken,
 }
 
 impl<T> Lanes<T> {
@@ -35,6 +52,7 @@ impl<T> Lanes<T> {
             groups: HashMap::new(),
             ready: VecDeque::new(),
             workers: 0,
+            resting: 0,
         });
         if let Some(waiting) = lane.groups.get_mut(group) {
             waiting.push_back(item);
@@ -50,7 +68,10 @@ impl<T> Lanes<T> {
     /// The next of the rule, whose group is held until [`Lanes::done`]. Nothing: the worker that asked has ended.
     pub(super) fn take(&mut self, rule: &RuleUid) -> Option<(String, T)> {
         let lane = self.rules.get_mut(rule)?;
-        while let Some(group) = lane.ready.pop_front() {
+        // Those that come back from waiting may be more than there are places.
+        while lane.workers <= self.most
+            && let Some(group) = lane.ready.pop_front()
+        {
             if let Some(item) = lane.groups.get_mut(&group).and_then(VecDeque::pop_front) {
                 return Some((group, item));
             }
@@ -99,6 +120,25 @@ impl<T> Lanes<T> {
     /// Whether a group of the rule that `is` so waits or is being worked on.
     pub(super) fn has(&self, rule: &RuleUid, is: impl Fn(&str) -> bool) -> bool {
         self.rules.get(rule).is_some_and(|lane| lane.groups.keys().any(|group| is(group)))
+    }
+
+    /// The worker's firing only waits from here on, until [`Lanes::back`].
+    pub(super) fn rest(&mut self, rule: &RuleUid) -> Place {
+        let Some(lane) = self.rules.get_mut(rule).filter(|lane| lane.resting < RESTING) else { return Place::Kept };
+        lane.resting += 1;
+        if lane.ready.is_empty() {
+            lane.workers = lane.workers.saturating_sub(1);
+            return Place::Free;
+        }
+        Place::Taken
+    }
+
+    /// The worker's firing goes on.
+    pub(super) fn back(&mut self, rule: &RuleUid) {
+        if let Some(lane) = self.rules.get_mut(rule) {
+            lane.resting = lane.resting.saturating_sub(1);
+            lane.workers += 1;
+        }
     }
 
     /// How many wait.
@@ -155,6 +195,42 @@ mod tests {
         let (group, _) = lanes.take(&r).expect("one");
         lanes.done(&r, &group);
         assert_eq!(lanes.take(&r), Some(("b".into(), 3)));
+    }
+
+    #[test]
+    fn a_worker_that_waits_gives_its_place_away_and_comes_back() {
+        let (mut lanes, r) = (Lanes::new(1), rule("r"));
+        lanes.push(&r, "a", 1);
+        lanes.push(&r, "b", 2);
+        let (a, _) = lanes.take(&r).expect("one");
+        assert_eq!(lanes.rest(&r), Place::Taken, "b waits for a place");
+        let (b, _) = lanes.take(&r).expect("two");
+        assert_eq!(lanes.rest(&r), Place::Free);
+        assert!(lanes.push(&r, "c", 3), "a place is free");
+        assert!(!lanes.push(&r, "a", 4), "the group is being worked on");
+        let (c, _) = lanes.take(&r).expect("three");
+        lanes.back(&r);
+        assert!(!lanes.done(&r, &a));
+        assert_eq!(lanes.take(&r), None, "one too many: this worker ends");
+        assert!(lanes.done(&r, &c));
+        assert_eq!(lanes.take(&r), Some(("a".into(), 4)));
+        lanes.done(&r, "a");
+        assert_eq!(lanes.take(&r), None);
+        lanes.back(&r);
+        assert!(lanes.done(&r, &b));
+        assert_eq!(lanes.take(&r), None);
+        assert!(lanes.rules.is_empty(), "nothing is kept of a rule that rests");
+    }
+
+    #[test]
+    fn so_many_give_their_place_away_and_no_more() {
+        let (mut lanes, r) = (Lanes::new(1), rule("r"));
+        for number in 0..=RESTING {
+            lanes.push(&r, &number.to_string(), number);
+            lanes.take(&r).expect("the next");
+            let place = if number < RESTING { Place::Free } else { Place::Kept };
+            assert_eq!(lanes.rest(&r), place, "{number}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod lanes;
 mod pace;
 mod step;
 mod targets;
+mod wait;
 
 use std::{sync::Arc, time::Duration};
 

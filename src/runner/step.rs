@@ -1,13 +1,13 @@
 //! One step of a firing: condition, rendering, intent, attempts, outcome.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use serde_json::Value;
 
 use super::{Inner, backoff, targets::Held};
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind},
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Waiting},
     api::{self, ActionOutcome, RuleMode},
     bus::{BusError, Permit},
     record::{Intent, OpenFiring, Outcome, Position, Record, Results, RuleRef, Writes},
@@ -41,7 +41,7 @@ pub(super) enum Halt {
 
 /// A step that has no outcome yet.
 pub(super) struct Step<'a> {
-    pub(super) inner: &'a Inner,
+    pub(super) inner: &'a Arc<Inner>,
     pub(super) cx: Context,
     pub(super) open: &'a OpenFiring,
     pub(super) rule: &'a Rule,
@@ -73,6 +73,11 @@ impl Step<'_> {
         let Some(action) = (self.inner.build)(self.spec) else {
             return Ok((self.bare(ActionOutcome::Failed, "the action has not exactly one kind"), None));
         };
+        if let (Some(spec), Some((_, recorded))) = (&self.spec.wait_for, &intent)
+            && let Some(waiting) = Waiting::read(recorded)
+        {
+            return self.wait(spec, waiting).await;
+        }
         let mut renderings = intent.as_ref().map_or(0, |(last, _)| last.saturating_add(1));
         if let (None, Some((_, request))) = (&*held, &intent) {
             *held = self.hold(action.target_again(&self.rule.rule.namespace, request)).await?;
@@ -87,7 +92,10 @@ impl Step<'_> {
         let (mut failures, mut conflicts) = (0, 0);
         loop {
             let failure = match self.attempt(&*action, &mut recorded, &mut renderings, held).await? {
-                Ok(done) => return Ok((self.done(done), recorded.map(|recorded| recorded.request))),
+                Ok(done) => {
+                    let request = recorded.map(|recorded| recorded.request).unwrap_or_default();
+                    return self.conclude(done, request, renderings, held).await;
+                }
                 Err(failure) => failure,
             };
             let pause = match failure.kind {
@@ -250,11 +258,11 @@ impl Step<'_> {
         }
     }
 
-    fn observes(&self) -> bool {
+    pub(super) fn observes(&self) -> bool {
         self.rule.spec.mode == RuleMode::Observe
     }
 
-    fn scope(&self) -> Scope<'_> {
+    pub(super) fn scope(&self) -> Scope<'_> {
         let firing = &self.open.firing;
         Scope::new(&self.open.event, &firing.source, &firing.rule, firing.stamp.timestamp())
             .with_variables(self.rule)
@@ -267,7 +275,7 @@ impl Step<'_> {
         self.inner.bus.durable(position).await.map_err(Halt::Bus)
     }
 
-    fn bare(&self, outcome: ActionOutcome, message: impl Into<String>) -> Outcome {
+    pub(super) fn bare(&self, outcome: ActionOutcome, message: impl Into<String>) -> Outcome {
         Outcome {
             firing: self.cx.firing.clone(),
             action: self.cx.action.clone(),
@@ -278,7 +286,7 @@ impl Step<'_> {
         }
     }
 
-    fn done(&self, done: Done) -> Outcome {
+    pub(super) fn done(&self, done: Done) -> Outcome {
         let Done { outcome, mut message, mut result, effect } = done;
         let size = result.to_string().len();
         if size > RESULT {
@@ -322,7 +330,7 @@ pub(super) async fn record(inner: &Inner, record: Record) -> Result<Position, Ha
 }
 
 /// An action that panics has failed; the process and the other firings go on.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
         let message = said(&*panic);
         tracing::error!(error = message, "an action panicked");

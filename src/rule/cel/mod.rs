@@ -124,6 +124,8 @@ impl Names {
     fn hint(&self, name: &str) -> &'static str {
         match name {
             "count" if self.roots.contains("actions") => "; `count` needs trigger.count",
+            "target" => "; `target` is known in waitFor.expression",
+            "response" => "; `response` is known in http.expectExpression",
             "count" | "group" => "; `count` and `group` are known in actions",
             _ => "",
         }

@@ -101,6 +101,11 @@ impl<'a> Scope<'a> {
         self
     }
 
+    /// What was added by this name.
+    pub(super) fn value(&self, name: &str) -> Option<&'a Value> {
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
     pub(super) fn event(&self) -> Option<&'a Event> {
         self.event
     }
@@ -158,10 +163,7 @@ impl VariableResolver for Scope<'_> {
             BUDGET => Some(CowVal::Borrowed(&self.budget)),
             _ => None,
         }
-        .or_else(|| {
-            let (_, value) = self.values.iter().find(|(known, _)| *known == name)?;
-            Some(CowVal::Owned(boxed(value)))
-        })
+        .or_else(|| Some(CowVal::Owned(boxed(self.value(name)?))))
     }
 }
 

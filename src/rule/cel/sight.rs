@@ -35,7 +35,7 @@ enum Key {
 
 impl Program {
     /// The values that the expression looks at: `event.data.count = 2; source.name = crash`. Empty when there are none.
-    pub(in crate::rule) fn saw(&self, scope: &Scope<'_>) -> String {
+    pub fn saw(&self, scope: &Scope<'_>) -> String {
         let mut paths = Vec::new();
         collect(&self.expression, &mut paths);
         let told: Vec<String> = paths.iter().take(MAX_PATHS).filter_map(|path| path.told(scope)).collect();
@@ -97,6 +97,7 @@ impl Path {
                 made = scope.variable_as_json(name);
                 (made.as_ref(), 1)
             }
+            ("target", _) => (scope.value("target"), 0),
             _ => return None,
         };
         let value = self.keys[used..].iter().try_fold(start?, |value, key| match key {
@@ -129,7 +130,7 @@ fn may_show(root: &str, keys: &[&str]) -> bool {
         _ => false,
     };
     match (root, keys) {
-        ("event", ["data", "object", rest @ ..]) | ("object", rest) => of_object(rest),
+        ("event", ["data", "object", rest @ ..]) | ("object" | "target", rest) => of_object(rest),
         ("event", ["data", field]) => {
             ["type", "reason", "reporter", "action", "time", "firstTime", "operation"].contains(field)
         }

@@ -10,6 +10,7 @@ mod own;
 mod progress;
 mod properties;
 mod sources;
+mod waits;
 
 use std::sync::Arc;
 

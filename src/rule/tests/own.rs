@@ -103,6 +103,17 @@ fn what_waits_is_judged_when_the_answer_is_never_known() {
 }
 
 #[test]
+fn a_step_that_wrote_nothing_and_waits_holds_up_no_event() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    run(&mut engine, &[update("db", 6)]);
+    let firing = FiringId("f1".into());
+    let waits = Intent { firing, action: "grow".into(), rendering: 1, request: json!({}), writes: None };
+    assert_eq!(fold(&mut engine, &Record::Intent(waits)), [FIRED]);
+    assert_eq!(run(&mut engine, &[update("db", 7)]), [FIRED]);
+}
+
+#[test]
 fn of_two_steps_that_write_one_object_both_are_waited_for() {
     let mut engine = engine();
     begin(&mut engine, "f1", "db");

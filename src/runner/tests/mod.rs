@@ -7,6 +7,7 @@ mod observe;
 mod order;
 mod pace;
 mod targets;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +22,7 @@ use crate::{
     bus::{Permit, Reader, Recovery, Stats},
     clock::Stamp,
     kubernetes::fake::Fake,
-    record::{Delta, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Step},
+    record::{Delta, Effect, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Step},
     rule::compile,
 };
 
@@ -100,6 +101,21 @@ enum Play {
     Hang,
     Panic,
     After(Duration),
+    /// Has changed the Deployment of this name.
+    Change(&'static str),
+}
+
+fn changed(name: &str) -> Effect {
+    Effect {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        namespace: Some("shop".into()),
+        name: name.into(),
+        uid: name.into(),
+        resource_version: None,
+        found: false,
+        reason: "ScaledByRule".into(),
+    }
 }
 
 struct Actor {
@@ -115,7 +131,7 @@ fn target_of(sink: &Value) -> Option<String> {
 
 impl Action for Actor {
     fn target(&self, _: &str, filled: &Value) -> Option<String> {
-        target_of(&filled["sinkRef"]["name"])
+        target_of(&filled["sinkRef"]["name"]).or_else(|| target_of(&filled["target"]["name"]))
     }
 
     fn target_again(&self, _: &str, request: &Value) -> Option<String> {
@@ -150,8 +166,10 @@ impl Action for Actor {
                     None => Play::Succeed,
                 }
             };
+            let mut effect = None;
             match play {
                 Play::Succeed => {}
+                Play::Change(name) => effect = Some(changed(name)),
                 Play::Fail(kind) => return Err(Failure { kind, message: "it failed".into() }),
                 Play::Hang => std::future::pending().await,
                 Play::Panic => Vec::new().pop().expect("the actor fell"),
@@ -159,7 +177,7 @@ impl Action for Actor {
             }
             self.story.lock().push(format!("done {}", self.name));
             let result = json!({"n": 7});
-            Ok(Done { outcome: ActionOutcome::Succeeded, message: format!("did {}", self.name), result, effect: None })
+            Ok(Done { outcome: ActionOutcome::Succeeded, message: format!("did {}", self.name), result, effect })
         })
     }
 
@@ -210,6 +228,14 @@ impl Stage {
     }
 
     fn authorised(plays: &[(&str, &[Play])], limit: Limit, authority: Authority) -> Self {
+        Self::made(&Fake::new(|_| (500, json!({}))), plays, limit, authority)
+    }
+
+    fn on(fake: &Fake, plays: &[(&str, &[Play])], limit: Limit) -> Self {
+        Self::made(fake, plays, limit, Authority::sole())
+    }
+
+    fn made(fake: &Fake, plays: &[(&str, &[Play])], limit: Limit, authority: Authority) -> Self {
         let story = Story::default();
         let script: Script =
             Arc::new(Mutex::new(plays.iter().map(|(name, plays)| ((*name).to_owned(), plays.to_vec())).collect()));
@@ -223,8 +249,7 @@ impl Stage {
         let build = move |spec: &api::Action| -> Option<Box<dyn Action>> {
             Some(Box::new(Actor { name: spec.name.clone(), script: names.clone(), story: told.clone() }))
         };
-        let fake = Fake::new(|_| (500, json!({})));
-        let runner = Runner::with_build(testing::services(&fake), authority, bus.clone(), Box::new(build), limit);
+        let runner = Runner::with_build(testing::services(fake), authority, bus.clone(), Box::new(build), limit);
         Self { runner, bus, story }
     }
 

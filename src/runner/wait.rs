@@ -1,0 +1,98 @@
+//! A step that has changed its target and waits until that is as wanted: it holds up nobody meanwhile.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    Inner,
+    lanes::Place,
+    step::{Halt, Step, caught, record},
+    targets::Held,
+};
+use crate::{
+    actions::{Done, FailureKind, Look, Waiting},
+    api::{ActionOutcome, WaitFor},
+    bus::BusError,
+    record::{Intent, Outcome, Record, RuleUid},
+};
+
+/// While it lives, a firing that only waits has no place of its rule.
+struct Resting<'a>(&'a Inner, &'a RuleUid);
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.lanes.lock().back(self.1);
+    }
+}
+
+/// Gives the firing's place away, unless too many have.
+fn rest<'a>(inner: &'a Arc<Inner>, rule: &'a RuleUid) -> Option<Resting<'a>> {
+    let place = inner.lanes.lock().rest(rule);
+    if place == Place::Taken {
+        inner.tasks.spawn(Arc::clone(inner).work(rule.clone()));
+    }
+    (place != Place::Kept).then(|| Resting(inner, rule))
+}
+
+impl Step<'_> {
+    /// What becomes of a step whose request was carried out. Where the rule waits for more, that is recorded first: from then on the target is free for
+    /// others, who may change it, and a restart does not look for the step's mark on it any more.
+    pub(super) async fn conclude(
+        &self,
+        done: Done,
+        request: Value,
+        rendering: u32,
+        held: &mut Option<Held>,
+    ) -> Result<(Outcome, Option<Value>), Halt> {
+        let Some(spec) = self.spec.wait_for.as_ref().filter(|_| !self.observes()) else {
+            return Ok((self.done(done), Some(request)));
+        };
+        let waiting = match Waiting::begin(&self.cx, spec, &request, &done) {
+            Ok(Some(waiting)) => waiting,
+            Ok(None) => return Ok((self.done(done), Some(request))),
+            Err(failure) => return Ok((self.bare(ActionOutcome::Failed, failure.message), Some(request))),
+        };
+        if let Some(effect) = &done.effect {
+            (self.cx.wrote)(effect);
+        }
+        let intent = Intent {
+            firing: self.cx.firing.clone(),
+            action: self.cx.action.clone(),
+            rendering,
+            request: serde_json::to_value(&waiting).unwrap_or_default(),
+            // The write has its answer, or there was none.
+            writes: None,
+        };
+        match record(self.inner, Record::Intent(intent)).await {
+            Ok(_) => *held = None,
+            // Then the target stays held, and a restart finds the mark.
+            Err(Halt::Bus(BusError::TooLarge(_))) => {}
+            Err(halt) => return Err(halt),
+        }
+        self.wait(spec, waiting).await
+    }
+
+    /// Waits, as was recorded.
+    pub(super) async fn wait(&self, spec: &WaitFor, waiting: Waiting) -> Result<(Outcome, Option<Value>), Halt> {
+        let request = waiting.request().clone();
+        let _resting = rest(self.inner, &self.rule.rule.uid);
+        let outcome = match caught(waiting.end(&self.cx, spec, |target| self.look(target))).await {
+            Ok(Ok(done)) => self.done(done),
+            Ok(Err(failure)) if failure.kind == FailureKind::Interrupted => return Err(Halt::Interrupted),
+            Ok(Err(failure)) | Err(failure) => self.bare(ActionOutcome::Failed, failure.message),
+        };
+        Ok((outcome, Some(request)))
+    }
+
+    /// Judges the target by `waitFor.expression`.
+    fn look(&self, target: &Value) -> Look {
+        let Some(program) = &self.compiled.wait_for else { return Look::Met };
+        let scope = self.scope().with_value("target", target);
+        match program.test(&scope) {
+            Ok(true) => Look::Met,
+            Ok(false) => Look::NotYet(program.saw(&scope)),
+            Err(error) => Look::NotYet(error.to_string()),
+        }
+    }
+}
