@@ -171,3 +171,102 @@ async fn what_is_wrong_with_a_request_is_told_with_its_place_and_observing_sends
     assert_eq!(told, ("Observed".to_owned(), format!("would POST {}", sink.url("/restart"))));
     assert!(sink.requests().is_empty());
 }
+
+/// The message of an Event whose probe failed: quotes, line breaks, and what looks like code to a shell, a template or a chat.
+const ODD: &str = "Readiness probe failed: Get \"http://10.0.0.9:8080/ready?x={{ .Values.y }}\":\n\tdial tcp: C:\\tmp $(id) `whoami` </script> <!channel> *bold*\n";
+
+async fn odd_event(shop: &Shop) {
+    let involved = json!({"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": shop.name});
+    let event = json!({"metadata": {"name": "web-0.1", "namespace": shop.name}, "involvedObject": involved, "reason": "BackOff",
+        "message": ODD, "type": "Warning", "count": 3, "source": {"component": "kubelet"}});
+    shop.create("v1", "Event", "web-0.1", event).await;
+}
+
+#[tokio::test]
+async fn quotes_line_breaks_and_what_looks_like_code_arrive_as_they_are() {
+    let (shop, sink) = (shop("texts").await, Sink::start().await);
+    let body = json!({"text": "${event.data.message}", "n": "${event.data.count}", "all": "${event}"});
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/tools:1",
+        "args": ["--msg=${event.data.message}"]}]});
+    let actions = json!([
+        {"name": "call", "http": {"url": sink.url("/?q=${event.data.message}"), "body": body}},
+        {"name": "run", "job": {"template": {"spec": {"template": {"spec": pod}}}}},
+    ]);
+    shop.rule("texts", rule(actions)).await;
+    let header = json!([{"name": "X-Message", "value": "${event.data.message}"}]);
+    shop.rule("header", rule(json!([{"name": "call", "http": {"url": sink.url("/never"), "headers": header}}]))).await;
+    odd_event(&shop).await;
+    let (outcome, message) = ended(&shop, "texts").await;
+    assert_eq!(outcome, "Succeeded", "{message}");
+    let [request] = sink.requests().try_into().expect("one request: a line break gets into no header");
+    let sent = request.json();
+    assert_eq!((&sent["text"], &sent["n"], &sent["all"]["data"]["message"]), (&json!(ODD), &json!(3), &json!(ODD)));
+    let encoded: String = ODD
+        .bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    assert_eq!(request.path, format!("/?q={encoded}"));
+    let job = shop.api("batch/v1", "Job").list(&Default::default()).await.expect("list Jobs").items.remove(0);
+    // Kubernetes itself makes `$` of `$$`: so it expands nothing of the message.
+    let argument = format!("--msg={}", ODD.replace('$', "$$"));
+    assert_eq!(job.data["spec"]["template"]["spec"]["containers"][0]["args"], json!([argument]));
+    let (outcome, message) = ended(&shop, "header").await;
+    assert_eq!(outcome, "Failed");
+    assert!(message.contains("x-message") && message.contains("line break"), "{message}");
+}
+
+#[tokio::test]
+async fn a_token_that_was_replaced_is_used_at_once_and_one_that_is_missing_is_told_by_name() {
+    let (shop, sink) = (shop("replaced").await, Sink::start().await);
+    let role =
+        json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["api"], "verbs": ["get"]}]});
+    shop.create("rbac.authorization.k8s.io/v1", "Role", "reader", role).await;
+    let binding = json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "signalbox-rules", "namespace": shop.name}]});
+    shop.create("rbac.authorization.k8s.io/v1", "RoleBinding", "reader", binding).await;
+    let secrets = shop.api("v1", "Secret");
+    let token = |value: &str| json!({"stringData": {"token": value}});
+    shop.create("v1", "Secret", "api", token("one\n")).await;
+    let call =
+        json!([{"name": "call", "http": {"url": sink.url("/"), "authSecretRef": {"name": "api", "key": "token"}}}]);
+    shop.rule("replaced", rule(call)).await;
+    let sent = || {
+        let requests = sink.requests();
+        requests
+            .iter()
+            .map(|request| request.header("authorization").unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let succeeded = async |many: u64| {
+        shop.rule_status("replaced", &format!("{many} succeeded"), |status| status["counts"]["succeeded"] == many).await
+    };
+    shop.event("a.1", "a", "BackOff").await;
+    succeeded(1).await;
+    // Replaced in its place, and deleted and made anew.
+    secrets.patch("api", &PatchParams::default(), &Patch::Merge(token("two"))).await.expect("replace the token");
+    sink.answer_next(Answer::status(401));
+    shop.event("b.1", "b", "BackOff").await;
+    succeeded(2).await;
+    secrets.delete("api", &Default::default()).await.expect("delete the Secret");
+    shop.create("v1", "Secret", "api", token("three")).await;
+    sink.answer_next(Answer::status(401));
+    shop.event("c.1", "c", "BackOff").await;
+    succeeded(3).await;
+    assert_eq!(sent(), ["Bearer one", "Bearer one", "Bearer two", "Bearer two", "Bearer three"]);
+    // The key is not there any more, which a refused token makes it look for.
+    secrets
+        .patch("api", &PatchParams::default(), &Patch::Merge(json!({"data": {"token": null, "other": "Zm91cg=="}})))
+        .await
+        .expect("rename the key");
+    sink.answer(Answer::status(401));
+    shop.event("d.1", "d", "BackOff").await;
+    shop.rule_status("replaced", "1 failed", |status| status["counts"]["failed"] == 1).await;
+    shop.event("e.1", "e", "BackOff").await;
+    let status = shop.rule_status("replaced", "2 failed", |status| status["counts"]["failed"] == 2).await;
+    let told = status["lastError"]["message"].as_str().unwrap_or_default();
+    assert!(told.contains(&format!("Secret {}/api has no key token", shop.name)), "{status:#}");
+    assert!(!status.to_string().contains("three") && !status.to_string().contains("four"), "{status:#}");
+}
