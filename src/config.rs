@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::Uri;
 
 use crate::api;
 
@@ -19,12 +20,21 @@ pub struct Cli {
 }
 
 /// What the program does other than to run the operator.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Print a custom resource definition as YAML, or all of them.
     Crds {
         /// Print only this one.
         kind: Option<Kind>,
+    },
+    /// Ask whether an operator is ready and the API server serves its kinds; fails with what is not so.
+    Check {
+        /// The operator's /readyz.
+        #[arg(long, default_value = "http://signalbox:8080/readyz")]
+        url: Uri,
+        /// For how long to ask again.
+        #[arg(long, default_value = "60s", value_parser = duration)]
+        timeout: Duration,
     },
 }
 

@@ -52,7 +52,7 @@ const PARTS: [(&str, &str); 5] = [
 /// Runs `helm template` with values as for `--set`.
 fn helm_template(values: &[&str]) -> Output {
     let mut helm = Command::new(helm());
-    helm.args(["template", "signalbox", "charts/signalbox", "-n", SYSTEM]);
+    helm.args(["template", "signalbox", "charts/signalbox", "-n", SYSTEM, "--skip-tests"]);
     for value in values {
         helm.args(["--set", value]);
     }
@@ -164,7 +164,7 @@ fn the_admission_policy_is_the_one_that_the_operator_looks_for_and_can_be_turned
 }
 
 #[tokio::test]
-async fn the_operators_pod_is_taken_where_pod_security_is_restricted() {
+async fn the_pods_of_the_chart_are_taken_where_pod_security_is_restricted() {
     let plane = shared().await;
     let namespace = plane.namespace("restricted").await;
     let label = ["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"];
@@ -181,6 +181,13 @@ async fn the_operators_pod_is_taken_where_pod_security_is_restricted() {
     assert!(mounts.iter().all(|mount| mount["mountPath"] == "/var/lib/signalbox"), "{mounts:?}");
     assert_eq!(spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
 
+    let check = Command::new(helm())
+        .args(["template", "signalbox", "charts/signalbox", "-n", &namespace, "--show-only=templates/tests/check.yaml"])
+        .output()
+        .expect("run helm");
+    let output = plane.try_apply(&String::from_utf8_lossy(&check.stdout)).await;
+    assert!(output.status.success(), "{check:?}{output:?}");
+
     spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let output = plane.try_apply(&pod(&spec).to_string()).await;
     assert!(String::from_utf8_lossy(&output.stderr).contains("violates PodSecurity"), "{output:?}");
@@ -189,7 +196,7 @@ async fn the_operators_pod_is_taken_where_pod_security_is_restricted() {
 #[test]
 fn the_rendered_chart_in_deploy_is_what_the_chart_renders() {
     let output = Command::new(helm())
-        .args(["template", "signalbox", "charts/signalbox", "-n", SYSTEM, "--include-crds"])
+        .args(["template", "signalbox", "charts/signalbox", "-n", SYSTEM, "--include-crds", "--skip-tests"])
         .output()
         .expect("run helm");
     let stored = fs::read("deploy/manifests/signalbox.yaml").expect("the rendered chart");

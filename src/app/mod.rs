@@ -3,6 +3,7 @@
 //! A `JoinSet` owns every task; the first that ends unasked ends the process, and a supervisor outside starts it again.
 
 mod begin;
+mod check;
 mod definitions;
 mod gap;
 mod lease;
@@ -23,13 +24,17 @@ use crate::{
 pub fn main(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Some(Command::Crds { kind }) => definitions::print(kind),
+        Some(Command::Check { url, timeout }) => block_on(check::run(&url, timeout)),
         None => {
             telemetry::logs::init(cli.settings.log_format, &cli.settings.log_filter)?;
-            // Whoever comes first decides in rustls; without this line a dependency could bring another provider along.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-            runtime.block_on(run::run(cli.settings))
+            block_on(run::run(cli.settings))
         }
     }
+}
+
+fn block_on(doing: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // Whoever comes first decides in rustls; without this line a dependency could bring another provider along.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(doing)
 }
