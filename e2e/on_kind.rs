@@ -19,7 +19,7 @@ use support::{
     eventually,
     site::{Shop, condition},
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -27,38 +27,59 @@ mod support;
 /// The kubelet reports the first BackOff some 15 s after a pod began to crash; images start in a second or two.
 const PATIENCE: Duration = Duration::from_secs(120);
 const SYSTEM: &str = "signalbox-system";
-const NAMESPACES: [&str; 3] = ["e2e-story", "e2e-rights", "e2e-stream"];
+const NAMESPACES: [&str; 4] = ["e2e-story", "e2e-rights", "e2e-stream", "e2e-upgrade"];
 
-/// Installs the chart into a namespace of Pod Security `restricted`, with the namespaces of all tests enabled, once.
-async fn installed() {
-    static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    let install = async || {
-        for namespace in NAMESPACES {
-            fresh_namespace(namespace);
-        }
-        kubectl(&["create", "namespace", SYSTEM], "");
-        kubectl_ok(&["label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted", "--overwrite"], "");
-        let image = std::env::var("SIGNALBOX_IMAGE").unwrap_or_else(|_| "localhost/signalbox:dev".to_owned());
-        let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
-        kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "charts/signalbox/crds"], "");
-        let values = [
-            format!("image.repository={repository}"),
-            format!("image.tag={tag}"),
-            format!("rules.namespaces={{{}}}", NAMESPACES.join(",")),
-            "log.format=text".to_owned(),
-        ];
-        let mut helm = Command::new("helm");
-        helm.args(["upgrade", "--install", "signalbox", "charts/signalbox", "-n", SYSTEM, "--wait", "--timeout=180s"]);
-        for value in &values {
-            helm.args(["--set", value]);
-        }
-        let output = helm.output().expect("run helm");
-        assert!(output.status.success(), "helm: {}\n{}", words(&output), operator_state());
-        // The image's name stays the same when it is built anew.
-        kubectl_ok(&["rollout", "restart", "statefulset/signalbox", "-n", SYSTEM], "");
-        kubectl_ok(&["rollout", "status", "statefulset/signalbox", "-n", SYSTEM, "--timeout=180s"], "");
-    };
-    INSTALLED.get_or_init(install).await;
+/// Whether the release is installed. Who uses it reads; who takes it away writes.
+static RELEASE: RwLock<bool> = RwLock::const_new(false);
+
+/// Waits until the release is there. It stays as long as what is given is kept.
+async fn installed() -> RwLockReadGuard<'static, bool> {
+    let there = RELEASE.read().await;
+    if *there {
+        return there;
+    }
+    drop(there);
+    let mut there = RELEASE.write().await;
+    if !*there {
+        install();
+        *there = true;
+    }
+    there.downgrade()
+}
+
+/// Installs the chart into a namespace of Pod Security `restricted`, with the namespaces of all tests enabled.
+fn install() {
+    for namespace in NAMESPACES {
+        fresh_namespace(namespace);
+    }
+    kubectl(&["create", "namespace", SYSTEM], "");
+    kubectl_ok(&["label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted", "--overwrite"], "");
+    let image = std::env::var("SIGNALBOX_IMAGE").unwrap_or_else(|_| "localhost/signalbox:dev".to_owned());
+    let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
+    kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "charts/signalbox/crds"], "");
+    let values = [
+        format!("--set=image.repository={repository}"),
+        format!("--set=image.tag={tag}"),
+        format!("--set=rules.namespaces={{{}}}", NAMESPACES.join(",")),
+        "--set=log.format=text".to_owned(),
+    ];
+    upgrade(&values);
+    // The image's name stays the same when it is built anew.
+    kubectl_ok(&["rollout", "restart", "statefulset/signalbox", "-n", SYSTEM], "");
+    kubectl_ok(&["rollout", "status", "statefulset/signalbox", "-n", SYSTEM, "--timeout=180s"], "");
+}
+
+/// `helm upgrade --install`, until the operator is ready.
+fn upgrade(values: &[String]) {
+    let mut args = vec!["upgrade", "--install", "signalbox", "charts/signalbox", "--wait", "--timeout=180s"];
+    args.extend(values.iter().map(String::as_str));
+    helm_ok(&args);
+}
+
+fn helm_ok(args: &[&str]) -> String {
+    let output = Command::new("helm").args(args).args(["-n", SYSTEM]).output().expect("run helm");
+    assert!(output.status.success(), "helm {}: {}\n{}", args.join(" "), words(&output), operator_state());
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn fresh_namespace(name: &str) {
@@ -97,15 +118,15 @@ fn operator_state() -> String {
     format!("{}\n{}", words(&pods), words(&log))
 }
 
-/// The demo's shop (a Deployment `web`, a receiver `alerts`) in a namespace of its own.
-async fn shop(namespace: &str) -> Shop {
-    installed().await;
+/// The demo's shop (a Deployment `web`, a receiver `alerts`) in a namespace of its own, and the release that serves it.
+async fn shop(namespace: &str) -> (Shop, RwLockReadGuard<'static, bool>) {
+    let release = installed().await;
     kubectl_ok(&["apply", "-f", "-"], &demo("shop.yaml", namespace));
     for deployment in ["deployment/web", "deployment/alerts"] {
         kubectl_ok(&["rollout", "status", deployment, "-n", namespace, "--timeout=120s"], "");
     }
     let client = Client::try_default().await.expect("a client of the cluster");
-    Shop { name: namespace.to_owned(), client }
+    (Shop { name: namespace.to_owned(), client }, release)
 }
 
 /// A manifest of the demo, for another namespace.
@@ -126,7 +147,7 @@ async fn alerts(shop: &Shop) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_crash_that_a_kubelet_reports_scales_launches_and_tells() {
-    let shop = shop("e2e-story").await;
+    let (shop, _release) = shop("e2e-story").await;
     kubectl_ok(&["apply", "-f", "-"], &demo("rule.yaml", &shop.name));
     shop.rule_ready("canary-crash").await;
     let canary = kubectl_ok(&["create", "-o", "name", "-f", "-"], &demo("canary.yaml", &shop.name));
@@ -167,7 +188,7 @@ async fn within(shop: &Shop, rule: &str, what: &str, wanted: impl Fn(&Value) -> 
 
 #[tokio::test]
 async fn a_right_that_is_missing_is_named_and_granted_without_a_restart() {
-    let shop = shop("e2e-rights").await;
+    let (shop, _release) = shop("e2e-rights").await;
     let account = json!({"metadata": {"name": "weak", "labels": {"signalbox.dev/usable-by-rules": "true"}}});
     shop.create("v1", "ServiceAccount", "weak", account).await;
     let spec = json!({"serviceAccountName": "weak",
@@ -200,10 +221,8 @@ async fn a_right_that_is_missing_is_named_and_granted_without_a_restart() {
     assert_eq!(shop.replicas("web").await, 1);
 }
 
-#[tokio::test]
-async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_nothing_twice() {
-    const EVENTS: usize = 60;
-    let shop = shop("e2e-stream").await;
+/// A rule `stream` that adds one to a number and tells of it for each event of reason `Stream`.
+async fn stream(shop: &Shop) {
     // Its first pod never gets a node, so that it never makes a second: a number to count on, and no load.
     let spec = json!({"spec": {"replicas": 0, "serviceName": "dial", "selector": {"matchLabels": {"app": "dial"}},
         "template": {"metadata": {"labels": {"app": "dial"}}, "spec": {"nodeSelector": {"no": "node"},
@@ -217,6 +236,31 @@ async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_no
         {"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.regarding.name}"}},
     ]});
     shop.rule("stream", spec).await;
+}
+
+/// Waits until every event of the stream is dealt with: none is lost, nothing is done twice.
+async fn all_done_once(shop: &Shop, events: usize) {
+    let status = within(shop, "stream", "all are done", |status| status["counts"]["succeeded"] == events).await;
+    assert_eq!(status["counts"]["fired"], events);
+    let dial = shop.api("apps/v1", "StatefulSet").get("dial").await.expect("get");
+    assert_eq!(dial.data["spec"]["replicas"], events, "each event added one");
+    let mut told = BTreeMap::<String, BTreeSet<String>>::new();
+    for alert in alerts(shop).await {
+        told.entry(alert["text"].to_string()).or_default().insert(alert["firing"]["id"].to_string());
+    }
+    assert_eq!(told.len(), events, "each event was told");
+    assert!(told.values().all(|firings| firings.len() == 1), "each by one firing: {told:?}");
+    // Let the pods of the StatefulSet go before the namespace does.
+    let none = json!({"spec": {"replicas": 0}});
+    let sets = shop.api("apps/v1", "StatefulSet");
+    sets.patch("dial", &PatchParams::default(), &Patch::Merge(&none)).await.expect("scale down");
+}
+
+#[tokio::test]
+async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_nothing_twice() {
+    const EVENTS: usize = 60;
+    let (shop, _release) = shop("e2e-stream").await;
+    stream(&shop).await;
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), SYSTEM);
     for number in 0..EVENTS {
         shop.event(&format!("p{number}.1"), &format!("p{number}"), "Stream").await;
@@ -230,22 +274,82 @@ async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_no
             _ => {}
         }
     }
-    let status = within(&shop, "stream", "all are done", |status| status["counts"]["succeeded"] == EVENTS).await;
-    assert_eq!(status["counts"]["fired"], EVENTS);
-    let dial = shop.api("apps/v1", "StatefulSet").get("dial").await.expect("get");
-    assert_eq!(dial.data["spec"]["replicas"], EVENTS, "each event added one");
-    let mut told = BTreeMap::<String, BTreeSet<String>>::new();
-    for alert in alerts(&shop).await {
-        told.entry(alert["text"].to_string()).or_default().insert(alert["firing"]["id"].to_string());
+    all_done_once(&shop, EVENTS).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_in_mid_stream_loses_nothing_and_does_nothing_twice() {
+    let (shop, _release) = shop("e2e-upgrade").await;
+    stream(&shop).await;
+    let before = operators_pod(&shop).await;
+    // The pod is made anew, twice, for a value that it carries; meanwhile events do not cease.
+    let upgrades = tokio::task::spawn_blocking(|| {
+        for version in ["one", "two"] {
+            upgrade(&["--reuse-values".to_owned(), format!("--set=podAnnotations.e2e={version}")]);
+        }
+    });
+    let (mut pace, mut events) = (tokio::time::interval(Duration::from_millis(200)), 0);
+    let mut after = 10;
+    while after > 0 {
+        pace.tick().await;
+        shop.event(&format!("p{events}.1"), &format!("p{events}"), "Stream").await;
+        events += 1;
+        after -= usize::from(upgrades.is_finished());
     }
-    assert_eq!(told.len(), EVENTS, "each event was told");
-    assert!(told.values().all(|firings| firings.len() == 1), "each by one firing: {told:?}");
-    // Let the pods of the StatefulSet go before the namespace does.
-    let none = json!({"spec": {"replicas": 0}});
-    shop.api("apps/v1", "StatefulSet")
-        .patch("dial", &PatchParams::default(), &Patch::Merge(&none))
-        .await
-        .expect("scale down");
+    upgrades.await.expect("both upgrades succeed");
+    assert!(events > 20, "the stream was there before, during and after");
+    let now = operators_pod(&shop).await;
+    assert_ne!(now.0, before.0, "another pod");
+    assert_eq!(now.1, "two");
+    all_done_once(&shop, events).await;
+}
+
+/// Uid of the operator's pod, and the annotation of the upgrade.
+async fn operators_pod(shop: &Shop) -> (String, String) {
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), SYSTEM);
+    let meta = pods.get("signalbox-0").await.expect("the operator's pod").metadata;
+    let version = meta.annotations.and_then(|all| all.get("e2e").cloned());
+    (meta.uid.unwrap_or_default(), version.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn helm_test_says_that_the_installation_works() {
+    let _release = installed().await;
+    let said = helm_ok(&["test", "signalbox", "--timeout=120s"]);
+    assert!(said.contains("signalbox-check") && said.contains("Succeeded"), "{said}");
+}
+
+#[tokio::test]
+async fn an_uninstallation_leaves_the_definitions_and_the_claim_and_nothing_else() {
+    drop(installed().await);
+    let mut there = RELEASE.write().await;
+    if *there {
+        helm_ok(&["uninstall", "signalbox", "--wait"]);
+        *there = false;
+    }
+    let kinds = kubectl_ok(&["api-resources", "--namespaced=true", "--verbs=list", "-o", "name"], "");
+    let kinds: Vec<_> = kinds.lines().filter(|kind| !["events", "events.events.k8s.io"].contains(kind)).collect();
+    let kinds = kinds.join(",");
+    let claim = "persistentvolumeclaim/data-signalbox-0";
+    // With the release's label, anywhere; and without it, what the operator may have made by itself.
+    eventually("only the claim is left", PATIENCE, async || {
+        let labelled = found(&[&kinds, "-A", "-l", "app.kubernetes.io/instance=signalbox"]);
+        let own = found(&[&kinds, "-n", SYSTEM]);
+        let expected = ["configmap/kube-root-ca.crt", "serviceaccount/default", claim].map(str::to_owned);
+        (labelled == BTreeSet::from([claim.to_owned()]) && own == BTreeSet::from(expected)).then_some(())
+    })
+    .await;
+    let of_the_cluster = "customresourcedefinitions,clusterroles,clusterrolebindings,priorityclasses,\
+        validatingadmissionpolicies,validatingadmissionpolicybindings,validatingwebhookconfigurations,mutatingwebhookconfigurations";
+    let left: Vec<_> = found(&[of_the_cluster]).into_iter().filter(|name| name.contains("signalbox")).collect();
+    let definition = |kind: &str| format!("customresourcedefinition.apiextensions.k8s.io/{kind}.signalbox.dev");
+    assert_eq!(left, ["eventrules", "eventsinks"].map(definition));
+}
+
+/// The names of what `kubectl get` finds.
+fn found(args: &[&str]) -> BTreeSet<String> {
+    let said = kubectl_ok(&[&["get", "-o", "name", "--ignore-not-found"], args].concat(), "");
+    said.lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -259,7 +363,7 @@ fn the_manifests_are_what_the_chart_renders() {
 
 #[tokio::test]
 async fn the_operator_has_no_rights_on_workloads_and_none_on_secrets() {
-    installed().await;
+    let _release = installed().await;
     let account = format!("--as=system:serviceaccount:{SYSTEM}:signalbox");
     for (verb, resource) in [
         ("get", "secrets"),

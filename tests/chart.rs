@@ -144,8 +144,15 @@ fn an_installation_ends_with_what_to_do_next_and_what_becomes_of_the_log() {
         let notes = text.split_once("NOTES:").unwrap_or_else(|| panic!("{text}{output:?}")).1;
         let next = notes.split_once("Next:").unwrap_or_else(|| panic!("{notes}")).1;
         assert!(notes.contains(said), "{notes}");
-        for command in ["rollout status statefulset/signalbox", "kubectl apply -n shop", "kubectl describe er -n shop"]
-        {
+        // What an uninstallation leaves, and how that goes.
+        assert!(notes.contains("kubectl delete crd eventrules.signalbox.dev eventsinks.signalbox.dev"), "{notes}");
+        assert_eq!(notes.contains("delete pvc data-signalbox-0"), persistent, "{notes}");
+        for command in [
+            "rollout status statefulset/signalbox",
+            "helm test signalbox",
+            "kubectl apply -n shop",
+            "kubectl describe er -n shop",
+        ] {
             assert!(next.contains(command), "{command} is not in{next}");
         }
     }
