@@ -87,6 +87,12 @@ pub struct Settings {
     /// For how long a log that does not renew the Lease is waited for; it stops acting when two thirds of that are over. Whole seconds.
     #[arg(long, env = "SIGNALBOX_LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: Duration,
+    /// Base URL of an OpenTelemetry collector that takes OTLP over HTTP, as `http://collector:4318`: a trace of each firing is sent there, in JSON.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Uri>,
+    /// Headers of these requests, as `key=value,key=value`, with %20 for a space.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", default_value = "", hide_env_values = true)]
+    pub otlp_headers: String,
     /// Name of the pod, for Kubernetes Events; the downward API sets it.
     #[arg(long, env = "POD_NAME", default_value = "signalbox")]
     pub pod_name: String,

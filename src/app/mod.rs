@@ -7,6 +7,7 @@ mod check;
 mod definitions;
 mod gap;
 mod lease;
+mod otlp;
 mod pace;
 mod run;
 

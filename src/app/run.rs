@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     begin::{self, Readiness},
-    gap, lease,
+    gap, lease, otlp,
     pace::{self, LateStatus},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     sinks::Registry,
     sources::{NearMisses, Supervisor},
     status::{Part, StatusQueue, Writer},
-    telemetry::Metrics,
+    telemetry::{Metrics, traces::Traces},
 };
 
 /// Reports that wait: the relay only copies them into the status queue, so a burst of a few hundred rules fits.
@@ -212,6 +212,17 @@ impl Operator {
         Ok(())
     }
 
+    /// Traces, and the task that sends them, where an endpoint is configured.
+    fn traces(&self, late: &mut JoinSet<Ended>) -> anyhow::Result<Traces> {
+        let Some(endpoint) = &self.settings.otlp_endpoint else { return Ok(Traces::default()) };
+        let dropped = self.metrics.spans_dropped();
+        let (headers, pod) = (&self.settings.otlp_headers, &self.settings.pod_name);
+        let exporter = otlp::Exporter::new(endpoint, headers, pod, dropped.clone())?;
+        let (traces, spans) = Traces::new(dropped, Clock::real(0).now().wall);
+        late.spawn(named("traces", ok(exporter.run(spans, self.last_stop.clone()))));
+        Ok(traces)
+    }
+
     /// Starts everything; gives the shard's loop, which the caller runs.
     fn start(
         &self,
@@ -237,6 +248,7 @@ impl Operator {
         let (reports, reported) = mpsc::channel(REPORTS);
         let (supervisor, sources) =
             Supervisor::new(self.cluster.clone(), Arc::clone(&self.bus), interest_of_rules, memory, reports);
+        let traces = self.traces(late)?;
         let misses = near_misses(&status);
         let supervisor = supervisor
             .with_metrics(Arc::clone(&self.metrics))
@@ -285,6 +297,7 @@ impl Operator {
             interest,
             misses,
             metrics: Arc::clone(&self.metrics),
+            traces,
             clock: Clock::real(0),
         };
         Ok(shard.run(reader, self.shard_stop.clone()))

@@ -25,7 +25,7 @@ use crate::{
     runner::Runner,
     sources::NearMisses,
     status::StatusQueue,
-    telemetry::Metrics,
+    telemetry::{Metrics, traces::Traces},
 };
 
 /// How often changed rows are written to the view. A restart reads at most this much log, so it is short against a restart and long against a
@@ -58,6 +58,8 @@ pub struct Shard {
     pub misses: NearMisses,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Traces of firings.
+    pub traces: Traces,
     /// The time.
     pub clock: Clock,
 }
@@ -124,10 +126,12 @@ impl Shard {
     fn take(&mut self, entry: &Entry) -> Result<(), BusError> {
         match &*entry.record {
             Record::Event(input) => self.judge(&entry.head, input)?,
+            Record::Intent(intent) => self.traces.intended(&entry.head, intent),
             Record::Outcome(outcome) => self.settled(&entry.head, outcome),
             Record::Finished(finished) => {
                 if let Some(open) = self.state.ledger.get(&finished.firing) {
                     stories::finished(&self.status, &open.firing, finished);
+                    self.traces.finished(&entry.head, open, finished);
                 }
                 self.metrics.firing_finished(finished.outcome);
             }
@@ -172,6 +176,7 @@ impl Shard {
                 let Some(rule) = self.state.engine.rule(&firing.rule.uid) else { continue };
                 let rule: Arc<Rule> = Arc::clone(rule);
                 stories::fired(&self.status, &firing, &open.event, &rule);
+                self.traces.fired(head, input, &firing, self.clock.now());
                 self.runner.start(open.clone(), rule);
             }
         }
@@ -195,11 +200,12 @@ impl Shard {
         }
     }
 
-    fn settled(&self, head: &Head, outcome: &Outcome) {
+    fn settled(&mut self, head: &Head, outcome: &Outcome) {
         let Some(open) = self.state.ledger.get(&outcome.firing) else { return };
         let micros = head.stamp.at.saturating_sub(open.firing.stamp.at).max(0);
         self.metrics.action_settled(outcome.outcome, Duration::from_micros(micros.unsigned_abs()));
         stories::settled(&self.status, &open.firing, outcome);
+        self.traces.settled(head, open, outcome);
     }
 
     /// Tells everything once: status knows nothing of earlier processes.

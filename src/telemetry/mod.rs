@@ -1,6 +1,7 @@
 //! What the operator tells about itself: every metric with its name, unit and labels in one place, and the log lines' shape.
 
 pub mod logs;
+pub mod traces;
 
 use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
@@ -43,6 +44,7 @@ pub struct Metrics {
     events_dropped: Counter,
     may_act: Gauge,
     bus_lost: Gauge,
+    spans_dropped: Counter,
 }
 
 /// How far a watch is.
@@ -142,6 +144,7 @@ impl Default for Metrics {
             events_dropped: Counter::default(),
             may_act: Gauge::default(),
             bus_lost: Gauge::default(),
+            spans_dropped: Counter::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -179,6 +182,7 @@ impl Metrics {
             "Kubernetes Events that were not written, because of the rate limit or an error",
             self.events_dropped.clone(),
         );
+        to.register("spans_dropped", "Spans of traces that the endpoint did not take", self.spans_dropped.clone());
         to.register("may_act", "1 while actions may be started: the Lease is this log's", self.may_act.clone());
         to.register(
             "bus_lost",
@@ -320,6 +324,11 @@ impl Metrics {
     /// Another log acted before, and is not here.
     pub fn bus_lost(&self) {
         self.bus_lost.set(1);
+    }
+
+    /// Counts spans that were not sent.
+    pub fn spans_dropped(&self) -> Counter {
+        self.spans_dropped.clone()
     }
 
     /// Counts Kubernetes Events that were not written.

@@ -42,6 +42,7 @@ fn every_metric_is_written_with_its_name_and_labels() {
     metrics.kubernetes_events_dropped().inc();
     metrics.may_act(true);
     metrics.bus_lost();
+    metrics.spans_dropped().inc();
 
     let text = metrics.encode();
     for line in [
@@ -65,6 +66,7 @@ fn every_metric_is_written_with_its_name_and_labels() {
         "signalbox_kubernetes_events_dropped_total 1",
         "signalbox_may_act 1",
         "signalbox_bus_lost 1",
+        "signalbox_spans_dropped_total 1",
         "# EOF",
     ] {
         assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
