@@ -1,11 +1,15 @@
 //! How rules judge, on a real API server: what is counted, and what a user is told of events that did not fire.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use kube::api::{Patch, PatchParams};
+use kube::{
+    api::{Patch, PatchParams},
+    core::DynamicObject,
+};
 use serde_json::{Value, json};
 
 use support::{
+    eventually,
     sink::{Request, Sink},
     site::{Shop, Site},
 };
@@ -228,6 +232,15 @@ async fn a_budget_of_the_rule_bounds_its_firings_also_after_a_kill() {
     let status = matched(&shop, "two", 4).await;
     assert_eq!((&status["counts"]["fired"], &status["counts"]["suppressed"]["budget"]), (&json!(2), &json!(2)));
     assert_eq!(status["counts"]["suppressed"]["total"], 2);
+    let events = shop.api("events.k8s.io/v1", "Event");
+    let told = async || {
+        let events = events.list(&Default::default()).await.ok()?.items;
+        let told = |event: &DynamicObject| event.data["reason"] == "Suppressed" && event.data["action"] == "Budget";
+        events.into_iter().find(told)
+    };
+    let told = eventually("it is told on the rule", Duration::from_secs(60), told).await;
+    assert_eq!(told.data["regarding"]["name"], "two");
+    assert!(told.data["note"].to_string().contains("did not fire: throttle.budget is used up"), "{:?}", told.data);
     assert_eq!(texts(&sink.await_requests(2).await).len(), 2);
     let wrong = json!({"sources": [{"name": "s", "kubernetesEvent": {}}], "throttle": {}, "actions": tell("x")});
     let object = json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventRule", "metadata": {"name": "none", "namespace": shop.name}, "spec": wrong});

@@ -124,6 +124,7 @@ async fn what_repeats_is_one_kubernetes_event_with_a_series() {
             reason: "ScaledByRule".into(),
             action: "Act".into(),
             note: format!("from {count}"),
+            times: 1,
             related: None,
         });
     }

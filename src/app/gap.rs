@@ -28,6 +28,7 @@ pub(super) fn tell(status: &StatusQueue, state: &State, listened: Option<i64>) {
                     "the operator was away for {minutes} minutes, and the API server keeps Events for an hour by default: \
                      those of the first part of that time may be lost; changes of resources are found by comparison"
                 ),
+                times: 1,
             });
         }
     }

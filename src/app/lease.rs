@@ -120,5 +120,6 @@ pub(super) fn tell(status: &StatusQueue, name: &LeaseName, taken: &Taken, own: &
             "log {log} acted before log {own}, which cannot see it: what it had accepted and not carried out waits for its volume, \
              and what happened between the two is not acted upon"
         ),
+        times: 1,
     });
 }

@@ -37,6 +37,7 @@ fn tell(status: &StatusQueue, rule: &RuleRef, slow: Option<Slow>) {
         reason: "RunawayRule".to_owned(),
         action: "Fire".to_owned(),
         note: format!("{group} fires more than {limit} times a minute and is slowed down to that; none is dropped"),
+        times: 1,
     });
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
     let until = Timestamp::now().saturating_add(wait).unwrap_or(Timestamp::MAX);

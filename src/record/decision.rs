@@ -74,7 +74,7 @@ pub enum Decision {
 }
 
 /// Why a matching event did not make its rule act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SuppressedReason {
     /// `throttle.cooldown`
     Cooldown,

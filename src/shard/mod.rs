@@ -5,6 +5,7 @@
 mod recovery;
 mod state;
 mod stories;
+mod suppressed;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use recovery::{Recovered, RecoveryError, WatchMemory, recover};
 pub use state::State;
+pub use suppressed::Suppressions;
 
 use crate::{
     bus::{Bus, BusError, Reader},
@@ -56,6 +58,8 @@ pub struct Shard {
     pub interest: watch::Sender<Arc<Interest>>,
     /// Where samples of events are explained.
     pub misses: NearMisses,
+    /// What did not fire.
+    pub suppressions: Suppressions,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Traces of firings.
@@ -97,6 +101,7 @@ impl Shard {
                     self.explain(&entries);
                 }
                 _ = timer.tick(), if checkpoint.is_none() => {
+                    self.suppressions.tell(&self.status, &self.state.engine);
                     if self.state.position() > committed.0 || committed.1.elapsed() >= ALIVE_INTERVAL {
                         committed = (self.state.position(), Instant::now());
                         checkpoint = Some(self.checkpoint());
@@ -120,6 +125,7 @@ impl Shard {
             }
         }
         self.publish();
+        self.suppressions.tell(&self.status, &self.state.engine);
         self.checkpoint().await
     }
 
@@ -166,6 +172,7 @@ impl Shard {
         released: Option<Position>,
     ) -> Result<(), BusError> {
         self.metrics.decided(&judged.decisions);
+        self.suppressions.note(&judged.decisions);
         if !judged.decisions.is_empty() {
             self.bus.record(Record::Judgement(Judgement::of(head, released, &judged.decisions)))?;
         }

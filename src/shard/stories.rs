@@ -19,6 +19,7 @@ pub(super) fn fired(status: &StatusQueue, firing: &Firing, event: &Event, rule: 
         reason: "Fired".to_owned(),
         action: "Fire".to_owned(),
         note: format!("fired for {} ({reason}{times}): {}; firing {}", firing.group, actions.join(", "), firing.id),
+        times: 1,
     });
 }
 
@@ -34,6 +35,7 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
                 "{} by EventRule {} for {}; firing {}",
                 outcome.message, firing.rule, firing.group, firing.id
             ),
+            times: 1,
         });
     }
     if outcome.outcome == ActionOutcome::Failed {
@@ -43,6 +45,7 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
             reason: "ActionFailed".to_owned(),
             action: "Act".to_owned(),
             note: format!("action {} for {}: {}; firing {}", outcome.action, firing.group, outcome.message, firing.id),
+            times: 1,
         });
     }
 }
@@ -61,5 +64,6 @@ pub(super) fn finished(status: &StatusQueue, firing: &Firing, finished: &Finishe
         reason: reason.to_owned(),
         action: "Act".to_owned(),
         note: format!("{} for {}; firing {}", finished.message, firing.group, firing.id),
+        times: 1,
     });
 }

@@ -21,6 +21,8 @@ pub struct Story {
     pub action: String,
     /// A sentence.
     pub note: String,
+    /// How often it has happened since it was told last, 1 at least.
+    pub times: u32,
 }
 
 /// An object that a story is told on.
@@ -75,6 +77,14 @@ impl From<Story> for Note {
             ..ObjectReference::default()
         };
         let type_ = if story.warning { NoteType::Warning } else { NoteType::Normal };
-        Self { regarding, type_, reason: story.reason, action: story.action, note: story.note, related: None }
+        Self {
+            regarding,
+            type_,
+            reason: story.reason,
+            action: story.action,
+            note: story.note,
+            times: story.times,
+            related: None,
+        }
     }
 }

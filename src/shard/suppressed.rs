@@ -1,0 +1,68 @@
+//! Matching events that did not fire, told as Kubernetes Events on their rule: as a series for each reason.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    record::{Decision, RuleUid, SuppressedReason},
+    rule::Engine,
+    status::{ObjectRef, StatusQueue, Story},
+};
+
+/// Stories that are told at a time: the others wait for the next time, so that a storm leaves room for what fires.
+const AT_ONCE: usize = 64;
+
+/// What was suppressed since it was told last.
+#[derive(Default)]
+pub struct Suppressions(BTreeMap<(RuleUid, SuppressedReason), Untold>);
+
+/// Suppressed events of one rule.
+struct Untold {
+    /// The group of the first.
+    group: String,
+    times: u32,
+}
+
+impl Suppressions {
+    /// Notes what is suppressed among the decisions.
+    pub(super) fn note(&mut self, decisions: &[Decision]) {
+        for decision in decisions {
+            if let Decision::Suppressed { rule, group, reason, .. } = decision
+                && words(*reason).is_some()
+            {
+                let first = || Untold { group: group.clone(), times: 0 };
+                let untold = self.0.entry((rule.clone(), *reason)).or_insert_with(first);
+                untold.times = untold.times.saturating_add(1);
+            }
+        }
+    }
+
+    /// Tells it.
+    pub(super) fn tell(&mut self, status: &StatusQueue, engine: &Engine) {
+        for _ in 0..AT_ONCE {
+            let Some(((uid, reason), Untold { group, times })) = self.0.pop_first() else { return };
+            let (Some(rule), Some((warning, words))) = (engine.rule(&uid), words(reason)) else { continue };
+            status.event(Story {
+                object: ObjectRef::rule(&rule.rule),
+                warning,
+                reason: "Suppressed".to_owned(),
+                action: format!("{reason:?}"),
+                note: format!(
+                    "an event for {group} matched and did not fire: {words}; status.counts.suppressed counts them"
+                ),
+                times,
+            });
+        }
+    }
+}
+
+/// Why it did not fire, and whether somebody may have to look; nothing of what is told nowhere but in the counts.
+fn words(reason: SuppressedReason) -> Option<(bool, &'static str)> {
+    Some(match reason {
+        SuppressedReason::Cooldown => (false, "its group is within throttle.cooldown of a firing"),
+        SuppressedReason::Budget => (false, "throttle.budget is used up"),
+        SuppressedReason::Concurrency => (false, "a firing of its group is open, and concurrencyPolicy is Forbid"),
+        SuppressedReason::TooManyGroups => (true, "there are as many groups as groups.max allows"),
+        SuppressedReason::Backlog => (true, "5,000 firings of the rule are open"),
+        SuppressedReason::OwnWrite => return None,
+    })
+}
