@@ -6,6 +6,7 @@
 mod failure;
 mod http;
 mod job;
+mod lead;
 mod notify;
 mod patch;
 mod rollout;
@@ -25,6 +26,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, FailureKind};
+pub use lead::lead;
 pub use scale::Scales;
 pub use wait_for::{Look, Waiting};
 

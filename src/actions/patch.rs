@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind,
     failure::is_missing_right,
-    target::{Aim, fixed, key},
+    target::{Aim, filled_key, fixed, key},
     text,
     write::{self, Change, Object, Step, Verdict, Words},
 };
@@ -67,7 +67,7 @@ impl Action for Patch {
     }
 
     fn target(&self, namespace: &str, filled: &Value) -> Option<String> {
-        key(namespace, &self.0.target.kind, filled.get("target")?)
+        filled_key(namespace, &self.0.target, filled)
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Attempt, Context, Done, Failure,
-    target::{Aim, fixed, key},
+    target::{Aim, filled_key, fixed, key},
     write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{
@@ -49,6 +49,15 @@ struct Request {
     revision: Option<Revision>,
 }
 
+impl Rollout {
+    /// Of a target that the event has led to, it is known only now what kind it is.
+    fn refuse_operation(&self, aim: &Aim) -> Result<(), Failure> {
+        let target = api::Target { from: None, kind: aim.resource.api.kind.clone(), ..self.0.target.clone() };
+        let fault = api::Rollout { target, ..self.0.clone() }.fault();
+        fault.map_or(Ok(()), |fault| Err(Failure::last(format!("{}: {fault}", aim.title()))))
+    }
+}
+
 impl Action for Rollout {
     fn rights<'a>(&'a self, cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
         Box::pin(async move {
@@ -62,7 +71,7 @@ impl Action for Rollout {
     }
 
     fn target(&self, namespace: &str, filled: &Value) -> Option<String> {
-        key(namespace, &self.0.target.kind, filled.get("target")?)
+        filled_key(namespace, &self.0.target, filled)
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
@@ -76,6 +85,7 @@ impl Action for Rollout {
             }
             let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
             refuse_without_rollout(&aim)?;
+            self.refuse_operation(&aim)?;
             let step = Step::new(cx, aim);
             let now = step.get().await?;
             let operation = self.0.operation;

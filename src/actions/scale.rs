@@ -16,7 +16,7 @@ use seen::{Key, Seen};
 
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind,
-    target::{Aim, fixed, key},
+    target::{Aim, filled_key, fixed, key},
     write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{
@@ -58,7 +58,7 @@ impl Action for Scale {
     }
 
     fn target(&self, namespace: &str, filled: &Value) -> Option<String> {
-        key(namespace, &self.0.target.kind, filled.get("target")?)
+        filled_key(namespace, &self.0.target, filled)
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {

@@ -20,7 +20,7 @@ pub(super) struct Aim {
 /// The target of an action if it stands in the rule as it is, without `${ }`, and its kind is there.
 pub(super) async fn fixed(cluster: &Cluster, target: &api::Target, own_namespace: &str) -> Option<Aim> {
     let api::Target { api_version, kind, name, namespace, .. } = target;
-    if [Some(name), namespace.as_ref()].into_iter().flatten().any(|text| text.contains("${")) {
+    if target.from.is_some() || [Some(name), namespace.as_ref()].into_iter().flatten().any(|text| text.contains("${")) {
         return None;
     }
     let resource = cluster.resolve(api_version.as_deref(), kind).await.ok()?;
@@ -40,6 +40,9 @@ impl Aim {
     /// # Errors
     /// Final when a part is missing, is no name, or is a namespace that was not allowed.
     pub(super) async fn new(cx: &Context, spec: &api::Target, filled: &Value) -> Result<Self, Failure> {
+        if spec.from.is_some() {
+            return Self::led(cx, filled).await;
+        }
         let name = text(filled.get("name"), "name")?;
         if !is_subdomain(&name) {
             return Err(Failure::last(format!("no target: {:?} is not the name of an object", short(&name))));
@@ -53,6 +56,16 @@ impl Aim {
             let message = format!("no target: a {} is in no namespace: leave target.namespace out", spec.kind);
             return Err(Failure::last(message));
         }
+        let namespace = resource.namespaced.then_some(namespace);
+        Ok(Self { resource, name, namespace })
+    }
+
+    /// The target that the event has led to, which was checked then.
+    async fn led(cx: &Context, filled: &Value) -> Result<Self, Failure> {
+        let field = |field: &str| text(filled.get(field), field);
+        let (api_version, kind, name) = (field("apiVersion")?, field("kind")?, field("name")?);
+        let resource = cx.services.cluster.resolve(Some(&api_version), &kind).await?;
+        let namespace = field("namespace").unwrap_or_else(|_| cx.rule.namespace.clone());
         let namespace = resource.namespaced.then_some(namespace);
         Ok(Self { resource, name, namespace })
     }
@@ -76,6 +89,13 @@ pub(super) fn key(own_namespace: &str, kind: &str, named: &Value) -> Option<Stri
     let name = text(named.get("name"), "name").ok()?;
     let namespace = text(named.get("namespace"), "namespace").unwrap_or_else(|_| own_namespace.to_owned());
     Some(format!("{namespace}/{kind}/{name}"))
+}
+
+/// The same for the target of `filled`, an action's JSON with its texts filled in.
+pub(super) fn filled_key(own_namespace: &str, spec: &api::Target, filled: &Value) -> Option<String> {
+    let target = filled.get("target")?;
+    let kind = if spec.from.is_some() { target.get("kind")?.as_str()? } else { &spec.kind };
+    key(own_namespace, kind, target)
 }
 
 fn allowed(spec: &api::Target, written: &str, namespace: String) -> Result<String, Failure> {
@@ -103,7 +123,7 @@ pub(super) fn text(value: Option<&Value>, field: &str) -> Result<String, Failure
 }
 
 /// For messages: names come from events and may be anything.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -134,6 +154,7 @@ mod tests {
 
     fn target(namespace: Option<&str>, allowed: &[&str]) -> api::Target {
         api::Target {
+            from: None,
             api_version: None,
             kind: "Deployment".into(),
             name: "web".into(),

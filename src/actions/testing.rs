@@ -49,11 +49,15 @@ pub(crate) fn common(seen: &Seen) -> Option<(u16, Value)> {
     let list = |items| json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items});
     let kind = |plural: &str, kind: &str, subresources: Value| json!({"resource": plural, "responseKind": {"kind": kind}, "scope": "Namespaced", "subresources": subresources});
     match seen.path.as_str() {
-        "/api" => Some((200, list(json!([])))),
+        "/api" => {
+            let pods = kind("pods", "Pod", json!([]));
+            Some((200, list(json!([{"metadata": {"name": ""}, "versions": [{"version": "v1", "resources": [pods]}]}]))))
+        }
         "/apis" => {
             let kinds = [
                 kind("deployments", "Deployment", json!([{"subresource": "scale"}])),
                 kind("daemonsets", "DaemonSet", json!([])),
+                kind("replicasets", "ReplicaSet", json!([{"subresource": "scale"}])),
             ];
             Some((
                 200,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Http, Patch, WaitFor, schema};
+use super::{Duration, Http, Patch, Target, WaitFor, schema};
 
 /// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http` and `notify` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -133,32 +133,6 @@ pub enum OnError {
     Continue,
 }
 
-/// An object that an action changes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("!has(self.__namespace__) || !self.__namespace__.contains('${') || has(self.allowedNamespaces)")
-    .message("a namespace that is filled in from the event needs allowedNamespaces"))]
-pub struct Target {
-    /// API version of the object; may be left out for kinds that Kubernetes itself brings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 317))]
-    pub api_version: Option<String>,
-    /// Kind of the object, such as `Deployment`.
-    #[schemars(length(min = 1, max = 63))]
-    pub kind: String,
-    /// Name of the object; may hold `${ }`.
-    #[schemars(length(min = 1, max = 1024))]
-    pub name: String,
-    /// Namespace of the object; default: the rule's own. May hold `${ }`, then `allowedNamespaces` bounds it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub namespace: Option<String>,
-    /// The namespaces that a filled-in `namespace` may name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
-    pub allowed_namespaces: Vec<String>,
-}
-
 /// Sets the number of replicas through the scale subresource; nothing else of the object is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -216,9 +190,9 @@ impl Scale {
 /// Restarts, rolls back, pauses or resumes a Deployment, StatefulSet or DaemonSet, as `kubectl rollout` does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("self.target.kind in ['Deployment', 'StatefulSet', 'DaemonSet']")
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.target.kind) || self.target.kind in ['Deployment', 'StatefulSet', 'DaemonSet']")
     .message("rollout is for a Deployment, a StatefulSet or a DaemonSet"))]
-#[x_kube(validation = kube::core::cel::Rule::new("!(self.operation in ['Pause', 'Resume']) || self.target.kind == 'Deployment'")
+#[x_kube(validation = kube::core::cel::Rule::new("!(self.operation in ['Pause', 'Resume']) || !has(self.target.kind) || self.target.kind == 'Deployment'")
     .message("only a Deployment can be paused and resumed"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.revision) || self.operation == 'Undo'")
     .message("revision is for operation Undo"))]
@@ -254,6 +228,10 @@ impl Rollout {
         use RolloutOperation::{Restart, Undo};
         if self.revision.is_some() && self.operation != Undo {
             return Some("revision is for operation Undo");
+        }
+        if self.target.from.is_some() {
+            // What kind it is, is known when it fires.
+            return None;
         }
         match (self.operation, self.target.kind.as_str()) {
             (_, "Deployment") | (Restart | Undo, "StatefulSet" | "DaemonSet") => None,

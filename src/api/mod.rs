@@ -14,12 +14,13 @@ mod patch;
 mod schema;
 mod source;
 mod status;
+mod target;
 mod trigger;
 mod wait;
 
 pub use action::{
     Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout,
-    RolloutOperation, Scale, ScaleAmount, Severity, SinkRef, Target,
+    RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
 };
 pub use duration::{Duration, ParseDurationError};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
@@ -37,6 +38,7 @@ pub use status::{
     ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,
     FiringStatus, LastError, LastNearMiss, Reason, StatusCondition, Suppressed,
 };
+pub use target::{Target, TargetFrom};
 pub use trigger::{Budget, BudgetScope, CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Throttle, Trigger};
 pub use wait::{WaitFor, WaitForRollout};
 

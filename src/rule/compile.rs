@@ -309,6 +309,9 @@ impl Compiler {
     }
 
     fn target(&mut self, target: &Target, path: &str) {
+        if let Some(fault) = target.fault() {
+            self.fault(format!("{path}.target"), fault);
+        }
         let filled = target.namespace.as_deref().is_some_and(|namespace| namespace.contains("${"));
         if filled && target.allowed_namespaces.is_empty() {
             let message = "a namespace that is filled in from the event needs allowedNamespaces";

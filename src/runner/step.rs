@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Inner, backoff, targets::Held};
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Waiting},
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Waiting, lead},
     api::{self, ActionOutcome, RuleMode},
     bus::{BusError, Permit},
     record::{Intent, OpenFiring, Outcome, Position, Record, Results, RuleRef, Writes},
@@ -200,14 +200,19 @@ impl Step<'_> {
         renderings: &mut u32,
         held: &mut Option<Held>,
     ) -> Result<Result<Recorded, Failure>, Halt> {
-        let filled = match self.compiled.body.fill(&self.scope()) {
+        let mut filled = match self.compiled.body.fill(&self.scope()) {
             Ok(filled) => filled,
             Err(error) => return Ok(Err(unfilled(&error))),
         };
+        let limit = self.spec.timeout.map_or(RENDER, |timeout| timeout.get().min(RENDER));
+        match tokio::time::timeout(limit, lead(&self.cx, self.spec, &mut filled)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => return Ok(Err(failure)),
+            Err(_) => return Ok(Err(Failure::retryable("finding the target took too long"))),
+        }
         if held.is_none() {
             *held = self.hold(action.target(&self.rule.rule.namespace, &filled)).await?;
         }
-        let limit = self.spec.timeout.map_or(RENDER, |timeout| timeout.get().min(RENDER));
         let rendered = caught(tokio::time::timeout(limit, action.render(&self.cx, &filled))).await;
         let request = match rendered {
             Ok(Ok(Ok(request))) => request,

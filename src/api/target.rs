@@ -1,0 +1,65 @@
+//! The object that an action changes.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An object that an action changes: by kind and name, or the one that the event leads to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.from) || (has(self.kind) && has(self.name))")
+    .message("kind and name must be set, or from"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.from) || !(has(self.apiVersion) || has(self.kind) || has(self.name) || has(self.__namespace__))")
+    .message("from stands in the place of apiVersion, kind, name and namespace"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.__namespace__) || !self.__namespace__.contains('${') || has(self.allowedNamespaces)")
+    .message("a namespace that is filled in from the event needs allowedNamespaces"))]
+pub struct Target {
+    /// In the place of apiVersion, kind, name and namespace: the object that the event leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<TargetFrom>,
+    /// API version of the object; may be left out for kinds that Kubernetes itself brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub api_version: Option<String>,
+    /// Kind of the object, such as `Deployment`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Name of the object; may hold `${ }`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub name: String,
+    /// Namespace of the object; default: the rule's own. May hold `${ }`, then `allowedNamespaces` bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub namespace: Option<String>,
+    /// The namespaces that a filled-in `namespace`, or what the event leads to, may be in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub allowed_namespaces: Vec<String>,
+}
+
+/// The object that the event leads to: with `Event` the one that it is about, with `EventOwner` that one's controller at the top. It is in the rule's own
+/// namespace or in one of `allowedNamespaces`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TargetFrom {
+    /// The object that the event is about: the one that a Kubernetes Event regards, or the changed one.
+    Event,
+    /// Its controller, that one's controller, and so on to the top; the object itself when it has none. The account needs `get` on each of them.
+    /// The Deployment of a Pod is found also when the ReplicaSet between them is gone.
+    EventOwner,
+}
+
+impl Target {
+    /// Why it names no object, if it does not.
+    pub fn fault(&self) -> Option<&'static str> {
+        let named = !self.kind.is_empty() && !self.name.is_empty();
+        let parts =
+            self.api_version.is_some() || !self.kind.is_empty() || !self.name.is_empty() || self.namespace.is_some();
+        match self.from {
+            None if !named => Some("kind and name must be set, or from"),
+            Some(_) if parts => Some("from stands in the place of apiVersion, kind, name and namespace"),
+            _ => None,
+        }
+    }
+}
