@@ -51,7 +51,17 @@ pub(super) struct Board<S: Subject> {
 
 struct State<S: Subject> {
     places: HashMap<String, Place<S>>,
-    due: BTreeSet<(Instant, String)>,
+    /// By rank.
+    due: [BTreeSet<(Instant, String)>; 2],
+}
+
+/// Which of two statuses that are due is written first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Somebody waits for it: what became of a spec, whether something works.
+    News,
+    /// Counts and samples, which many objects may have at the same time.
+    Figures,
 }
 
 struct Place<S: Subject> {
@@ -60,6 +70,7 @@ struct Place<S: Subject> {
     written: Option<S::Status>,
     known: bool,
     due: Option<Instant>,
+    rank: Rank,
     /// No write before this.
     not_before: Option<Instant>,
     failures: u32,
@@ -73,7 +84,7 @@ pub(super) struct Write<S: Subject> {
 
 impl<S: Subject> Default for Board<S> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { places: HashMap::new(), due: BTreeSet::new() }), changed: Notify::new() }
+        Self { state: Mutex::new(State { places: HashMap::new(), due: Default::default() }), changed: Notify::new() }
     }
 }
 
@@ -92,42 +103,50 @@ impl<S: Subject> Board<S> {
     }
 
     /// Changes what is known of an object.
-    pub(super) fn update(&self, uid: &str, new: impl FnOnce() -> S, change: impl FnOnce(&mut S)) {
+    pub(super) fn update(&self, uid: &str, rank: Rank, new: impl FnOnce() -> S, change: impl FnOnce(&mut S)) {
         let mut state = self.state.lock();
         let place = state.place(uid, new);
         change(&mut place.subject);
-        if place.due.is_none() {
-            let at = Instant::now() + COMPANY;
-            let at = place.not_before.map_or(at, |not_before| at.max(not_before));
-            place.due = Some(at);
-            state.due.insert((at, uid.to_owned()));
-            drop(state);
-            self.changed.notify_one();
-        }
+        let at = match place.due {
+            Some(_) if place.rank <= rank => return,
+            Some(at) => {
+                let before = std::mem::replace(&mut place.rank, rank);
+                state.due[before as usize].remove(&(at, uid.to_owned()));
+                at
+            }
+            None => {
+                let at = Instant::now() + COMPANY;
+                let at = place.not_before.map_or(at, |not_before| at.max(not_before));
+                (place.due, place.rank) = (Some(at), rank);
+                at
+            }
+        };
+        state.due[rank as usize].insert((at, uid.to_owned()));
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Forgets an object.
     pub(super) fn remove(&self, uid: &str) {
         let mut state = self.state.lock();
-        if let Some(Place { due: Some(at), .. }) = state.places.remove(uid) {
-            state.due.remove(&(at, uid.to_owned()));
+        if let Some(Place { due: Some(at), rank, .. }) = state.places.remove(uid) {
+            state.due[rank as usize].remove(&(at, uid.to_owned()));
         }
     }
 
     /// When the next write is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.state.lock().due.first().map(|(at, _)| *at)
+        self.state.lock().due.iter().filter_map(|due| due.first()).map(|(at, _)| *at).min()
     }
 
-    /// The next status that is due and worth a write, oldest first. Whoever takes it says how it went.
+    /// The next status that is due and worth a write, by rank, and oldest first. Whoever takes it says how it went.
     pub(super) fn take(&self, until: Option<Instant>, now: Timestamp) -> Option<Write<S>> {
         let mut state = self.state.lock();
         loop {
-            let (at, uid) = state.due.first()?.clone();
-            if until.is_some_and(|until| at > until) {
-                return None;
-            }
-            state.due.pop_first();
+            let is_due = |due: &&mut BTreeSet<(Instant, String)>| {
+                due.first().is_some_and(|(at, _)| until.is_none_or(|until| *at <= until))
+            };
+            let (_, uid) = state.due.iter_mut().find(is_due)?.pop_first()?;
             let Some(place) = state.places.get_mut(&uid) else { continue };
             place.due = None;
             let Some(status) = place.subject.merge(place.written.as_ref(), now) else { continue };
@@ -159,7 +178,8 @@ impl<S: Subject> Board<S> {
             let place = state.places.get_mut(&uid).expect("it was there just now");
             if let (None, Some(at)) = (place.due, place.not_before) {
                 place.due = Some(at);
-                state.due.insert((at, uid));
+                let rank = place.rank;
+                state.due[rank as usize].insert((at, uid));
             }
         }
     }
@@ -172,6 +192,7 @@ impl<S: Subject> State<S> {
             written: None,
             known: false,
             due: None,
+            rank: Rank::Figures,
             not_before: None,
             failures: 0,
         })
@@ -184,8 +205,9 @@ impl<S: Subject> State<S> {
         place.not_before = Some(at);
         if let Some(due) = place.due.filter(|due| *due < at) {
             place.due = Some(at);
-            self.due.remove(&(due, uid.to_owned()));
-            self.due.insert((at, uid.to_owned()));
+            let rank = place.rank as usize;
+            self.due[rank].remove(&(due, uid.to_owned()));
+            self.due[rank].insert((at, uid.to_owned()));
         }
     }
 }

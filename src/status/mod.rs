@@ -25,7 +25,7 @@ use crate::{
     record::{RuleRef, RuleUid},
     rule::{NearMiss, Progress},
 };
-use board::Board;
+use board::{Board, Rank};
 
 /// Rules and sinks that were removed are remembered, so that what is said late about them is not taken for news. 64 bytes each.
 const REMEMBERED: usize = 4096;
@@ -154,7 +154,8 @@ impl StatusQueue {
             self.remember_removed(&rule.uid.0);
             self.0.rules.remove(&rule.uid.0);
         } else if !self.was_removed(&rule.uid.0) {
-            self.0.rules.update(&rule.uid.0, || rule::Parts::new(rule.clone()), |parts| parts.take(rule, part));
+            let rank = if matches!(part, Part::NearMiss(_)) { Rank::Figures } else { Rank::News };
+            self.0.rules.update(&rule.uid.0, rank, || rule::Parts::new(rule.clone()), |parts| parts.take(rule, part));
         }
     }
 
@@ -163,7 +164,7 @@ impl StatusQueue {
         if !self.was_removed(&rule.0) {
             let unnamed =
                 || rule::Parts::new(RuleRef { uid: rule.clone(), namespace: String::new(), name: String::new() });
-            self.0.rules.update(&rule.0, unnamed, |parts| parts.progress = Some(progress));
+            self.0.rules.update(&rule.0, Rank::Figures, unnamed, |parts| parts.progress = Some(progress));
         }
     }
 
@@ -177,7 +178,7 @@ impl StatusQueue {
         if part == SinkPart::Removed {
             self.0.sinks.remove(&sink.uid);
         } else {
-            self.0.sinks.update(&sink.uid, || sink::Parts::new(sink.clone()), |parts| parts.take(part));
+            self.0.sinks.update(&sink.uid, Rank::News, || sink::Parts::new(sink.clone()), |parts| parts.take(part));
         }
     }
 

@@ -115,6 +115,29 @@ async fn all_rules_share_a_budget_and_none_is_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_becomes_of_a_spec_is_written_before_the_counts_of_many_others() {
+    let bench = Bench::start();
+    for index in 0..200 {
+        bench.queue.publish(&rule(&format!("rule-{index}")), spec(1));
+    }
+    assert_eq!(bench.after(15_000).await, 200);
+    for index in 0..200 {
+        let progress = Progress { last_match: Some(time(7)), ..Progress::default() };
+        bench.queue.progress(&rule(&format!("rule-{index}")).uid, progress);
+    }
+    assert!(bench.after(300).await < 300, "most of them wait");
+    bench.queue.publish(&rule("new"), spec(1));
+    bench.queue.publish(&rule("rule-199"), spec(2));
+    let before = bench.after(0).await;
+    let after = bench.after(500).await;
+    let paths: Vec<String> = bench.fake.requests()[before..after].iter().map(|seen| seen.path.clone()).collect();
+    for name in ["new", "rule-199"] {
+        assert!(paths.iter().any(|path| path.ends_with(&format!("/{name}/status"))), "{name}: {paths:?}");
+    }
+    assert_eq!(bench.after(15_000).await, 401, "and none is left out");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_conflict_is_repeated_with_what_is_known_then() {
     let bench = Bench::start();
     bench.answer.store(409, Ordering::SeqCst);
