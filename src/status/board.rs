@@ -52,12 +52,14 @@ pub(super) struct Board<S: Subject> {
 struct State<S: Subject> {
     places: HashMap<String, Place<S>>,
     /// By rank.
-    due: [BTreeSet<(Instant, String)>; 2],
+    due: [BTreeSet<(Instant, String)>; 3],
 }
 
-/// Which of two statuses that are due is written first.
+/// Which of the statuses that are due are written first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
+    /// The object has no status yet.
+    First,
     /// Somebody waits for it: what became of a spec, whether something works.
     News,
     /// Counts and samples, which many objects may have at the same time.
@@ -107,6 +109,7 @@ impl<S: Subject> Board<S> {
         let mut state = self.state.lock();
         let place = state.place(uid, new);
         change(&mut place.subject);
+        let rank = if place.written.is_none() { Rank::First } else { rank };
         let at = match place.due {
             Some(_) if place.rank <= rank => return,
             Some(at) => {

@@ -22,7 +22,7 @@ use crate::{
     },
     kubernetes::{
         event_channel,
-        fake::{Fake, failure},
+        fake::{Fake, Seen, failure},
     },
     telemetry::Metrics,
 };

@@ -138,6 +138,24 @@ async fn what_becomes_of_a_spec_is_written_before_the_counts_of_many_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_rules_status_comes_before_what_else_is_told_of_many_others() {
+    let bench = Bench::start();
+    for index in 0..200 {
+        bench.queue.publish(&rule(&format!("rule-{index}")), spec(1));
+    }
+    assert_eq!(bench.after(15_000).await, 200);
+    for index in 0..200 {
+        bench.queue.publish(&rule(&format!("rule-{index}")), spec(2));
+    }
+    let before = bench.after(300).await;
+    bench.queue.publish(&rule("new"), spec(1));
+    let after = bench.after(500).await;
+    let told = |seen: &Seen| seen.path.ends_with("/new/status");
+    assert!(bench.fake.requests()[before..after].iter().any(told), "it waits for nobody");
+    assert_eq!(bench.after(15_000).await, 401);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_conflict_is_repeated_with_what_is_known_then() {
     let bench = Bench::start();
     bench.answer.store(409, Ordering::SeqCst);
