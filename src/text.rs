@@ -1,6 +1,16 @@
-//! Texts that are shown to people: cut to what fits. It knows nothing of where they come from.
+//! Texts as others need them: cut for people, encoded for addresses. It knows nothing of where they come from.
 
 use std::fmt::Display;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// All but what RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The text as a part of an address: nothing in it ends that part.
+pub fn percent_encoded(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
 
 /// At most so many characters (1 or more); what was cut ends in `…`.
 pub fn cut(text: &str, characters: usize) -> String {

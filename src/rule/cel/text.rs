@@ -9,7 +9,10 @@ use super::{
     CelFault, Names, Program, Scope, convert,
     lexer::{Token, tokens},
 };
-use crate::rule::fault::{EvalError, Fault};
+use crate::{
+    rule::fault::{EvalError, Fault},
+    text::percent_encoded,
+};
 
 /// Expressions in one text.
 const MAX_EXPRESSIONS: usize = 64;
@@ -167,18 +170,6 @@ impl Text {
             Part::Literal(_) => None,
         })
     }
-}
-
-/// All but what RFC 3986 calls unreserved is encoded: nothing that is filled in ends a part of an address.
-fn percent_encoded(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 fn too_large() -> EvalError {

@@ -8,7 +8,7 @@ use kube::{Client, client::Body, core::ApiResource};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::sources::lookups::path;
+use crate::{sources::lookups::path, text::percent_encoded};
 
 /// Objects of one page of a list: 250 of 20 kB are 5 MB for a moment, twice while they are parted.
 const PAGE: u32 = 250;
@@ -80,7 +80,7 @@ impl Api {
     pub(in crate::sources) async fn page(&self, token: Option<&str>, not_older: Option<u64>) -> Result<Page, Failure> {
         let mut query = format!("limit={PAGE}");
         match (token, not_older) {
-            (Some(token), _) => query.push_str(&format!("&continue={}", escape(token))),
+            (Some(token), _) => query.push_str(&format!("&continue={}", percent_encoded(token))),
             (None, Some(version)) => {
                 query.push_str(&format!("&resourceVersion={version}&resourceVersionMatch=NotOlderThan"))
             }
@@ -229,16 +229,4 @@ async fn within<T>(time: Duration, work: impl Future<Output = Result<T, Failure>
 
 fn other(what: &str, error: &dyn fmt::Display) -> Failure {
     Failure::Other(format!("{what}: {error}"))
-}
-
-/// Percent-encodes everything that could mean something in a query; tokens are base64.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
