@@ -31,6 +31,8 @@ pub async fn lead(cx: &Context, spec: &api::Action, filled: &mut Value) -> Resul
     let found = match from {
         TargetFrom::Event => about,
         TargetFrom::EventOwner => top(cx, about).await?,
+        // They are found first, and each is filled in by itself.
+        TargetFrom::EventUsers => return Ok(()),
     };
     found.check(cx, spec)?;
     if let Some(target) = filled.get_mut("target").and_then(Value::as_object_mut) {
@@ -39,19 +41,26 @@ pub async fn lead(cx: &Context, spec: &api::Action, filled: &mut Value) -> Resul
     Ok(())
 }
 
+/// Puts an object that was found for an action of several into its target.
+pub fn lead_to(found: &Value, filled: &mut Value) {
+    if let (Some(target), Some(found)) = (filled.get_mut("target").and_then(Value::as_object_mut), found.as_object()) {
+        target.extend(found.clone());
+    }
+}
+
 /// An object by its names.
-struct Found {
-    api_version: String,
-    kind: String,
-    namespace: Option<String>,
-    name: String,
+pub(super) struct Found {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
     /// Its metadata, as far as they are known.
     metadata: Option<Value>,
 }
 
 impl Found {
     /// The object that the event is about.
-    fn about(event: &Event) -> Option<Self> {
+    pub(super) fn about(event: &Event) -> Option<Self> {
         let text =
             |value: &Value, field: &str| value.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         if event.type_ == TYPE_KUBERNETES_EVENT {
@@ -101,12 +110,12 @@ impl Found {
         })
     }
 
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         title(&self.kind, self.namespace.as_deref(), &self.name)
     }
 
     /// Names come from events, and whoever can write an Event can claim anything in it.
-    fn check(&self, cx: &Context, spec: &api::Target) -> Result<(), Failure> {
+    pub(super) fn check(&self, cx: &Context, spec: &api::Target) -> Result<(), Failure> {
         if !is_subdomain(&self.name) {
             return Err(Failure::last(format!("no target: {:?} is not the name of an object", short(&self.name))));
         }

@@ -14,6 +14,7 @@ mod scale;
 mod secrets;
 mod target;
 mod text;
+mod users;
 mod wait_for;
 mod write;
 
@@ -26,8 +27,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, FailureKind};
-pub use lead::lead;
+pub use lead::{lead, lead_to};
 pub use scale::Scales;
+pub use users::Users;
 pub use wait_for::{Look, Waiting};
 
 use crate::{
@@ -134,6 +136,9 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
 pub async fn rights(spec: &api::Action, cluster: &Cluster, namespace: &str) -> Vec<Right> {
     let Some(action) = build(spec) else { return Vec::new() };
     let mut rights = action.rights(cluster, namespace).await;
+    if Users::of(spec).is_some() {
+        rights.extend(Users::rights(namespace));
+    }
     if let (Some(_), Some(target)) = (&spec.wait_for, spec.target())
         && let Some(aim) = target::fixed(cluster, target, namespace).await
     {
@@ -166,7 +171,7 @@ pub struct Context {
     pub account: Account,
     /// The firing.
     pub firing: FiringId,
-    /// `actions[].name`
+    /// `actions[].name`, or a [`crate::record::part`] of it.
     pub action: String,
     /// The event that made the rule fire.
     pub event: Arc<Event>,

@@ -160,6 +160,7 @@ mod tests {
             name: "web".into(),
             namespace: namespace.map(str::to_owned),
             allowed_namespaces: allowed.iter().map(|name| (*name).to_owned()).collect(),
+            max: None,
         }
     }
 

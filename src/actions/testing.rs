@@ -57,6 +57,7 @@ pub(crate) fn common(seen: &Seen) -> Option<(u16, Value)> {
             let kinds = [
                 kind("deployments", "Deployment", json!([{"subresource": "scale"}])),
                 kind("daemonsets", "DaemonSet", json!([])),
+                kind("statefulsets", "StatefulSet", json!([{"subresource": "scale"}])),
                 kind("replicasets", "ReplicaSet", json!([{"subresource": "scale"}])),
             ];
             Some((

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
     .message("from stands in the place of apiVersion, kind, name and namespace"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.__namespace__) || !self.__namespace__.contains('${') || has(self.allowedNamespaces)")
     .message("a namespace that is filled in from the event needs allowedNamespaces"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.max) || (has(self.from) && self.from == 'EventUsers')")
+    .message("max is for from: EventUsers"))]
 pub struct Target {
-    /// In the place of apiVersion, kind, name and namespace: the object that the event leads to.
+    /// In the place of apiVersion, kind, name and namespace: the object that the event leads to, or several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<TargetFrom>,
     /// API version of the object; may be left out for kinds that Kubernetes itself brings.
@@ -37,10 +39,17 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     pub allowed_namespaces: Vec<String>,
+    /// With `from: EventUsers`: how many objects one firing may change, 1 to 32; default 10. When there are more, none is changed and the action has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32))]
+    pub max: Option<u32>,
 }
 
-/// The object that the event leads to: with `Event` the one that it is about, with `EventOwner` that one's controller at the top. It is in the rule's own
-/// namespace or in one of `allowedNamespaces`.
+/// Objects that one firing may change when the target does not say.
+const DEFAULT_MAX: u32 = 10;
+
+/// What the event leads to: with `Event` the object that it is about, with `EventOwner` that one's controller at the top, with `EventUsers` the workloads
+/// that use it. All are in the rule's own namespace or in one of `allowedNamespaces`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TargetFrom {
     /// The object that the event is about: the one that a Kubernetes Event regards, or the changed one.
@@ -48,9 +57,23 @@ pub enum TargetFrom {
     /// Its controller, that one's controller, and so on to the top; the object itself when it has none. The account needs `get` on each of them.
     /// The Deployment of a Pod is found also when the ReplicaSet between them is gone.
     EventOwner,
+    /// The Deployments, StatefulSets and DaemonSets of its namespace whose Pods use the ConfigMap or Secret that the event is about, as volume or as
+    /// environment (not as `imagePullSecrets`). Each is changed in its turn, and waited for if the action waits; one that fails does not keep the
+    /// others from their turn. The account needs `list` on the three kinds.
+    EventUsers,
 }
 
 impl Target {
+    /// Whether it can be more than one object.
+    pub fn is_several(&self) -> bool {
+        self.from == Some(TargetFrom::EventUsers)
+    }
+
+    /// How many objects one firing may change.
+    pub fn limit(&self) -> usize {
+        self.max.unwrap_or(DEFAULT_MAX) as usize
+    }
+
     /// Why it names no object, if it does not.
     pub fn fault(&self) -> Option<&'static str> {
         let named = !self.kind.is_empty() && !self.name.is_empty();
@@ -59,6 +82,7 @@ impl Target {
         match self.from {
             None if !named => Some("kind and name must be set, or from"),
             Some(_) if parts => Some("from stands in the place of apiVersion, kind, name and namespace"),
+            _ if self.max.is_some() && !self.is_several() => Some("max is for from: EventUsers"),
             _ => None,
         }
     }

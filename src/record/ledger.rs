@@ -20,7 +20,7 @@ pub struct OpenFiring {
     pub event: Arc<Event>,
     /// The spec whose actions are run, also when the rule was edited meanwhile.
     pub spec: Arc<EventRuleSpec>,
-    /// The steps begun so far, by action name.
+    /// The steps begun so far, by the action's name, or by [`part`] of it.
     pub steps: BTreeMap<String, Step>,
 }
 
@@ -44,12 +44,22 @@ pub struct Step {
     pub result: Value,
 }
 
+/// The name of the step that does an action's work on one of its objects. No action has such a name: names are identifiers.
+pub fn part(action: &str, number: usize) -> String {
+    format!("{action}.{number}")
+}
+
+/// The action that a step belongs to, and whether the step is one of several parts of it.
+pub fn whole(step: &str) -> (&str, bool) {
+    step.split_once('.').map_or((step, false), |(action, _)| (action, true))
+}
+
 impl OpenFiring {
-    /// The results of the steps that have an outcome.
+    /// The results of the actions that have an outcome.
     pub fn results(&self) -> Results {
         self.steps
             .iter()
-            .filter(|(_, step)| step.outcome.is_some())
+            .filter(|(name, step)| step.outcome.is_some() && !whole(name).1)
             .map(|(name, step)| (name.clone(), step.result.clone()))
             .collect()
     }

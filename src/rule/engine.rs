@@ -31,7 +31,7 @@ use crate::{
     event::Event,
     record::{
         Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid,
-        SourceRef, SuppressedReason,
+        SourceRef, SuppressedReason, whole,
     },
     text::cut,
 };
@@ -182,6 +182,9 @@ impl Engine {
     }
 
     fn settle(&mut self, outcome: &Outcome) {
+        if whole(&outcome.action).1 {
+            return;
+        }
         let Some(uid) = self.open.get(&outcome.firing).cloned() else { return };
         let Some((_, state)) = self.rules.get_mut(&uid) else { return };
         let Some(firing) = state.recent.iter_mut().find(|firing| *firing.id == *outcome.firing.0) else { return };

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Inner, Job,
-    step::{self, Halt, Step},
+    step::{self, Halt, Part, Step},
     targets::Held,
 };
 use crate::{
@@ -77,9 +77,9 @@ fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<String> {
 }
 
 /// A firing under way.
-struct Way<'a> {
-    inner: &'a Arc<Inner>,
-    open: &'a OpenFiring,
+pub(super) struct Way<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) open: &'a OpenFiring,
     rule: &'a Rule,
     results: Results,
     said: Vec<String>,
@@ -88,7 +88,7 @@ struct Way<'a> {
     /// Steps that have something to do when their outcome is durable: request, result, position of the outcome.
     settle: Vec<(&'a api::Action, serde_json::Value, serde_json::Value, Position)>,
     /// The target of the step that an earlier process began.
-    held: Option<Held>,
+    pub(super) held: Option<Held>,
 }
 
 impl<'a> Way<'a> {
@@ -103,17 +103,15 @@ impl<'a> Way<'a> {
                 (outcome, message, result, request, self.open.firing.input)
             }
             None => {
-                let step = Step {
-                    inner: self.inner,
-                    cx: self.context(spec),
-                    open: self.open,
-                    rule: self.rule,
-                    results: &self.results,
-                    spec,
-                    compiled,
+                let (outcome, request, _held) = match spec.target() {
+                    Some(target) if target.is_several() => (self.each(spec, compiled, intent).await?, None, None),
+                    _ => {
+                        let mut held = intent.as_ref().and_then(|_| self.held.take());
+                        let step = self.step(spec, compiled, &spec.name, Part::Whole);
+                        let (outcome, request) = step.run(intent, &mut held).await?;
+                        (outcome, request, held)
+                    }
                 };
-                let mut held = intent.as_ref().and_then(|_| self.held.take());
-                let (outcome, request) = step.run(intent, &mut held).await?;
                 let (kind, message, result) = (outcome.outcome, outcome.message.clone(), outcome.result.clone());
                 let head = step::record(self.inner, Record::Outcome(outcome)).await?;
                 (kind, message, result, request, head)
@@ -128,6 +126,25 @@ impl<'a> Way<'a> {
         self.said.push(message);
         self.results.insert(spec.name.clone(), result);
         Ok(())
+    }
+
+    pub(super) fn step<'s>(
+        &'s self,
+        spec: &'s api::Action,
+        compiled: &'s CompiledAction,
+        name: &str,
+        part: Part<'s>,
+    ) -> Step<'s> {
+        Step {
+            inner: self.inner,
+            cx: self.context(name),
+            open: self.open,
+            rule: self.rule,
+            results: &self.results,
+            spec,
+            compiled,
+            part,
+        }
     }
 
     async fn end(mut self) -> Result<(), Halt> {
@@ -153,7 +170,7 @@ impl<'a> Way<'a> {
                 continue;
             }
             let permit = self.inner.bus.durable(position).await.map_err(Halt::Bus)?;
-            let cx = self.context(spec);
+            let cx = self.context(&spec.name);
             step::may_act(self.inner).await?;
             let settled = tokio::time::timeout(step::SETTLE, action.settle(&cx, &request, &result, permit)).await;
             let failure = match settled {
@@ -173,8 +190,8 @@ impl<'a> Way<'a> {
 
     /// Records what a step wrote. It rides with the next record that is waited for: a crash in between costs no more than one event that the rule hears
     /// of its own doing.
-    fn wrote(&self, spec: &api::Action) -> Arc<dyn Fn(&Effect) + Send + Sync> {
-        let (bus, firing, action) = (Arc::clone(&self.inner.bus), self.open.firing.id.clone(), spec.name.clone());
+    fn wrote(&self, step: &str) -> Arc<dyn Fn(&Effect) + Send + Sync> {
+        let (bus, firing, action) = (Arc::clone(&self.inner.bus), self.open.firing.id.clone(), step.to_owned());
         Arc::new(move |effect| {
             let written = Written { firing: firing.clone(), action: action.clone(), effect: effect.clone() };
             if let Err(error) = bus.record(Record::Written(written)) {
@@ -183,15 +200,15 @@ impl<'a> Way<'a> {
         })
     }
 
-    fn context(&self, spec: &api::Action) -> Context {
+    fn context(&self, step: &str) -> Context {
         Context {
             services: Arc::clone(&self.inner.services),
             rule: self.rule.rule.clone(),
             account: self.rule.account.clone(),
             firing: self.open.firing.id.clone(),
-            action: spec.name.clone(),
+            action: step.to_owned(),
             event: Arc::clone(&self.open.event),
-            wrote: self.wrote(spec),
+            wrote: self.wrote(step),
             stop: self.inner.stop.clone(),
         }
     }

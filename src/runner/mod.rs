@@ -4,6 +4,7 @@
 //! process goes on with. The runner knows no source of events and decides nothing about rules.
 
 mod backoff;
+mod each;
 mod firing;
 mod lanes;
 mod pace;
@@ -24,7 +25,7 @@ use crate::{
     clock::Clock,
     kubernetes::{Authority, Cluster},
     net::Http,
-    record::{OpenFiring, RuleRef, RuleUid},
+    record::{OpenFiring, RuleRef, RuleUid, whole},
     rule::Rule,
     sinks::Registry,
 };
@@ -215,12 +216,11 @@ fn is_lane(lane: &str, group: &str) -> bool {
 impl Inner {
     /// The target of the firing's step that has an intent and no outcome.
     fn begun(&self, open: &OpenFiring) -> Option<String> {
-        let (name, request) = open.steps.iter().find_map(|(name, step)| match (&step.intent, &step.outcome) {
-            (Some((_, request)), None) => Some((name, request)),
-            _ => None,
-        })?;
-        let spec = open.spec.actions.iter().find(|action| action.name == *name)?;
-        (self.build)(spec)?.target_again(&open.firing.rule.namespace, request)
+        open.steps.iter().find_map(|(name, step)| {
+            let (Some((_, request)), None) = (&step.intent, &step.outcome) else { return None };
+            let spec = open.spec.actions.iter().find(|action| action.name == whole(name).0)?;
+            (self.build)(spec)?.target_again(&open.firing.rule.namespace, request)
+        })
     }
 
     /// Carries out firings of the rule until none is ready.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Inner, backoff, targets::Held};
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Waiting, lead},
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting, lead, lead_to},
     api::{self, ActionOutcome, RuleMode},
     bus::{BusError, Permit},
     record::{Intent, OpenFiring, Outcome, Position, Record, Results, RuleRef, Writes},
@@ -39,6 +39,17 @@ pub(super) enum Halt {
     Bus(BusError),
 }
 
+/// What of an action a step does.
+#[derive(Clone, Copy)]
+pub(super) enum Part<'a> {
+    /// All of it.
+    Whole,
+    /// Finds the objects of an action that has several.
+    Find,
+    /// Its work on one of them.
+    Of(&'a Value),
+}
+
 /// A step that has no outcome yet.
 pub(super) struct Step<'a> {
     pub(super) inner: &'a Arc<Inner>,
@@ -48,6 +59,7 @@ pub(super) struct Step<'a> {
     pub(super) results: &'a Results,
     pub(super) spec: &'a api::Action,
     pub(super) compiled: &'a CompiledAction,
+    pub(super) part: Part<'a>,
 }
 
 /// A request on stable storage.
@@ -70,7 +82,7 @@ impl Step<'_> {
         {
             return Ok((outcome, None));
         }
-        let Some(action) = (self.inner.build)(self.spec) else {
+        let Some(action) = self.action() else {
             return Ok((self.bare(ActionOutcome::Failed, "the action has not exactly one kind"), None));
         };
         if let (Some(spec), Some((_, recorded))) = (&self.spec.wait_for, &intent)
@@ -128,6 +140,13 @@ impl Step<'_> {
                 () = self.inner.stop.cancelled() => return Err(Halt::Interrupted),
                 () = tokio::time::sleep(pause) => {}
             }
+        }
+    }
+
+    fn action(&self) -> Option<Box<dyn Action>> {
+        match self.part {
+            Part::Whole | Part::Of(_) => (self.inner.build)(self.spec),
+            Part::Find => Users::of(self.spec).map(|users| Box::new(users) as Box<dyn Action>),
         }
     }
 
@@ -205,7 +224,17 @@ impl Step<'_> {
             Err(error) => return Ok(Err(unfilled(&error))),
         };
         let limit = self.spec.timeout.map_or(RENDER, |timeout| timeout.get().min(RENDER));
-        match tokio::time::timeout(limit, lead(&self.cx, self.spec, &mut filled)).await {
+        let leading = async {
+            match self.part {
+                Part::Whole => lead(&self.cx, self.spec, &mut filled).await,
+                Part::Of(found) => {
+                    lead_to(found, &mut filled);
+                    Ok(())
+                }
+                Part::Find => Ok(()),
+            }
+        };
+        match tokio::time::timeout(limit, leading).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => return Ok(Err(failure)),
             Err(_) => return Ok(Err(Failure::retryable("finding the target took too long"))),
@@ -256,7 +285,9 @@ impl Step<'_> {
 
     /// The outcome of a step whose condition does not hold or cannot be told.
     fn condition(&self) -> Option<Outcome> {
-        match self.compiled.if_expression.as_ref()?.test(&self.scope()) {
+        // The parts of an action are begun when it holds.
+        let condition = self.compiled.if_expression.as_ref().filter(|_| !matches!(self.part, Part::Of(_)))?;
+        match condition.test(&self.scope()) {
             Ok(true) => None,
             Ok(false) => Some(self.bare(ActionOutcome::Skipped, "ifExpression gives false")),
             Err(error) => Some(self.bare(ActionOutcome::Failed, format!("ifExpression: {error}"))),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Inner,
     lanes::Place,
-    step::{Halt, Step, caught, record},
+    step::{Halt, Part, Step, caught, record},
     targets::Held,
 };
 use crate::{
@@ -45,7 +45,8 @@ impl Step<'_> {
         rendering: u32,
         held: &mut Option<Held>,
     ) -> Result<(Outcome, Option<Value>), Halt> {
-        let Some(spec) = self.spec.wait_for.as_ref().filter(|_| !self.observes()) else {
+        let waits = !self.observes() && !matches!(self.part, Part::Find);
+        let Some(spec) = self.spec.wait_for.as_ref().filter(|_| waits) else {
             return Ok((self.done(done), Some(request)));
         };
         let waiting = match Waiting::begin(&self.cx, spec, &request, &done) {

@@ -22,7 +22,7 @@ pub use suppressed::Suppressions;
 use crate::{
     bus::{Bus, BusError, Reader},
     clock::Clock,
-    record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record},
+    record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record, whole},
     rule::{Interest, Judged, Rule},
     runner::Runner,
     sources::NearMisses,
@@ -210,7 +210,9 @@ impl Shard {
     fn settled(&mut self, head: &Head, outcome: &Outcome) {
         let Some(open) = self.state.ledger.get(&outcome.firing) else { return };
         let micros = head.stamp.at.saturating_sub(open.firing.stamp.at).max(0);
-        self.metrics.action_settled(outcome.outcome, Duration::from_micros(micros.unsigned_abs()));
+        if !whole(&outcome.action).1 {
+            self.metrics.action_settled(outcome.outcome, Duration::from_micros(micros.unsigned_abs()));
+        }
         stories::settled(&self.status, &open.firing, outcome);
         self.traces.settled(head, open, outcome);
     }

@@ -3,7 +3,7 @@
 use crate::{
     api::{ActionOutcome, FiringOutcome},
     event::Event,
-    record::{Finished, Firing, Outcome},
+    record::{Finished, Firing, Outcome, whole},
     rule::Rule,
     status::{ObjectRef, StatusQueue, Story},
 };
@@ -38,7 +38,8 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
             times: 1,
         });
     }
-    if outcome.outcome == ActionOutcome::Failed {
+    // Of an action with several objects, the whole tells what failed.
+    if outcome.outcome == ActionOutcome::Failed && !whole(&outcome.action).1 {
         status.event(Story {
             object: ObjectRef::rule(&firing.rule),
             warning: true,

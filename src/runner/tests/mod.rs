@@ -1,6 +1,7 @@
 //! The runner with a log in memory and actions that play a script, in paused time.
 
 mod attempts;
+mod each;
 mod ends;
 mod lease;
 mod observe;
