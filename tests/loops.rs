@@ -8,10 +8,14 @@ use std::{
     time::Duration,
 };
 
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::{
+    ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use support::{
+    eventually,
     proxy::{Fate, Proxy, Seen},
     site::{Shop, Site, shop},
 };
@@ -146,4 +150,39 @@ async fn what_a_rule_patches_does_not_set_it_off_again_and_what_others_do_does()
             assert_eq!(api.get(&name).await.expect("get").data["spec"]["minReadySeconds"], seconds + 1);
         }
     }
+}
+
+#[tokio::test]
+async fn thirty_crashing_pods_of_one_deployment_make_one_firing_that_tells_of_thirty() {
+    let shop = shop("thirty").await;
+    shop.deployment("web", 30).await;
+    shop.deployment("api", 1).await;
+    let owner = "event.data.regarding.owner.kind + '/' + event.data.regarding.owner.name";
+    let target = json!({"kind": "Deployment", "name": "${group.owner.split('/')[1]}"});
+    let note = json!({"target": target, "patch": {"metadata": {"annotations": {"crashes": "${string(count)}"}}}});
+    let rule = json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"], "regarding": {"kind": "Pod"}}}],
+        "groupBy": [{"name": "owner", "expression": owner}],
+        "trigger": {"count": {"atLeast": 30, "within": "10m"}},
+        "actions": [{"name": "note", "patch": note}],
+    });
+    shop.rule("by-owner", rule).await;
+    let pods = shop.api("v1", "Pod");
+    let pods_of = async |app: &str| -> Vec<String> {
+        let params = ListParams::default().labels(&format!("app={app}"));
+        pods.list(&params).await.expect("list Pods").iter().map(|pod| pod.name_any()).collect()
+    };
+    let both = eventually("the Pods", Duration::from_secs(60), async || {
+        let (web, api) = (pods_of("web").await, pods_of("api").await);
+        (web.len() == 30 && api.len() == 1).then_some([api, web].concat())
+    });
+    for pod in both.await {
+        shop.event(&format!("{pod}.1"), &pod, "BackOff").await;
+    }
+    let status = shop.rule_status("by-owner", "1 succeeded", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(status["recent"][0]["group"], "Deployment/web");
+    let web = shop.api("apps/v1", "Deployment").get("web").await.expect("get the Deployment");
+    assert_eq!(web.annotations()["crashes"], "30");
+    let counts = &status["counts"];
+    assert_eq!((&counts["matched"], &counts["fired"], &counts["errors"]), (&json!(31), &json!(1), &json!(0)));
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{Context, Failure};
 use crate::{
     api,
+    event::{is_label, is_subdomain, title},
     kubernetes::{Cluster, Resource, Right},
 };
 
@@ -76,14 +77,6 @@ impl Aim {
     }
 }
 
-/// `Deployment shop/web`
-pub(super) fn title(kind: &str, namespace: Option<&str>, name: &str) -> String {
-    match namespace {
-        Some(namespace) => format!("{kind} {namespace}/{name}"),
-        None => format!("{kind} {name}"),
-    }
-}
-
 /// An object by namespace, kind and name. Two groups may have a kind of one name: then steps wait for each other without need.
 pub(super) fn key(own_namespace: &str, kind: &str, named: &Value) -> Option<String> {
     let name = text(named.get("name"), "name").ok()?;
@@ -127,27 +120,8 @@ pub(super) fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// RFC 1123 label: what names of namespaces are.
-pub(super) fn is_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let bytes = text.as_bytes();
-    (1..=63).contains(&bytes.len())
-        && bytes.iter().all(|&b| inner(b))
-        && bytes.first() != Some(&b'-')
-        && bytes.last() != Some(&b'-')
-}
-
-/// RFC 1123 subdomain: what names of objects are.
-pub(super) fn is_subdomain(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let part =
-        |part: &str| !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-');
-    text.len() <= 253 && text.split('.').all(part)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -178,18 +152,6 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_lead_elsewhere() {
-        for name in ["../../secrets", "a/b", "a%2fb", "a?b", ".", "..", "a..b", "-a", "A", "a b", "ü", &"a".repeat(254)]
-        {
-            assert!(!is_subdomain(name), "{name}");
-        }
-        for name in ["web", "web-1.example", "1234567890", &"a".repeat(253)] {
-            assert!(is_subdomain(name), "{name}");
-        }
-        assert!(!is_label("a.b") && !is_label(&"a".repeat(64)) && is_label("shop"));
-    }
-
-    #[test]
     fn a_filled_in_namespace_must_be_allowed() {
         let filled = target(Some("${event.data.namespace}"), &["shop", "orders"]);
         let check = |spec: &api::Target, namespace: &str| {
@@ -200,14 +162,5 @@ mod tests {
         assert_eq!(error.message, "namespace kube-system is not one of the target's allowedNamespaces");
         assert!(check(&target(Some("orders"), &[]), "orders").is_ok());
         assert!(check(&target(Some("${x}"), &["../x"]), "../x").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn a_name_never_holds_what_ends_a_path_segment(name in ".{0,20}") {
-            if is_subdomain(&name) {
-                prop_assert!(!name.contains(['/', '?', '#', '%', '\\', ' ']) && name != "." && name != "..");
-            }
-        }
     }
 }

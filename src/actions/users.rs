@@ -4,10 +4,14 @@ use futures::future::BoxFuture;
 use kube::{Api, ResourceExt as _, api::ListParams, core::DynamicObject};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, lead::Found};
+use super::{
+    Action, Attempt, Context, Done, Failure,
+    lead::{about, check},
+};
 use crate::{
     api::{self, ActionOutcome},
     bus::Permit,
+    event::Named,
     kubernetes::{Resource, Right},
 };
 
@@ -52,10 +56,10 @@ impl Action for Users {
             }
             let (count, limit) = (targets.len(), self.target.limit());
             if count > limit {
-                let message = format!("{count} workloads use {}, and target.max allows {limit}", used.title());
+                let message = format!("{count} workloads use {used}, and target.max allows {limit}");
                 return Err(Failure::last(format!("{message}: none was changed")));
             }
-            Ok(json!({"used": used.title(), "targets": targets}))
+            Ok(json!({"used": used.to_string(), "targets": targets}))
         })
     }
 
@@ -84,17 +88,17 @@ fn done(request: &Value) -> Done {
 }
 
 /// The ConfigMap or Secret that the event is about.
-fn used(cx: &Context, target: &api::Target) -> Result<Found, Failure> {
-    let used = Found::about(&cx.event).ok_or_else(|| Failure::last("no target: the event is about no object"))?;
-    used.check(cx, target)?;
+fn used(cx: &Context, target: &api::Target) -> Result<Named, Failure> {
+    let used = about(&cx.event)?.named;
+    check(cx, target, &used)?;
     if used.api_version == "v1" && matches!(&*used.kind, "ConfigMap" | "Secret") && used.namespace.is_some() {
         return Ok(used);
     }
-    Err(Failure::last(format!("no target: {} is neither a ConfigMap nor a Secret", used.title())))
+    Err(Failure::last(format!("no target: {used} is neither a ConfigMap nor a Secret")))
 }
 
 /// The objects of one kind that use it.
-async fn users(cx: &Context, used: &Found, resource: &Resource) -> Result<Vec<Value>, Failure> {
+async fn users(cx: &Context, used: &Named, resource: &Resource) -> Result<Vec<Value>, Failure> {
     let namespace = used.namespace.as_deref().unwrap_or(&cx.rule.namespace);
     let client = cx.services.cluster.as_account(&cx.account);
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource.api);
@@ -103,7 +107,7 @@ async fn users(cx: &Context, used: &Found, resource: &Resource) -> Result<Vec<Va
     loop {
         let page = api.list(&params).await.map_err(|error| {
             let right = Right::new("list", &resource.api.group, &resource.api.plural).within(Some(namespace));
-            Failure::of_kube(&error, &format!("find what uses {}", used.title()), &cx.account, right)
+            Failure::of_kube(&error, &format!("find what uses {used}"), &cx.account, right)
         })?;
         for object in page.items {
             if uses(&object.data["spec"]["template"]["spec"], used) {
@@ -120,7 +124,7 @@ async fn users(cx: &Context, used: &Found, resource: &Resource) -> Result<Vec<Va
 }
 
 /// Whether Pods of this spec use it. Paths of <https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#podspec-v1-core>.
-fn uses(pod: &Value, used: &Found) -> bool {
+fn uses(pod: &Value, used: &Named) -> bool {
     let (volume, name_in_volume, from, key) = match &*used.kind {
         "ConfigMap" => ("configMap", "name", "configMapRef", "configMapKeyRef"),
         _ => ("secret", "secretName", "secretRef", "secretKeyRef"),

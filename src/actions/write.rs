@@ -10,11 +10,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{
-    Attempt, Context, Done, Failure, FailureKind,
-    target::{Aim, title},
-};
-use crate::{api::ActionOutcome, bus::Permit, kubernetes::Right, record::Effect};
+use super::{Attempt, Context, Done, Failure, FailureKind, target::Aim};
+use crate::{api::ActionOutcome, bus::Permit, event::title, kubernetes::Right, record::Effect};
 
 /// How often a repetition looks again when the object changes between looking and writing; a controller's status writes come about once a second.
 const LOOKS: usize = 5;

@@ -3,6 +3,7 @@
 //! This module knows no I/O, no clock and no rule.
 
 pub mod kubernetes_event;
+mod name;
 mod object;
 pub mod resource;
 pub mod schedule;
@@ -13,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use name::{Named, is_label, is_subdomain, title};
 pub use object::Malformed;
 
 use crate::api::EventRef;

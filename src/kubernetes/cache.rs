@@ -18,7 +18,7 @@ impl<K: Hash + Eq, V: Clone> Expiring<K, V> {
     }
 
     /// The value, if it has not expired.
-    pub(super) fn get(&self, key: &K) -> Option<V> {
+    pub fn get(&self, key: &K) -> Option<V> {
         let entries = self.entries.lock();
         let (value, until) = entries.get(key)?;
         (*until > Instant::now()).then(|| value.clone())

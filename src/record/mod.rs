@@ -20,7 +20,7 @@ pub use view::{Delta, TABLES, Table};
 
 use crate::{
     api::{ActionOutcome, EventRuleSpec, FiringOutcome},
-    event::{Event, FIELD_MANAGER, Labels, Origin, WatchKey},
+    event::{Event, FIELD_MANAGER, Labels, Named, Origin, WatchKey},
 };
 
 /// Where a record stands in the log: 1 for the first, then without gaps.
@@ -150,17 +150,25 @@ pub struct Lookups {
     /// Labels of the object that a Kubernetes Event regards, per account that may read it. Accounts that may not, or found nothing, are absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regarding_labels: Vec<(Account, Labels)>,
+    /// The controller at the top of the object that a Kubernetes Event regards, per account, in the same way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regarding_owner: Vec<(Account, Named)>,
 }
 
 impl Lookups {
     /// Whether nothing was looked up.
     pub fn is_empty(&self) -> bool {
-        self.namespace_labels.is_none() && self.regarding_labels.is_empty()
+        self.namespace_labels.is_none() && self.regarding_labels.is_empty() && self.regarding_owner.is_empty()
     }
 
     /// The labels of the regarded object, as `account` sees them.
     pub fn regarding(&self, account: &Account) -> Option<&Labels> {
         self.regarding_labels.iter().find(|(who, _)| who == account).map(|(_, labels)| labels)
+    }
+
+    /// The controller at the top of the regarded object, as `account` sees it.
+    pub fn owner(&self, account: &Account) -> Option<&Named> {
+        self.regarding_owner.iter().find(|(who, _)| who == account).map(|(_, owner)| owner)
     }
 }
 

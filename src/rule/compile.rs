@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    cel::{Mode, Names, Program, Template},
+    cel::{LookedUp, Mode, Names, Program, Template},
     fault::Fault,
     filter::{Filter, Kind},
     groups::{Count, micros},
@@ -51,8 +51,8 @@ pub struct Rule {
     /// `throttle.cooldown`, in microseconds.
     pub(super) cooldown: Option<i64>,
     pub(super) budget: Option<Spend>,
-    /// Whether some expression reads labels of the regarded object.
-    pub(super) reads_regarding_labels: bool,
+    /// What its expressions read of the regarded object that is not in the Event.
+    pub(super) looked_up: LookedUp,
 }
 
 /// A source of a rule.
@@ -109,7 +109,7 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
         return Err(compiler.faults);
     }
     let conditions_of_sources = sources.iter().flat_map(|source| &source.conditions);
-    let reads_regarding_labels = variables
+    let looked_up = variables
         .iter()
         .chain(&conditions)
         .chain(conditions_of_sources)
@@ -120,7 +120,8 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
                 .iter()
                 .flat_map(|action| action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())),
         )
-        .any(Program::reads_regarding_labels);
+        .map(Program::looked_up)
+        .fold(LookedUp::default(), LookedUp::or);
     Ok(Arc::new(Rule {
         rule: rule.clone(),
         generation,
@@ -135,7 +136,7 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
         count,
         cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
         budget,
-        reads_regarding_labels,
+        looked_up,
     }))
 }
 

@@ -32,6 +32,8 @@ pub struct Concern {
     pub any: bool,
     /// The accounts of rules that need the labels of the object that a Kubernetes Event regards, each once.
     pub regarding_labels_for: Vec<Account>,
+    /// Those of rules that need its controller at the top, each once.
+    pub regarding_owner_for: Vec<Account>,
     /// Some rule chooses namespaces by their labels.
     pub namespace_labels: bool,
 }
@@ -66,7 +68,7 @@ impl Interest {
     pub fn concern(&self, origin: &Origin, event: &Event) -> Concern {
         let watch = &origin.watch;
         let mut concern = Concern::default();
-        let mut accounts = BTreeSet::new();
+        let (mut labels, mut owner) = (BTreeSet::new(), BTreeSet::new());
         for slot in self.index.candidates(watch, event) {
             let source = &slot.rule.sources[slot.source];
             let look = source.filter.look(watch, event);
@@ -76,11 +78,15 @@ impl Interest {
             concern.any = true;
             concern.namespace_labels |= look.namespace_labels;
             let regards = super::filter::is_kubernetes_event(watch, event);
-            if source.selects_regarding() || (regards && slot.rule.reads_regarding_labels) {
-                accounts.insert(slot.rule.account.clone());
+            if source.selects_regarding() || (regards && slot.rule.looked_up.labels) {
+                labels.insert(slot.rule.account.clone());
+            }
+            if regards && slot.rule.looked_up.owner {
+                owner.insert(slot.rule.account.clone());
             }
         }
-        concern.regarding_labels_for = accounts.into_iter().collect();
+        concern.regarding_labels_for = labels.into_iter().collect();
+        concern.regarding_owner_for = owner.into_iter().collect();
         concern
     }
 }

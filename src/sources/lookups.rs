@@ -1,4 +1,4 @@
-//! What conditions need and only I/O can tell: labels of the object an event is about, and of its namespace.
+//! What conditions need and only I/O can tell: labels and owner of the object an event is about, and labels of its namespace.
 //!
 //! What cannot be found in time is left out; an event is never held back or lost for it.
 
@@ -11,8 +11,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::{
-    event::{Event, Labels, TYPE_KUBERNETES_EVENT},
-    kubernetes::Cluster,
+    event::{Event, Labels, Named, TYPE_KUBERNETES_EVENT},
+    kubernetes::{Cluster, Expiring},
     record::{Account, Lookups},
     rule::Concern,
 };
@@ -23,6 +23,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const NAMESPACE_AGE: Duration = Duration::from_secs(30);
 /// Namespaces remembered; when there are more, the old ones are dropped. About 500 bytes each: 1 MiB.
 const NAMESPACES: usize = 2048;
+/// An object keeps its controller as long as it lives; the age only bounds how long one that was read before it was adopted is taken for its own.
+const OWNER_AGE: Duration = Duration::from_secs(30);
+/// Owners remembered, about 300 bytes each: 600 KiB.
+const OWNERS: usize = 2048;
 /// Only the metadata is asked for.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
@@ -31,11 +35,12 @@ const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8
 pub(super) struct Looker {
     cluster: Cluster,
     namespaces: Arc<Mutex<HashMap<String, (Instant, Labels)>>>,
+    owners: Arc<Expiring<(Account, Named), Named>>,
 }
 
 impl Looker {
     pub(super) fn new(cluster: Cluster) -> Self {
-        Self { cluster, namespaces: Arc::default() }
+        Self { cluster, namespaces: Arc::default(), owners: Arc::new(Expiring::new(OWNERS)) }
     }
 
     /// What those who are concerned need to know about the event.
@@ -50,8 +55,40 @@ impl Looker {
             let labels = self.regarding_labels(event, account).await?;
             Some((account.clone(), labels))
         }));
-        let (namespace_labels, regarding) = futures::join!(namespace_labels, regarding);
-        Lookups { namespace_labels, regarding_labels: regarding.into_iter().flatten().collect() }
+        let owners = futures::future::join_all(concern.regarding_owner_for.iter().map(|account| async move {
+            let owner = self.owner(event, account).await?;
+            Some((account.clone(), owner))
+        }));
+        let (namespace_labels, regarding, owners) = futures::join!(namespace_labels, regarding, owners);
+        Lookups {
+            namespace_labels,
+            regarding_labels: regarding.into_iter().flatten().collect(),
+            regarding_owner: owners.into_iter().flatten().collect(),
+        }
+    }
+
+    /// The controller at the top of the object that a Kubernetes Event regards.
+    async fn owner(&self, event: &Event, account: &Account) -> Option<Named> {
+        let regarding: Named = Named::deserialize(event.data.get("regarding")?).ok()?;
+        let key = (account.clone(), regarding);
+        if let Some(known) = self.owners.get(&key) {
+            return Some(known);
+        }
+        let looking = self.cluster.top_controller(account, &key.1, None);
+        match tokio::time::timeout(TIMEOUT, looking).await {
+            Ok(Ok(owner)) => {
+                self.owners.put(key, owner.clone(), OWNER_AGE);
+                Some(owner)
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(regarding = %key.1, %error, "the owner could not be looked up");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(regarding = %key.1, "the owner could not be looked up in time");
+                None
+            }
+        }
     }
 
     async fn namespace_labels(&self, name: &str) -> Option<Labels> {

@@ -8,10 +8,8 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    actions::{
-        Context, Failure,
-        target::{is_subdomain, text, title},
-    },
+    actions::{Context, Failure, target::text},
+    event::{is_subdomain, title},
     kubernetes::Right,
 };
 

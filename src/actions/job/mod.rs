@@ -17,13 +17,11 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    Action, Attempt, Context, Done, Failure,
-    target::{key, title},
-};
+use super::{Action, Attempt, Context, Done, Failure, target::key};
 use crate::{
     api::{self, ActionOutcome, JobWait},
     bus::Permit,
+    event::title,
     kubernetes::{Cluster, Right, Unusable},
     record::{Account, Effect},
 };

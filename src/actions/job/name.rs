@@ -68,7 +68,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{actions::target::is_label, record::RuleUid};
+    use crate::{event::is_label, record::RuleUid};
 
     fn rule(name: &str) -> RuleRef {
         RuleRef { uid: RuleUid(format!("uid of {name}").into()), namespace: "shop".into(), name: name.into() }

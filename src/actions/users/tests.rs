@@ -60,12 +60,11 @@ fn users() -> Value {
 
 #[test]
 fn a_pod_uses_what_it_mounts_or_reads_in_any_container() {
-    let found = |kind: &str| {
-        Found::about(&Event {
-            data: json!({"regarding": {"apiVersion": "v1", "kind": kind, "namespace": "shop", "name": "settings"}}),
-            ..event()
-        })
-        .expect("an object")
+    let found = |kind: &str| Named {
+        api_version: "v1".into(),
+        kind: kind.into(),
+        namespace: Some("shop".into()),
+        name: "settings".into(),
     };
     let (map, secret) = (found("ConfigMap"), found("Secret"));
     let of = |map: &str, secret: &str, text: &str| {

@@ -167,9 +167,24 @@ pub struct Program {
     patterns: Arc<[Pattern]>,
     surely: Option<&'static str>,
     /// Whether the labels of the regarded object are read.
-    reads_regarding_labels: bool,
+    looked_up: LookedUp,
     /// How deep the interpreter recurses.
     levels: usize,
+}
+
+/// What of the object that a Kubernetes Event regards is not in the Event and has to be looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LookedUp {
+    /// `event.data.regarding.labels`
+    pub(super) labels: bool,
+    /// `event.data.regarding.owner`
+    pub(super) owner: bool,
+}
+
+impl LookedUp {
+    pub(super) fn or(self, other: Self) -> Self {
+        Self { labels: self.labels || other.labels, owner: self.owner || other.owner }
+    }
 }
 
 impl fmt::Debug for Program {
@@ -214,7 +229,7 @@ impl Program {
         let offset = |id: u64| parsed.source_info().offset_for(id).map_or(0, |(start, _)| start as usize);
         check::after_parsing(source, root, names, offset)?;
         let surely = check::surely_not_bool(root);
-        let reads_regarding_labels = reads_regarding_labels(root);
+        let looked_up = looked_up(root);
         let mut expression = root.clone();
         let mut patterns = Vec::new();
         take_patterns(&mut expression, &mut patterns);
@@ -225,7 +240,7 @@ impl Program {
             expression: Arc::new(expression),
             patterns: patterns.into(),
             surely,
-            reads_regarding_labels,
+            looked_up,
         })
     }
 
@@ -234,9 +249,9 @@ impl Program {
         &self.source
     }
 
-    /// Whether it looks at `event.data.regarding.labels`, which somebody has to look up.
-    pub(super) fn reads_regarding_labels(&self) -> bool {
-        self.reads_regarding_labels
+    /// What somebody has to look up for it.
+    pub(super) fn looked_up(&self) -> LookedUp {
+        self.looked_up
     }
 
     /// What it gives, when that is surely neither true nor false.
@@ -346,8 +361,8 @@ fn take_patterns(node: &mut IdedExpr, patterns: &mut Vec<Pattern>) {
     }
 }
 
-/// Whether some `…regarding.labels` is selected, in any of the ways to select.
-fn reads_regarding_labels(root: &IdedExpr) -> bool {
+/// Which of `…regarding.labels` and `…regarding.owner` are selected, in any of the ways to select.
+fn looked_up(root: &IdedExpr) -> LookedUp {
     let selection = |node: &IdedExpr| -> Option<(String, IdedExpr)> {
         match &node.expr {
             Expr::Select(select) => Some((select.field.clone(), (*select.operand).clone())),
@@ -365,13 +380,13 @@ fn reads_regarding_labels(root: &IdedExpr) -> bool {
             _ => None,
         }
     };
-    let mut found = false;
+    let mut found = LookedUp::default();
     check::visit(root, &mut |node| {
         if let Some((field, operand)) = selection(node)
-            && field == "labels"
             && selection(&operand).is_some_and(|(above, _)| above == "regarding")
         {
-            found = true;
+            found.labels |= field == "labels";
+            found.owner |= field == "owner";
         }
     });
     found

@@ -173,13 +173,18 @@ impl<'i> Views<'i> {
         if plain.type_ != TYPE_KUBERNETES_EVENT {
             return Arc::clone(plain);
         }
-        let Some(labels) = self.input.lookups.regarding(&rule.account) else { return Arc::clone(plain) };
+        let lookups = &self.input.lookups;
+        let (labels, owner) = (lookups.regarding(&rule.account), lookups.owner(&rule.account));
+        if labels.is_none() && owner.is_none() {
+            return Arc::clone(plain);
+        }
         if let Some((_, event)) = self.views.iter().find(|(account, _)| *account == rule.account) {
             return Arc::clone(event);
         }
         let mut event = Event::clone(plain);
         if let Some(regarding) = event.data.get_mut("regarding").and_then(serde_json::Value::as_object_mut) {
-            regarding.insert("labels".to_owned(), serde_json::json!(labels));
+            labels.map(|labels| regarding.insert("labels".to_owned(), serde_json::json!(labels)));
+            owner.map(|owner| regarding.insert("owner".to_owned(), serde_json::json!(owner)));
         }
         let event = Arc::new(event);
         self.views.push((rule.account.clone(), Arc::clone(&event)));

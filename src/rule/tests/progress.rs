@@ -205,15 +205,20 @@ fn interest_tells_what_must_be_looked_up_and_for_whom() {
         json!({"serviceAccountName": "c", "sources": [{"name": "s", "kubernetesEvent": {"reasons": ["Odd"], "namespaces": {"from": "Selector", "selector": {}}}}]}),
     );
     put(&mut engine, "chooses", 1, &chooses);
+    let by_owner = spec(
+        json!({"serviceAccountName": "d", "sources": [{"name": "s", "kubernetesEvent": {"reasons": ["Owned"]}}], "groupBy": [{"name": "owner", "expression": "event.data.regarding['owner'].name"}]}),
+    );
+    put(&mut engine, "by-owner", 1, &by_owner);
     let concern = |input: &EventInput| engine.interest().concern(&input.origin, &input.event);
     let account = |name: &str| Account { namespace: "shop".into(), name: name.into() };
+    let any = || Concern { any: true, ..Concern::default() };
+    let both = vec![account("a"), account("b")];
     let plain = concern(&about("shop", "p", "R", json!({})));
-    assert_eq!(
-        plain,
-        Concern { any: true, regarding_labels_for: vec![account("a"), account("b")], namespace_labels: false }
-    );
+    assert_eq!(plain, Concern { regarding_labels_for: both.clone(), ..any() });
+    let owned = concern(&about("shop", "p", "Owned", json!({})));
+    assert_eq!(owned, Concern { regarding_labels_for: both, regarding_owner_for: vec![account("d")], ..any() });
     let odd = concern(&wide(about("orders", "p", "Odd", json!({}))));
-    assert_eq!(odd, Concern { any: true, regarding_labels_for: vec![], namespace_labels: true });
+    assert_eq!(odd, Concern { namespace_labels: true, ..any() });
     assert_eq!(concern(&about("orders", "p", "R", json!({}))), Concern::default());
     assert!(Arc::ptr_eq(&engine.interest(), &engine.interest()));
 }

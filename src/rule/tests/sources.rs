@@ -86,6 +86,25 @@ fn labels_of_the_regarded_object_count_only_for_accounts_that_may_read_them() {
 }
 
 #[test]
+fn the_owner_of_the_regarded_object_makes_the_group_and_where_it_could_not_be_read_that_is_told() {
+    let rule = json!({"serviceAccountName": "ops", "sources": [{"name": "s", "kubernetesEvent": {}}],
+        "groupBy": [{"name": "owner", "expression": "event.data.regarding.owner.name"}]});
+    let with = |account: &str, owner: &str| {
+        let mut event = about("shop", "p", "R", json!({}));
+        let account = Account { namespace: "shop".into(), name: account.into() };
+        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": owner});
+        event.lookups.regarding_owner = vec![(account, serde_json::from_value(owner).expect("names"))];
+        event
+    };
+    let unread = "error groupBy[owner]: no such field: event.data.regarding.owner";
+    check(
+        rule,
+        &[with("ops", "web"), with("ops", "db"), with("other", "web")],
+        &["fired web by s", "fired db by s", unread],
+    );
+}
+
+#[test]
 fn a_resource_source_takes_its_kind_names_labels_and_operations() {
     let rule = json!({"sources": [{"name": "deploy", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "names": ["w*"],
         "selector": {"matchLabels": {"tier": "front"}}, "operations": ["Create", "Delete"]}}]});
