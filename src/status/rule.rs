@@ -22,10 +22,11 @@ const MAX_SHORT: usize = 256;
 
 /// Seconds for which an event that came nearer is told rather than later ones that did not.
 const OLD_MISS: i64 = 3600;
-/// Seconds between two writes that tell of nothing but an event that a condition refused. Rules that look at busy things have many.
-const CONDITION_SPACING: i64 = 60;
-/// The same for an event that a filter refused: of those there are more, and one tells as much as the next.
-const FILTER_SPACING: i64 = 300;
+/// Seconds between two writes that tell of nothing but an event that the same condition, or part of a filter, has refused as before: one tells as
+/// much as the next, and rules that look at busy things have many. 1,000 such rules make 3 writes a second.
+const SAME_SPACING: i64 = 300;
+/// The same when another condition has refused it.
+const OTHER_SPACING: i64 = 60;
 
 /// What is known about a rule.
 #[derive(Clone, Debug)]
@@ -172,7 +173,7 @@ fn replaces(miss: &NearMiss, known: &NearMiss) -> bool {
     miss.nearness > known.nearness
         || age >= OLD_MISS
         || (miss.nearness == known.nearness
-            && (miss.passed_filter() || miss.told.condition == known.told.condition || age >= FILTER_SPACING))
+            && (miss.passed_filter() || miss.told.condition == known.told.condition || age >= SAME_SPACING))
 }
 
 /// Whether a near miss is no reason to write a status by itself.
@@ -180,8 +181,8 @@ fn is_little_news(before: &LastNearMiss, now: &LastNearMiss) -> bool {
     let age = now.time.0.duration_since(before.time.0).as_secs();
     let of_condition = |miss: &LastNearMiss| miss.condition.contains("when[");
     match (of_condition(before), of_condition(now)) {
-        (true, true) => age < CONDITION_SPACING,
-        (false, false) => before.condition == now.condition && age < FILTER_SPACING,
+        (true, true) if before.condition != now.condition => age < OTHER_SPACING,
+        (true, true) | (false, false) => before.condition == now.condition && age < SAME_SPACING,
         _ => false,
     }
 }

@@ -323,7 +323,9 @@ fn near_misses_alone_are_written_now_and_then_only() {
     let worth = RuleParts::worth_writing;
     assert!(worth(&none, &status(1, 10, "when[a]")), "the first");
     assert!(!worth(&status(1, 10, "when[a]"), &status(60, 10, "when[b]")));
-    assert!(worth(&status(1, 10, "when[a]"), &status(61, 10, "when[a]")));
+    assert!(worth(&status(1, 10, "when[a]"), &status(61, 10, "when[b]")), "another condition");
+    assert!(!worth(&status(1, 10, "when[a]"), &status(300, 10, "when[a]")));
+    assert!(worth(&status(1, 10, "when[a]"), &status(301, 10, "when[a]")));
     assert!(!worth(&status(1, 2, SELECTOR), &status(300, 2, SELECTOR)));
     assert!(worth(&status(1, 2, SELECTOR), &status(301, 2, SELECTOR)));
     assert!(worth(&status(1, 2, SELECTOR), &status(2, 10, "when[a]")), "it came nearer");
