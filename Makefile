@@ -59,6 +59,10 @@ e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster 
 bench-latency: prerequisites ## measure the time from an event to its effect, beside the API server's own
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench latency
 
+.PHONY: bench-bus
+bench-bus: prerequisites ## measure what it takes until events are on stable storage, beside fdatasync on the same disk
+	cargo bench $(ALL) --bench bus
+
 .PHONY: bench-memory
 bench-memory: prerequisites ## measure what the operator needs for nothing, 10,000 Pods and 1,000 rules
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench memory
