@@ -614,7 +614,7 @@ async fn a_rule_that_sets_itself_off_is_slowed_down_says_so_and_holds_up_no_othe
     let mut site = Site::start().await;
     site.setup = site.setup.args(&["--firings-per-minute=5"]);
     let shop = site.namespace("runaway").await;
-    let _operator = site.setup.start_ready().await;
+    let operator = site.setup.start_ready().await;
     shop.deployment("web", 0).await;
     shop.deployment("db", 0).await;
     let updates = json!([{"name": "changed", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "names": ["web"], "operations": ["Update"]}}]);
@@ -631,6 +631,7 @@ async fn a_rule_that_sets_itself_off_is_slowed_down_says_so_and_holds_up_no_othe
     assert!(message.contains("Deployment/web fires more than 5 times a minute"), "{message}");
     assert!(message.contains("throttle.cooldown") && message.contains("limits.firingsPerMinute"), "{message}");
     told(&shop, "EventRule", "wild", "RunawayRule").await;
+    assert!(operator.metrics().await.contains("signalbox_slowed_rules 1\n"));
     shop.event("c.1", "c", "Crash").await;
     shop.rule_status("calm", "another rule acts", |status| status["counts"]["succeeded"] == 1).await;
     assert_eq!((shop.replicas("web").await, shop.replicas("db").await), (5, 1));

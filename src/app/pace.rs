@@ -1,22 +1,35 @@
 //! Tells on a rule that it runs away, and that it has recovered.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use crate::{
     record::RuleRef,
     runner::{Limit, Slow},
     status::{ObjectRef, Part, Slowed, StatusQueue, Story},
+    telemetry::Metrics,
 };
 
 /// The queue, once there is one: the runner is made before it and starts nothing before.
 pub(super) type LateStatus = Arc<OnceLock<StatusQueue>>;
 
-/// The limit of firings, which tells the status.
-pub(super) fn limit(firings_per_minute: u32, status: &LateStatus) -> Limit {
-    let status = Arc::clone(status);
+/// The limit of firings, which tells the status and the metrics.
+pub(super) fn limit(firings_per_minute: u32, status: &LateStatus, metrics: &Arc<Metrics>) -> Limit {
+    let (status, metrics) = (Arc::clone(status), Arc::clone(metrics));
+    let slow_ones = Mutex::new(BTreeSet::new());
     let slowed = Box::new(move |rule: &RuleRef, slow: Option<Slow>| {
+        let mut slow_ones = slow_ones.lock();
+        match slow {
+            Some(_) => slow_ones.insert(rule.uid.clone()),
+            None => slow_ones.remove(&rule.uid),
+        };
+        metrics.slowed_rules(slow_ones.len());
+        drop(slow_ones);
         if let Some(status) = status.get() {
             tell(status, rule, slow);
         }

@@ -145,7 +145,7 @@ impl Operator {
         let http = Http::new(guard(&settings)?);
         let registry = Registry::default();
         let slowed = LateStatus::default();
-        let limit = pace::limit(settings.firings_per_minute, &slowed);
+        let limit = pace::limit(settings.firings_per_minute, &slowed, &metrics);
         let (log, sinks) = (Arc::clone(&bus), registry.clone());
         let runner = Runner::new(cluster.clone(), authority, log, sinks, http, Clock::real(0), limit);
         Ok(Self {

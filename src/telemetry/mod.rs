@@ -34,6 +34,7 @@ pub struct Metrics {
     actions: Family<OutcomeLabels, Counter>,
     event_to_action: Histogram,
     open_firings: Gauge,
+    slowed_rules: Gauge,
     position: Family<PositionLabels, Gauge<u64, AtomicU64>>,
     lag: Gauge<u64, AtomicU64>,
     log_bytes: Gauge<u64, AtomicU64>,
@@ -134,6 +135,7 @@ impl Default for Metrics {
             actions: Family::default(),
             event_to_action,
             open_firings: Gauge::default(),
+            slowed_rules: Gauge::default(),
             position: Family::default(),
             lag: Gauge::default(),
             log_bytes: Gauge::default(),
@@ -166,6 +168,11 @@ impl Metrics {
             self.event_to_action.clone(),
         );
         to.register("open_firings", "Firings whose actions are being carried out", self.open_firings.clone());
+        to.register(
+            "slowed_rules",
+            "Rules that fire faster than the limit and are slowed down",
+            self.slowed_rules.clone(),
+        );
         to.register("bus_position", "Positions in the log", self.position.clone());
         to.register("bus_lag_records", "Records appended and not folded yet", self.lag.clone());
         to.register("bus_log_bytes", "Bytes of log segments on disk", self.log_bytes.clone());
@@ -277,6 +284,11 @@ impl Metrics {
     /// So many firings are open.
     pub fn open_firings(&self, count: usize) {
         self.open_firings.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many rules are slowed down.
+    pub fn slowed_rules(&self, count: usize) {
+        self.slowed_rules.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The log's figures.
