@@ -7,10 +7,12 @@
 mod check;
 mod convert;
 mod functions;
+mod known;
 mod lexer;
 mod library;
 mod meter;
 mod object;
+mod parse;
 mod scope;
 mod sight;
 mod stack;
@@ -19,19 +21,11 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use cel::{
-    Context, Env, ExecutionError, IdedExpr,
-    common::{
-        ast::{Expr, LiteralValue, operators},
-        types::CelBool,
-        value::CowVal,
-    },
+    Context, ExecutionError,
+    common::{types::CelBool, value::CowVal},
 };
 use serde_json::Value;
 
@@ -40,7 +34,8 @@ pub use text::{Mode, Template, Text};
 
 use super::fault::{EvalError, Fault};
 use crate::text::cut;
-use functions::{Pattern, compile_pattern};
+pub(super) use parse::LookedUp;
+use parse::{Compiled, ENVIRONMENT, pattern_name};
 
 /// Characters of a message that the crate made.
 const MAX_MESSAGE: usize = 256;
@@ -73,7 +68,7 @@ impl CelFault {
 }
 
 /// The names that an expression may use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Names {
     roots: BTreeSet<String>,
     variables: Vec<String>,
@@ -148,54 +143,19 @@ impl Names {
     }
 }
 
-/// The environment that all expressions share: building one takes longer than compiling an expression.
-static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
-    let mut env = Env::stdlib();
-    env.add_extension(cel::extensions::strings).expect("the strings library is added once");
-    env.add_extension(cel::extensions::lists).expect("the lists library is added once");
-    functions::register(&mut env).expect("our functions have names of their own");
-    meter::register(&mut env).expect("the meter's functions have names of their own");
-    Arc::new(env)
-});
-
-/// A compiled expression.
+/// A compiled expression. Expressions that are written alike share what they were compiled to.
 #[derive(Clone)]
-pub struct Program {
-    source: Arc<str>,
-    expression: Arc<IdedExpr>,
-    /// Patterns that stand in the expression, in the order of their names there.
-    patterns: Arc<[Pattern]>,
-    surely: Option<&'static str>,
-    /// Whether the labels of the regarded object are read.
-    looked_up: LookedUp,
-    /// How deep the interpreter recurses.
-    levels: usize,
-}
-
-/// What of the object that a Kubernetes Event regards is not in the Event and has to be looked up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LookedUp {
-    /// `event.data.regarding.labels`
-    pub(super) labels: bool,
-    /// `event.data.regarding.owner`
-    pub(super) owner: bool,
-}
-
-impl LookedUp {
-    pub(super) fn or(self, other: Self) -> Self {
-        Self { labels: self.labels || other.labels, owner: self.owner || other.owner }
-    }
-}
+pub struct Program(Arc<Compiled>);
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Program").field(&self.source).finish()
+        f.debug_tuple("Program").field(&self.0.source).finish()
     }
 }
 
 impl PartialEq for Program {
     fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
+        self.0.source == other.0.source
     }
 }
 
@@ -212,51 +172,22 @@ impl Program {
 
     /// As [`Program::compile`], with all faults.
     pub(super) fn compile_all(source: &str, names: &Names) -> Result<Self, Vec<CelFault>> {
-        check::before_parsing(source).map_err(|fault| vec![fault])?;
-        stack::for_parsing(|| Self::parse(source, names))
-    }
-
-    fn parse(source: &str, names: &Names) -> Result<Self, Vec<CelFault>> {
-        let parsed = ENVIRONMENT.compile(source).map_err(|errors| {
-            let of = |error: &cel::ParseError| CelFault {
-                line: usize::try_from(error.pos.0).unwrap_or(1).max(1),
-                column: usize::try_from(error.pos.1).unwrap_or(1).max(1),
-                message: error.msg.trim().to_owned(),
-            };
-            errors.errors.iter().map(of).collect::<Vec<_>>()
-        })?;
-        let root = parsed.expression();
-        let offset = |id: u64| parsed.source_info().offset_for(id).map_or(0, |(start, _)| start as usize);
-        check::after_parsing(source, root, names, offset)?;
-        let surely = check::surely_not_bool(root);
-        let looked_up = looked_up(root);
-        let mut expression = root.clone();
-        let mut patterns = Vec::new();
-        take_patterns(&mut expression, &mut patterns);
-        meter::instrument(&mut expression);
-        Ok(Self {
-            source: source.into(),
-            levels: check::levels(&expression),
-            expression: Arc::new(expression),
-            patterns: patterns.into(),
-            surely,
-            looked_up,
-        })
+        known::compile(source, names).map(Self)
     }
 
     /// The expression as it was written.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.0.source
     }
 
     /// What somebody has to look up for it.
     pub(super) fn looked_up(&self) -> LookedUp {
-        self.looked_up
+        self.0.looked_up
     }
 
     /// What it gives, when that is surely neither true nor false.
     pub(super) fn surely_not_bool(&self) -> Option<&'static str> {
-        self.surely
+        self.0.surely
     }
 
     /// The expression's value for what the scope holds, as JSON: times and durations as text.
@@ -293,17 +224,19 @@ impl Program {
     ) -> Result<T, EvalError> {
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         context.set_variable_resolver(scope);
-        for (index, pattern) in self.patterns.iter().enumerate() {
+        for (index, pattern) in self.0.patterns.iter().enumerate() {
             context.add_variable_as_val(pattern_name(index), Box::new(pattern.clone()));
         }
-        stack::for_evaluating(self.levels, || cel::Value::resolve_val(&self.expression, &context).and_then(use_value))
-            .map_err(|error| self.explain(&error))
+        stack::for_evaluating(self.0.levels, || {
+            cel::Value::resolve_val(&self.0.expression, &context).and_then(use_value)
+        })
+        .map_err(|error| self.explain(&error))
     }
 
     fn explain(&self, error: &ExecutionError) -> EvalError {
         match error {
             ExecutionError::NoSuchKey(key) => {
-                let path = check::path_of(&self.expression, key);
+                let path = check::path_of(&self.0.expression, key);
                 EvalError::new(format!("no such field: {}", path.as_deref().unwrap_or(key)))
             }
             ExecutionError::FunctionError { function, message } if function.starts_with("variables[") => {
@@ -317,77 +250,4 @@ impl Program {
             other => EvalError::new(cut(&other.to_string(), MAX_MESSAGE)),
         }
     }
-}
-
-fn pattern_name(index: usize) -> String {
-    format!("@pattern{index}")
-}
-
-/// Takes the literal patterns out of the expression, so that each is compiled once.
-fn take_patterns(node: &mut IdedExpr, patterns: &mut Vec<Pattern>) {
-    if let Expr::Call(call) = &mut node.expr
-        && matches!(call.func_name.as_str(), "matches" | "find" | "findAll")
-    {
-        let index = usize::from(call.target.is_none());
-        if let Some(argument) = call.args.get_mut(index)
-            && let Expr::Literal(LiteralValue::String(text)) = &argument.expr
-            && let Ok(regex) = compile_pattern(text.inner())
-        {
-            argument.expr = Expr::Ident(pattern_name(patterns.len()));
-            patterns.push(Pattern(Arc::new(regex)));
-        }
-    }
-    match &mut node.expr {
-        Expr::Call(call) => {
-            call.target.iter_mut().for_each(|target| take_patterns(target, patterns));
-            call.args.iter_mut().for_each(|arg| take_patterns(arg, patterns));
-        }
-        Expr::List(list) => list.elements.iter_mut().for_each(|element| take_patterns(element, patterns)),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| {
-            if let cel::common::ast::EntryExpr::MapEntry(entry) = &mut entry.expr {
-                take_patterns(&mut entry.key, patterns);
-                take_patterns(&mut entry.value, patterns);
-            }
-        }),
-        Expr::Select(select) => take_patterns(&mut select.operand, patterns),
-        Expr::Comprehension(comprehension) => {
-            take_patterns(&mut comprehension.iter_range, patterns);
-            take_patterns(&mut comprehension.accu_init, patterns);
-            take_patterns(&mut comprehension.loop_cond, patterns);
-            take_patterns(&mut comprehension.loop_step, patterns);
-            take_patterns(&mut comprehension.result, patterns);
-        }
-        _ => {}
-    }
-}
-
-/// Which of `…regarding.labels` and `…regarding.owner` are selected, in any of the ways to select.
-fn looked_up(root: &IdedExpr) -> LookedUp {
-    let selection = |node: &IdedExpr| -> Option<(String, IdedExpr)> {
-        match &node.expr {
-            Expr::Select(select) => Some((select.field.clone(), (*select.operand).clone())),
-            Expr::Call(call)
-                if [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT]
-                    .contains(&call.func_name.as_str()) =>
-            {
-                match (call.args.first(), call.args.get(1).map(|key| &key.expr)) {
-                    (Some(operand), Some(Expr::Literal(LiteralValue::String(key)))) => {
-                        Some((key.inner().to_owned(), operand.clone()))
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
-        }
-    };
-    let mut found = LookedUp::default();
-    check::visit(root, &mut |node| {
-        if let Some((field, operand)) = selection(node)
-            && selection(&operand).is_some_and(|(above, _)| above == "regarding")
-        {
-            found.labels |= field == "labels";
-            found.owner |= field == "owner";
-        }
-    });
-    found
 }

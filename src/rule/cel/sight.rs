@@ -37,7 +37,7 @@ impl Program {
     /// The values that the expression looks at: `event.data.count = 2; source.name = crash`. Empty when there are none.
     pub fn saw(&self, scope: &Scope<'_>) -> String {
         let mut paths = Vec::new();
-        collect(&self.expression, &mut paths);
+        collect(&self.0.expression, &mut paths);
         let told: Vec<String> = paths.iter().take(MAX_PATHS).filter_map(|path| path.told(scope)).collect();
         cut(&told.join("; "), MAX_SAW)
     }
