@@ -117,6 +117,11 @@ impl OwnWrites {
         self.release()
     }
 
+    /// A step of an earlier process was about to write the object. What waits goes on waiting: the steps that it waits for may come later.
+    pub(super) fn resume(&mut self, object: String, step: Step) {
+        self.open.entry(object).or_default().insert(step);
+    }
+
     /// The step has its answer, or will never have one. Gives the events that waited for it, with their positions.
     pub(super) fn end(&mut self, step: &Step, effect: Option<&Effect>) -> Vec<(Position, EventInput)> {
         if let Some(answered) = effect.and_then(|effect| Answered::new(step, effect))

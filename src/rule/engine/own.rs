@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::{
     record::{Effect, EventInput, FiringId, Head, OpenFiring, Position, RuleUid, Writes},
-    rule::{engine::judge::Views, writes::Released},
+    rule::{engine::judge::Views, state::State, writes::Released},
 };
 
 impl Engine {
@@ -13,20 +13,29 @@ impl Engine {
             state.running.insert(open.firing.id.clone(), open.firing.group.clone());
         }
         for (action, step) in &open.steps {
-            if let (Some(writes), None) = (&step.writes, &step.outcome) {
-                self.begin_write(writes, &open.firing.id, action);
+            if let (Some(writes), None) = (&step.writes, &step.outcome)
+                && let Some(state) = self.listener(writes)
+            {
+                let step = (open.firing.id.clone(), action.clone());
+                state.own.resume(writes.object.clone(), step.clone());
+                self.writing.insert(step, writes.rule.clone());
             }
         }
     }
 
     pub(super) fn begin_write(&mut self, writes: &Writes, firing: &FiringId, action: &str) {
-        let Some((_, state)) = self.rules.get_mut(&writes.rule) else { return };
-        if state.versions().any(|version| version.rule.listens_to(&writes.object)) {
-            let step = (firing.clone(), action.to_owned());
-            let released = state.own.begin(writes.object.clone(), step.clone());
-            self.writing.insert(step, writes.rule.clone());
-            self.release(&writes.rule, released);
-        }
+        let Some(state) = self.listener(writes) else { return };
+        let step = (firing.clone(), action.to_owned());
+        let released = state.own.begin(writes.object.clone(), step.clone());
+        self.writing.insert(step, writes.rule.clone());
+        self.release(&writes.rule, released);
+    }
+
+    /// The rule that writes, if what it writes could come back to it as an event.
+    fn listener(&mut self, writes: &Writes) -> Option<&mut State> {
+        let (_, state) = self.rules.get_mut(&writes.rule)?;
+        let listens = state.versions().any(|version| version.rule.listens_to(&writes.object));
+        listens.then_some(state)
     }
 
     pub(super) fn end_write(&mut self, firing: &FiringId, action: &str, effect: Option<&Effect>) {

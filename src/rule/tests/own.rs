@@ -1,6 +1,9 @@
 //! What a rule writes itself does not make it fire.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::record::{OpenFiring, Step};
 
 /// A rule on updates of Deployments.
 fn engine() -> Engine {
@@ -56,6 +59,25 @@ fn fold(engine: &mut Engine, record: &Record) -> Vec<String> {
         words.extend(judged.decisions.iter().map(word));
     }
     words
+}
+
+/// A firing whose step was about to write the Deployment when the process ended.
+fn writing(firing: &str, name: &str) -> OpenFiring {
+    let writes = Some(Writes { rule: rule_ref("web").uid, object: format!("shop/Deployment/{name}") });
+    let step = Step { intent: Some((0, json!({}))), writes, ..Step::default() };
+    let firing = Firing {
+        id: FiringId(firing.into()),
+        rule: rule_ref("web"),
+        generation: 1,
+        source: "any".into(),
+        group: String::new(),
+        group_values: BTreeMap::new(),
+        count: None,
+        input: Position(1),
+        stamp: head(1, 1).stamp,
+    };
+    let (event, spec) = (update(name, 1).event, spec(json!({})));
+    OpenFiring { firing, event, spec, steps: BTreeMap::from([("grow".to_owned(), step)]) }
 }
 
 const FIRED: &str = "fired shop/Deployment/db by any";
@@ -160,13 +182,16 @@ fn what_waits_and_what_was_written_outlive_a_restart() {
     let mut one = engine();
     begin(&mut one, "f1", "db");
     end(&mut one, "f1", "db", Some(5));
+    begin(&mut one, "f1", "web");
     begin(&mut one, "f2", "db");
     run(&mut one, &[update("db", 6)]);
     let rows = one.dirty().into_iter().filter_map(|(table, key, row)| Some((table, key, row?)));
     let (mut two, damage) = Engine::restore(log(), rows);
     assert!(damage.is_empty(), "{damage:?}");
-    // As the state of the shard does with open firings.
-    begin(&mut two, "f2", "db");
+    // What waits for the second waits while only the first is known.
+    two.resume(&writing("f1", "web"));
+    two.resume(&writing("f2", "db"));
+    assert!(two.take_released().is_empty());
     assert_eq!(run(&mut two, &[update("db", 5)]), ["waits for shop/Deployment/db"]);
     assert_eq!(end(&mut two, "f2", "db", Some(6)), ["own write shop/Deployment/db"; 2]);
 }
