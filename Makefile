@@ -55,6 +55,10 @@ e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster 
 	e2e/cluster/run cargo test --offline $(ALL) --test on_kind
 	e2e/cluster/run kubectl delete namespace -l signalbox-e2e=true
 
+.PHONY: simulate
+simulate: prerequisites ## run the simulation of crashes for longer: SEED (1) is the first run, RUNS (2000) how many
+	SEED=$${SEED:-1} RUNS=$${RUNS:-2000} cargo test --release $(ALL) --lib simulation -- --nocapture
+
 .PHONY: bench-latency
 bench-latency: prerequisites ## measure the time from an event to its effect, beside the API server's own
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench latency

@@ -92,6 +92,12 @@ impl Permit {
         self.0
     }
 
+    /// A permit of a simulated log.
+    #[cfg(test)]
+    pub fn simulated(position: Position) -> Self {
+        Self(position)
+    }
+
     /// A permit for tests that have no log.
     #[cfg(test)]
     pub fn for_test() -> Self {

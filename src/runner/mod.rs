@@ -114,7 +114,7 @@ impl Runner {
         Self::with_build(services, authority, bus, Box::new(actions::build), limit)
     }
 
-    fn with_build(
+    pub(crate) fn with_build(
         services: Arc<Services>,
         authority: Authority,
         bus: Arc<dyn Bus>,

@@ -3,6 +3,8 @@
 //! It knows neither kinds of sources nor kinds of actions. `state` is the pure fold, `recovery` the start.
 
 mod recovery;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod stories;
 mod suppressed;

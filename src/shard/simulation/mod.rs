@@ -1,0 +1,316 @@
+//! A whole shard on one thread, in simulated time, that dies at any place and begins anew: the real engine, ledger, runner and recovery, on a disk and in a
+//! world of memory.
+//!
+//! A run is made of a seed. It prints the seed when it fails, and the shortest workload that still fails with it. `make simulate SEED=… RUNS=…` runs
+//! more of them; without, the test runs as many as take a few seconds.
+
+mod disk;
+mod oracle;
+mod world;
+
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shard, Suppressions, recover};
+use crate::{
+    actions::{Services, testing},
+    api::{self, EventRuleSpec},
+    bus::Bus,
+    clock::{Clock, Quota},
+    event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_UPDATED, WatchKey},
+    kubernetes::{Authority, event_channel, fake::Fake},
+    record::{EventInput, Lookups, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp},
+    runner::{Limit, Runner},
+    sources::NearMisses,
+    status::StatusQueue,
+    telemetry::traces::Traces,
+};
+use disk::{Disk, SimulatedBus};
+use world::{Bump, Change, Shared, World};
+
+/// Runs without `RUNS`.
+const RUNS: u64 = 60;
+/// Things that happen in one run.
+const WORKLOAD: usize = 40;
+/// Operations of a life, at most; the next life is the last when the workload is done.
+const LIFE: u64 = 250;
+/// Looks for rest, a tenth of a simulated second apart: repetitions wait for a minute at most.
+const PATIENCE: u32 = 100_000;
+/// A run that has not come to rest after so many operations never does.
+const ENDLESS: u64 = 200_000;
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Item {
+    /// A Kubernetes Event: number, reason, and what it is about.
+    Event(usize, &'static str, String),
+    /// Somebody changes an object.
+    Touch(String),
+    /// A new version of a rule.
+    Edit(&'static str, i64),
+}
+
+fn workload(random: &mut fastrand::Rng, length: usize) -> Vec<Item> {
+    let rules = ["each", "cool", "count", "forbid", "echo"];
+    let mut items: Vec<Item> = rules.iter().map(|rule| Item::Edit(rule, 1)).collect();
+    for number in 0..length {
+        let name = format!("o{}", random.u8(0..3));
+        items.push(match random.u8(0..12) {
+            0 => Item::Edit(rules[random.usize(0..3)], 2 + number as i64),
+            1 | 2 => Item::Touch(name),
+            3..6 => Item::Event(number, "Cool", name),
+            6..9 => Item::Event(number, "Count", name),
+            _ => Item::Event(number, "Each", name),
+        });
+    }
+    items
+}
+
+fn put(rule: &str, generation: i64) -> Vec<Record> {
+    let event = |reason: &str| json!({"name": "s", "kubernetesEvent": {"reasons": [reason]}});
+    let bump = |name: &str, target: &str| {
+        let target = json!({"kind": "Deployment", "name": target});
+        json!({"name": name, "scale": {"target": target, "by": "1"}, "retry": {"limit": 3}, "onError": "Continue"})
+    };
+    let about = "${event.data.regarding.name}";
+    let spec: Value = match rule {
+        "each" => json!({"sources": [event("Each")], "actions": [bump("a", about), bump("b", "shared")]}),
+        "cool" => json!({"sources": [event("Cool")], "actions": [bump("a", about)], "throttle": {"cooldown": "20s"}}),
+        "count" => json!({"sources": [event("Count")], "actions": [bump("a", about)],
+            "trigger": {"count": {"atLeast": 2, "within": "1m"}}}),
+        "forbid" => {
+            json!({"sources": [event("Each")], "actions": [bump("a", "forbid")], "concurrencyPolicy": "Forbid"})
+        }
+        _ => json!({"actions": [bump("a", "${object.metadata.name}")],
+            "sources": [{"name": "s", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Update"]}}]}),
+    };
+    let spec: EventRuleSpec = serde_json::from_value(spec).expect("a spec");
+    let uid = RuleUid(rule.into());
+    let names = RuleRef { uid: uid.clone(), namespace: "shop".into(), name: rule.into() };
+    let put = RulePut { rule: names, generation, spec: Arc::new(spec) };
+    vec![Record::RulePut(put), Record::Baseline(SourceRef { rule: uid, generation, source: "s".into() })]
+}
+
+fn watch_of(api_version: &str, kind: &str) -> WatchKey {
+    WatchKey { api_version: api_version.into(), kind: kind.into(), namespace: Some("shop".into()) }
+}
+
+fn input(id: String, type_: &str, data: Value, origin: Origin) -> Record {
+    let event = Event {
+        id,
+        source: "/simulated".into(),
+        type_: type_.into(),
+        subject: Some(origin.uid.clone()),
+        time: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        data,
+    };
+    Record::Event(Box::new(EventInput { event: Arc::new(event), origin, only: None, lookups: Lookups::default() }))
+}
+
+fn event(number: usize, reason: &str, name: &str) -> Record {
+    let regarding = json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": name});
+    let data =
+        json!({"type": "Warning", "reason": reason, "message": "m", "count": 1, "delta": 1, "regarding": regarding});
+    let seen = Seen::new(number as u64 + 1, 1, format!("shop/e{number}"));
+    let origin = Origin::new(watch_of("v1", "Event"), format!("e{number}"), Some(seen));
+    input(format!("e{number}/1"), TYPE_KUBERNETES_EVENT, data, origin)
+}
+
+fn changed(change: &Change) -> Record {
+    let object =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "shop", "name": change.name}});
+    let seen = Seen::new(change.version, 0, format!("shop/{}", change.name));
+    let mut origin = Origin::new(watch_of("apps/v1", "Deployment"), format!("uid-{}", change.name), Some(seen));
+    origin.marks = change.mark.iter().cloned().collect();
+    let id = format!("uid-{}/{}", change.name, change.version);
+    let data = json!({"operation": "Update", "gap": false, "object": object});
+    input(id, TYPE_RESOURCE_UPDATED, data, origin)
+}
+
+/// What outlives the lives of a run.
+struct Run {
+    items: Vec<Item>,
+    /// The first that is not known to be safe.
+    next: Mutex<usize>,
+    world: Shared,
+    acked: Mutex<BTreeSet<String>>,
+    clock: Clock,
+}
+
+/// Runs a seed to its end; gives how many operations that were.
+fn run(seed: u64, length: usize) -> u64 {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let run = Run {
+        items: workload(&mut random, length),
+        next: Mutex::new(0),
+        world: Arc::new(Mutex::new(World::default())),
+        acked: Mutex::default(),
+        clock: Clock::simulated(Stamp { at: 1, wall: 1_790_000_000_000_000 }),
+    };
+    let (mut disk, mut operations) = (Disk::default(), 0);
+    loop {
+        let last = *run.next.lock() == run.items.len();
+        let left = if last { ENDLESS } else { random.u64(2..LIFE) };
+        let bus = SimulatedBus::new(disk, run.clock.clone(), left, random.fork());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let rests = runtime.expect("a runtime").block_on(life(&run, &bus));
+        operations += bus.operations();
+        if rests {
+            let (disk, world) = (bus.written(), run.world.lock());
+            oracle::check(&disk, &world, &run.acked.lock());
+            return operations;
+        }
+        assert!(!last, "it does not come to rest");
+        disk = bus.survivors();
+    }
+}
+
+/// One life of the process. Whether all is done, and nothing goes on.
+async fn life(run: &Run, bus: &SimulatedBus) -> bool {
+    let fake = Fake::new(|seen| testing::common(seen).unwrap_or((404, json!({}))));
+    let shared: Arc<dyn Bus> = Arc::new(bus.clone());
+    let mut services = testing::services(&fake);
+    if let Some(services) = Arc::get_mut(&mut services) {
+        services.clock = run.clock.clone();
+    }
+    let (world, of_actions) = (Arc::clone(&run.world), bus.clone());
+    let build = move |_: &api::Action| -> Option<Box<dyn crate::actions::Action>> {
+        Some(Box::new(Bump { world: Arc::clone(&world), bus: of_actions.clone() }))
+    };
+    let services: Arc<Services> = services;
+    let runner = Runner::with_build(services, Authority::sole(), Arc::clone(&shared), Box::new(build), Limit::none());
+    let Ok(recovered) = recover(&*shared) else { return false };
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+    let reader = shared.reader().expect("the only reader");
+    let metrics = Arc::<crate::telemetry::Metrics>::default();
+    let (events, _writer) = event_channel(fake.client(), "simulated", metrics.kubernetes_events_dropped());
+    let shard = Shard {
+        bus: Arc::clone(&shared),
+        interest: watch::channel(recovered.state.engine.interest()).0,
+        state: recovered.state,
+        runner: runner.clone(),
+        status: StatusQueue::new(events),
+        misses: NearMisses::new(Quota::per_second(0), |_| ()),
+        suppressions: Suppressions::default(),
+        metrics,
+        traces: Traces::default(),
+        clock: run.clock.clone(),
+    };
+    runner.resume(recovered.open);
+    let stop = CancellationToken::new();
+    tokio::select! {
+        biased;
+        () = bus.crash() => false,
+        ended = shard.run(reader, stop) => { assert!(ended.is_err(), "nobody has asked it to end"); false }
+        error = runner.failed() => { assert!(matches!(error, crate::bus::BusError::Closed), "{error}"); false }
+        () = async { tokio::join!(feed(run, bus), follow(run, bus)); rest(run, bus).await } => true,
+    }
+}
+
+/// Lets things happen, each when the one before it is safe.
+async fn feed(run: &Run, bus: &SimulatedBus) {
+    let known = known(bus);
+    loop {
+        let next = *run.next.lock();
+        let Some(item) = run.items.get(next) else { return };
+        let records = match item {
+            Item::Event(number, reason, name) => vec![event(*number, reason, name)],
+            Item::Touch(name) => {
+                run.world.lock().touch(name);
+                Vec::new()
+            }
+            Item::Edit(rule, generation) => put(rule, *generation),
+        };
+        for record in records {
+            let id = if let Record::Event(input) = &record { Some(input.event.id.clone()) } else { None };
+            // The source remembers what it has seen.
+            if id.as_ref().is_none_or(|id| !known.contains(id)) {
+                let head = bus.append(record).await.expect("it lives");
+                bus.durable(head.position).await.expect("it lives");
+            }
+            run.acked.lock().extend(id);
+        }
+        *run.next.lock() = next + 1;
+    }
+}
+
+/// The watch of the objects, until the workload is done.
+async fn follow(run: &Run, bus: &SimulatedBus) {
+    let known = known(bus);
+    let (mut at, mut waited) = (0, 0);
+    loop {
+        waited += 1;
+        assert!(waited < PATIENCE, "it does not come to rest: {}", bus.tell());
+        let change = run.world.lock().changes.get(at).cloned();
+        match change {
+            Some(change) => {
+                at += 1;
+                if !known.contains(&format!("uid-{}/{}", change.name, change.version)) {
+                    bus.append(changed(&change)).await.expect("it lives");
+                }
+            }
+            None if *run.next.lock() == run.items.len() && is_quiet(run, bus) => return,
+            None => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+fn known(bus: &SimulatedBus) -> BTreeSet<String> {
+    let disk = bus.written();
+    let id = |entry: crate::record::Entry| match &*entry.record {
+        Record::Event(input) => Some(input.event.id.clone()),
+        _ => None,
+    };
+    disk.entries().filter_map(id).collect()
+}
+
+/// Whether every firing has ended and everything was judged and told.
+fn is_quiet(run: &Run, bus: &SimulatedBus) -> bool {
+    let stats = bus.stats();
+    stats.folded == stats.appended && bus.open_firings() == 0 && run.world.lock().changes.len() == bus.changes()
+}
+
+/// Waits until nothing goes on any more.
+async fn rest(run: &Run, bus: &SimulatedBus) {
+    let mut waited = 0;
+    while !is_quiet(run, bus) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        waited += 1;
+        assert!(waited < PATIENCE, "it does not come to rest: {}", bus.tell());
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Whether the seed fails with a workload of this length.
+fn fails(seed: u64, length: usize) -> bool {
+    catch_unwind(AssertUnwindSafe(|| run(seed, length))).is_err()
+}
+
+#[test]
+fn whatever_dies_whenever_everything_is_done_once() {
+    let (first, runs) = (number("SEED", 1), number("RUNS", RUNS));
+    let mut operations = 0;
+    for seed in first..first + runs {
+        match catch_unwind(AssertUnwindSafe(|| run(seed, WORKLOAD))) {
+            Ok(count) => operations += count,
+            Err(panic) => {
+                let shortest = (0..WORKLOAD).find(|length| fails(seed, *length)).unwrap_or(WORKLOAD);
+                eprintln!("SEED={seed} fails; the shortest workload that does has {shortest} things in it");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    println!("{runs} runs from seed {first}, {operations} operations");
+}

@@ -1,0 +1,152 @@
+//! What must be true in the end, whatever has happened.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{disk::Disk, world::World};
+use crate::{
+    api::ActionOutcome,
+    event::TYPE_RESOURCE_UPDATED,
+    record::{Decision, Entry, EventInput, Firing, FiringId, Head, Judgement, Ledger, LogId, Position, Record},
+    rule::{Engine, Judged},
+    shard::State,
+};
+
+/// What is judged in the order of the log.
+type Turn = (Position, Option<Position>);
+type Judgements = BTreeMap<Turn, Vec<Decision>>;
+
+/// Checks the whole log, and the world, of a run that has come to rest. `acked` are the events of which the log has said that they are safe.
+pub(super) fn check(disk: &Disk, world: &World, acked: &BTreeSet<String>) {
+    let entries: Vec<Entry> = disk.entries().collect();
+    let log = Log::read(&entries);
+    let missing: Vec<_> = acked.difference(&log.events).collect();
+    assert!(missing.is_empty(), "lost: {missing:?}");
+    let (judgements, state) = again(&entries);
+    assert_eq!(log.judgements, judgements, "a judgement that is made again is the same");
+    assert!(state.ledger.is_empty(), "every firing has ended");
+    for id in log.firings.keys() {
+        assert_eq!(log.finished.get(id), Some(&1), "{id} has one end");
+    }
+    effects(&log, world);
+    own(&log, world);
+}
+
+/// The log by what it tells.
+#[derive(Default)]
+struct Log {
+    events: BTreeSet<String>,
+    judgements: Judgements,
+    firings: BTreeMap<FiringId, Firing>,
+    finished: BTreeMap<FiringId, usize>,
+    /// By field manager.
+    outcomes: BTreeMap<String, ActionOutcome>,
+    /// Versions of changed objects, by position.
+    changes: BTreeMap<Position, u64>,
+}
+
+impl Log {
+    fn read(entries: &[Entry]) -> Self {
+        let mut log = Self::default();
+        for entry in entries {
+            match &*entry.record {
+                Record::Event(input) => {
+                    assert!(log.events.insert(input.event.id.clone()), "{} is in the log twice", input.event.id);
+                    if let (TYPE_RESOURCE_UPDATED, Some(seen)) = (input.event.type_.as_str(), &input.origin.seen) {
+                        log.changes.insert(entry.head.position, seen.version);
+                    }
+                }
+                Record::Judgement(judgement) => log.judged(judgement),
+                Record::Outcome(outcome) => {
+                    let known = log.outcomes.insert(outcome.firing.manager(&outcome.action), outcome.outcome);
+                    assert_eq!(known, None, "{} {} has one outcome", outcome.firing, outcome.action);
+                }
+                Record::Finished(finished) => *log.finished.entry(finished.firing.clone()).or_default() += 1,
+                _ => {}
+            }
+        }
+        log
+    }
+
+    fn judged(&mut self, judgement: &Judgement) {
+        let turn = (judgement.input, judgement.event);
+        let before = self.judgements.insert(turn, judgement.decisions.clone());
+        assert_eq!(before, None, "{turn:?} is judged once");
+        for decision in &judgement.decisions {
+            if let Decision::Fired(firing) = decision {
+                let before = self.firings.insert(firing.id.clone(), firing.clone());
+                assert_eq!(before, None, "{} is decided once", firing.id);
+            }
+        }
+    }
+}
+
+/// The judgements of a shard that reads the log from its beginning and never crashes.
+fn again(entries: &[Entry]) -> (Judgements, State) {
+    let engine = Engine::new(LogId("simulated".into()));
+    let mut state = State::new(engine, Ledger::default(), &HashMap::new(), Position(0));
+    let mut judgements = Judgements::new();
+    let mut decide = |state: &mut State, head: &Head, input: &EventInput, judged: Judged, released| {
+        let judgement = Judgement::of(head, released, &judged.decisions);
+        if !judgement.decisions.is_empty() {
+            judgements.insert((judgement.input, judgement.event), judgement.decisions);
+        }
+        state.decide(head, input, &judged.seen, &judged.decisions);
+    };
+    for entry in entries {
+        if let Record::Event(input) = &*entry.record {
+            let judged = state.engine.judge(&entry.head, input);
+            decide(&mut state, &entry.head, input, judged, None);
+        }
+        state.fold(&entry.head, &entry.record);
+        for released in state.engine.take_released() {
+            let judged = state.engine.judge_released(&entry.head, &released);
+            decide(&mut state, &released.head(&entry.head), &released.input, judged, Some(entry.head.position));
+        }
+    }
+    (judgements, state)
+}
+
+/// What succeeded was done once, and nothing was done twice or for nothing.
+fn effects(log: &Log, world: &World) {
+    let mut done = BTreeMap::<&str, usize>::new();
+    for change in &world.changes {
+        change.by.as_deref().into_iter().for_each(|by| *done.entry(by).or_default() += 1);
+    }
+    for (mark, times) in &done {
+        assert_eq!(*times, 1, "{mark} is done once");
+        assert!(log.outcomes.contains_key(*mark), "{mark} was asked for");
+    }
+    for (mark, outcome) in &log.outcomes {
+        assert_ne!(*outcome, ActionOutcome::Superseded, "{mark}: nobody else writes");
+        let expected = *outcome == ActionOutcome::Succeeded;
+        assert!(!expected || done.contains_key(mark.as_str()), "{mark} succeeded and was not done");
+    }
+    for (name, object) in &world.objects {
+        let changes = world.changes.iter().filter(|change| change.name == *name && change.by.is_some()).count();
+        assert_eq!(object.number, changes as u64, "{name}");
+    }
+}
+
+/// The rule `echo` has heard of every change, and has not answered its own. A write that counts as failed cannot be told from another's.
+fn own(log: &Log, world: &World) {
+    let mut heard = BTreeMap::<u64, (usize, usize)>::new();
+    for ((input, event), decisions) in &log.judgements {
+        let Some(version) = log.changes.get(&event.unwrap_or(*input)) else { continue };
+        for decision in decisions {
+            match decision {
+                Decision::Fired(firing) if &*firing.rule.uid.0 == "echo" => heard.entry(*version).or_default().0 += 1,
+                Decision::Suppressed { rule, .. } if &*rule.0 == "echo" => heard.entry(*version).or_default().1 += 1,
+                _ => {}
+            }
+        }
+    }
+    let by_echo =
+        |mark: &str| log.firings.values().any(|firing| &*firing.rule.uid.0 == "echo" && mark.contains(&*firing.id.0));
+    for change in &world.changes {
+        let own = change.by.as_deref().filter(|mark| by_echo(mark));
+        let failed = own.is_some_and(|mark| log.outcomes[mark] == ActionOutcome::Failed);
+        let (fired, suppressed) = heard.get(&change.version).copied().unwrap_or_default();
+        assert_eq!(fired + suppressed, 1, "version {} is judged once", change.version);
+        assert!(failed || suppressed == usize::from(own.is_some()), "version {} of {:?}", change.version, change.by);
+    }
+}

@@ -1,0 +1,158 @@
+//! What actions change: objects with a number and with the marks of the steps that have changed it. It survives every crash.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::disk::SimulatedBus;
+use crate::{
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind},
+    api::ActionOutcome,
+    bus::Permit,
+    record::Effect,
+};
+
+/// A Deployment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Object {
+    pub(super) number: u64,
+    pub(super) version: u64,
+    /// The step that wrote the number last, as its field manager.
+    pub(super) mark: Option<String>,
+}
+
+/// A change of an object, as its watch tells it.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) version: u64,
+    pub(super) name: String,
+    /// The step's field manager; nothing when somebody else has made it.
+    pub(super) by: Option<String>,
+    /// What bears the object's number after it.
+    pub(super) mark: Option<String>,
+}
+
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) objects: BTreeMap<String, Object>,
+    /// Every change there was.
+    pub(super) changes: Vec<Change>,
+    pub(super) version: u64,
+}
+
+/// The world, shared by everything.
+pub(super) type Shared = Arc<Mutex<World>>;
+
+impl World {
+    /// Somebody else touches an object, and leaves its number alone.
+    pub(super) fn touch(&mut self, name: &str) {
+        self.change(name, None);
+    }
+
+    fn change(&mut self, name: &str, by: Option<&str>) -> u64 {
+        self.version += 1;
+        let object = self.objects.entry(name.to_owned()).or_default();
+        object.version = self.version;
+        if let Some(by) = by {
+            object.number += 1;
+            object.mark = Some(by.to_owned());
+        }
+        let (by, mark) = (by.map(str::to_owned), object.mark.clone());
+        self.changes.push(Change { version: self.version, name: name.to_owned(), by, mark });
+        self.version
+    }
+}
+
+/// An action that makes the number of an object one larger, and has the troubles of a real one.
+pub(super) struct Bump {
+    pub(super) world: Shared,
+    pub(super) bus: SimulatedBus,
+}
+
+impl Action for Bump {
+    fn target(&self, _: &str, filled: &Value) -> Option<String> {
+        Some(format!("shop/Deployment/{}", filled["target"]["name"].as_str()?))
+    }
+
+    fn target_again(&self, _: &str, request: &Value) -> Option<String> {
+        Some(format!("shop/Deployment/{}", request["name"].as_str()?))
+    }
+
+    fn render<'a>(&'a self, _: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            self.bus.dawdle().await;
+            let name = filled["target"]["name"].as_str().expect("a name").to_owned();
+            if self.bus.random(20) == 0 {
+                return Err(Failure::retryable("the API server is slow"));
+            }
+            let number = self.world.lock().objects.get(&name).map_or(0, |object| object.number);
+            Ok(json!({"name": name, "from": number, "to": number + 1}))
+        })
+    }
+
+    fn execute<'a>(
+        &'a self,
+        cx: &'a Context,
+        request: &'a Value,
+        attempt: Attempt,
+        permit: Permit,
+    ) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            self.bus.dawdle().await;
+            if !self.bus.lives() {
+                return pending().await;
+            }
+            assert!(permit.position() <= self.bus.synced(), "a permit tells no more than is on the disk");
+            let recorded = self.bus.is_recorded(&cx.firing, &cx.action, request);
+            assert!(recorded, "{} {} acts before its intent is on the disk", cx.firing, cx.action);
+            match self.bus.random(20) {
+                0 => return Err(Failure::retryable("it did not arrive")),
+                1 if attempt == Attempt::First => {
+                    return Err(Failure { kind: FailureKind::Conflict, message: "it has changed".into() });
+                }
+                2 => return Err(Failure::last("it is forbidden")),
+                _ => {}
+            }
+            let answer = self.write(&cx.firing.manager(&cx.action), request, attempt);
+            self.bus.dawdle().await;
+            // Written, and the life may be over before the answer comes.
+            if !self.bus.lives() {
+                return pending().await;
+            }
+            if self.bus.random(20) == 0 { Err(Failure::retryable("the answer was lost")) } else { answer }
+        })
+    }
+
+    fn observe<'a>(&'a self, _: &'a Context, _: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(std::future::ready(Err(Failure::last("no rule of the simulation observes"))))
+    }
+}
+
+impl Bump {
+    fn write(&self, mark: &str, request: &Value, attempt: Attempt) -> Result<Done, Failure> {
+        let mut world = self.world.lock();
+        let name = request["name"].as_str().expect("a name");
+        let object = world.objects.entry(name.to_owned()).or_default();
+        let found = attempt == Attempt::Again && object.mark.as_deref() == Some(mark);
+        let version = if found {
+            object.version
+        } else {
+            assert_eq!(request["from"], object.number, "{mark}: nobody else writes {name}, and one step at a time");
+            world.change(name, Some(mark))
+        };
+        let effect = Effect {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            namespace: Some("shop".into()),
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            resource_version: Some(version.to_string()),
+            found,
+            reason: "ScaledByRule".into(),
+        };
+        let message = format!("scaled {name} to {}", request["to"]);
+        Ok(Done { outcome: ActionOutcome::Succeeded, message, result: json!({}), effect: Some(effect) })
+    }
+}
