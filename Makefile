@@ -74,7 +74,7 @@ bench-memory: prerequisites ## measure what the operator needs for nothing, 10,0
 .PHONY: crds
 crds: prerequisites ## make the definitions in crds/ and in the chart from the types
 	cargo build --locked --bin signalbox
-	for kind in EventRule EventSink; do \
+	for kind in EventRule EventSink EventSource; do \
 	  file=$$(tr A-Z a-z <<<$$kind)s.yaml; \
 	  cargo run --quiet --locked --bin signalbox -- crds $$kind >target/$$file; \
 	  cp target/$$file crds/$$file; \

@@ -46,6 +46,8 @@ pub enum Kind {
     EventRule,
     /// EventSink
     EventSink,
+    /// EventSource
+    EventSource,
 }
 
 /// Settings of the operator.

@@ -9,6 +9,7 @@ mod action;
 mod duration;
 mod event_rule;
 mod event_sink;
+mod event_source;
 mod http;
 mod patch;
 mod schema;
@@ -27,6 +28,11 @@ pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, Even
 pub use event_sink::{
     AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, EventSink, EventSinkSpec, EventSinkStatus, Header,
     SecretKeyRef, Signing, SinkKind, Slack, Webhook,
+};
+pub use event_source::{
+    AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,
+    EventSourceStatus, HmacAlgorithm, HmacAuth, NoAuth, RateLimit, Rejected, SignatureEncoding, SignedTimestamp,
+    WebhookAuth, WebhookPreset, WebhookSource,
 };
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
@@ -52,7 +58,7 @@ pub const USABLE_LABEL: &str = "signalbox.dev/usable-by-rules";
 /// The custom resource definitions as they are applied to a cluster, in the order of their names.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
-    let mut definitions = vec![EventRule::crd(), EventSink::crd()];
+    let mut definitions = vec![EventRule::crd(), EventSink::crd(), EventSource::crd()];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {
             if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {

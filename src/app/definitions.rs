@@ -8,6 +8,7 @@ pub(super) fn print(kind: Option<Kind>) -> anyhow::Result<()> {
         None => true,
         Some(Kind::EventRule) => name == "EventRule",
         Some(Kind::EventSink) => name == "EventSink",
+        Some(Kind::EventSource) => name == "EventSource",
     };
     let definitions = api::custom_resource_definitions();
     let chosen = definitions.iter().filter(|one| wanted(&one.spec.names.kind));

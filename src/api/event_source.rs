@@ -1,0 +1,329 @@
+//! The kind EventSource.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, SecretKeyRef, StatusCondition, schema};
+
+/// Type of the events of a webhook with preset `Generic` unless it says otherwise.
+pub const DEFAULT_WEBHOOK_TYPE: &str = "dev.signalbox.webhook";
+/// Bytes that a body may have unless the webhook says otherwise: 1 MiB.
+const DEFAULT_MAX_BODY_BYTES: u32 = 1 << 20;
+
+/// Where events come from outside the cluster's API. Rules of the same namespace take them by `sources[].ref`. Exactly one kind is set: `webhook`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "signalbox.dev",
+    version = "v1alpha1",
+    kind = "EventSource",
+    plural = "eventsources",
+    shortname = "evs",
+    category = "signalbox",
+    namespaced,
+    status = "EventSourceStatus",
+    derive = "PartialEq",
+    doc = "Where events come from outside the cluster's API.",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether events are accepted"}"#,
+    printcolumn = r#"{"name":"Path","type":"string","jsonPath":".status.path"}"#,
+    printcolumn = r#"{"name":"Received","type":"integer","jsonPath":".status.received"}"#,
+    printcolumn = r#"{"name":"Rejected","type":"integer","jsonPath":".status.rejected.total"}"#,
+    printcolumn = r#"{"name":"Last","type":"date","jsonPath":".status.lastEventTime"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
+)]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.webhook)").message("exactly one kind of source must be set: webhook"))]
+pub struct EventSourceSpec {
+    /// The ServiceAccount of this namespace that may read the Secrets named here.
+    #[serde(default = "default_service_account")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub service_account_name: String,
+    /// Takes events by HTTP POST at `/hooks/<namespace>/<name>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookSource>,
+}
+
+fn default_service_account() -> String {
+    super::DEFAULT_SERVICE_ACCOUNT.to_owned()
+}
+
+/// The one kind that an EventSource has.
+#[derive(Clone, Copy, Debug)]
+pub enum EventSourceKind<'a> {
+    /// `webhook`
+    Webhook(&'a WebhookSource),
+}
+
+impl EventSourceSpec {
+    /// The kind that is set, or nothing when none is.
+    pub fn kind(&self) -> Option<EventSourceKind<'_>> {
+        self.webhook.as_ref().map(EventSourceKind::Webhook)
+    }
+}
+
+/// A way in by HTTP. What is answered with 2xx is on stable storage; anything else is to be sent again by the sender.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("self.preset == 'Generic' || (!has(self.type) && !has(self.idHeader))")
+    .message("type and idHeader are for preset Generic: a CloudEvent has its own type and id"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.type) || self.type == 'dev.signalbox.webhook' || !self.type.startsWith('dev.signalbox.')")
+    .message("type must not begin with dev.signalbox., except the default dev.signalbox.webhook: those are Signalbox's own events"))]
+pub struct WebhookSource {
+    /// What the requests are.
+    #[serde(default)]
+    pub preset: WebhookPreset,
+    /// How a sender shows that it may send.
+    pub auth: WebhookAuth,
+    /// With preset `Generic`: CloudEvents `type` of the events; default: `dev.signalbox.webhook`. Other types must not begin with `dev.signalbox.`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[!-~]+$"))]
+    pub type_: Option<String>,
+    /// With preset `Generic`: the header whose value is the delivery's id: what comes again with the same id within 24 hours is answered with 2xx
+    /// and is no second event. Default: `Idempotency-Key`, else `webhook-id`; a request that has none is an event of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    pub id_header: Option<String>,
+    /// Bytes that a body may have, after decompression too: 1 KiB to 4 MiB; default: 1 MiB. What is larger is answered with 413.
+    #[serde(default = "default_max_body_bytes")]
+    #[schemars(range(min = 1024, max = 4_194_304))]
+    pub max_body_bytes: u32,
+    /// How many events are taken in a time; what comes beyond is answered with 429 and `Retry-After`. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+fn default_max_body_bytes() -> u32 {
+    DEFAULT_MAX_BODY_BYTES
+}
+
+/// What the requests of a webhook are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum WebhookPreset {
+    /// Each request is one event; its body is `event.data`.
+    #[default]
+    Generic,
+    /// CloudEvents 1.0 over HTTP: binary, structured and batch.
+    CloudEvents,
+}
+
+/// How a sender shows that it may send. Exactly one of `hmac`, `bearer`, `basic` and `none` is set. Where a Secret is missing, nothing is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.hmac), has(self.bearer), has(self.basic), has(self.none)].filter(set, set).size() == 1")
+    .message("exactly one of hmac, bearer, basic and none must be set"))]
+pub struct WebhookAuth {
+    /// A header carries an HMAC of the body's bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac: Option<HmacAuth>,
+    /// `Authorization: Bearer <token>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<BearerAuth>,
+    /// `Authorization: Basic <user name and password>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicAuth>,
+    /// Whoever reaches the operator's port may send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<NoAuth>,
+}
+
+/// The one way of a [`WebhookAuth`].
+#[derive(Clone, Copy, Debug)]
+pub enum AuthKind<'a> {
+    /// `hmac`
+    Hmac(&'a HmacAuth),
+    /// `bearer`
+    Bearer(&'a BearerAuth),
+    /// `basic`
+    Basic(&'a BasicAuth),
+    /// `none`
+    None,
+}
+
+impl WebhookAuth {
+    /// The way that is set, or nothing when not exactly one is.
+    pub fn kind(&self) -> Option<AuthKind<'_>> {
+        match (&self.hmac, &self.bearer, &self.basic, &self.none) {
+            (Some(auth), None, None, None) => Some(AuthKind::Hmac(auth)),
+            (None, Some(auth), None, None) => Some(AuthKind::Bearer(auth)),
+            (None, None, Some(auth), None) => Some(AuthKind::Basic(auth)),
+            (None, None, None, Some(NoAuth {})) => Some(AuthKind::None),
+            _ => None,
+        }
+    }
+}
+
+/// A header carries an HMAC of the body's bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HmacAuth {
+    /// The header that carries the signature, such as `X-Hub-Signature-256`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    pub header: String,
+    /// The hash of the HMAC.
+    #[serde(default)]
+    pub algorithm: HmacAlgorithm,
+    /// How the signature is written.
+    #[serde(default)]
+    pub encoding: SignatureEncoding,
+    /// What stands before the signature in the header, such as `sha256=`; default: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub prefix: String,
+    /// The keys: one, or two while the sender changes from one to the other; either may match.
+    #[schemars(length(min = 1, max = 2))]
+    pub secret_refs: Vec<SecretKeyRef>,
+    /// A time that is signed with the body, so that what somebody has overheard cannot be sent again later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<SignedTimestamp>,
+}
+
+/// The hash of an HMAC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum HmacAlgorithm {
+    /// SHA-256.
+    #[default]
+    #[serde(rename = "SHA256")]
+    Sha256,
+    /// SHA-512.
+    #[serde(rename = "SHA512")]
+    Sha512,
+    /// SHA-1, for senders that know nothing better.
+    #[serde(rename = "SHA1")]
+    Sha1,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SignatureEncoding {
+    /// Hexadecimal, in lower or upper case.
+    #[default]
+    Hex,
+    /// Base64 with padding.
+    Base64,
+}
+
+/// A time that is signed with the body: the HMAC is that of `prefix`, the header's value, `separator` and the body.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedTimestamp {
+    /// The header that carries the time, as seconds since 1970.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    pub header: String,
+    /// What is signed before the time, such as `v0:`; default: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub prefix: String,
+    /// What is signed between the time and the body; default: `.`.
+    #[serde(default = "default_separator")]
+    #[schemars(length(max = 64))]
+    pub separator: String,
+    /// How far the time may be from the operator's, to either side: `1s` to `24h`; default: `5m`.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: Duration,
+}
+
+fn default_separator() -> String {
+    ".".to_owned()
+}
+
+fn default_tolerance() -> Duration {
+    Duration::from_secs(300)
+}
+
+/// `Authorization: Bearer <token>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BearerAuth {
+    /// The tokens: one, or two while the sender changes from one to the other; either may match.
+    #[schemars(length(min = 1, max = 2))]
+    pub secret_refs: Vec<SecretKeyRef>,
+}
+
+/// `Authorization: Basic <user name and password>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BasicAuth {
+    /// The user name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^:]+$"))]
+    pub username: String,
+    /// The passwords: one, or two while the sender changes from one to the other; either may match.
+    #[schemars(length(min = 1, max = 2))]
+    pub password_secret_refs: Vec<SecretKeyRef>,
+}
+
+/// Has no fields: `none: {}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NoAuth {}
+
+/// How many events in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// How many events; so many may also come at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub events: u32,
+    /// In which time: `1s` to `24h`; default: `1s`.
+    #[serde(default = "default_per")]
+    pub per: Duration,
+}
+
+fn default_per() -> Duration {
+    Duration::from_secs(1)
+}
+
+/// What became of a source's events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSourceStatus {
+    /// The generation of the spec that this status tells about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: events are accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<StatusCondition>,
+    /// Where to send events: the path of the URL at the operator's port for webhooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Events accepted, since the source was created.
+    #[serde(default)]
+    pub received: u64,
+    /// Events that came again and were accepted before.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// Requests that were not accepted, by reason.
+    #[serde(default)]
+    pub rejected: Rejected,
+    /// When an event was last accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_time: Option<Time>,
+}
+
+/// Requests that were not accepted, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rejected {
+    /// Without the signature, token or password that is asked for, or with a time out of tolerance (401).
+    pub unauthenticated: u64,
+    /// Not readable as what the preset says (400, 405, 415).
+    pub malformed: u64,
+    /// Larger than `maxBodyBytes` (413).
+    pub too_large: u64,
+    /// Beyond `rateLimit` (429).
+    pub rate_limited: u64,
+    /// While nothing could be stored or checked (503).
+    pub unavailable: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+impl Rejected {
+    /// The same with `total` as it must be.
+    pub fn summed(mut self) -> Self {
+        let Self { unauthenticated, malformed, too_large, rate_limited, unavailable, total: _ } = self;
+        self.total = unauthenticated + malformed + too_large + rate_limited + unavailable;
+        self
+    }
+}
