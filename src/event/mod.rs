@@ -2,6 +2,7 @@
 //!
 //! This module knows no I/O, no clock and no rule.
 
+pub mod event_source;
 pub mod kubernetes_event;
 mod name;
 mod object;
@@ -36,9 +37,10 @@ pub const TYPE_SCHEDULE: &str = "dev.signalbox.schedule";
 /// `source` and `id` together identify it: the same thing seen twice has the same two.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion`, for a schedule the planned instant.
+    /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion`, for a schedule the planned instant, for an event
+    /// of an EventSource the sender's, or one made at receipt.
     pub id: String,
-    /// CloudEvents `source`: the watch, as `/apis/apps/v1/deployments`.
+    /// CloudEvents `source`: the watch, as `/apis/apps/v1/deployments`; for an event of an EventSource the sender's, or see [`event_source`].
     pub source: String,
     /// CloudEvents `type`.
     #[serde(rename = "type")]
@@ -48,7 +50,8 @@ pub struct Event {
     pub subject: Option<String>,
     /// CloudEvents `time`: the producer's time.
     pub time: Timestamp,
-    /// CloudEvents `data`. A Kubernetes Event: see [`kubernetes_event`]; an object change: see [`resource`]; a timetable: see [`schedule`].
+    /// CloudEvents `data`. A Kubernetes Event: see [`kubernetes_event`]; an object change: see [`resource`]; a timetable: see
+    /// [`schedule`]; an event of an EventSource: what was sent.
     pub data: Value,
 }
 
