@@ -34,13 +34,11 @@ fn event(number: u64) -> Record {
     let watch = WatchKey { api_version: "v1".into(), kind: "Event".into(), namespace: Some("shop".into()) };
     let make = |text: String| {
         let id = format!("{number:020}");
+        let type_ = "dev.signalbox.kubernetes.event";
         let event = Event {
-            id: id.clone(),
-            source: "/api/v1/events".into(),
-            type_: "dev.signalbox.kubernetes.event".into(),
             subject: Some("shop/Pod/web-1".into()),
-            time: "2026-11-29T10:00:00Z".parse().expect("a time"),
-            data: json!({"message": text}),
+            time: Some("2026-11-29T10:00:00Z".parse().expect("a time")),
+            ..Event::new(id.clone(), "/api/v1/events", type_, json!({"message": text}))
         };
         let origin = Origin::new(watch.clone(), id.clone(), Some(Seen::new(number, 1, id)));
         Record::Event(Box::new(EventInput { event: event.into(), origin, only: None, lookups: Lookups::default() }))

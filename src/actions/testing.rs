@@ -11,12 +11,14 @@ use crate::{
 
 pub(crate) fn event() -> Event {
     Event {
-        id: "uid-1/3".into(),
-        source: "/apis/events.k8s.io/v1/events".into(),
-        type_: crate::event::TYPE_KUBERNETES_EVENT.into(),
         subject: Some("shop/Pod/web-1".into()),
-        time: "2026-11-25T10:00:00Z".parse().expect("a time"),
-        data: json!({"message": "Back-off \"web\" $(PASSWORD)"}),
+        time: Some("2026-11-25T10:00:00Z".parse().expect("a time")),
+        ..Event::new(
+            "uid-1/3",
+            "/apis/events.k8s.io/v1/events",
+            crate::event::TYPE_KUBERNETES_EVENT,
+            json!({"message": "Back-off \"web\" $(PASSWORD)"}),
+        )
     }
 }
 

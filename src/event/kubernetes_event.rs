@@ -55,12 +55,9 @@ pub fn from_kubernetes_event(
     let time = time(&raw).ok_or(Malformed::Missing("metadata.creationTimestamp"))?;
     let regarding = reference(first(&raw, &["/involvedObject", "/regarding"]));
     let event = Event {
-        id: format!("{}/{count}", identity.uid),
-        source: SOURCE.to_owned(),
-        type_: TYPE_KUBERNETES_EVENT.to_owned(),
         subject: subject(text(&regarding, "namespace"), text(&regarding, "kind"), text(&regarding, "name")),
-        time,
-        data: Value::Null,
+        time: Some(time),
+        ..Event::new(format!("{}/{count}", identity.uid), SOURCE, TYPE_KUBERNETES_EVENT, Value::Null)
     };
     let mut data = json!({
         "type": text(&raw, "type").unwrap_or_default(),

@@ -2,7 +2,9 @@
 //!
 //! This module knows no I/O, no clock and no rule.
 
+pub mod cloud_events;
 pub mod event_source;
+mod json;
 pub mod kubernetes_event;
 mod name;
 mod object;
@@ -11,7 +13,7 @@ pub mod schedule;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{ByteString, jiff::Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,12 +31,15 @@ pub const TYPE_RESOURCE_UPDATED: &str = "dev.signalbox.resource.updated";
 /// The `type` of events made of deleted objects.
 pub const TYPE_RESOURCE_DELETED: &str = "dev.signalbox.resource.deleted";
 
+/// What the types of the events that Signalbox makes begin with. Those of others must not.
+pub const OWN_TYPES: &str = "dev.signalbox.";
 /// The `type` of events made of a timetable's instants.
 pub const TYPE_SCHEDULE: &str = "dev.signalbox.schedule";
 
 /// One event, in the attributes of CloudEvents 1.0.
 ///
-/// `source` and `id` together identify it: the same thing seen twice has the same two.
+/// `source` and `id` together identify it: the same thing seen twice has the same two. As JSON it has the shape of the CloudEvents JSON format,
+/// extensions beside the attributes, without `specversion`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion`, for a schedule the planned instant, for an event
@@ -48,11 +53,36 @@ pub struct Event {
     /// CloudEvents `subject`: the thing with its namespace, `shop/Pod/web-1` or `Node/n1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// CloudEvents `time`: the producer's time.
-    pub time: Timestamp,
+    /// CloudEvents `time`: the producer's time. Events that Signalbox makes have one, those of others perhaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
     /// CloudEvents `data`. A Kubernetes Event: see [`kubernetes_event`]; an object change: see [`resource`]; a timetable: see
-    /// [`schedule`]; an event of an EventSource: what was sent.
+    /// [`schedule`]; an event of an EventSource: what was sent. Null when there is none, and when it is [`Event::bytes`].
+    #[serde(default)]
     pub data: Value,
+    /// CloudEvents `data` that is no JSON and no text; expressions see it as `event.data`, of CEL's type bytes.
+    #[serde(rename = "data_base64", default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ByteString>,
+    /// `datacontenttype`, `dataschema` and extensions, where the producer sent them: texts, whole numbers, true and false. Expressions see them as
+    /// `event.<name>`.
+    #[serde(flatten)]
+    pub extensions: BTreeMap<String, Value>,
+}
+
+impl Event {
+    /// An event with `data` that JSON can say, and no extensions.
+    pub fn new(id: impl Into<String>, source: impl Into<String>, type_: impl Into<String>, data: Value) -> Self {
+        Self {
+            id: id.into(),
+            source: source.into(),
+            type_: type_.into(),
+            subject: None,
+            time: None,
+            data,
+            bytes: None,
+            extensions: BTreeMap::new(),
+        }
+    }
 }
 
 impl From<&Event> for EventRef {

@@ -53,12 +53,14 @@ pub fn from_object(raw: Value, change: Change<'_>) -> Result<(Event, Origin), Ma
         Operation::Delete => (TYPE_RESOURCE_DELETED, change.seen_at),
     };
     let event = Event {
-        id: format!("{}/{}", identity.uid, identity.version),
-        source: change.source.to_owned(),
-        type_: type_.to_owned(),
         subject: subject(identity.namespace.as_deref(), Some(&change.watch.kind), Some(&identity.name)),
-        time,
-        data: json!({ "operation": change.operation, "gap": change.gap, "object": tidy(raw, change.watch) }),
+        time: Some(time),
+        ..Event::new(
+            format!("{}/{}", identity.uid, identity.version),
+            change.source,
+            type_,
+            json!({ "operation": change.operation, "gap": change.gap, "object": tidy(raw, change.watch) }),
+        )
     };
     Ok((event, origin))
 }

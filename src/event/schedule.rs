@@ -82,19 +82,21 @@ impl Schedule {
     /// The event of a planned instant.
     pub fn event(&self, planned: Timestamp, missed: bool) -> Event {
         Event {
-            id: planned.to_string(),
-            source: self.event_source(),
-            type_: TYPE_SCHEDULE.to_owned(),
             subject: Some(format!("{}/EventRule/{}", self.namespace, self.rule)),
-            time: planned,
-            data: json!({
-                "rule": {"namespace": self.namespace, "name": self.rule},
-                "source": self.source,
-                "cron": self.cron,
-                "timeZone": self.time_zone,
-                "scheduledTime": planned.to_string(),
-                "missed": missed,
-            }),
+            time: Some(planned),
+            ..Event::new(
+                planned.to_string(),
+                self.event_source(),
+                TYPE_SCHEDULE,
+                json!({
+                    "rule": {"namespace": self.namespace, "name": self.rule},
+                    "source": self.source,
+                    "cron": self.cron,
+                    "timeZone": self.time_zone,
+                    "scheduledTime": planned.to_string(),
+                    "missed": missed,
+                }),
+            )
         }
     }
 }

@@ -209,13 +209,15 @@ fn put(generation: i64) -> [Record; 3] {
 
 fn event(number: u64, pod: u8) -> Record {
     let event = Event {
-        id: format!("e{number}/1"),
-        source: "/api/v1/events".to_owned(),
-        type_: TYPE_KUBERNETES_EVENT.to_owned(),
         subject: Some(format!("shop/Pod/p{pod}")),
-        time: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-        data: json!({"type": "Warning", "reason": "BackOff", "message": "m", "count": 1, "delta": 1,
+        time: Some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+        ..Event::new(
+            format!("e{number}/1"),
+            "/api/v1/events",
+            TYPE_KUBERNETES_EVENT,
+            json!({"type": "Warning", "reason": "BackOff", "message": "m", "count": 1, "delta": 1,
             "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": format!("p{pod}")}}),
+        )
     };
     let watch = WatchKey { api_version: "v1".into(), kind: "Event".into(), namespace: Some("shop".into()) };
     let origin = Origin::new(watch, format!("e{number}"), Some(Seen::new(number, 1, format!("shop/e{number}"))));

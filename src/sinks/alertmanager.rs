@@ -54,8 +54,11 @@ impl Alertmanager {
         let mut alert = json!({
             "labels": labels,
             "annotations": {"summary": title, "description": description.join("\n"), "firing": firing},
-            "startsAt": event.time.to_string(),
         });
+        // Without it, Alertmanager takes the time at which the alert comes.
+        if let Some(time) = event.time {
+            alert["startsAt"] = json!(time.to_string());
+        }
         if let Some(generator) = &self.generator {
             alert["generatorURL"] = json!(generator);
         }

@@ -85,14 +85,11 @@ fn attributes(notification: &Notification) -> Vec<(&'static str, String)> {
     let Notification { event, rule, dedup_key, .. } = notification;
     let source =
         format!("/apis/{}/{}/namespaces/{}/eventrules/{}", api::GROUP, api::VERSION, rule.namespace, rule.name);
-    let attributes = [
-        ("specversion", "1.0".to_owned()),
-        ("id", dedup_key.clone()),
-        ("source", source),
-        ("type", TYPE.to_owned()),
-        ("time", event.time.to_string()),
-    ];
-    attributes.into_iter().chain(event.subject.clone().map(|subject| ("subject", subject))).collect()
+    let attributes =
+        [("specversion", "1.0".to_owned()), ("id", dedup_key.clone()), ("source", source), ("type", TYPE.to_owned())];
+    let optional = [("time", event.time.map(|time| time.to_string())), ("subject", event.subject.clone())];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    attributes.into_iter().chain(optional).collect()
 }
 
 /// A value as a header has it: space, quotes, percent and all that is not printable ASCII percent-encoded (section 3.1.3.2 of the binding).

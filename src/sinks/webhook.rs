@@ -82,7 +82,7 @@ fn signature(key: &[u8], body: &[u8]) -> Result<HeaderValue, SinkError> {
 
 /// The sink's own body: JSON, so what is filled in can only ever be a value in it.
 fn compile(body: &Value, faults: &mut Vec<String>) -> Option<Template> {
-    let names = Names::of(&["notification", "event", "rule", "firing"]);
+    let names = Names::of(&["notification", "event", "rule", "firing"]).with_extensions();
     match Template::compile(body, Mode::Typed, &names, "webhook.body") {
         Ok(template) => Some(template),
         Err(found) => {

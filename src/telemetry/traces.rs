@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
+use k8s_openapi::jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -78,7 +79,7 @@ impl Traces {
                 ("cloudevents.event_type", event.type_.clone()),
                 ("cloudevents.event_subject", event.subject.clone().unwrap_or_default()),
             ],
-            ..child(firing, "receive", (begin(firing, event.time.as_microsecond()), accepted))
+            ..child(firing, "receive", (begin(firing, event.time), accepted))
         };
         let judge = Span {
             attributes: vec![("signalbox.group", firing.group.clone())],
@@ -127,7 +128,7 @@ impl Traces {
             parent: None,
             name: format!("fire {}", firing.rule),
             kind: Kind::Internal,
-            begin: begin(firing, open.event.time.as_microsecond()),
+            begin: begin(firing, open.event.time),
             end: head.stamp.wall,
             attributes: vec![
                 ("k8s.namespace.name", firing.rule.namespace.clone()),
@@ -164,8 +165,9 @@ fn child(firing: &Firing, name: &str, (begin, end): (i64, i64)) -> Span {
 }
 
 /// When the trace begins: with the event itself, as far as that can be.
-fn begin(firing: &Firing, time: i64) -> i64 {
+fn begin(firing: &Firing, time: Option<Timestamp>) -> i64 {
     let accepted = firing.stamp.wall;
+    let time = time.map_or(accepted, Timestamp::as_microsecond);
     if (0..PAST).contains(&accepted.saturating_sub(time)) { time } else { accepted }
 }
 

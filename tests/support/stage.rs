@@ -81,12 +81,14 @@ impl Stage {
         }))
         .expect("a spec");
         let event = Event {
-            id: "uid-1/3".into(),
-            source: "/apis/events.k8s.io/v1/events".into(),
-            type_: signalbox::event::TYPE_KUBERNETES_EVENT.into(),
             subject: Some(format!("{}/Pod/web-1", self.namespace)),
-            time: "2026-11-25T10:00:00Z".parse().expect("a time"),
-            data: json!({"message": "Back-off \"web\"\n"}),
+            time: Some("2026-11-25T10:00:00Z".parse().expect("a time")),
+            ..Event::new(
+                "uid-1/3",
+                "/apis/events.k8s.io/v1/events",
+                signalbox::event::TYPE_KUBERNETES_EVENT,
+                json!({"message": "Back-off \"web\"\n"}),
+            )
         };
         let rule = RuleRef {
             uid: RuleUid("0b9d2d3c-rule".into()),

@@ -33,7 +33,7 @@ fn an_event_with_only_an_event_time_has_that_time_and_counts_once() {
         "eventTime": "2026-11-05T10:00:00.250000Z", "firstTimestamp": null, "lastTimestamp": null, "source": {},
         "reportingComponent": "default-scheduler", "action": "Scheduling", "message": "no node",
     }));
-    assert_eq!(event.time.to_string(), "2026-11-05T10:00:00.25Z");
+    assert_eq!(event.time.expect("a time").to_string(), "2026-11-05T10:00:00.25Z");
     assert_eq!((event.id.as_str(), event.source.as_str()), ("e-1/1", "/api/v1/events"));
     assert_eq!(event.subject.as_deref(), Some("garden/Pod/tap"));
     assert_eq!(event.data["count"], 1);
@@ -51,7 +51,7 @@ fn a_classic_event_has_its_last_timestamp_its_count_and_its_source_component() {
         "eventTime": null, "firstTimestamp": "2026-11-05T09:00:00Z", "lastTimestamp": "2026-11-05T09:59:00Z",
         "source": {"component": "kubelet", "host": "n1"}, "reportingComponent": "",
     }));
-    assert_eq!(event.time.to_string(), "2026-11-05T09:59:00Z");
+    assert_eq!(event.time.expect("a time").to_string(), "2026-11-05T09:59:00Z");
     assert_eq!(event.data["firstTime"], "2026-11-05T09:00:00Z");
     assert_eq!(event.data["reporter"], "kubelet");
     assert_eq!(event.data["delta"], 9);
@@ -66,7 +66,7 @@ fn an_event_without_times_count_and_message_has_its_creation_time_one_occurrence
         "metadata": metadata("7"), "reason": "HandMade", "type": "Warning",
         "involvedObject": {"kind": "Pod", "namespace": "garden", "name": "tap"},
     }));
-    assert_eq!(event.time.to_string(), "2026-11-05T10:00:09Z");
+    assert_eq!(event.time.expect("a time").to_string(), "2026-11-05T10:00:09Z");
     assert_eq!(event.data["message"], "");
     assert_eq!(event.data["count"], 1);
     assert_eq!(event.data["reporter"], "");
@@ -80,7 +80,7 @@ fn year_one_and_1970_are_no_times() {
         "metadata": metadata("7"), "involvedObject": {"kind": "Pod", "name": "tap"},
         "lastTimestamp": "0001-01-01T00:00:00Z", "firstTimestamp": "1970-01-01T00:00:00Z",
     }));
-    assert_eq!(event.time.to_string(), "2026-11-05T10:00:09Z");
+    assert_eq!(event.time.expect("a time").to_string(), "2026-11-05T10:00:09Z");
 }
 
 #[test]
@@ -112,7 +112,10 @@ fn repeats_are_told_by_their_increase_through_both_groups() {
     let third = read(third, Some(&remembered(&second)));
     let event = third.event.clone().expect("the third");
     assert_eq!((&event.data["delta"], &event.data["count"]), (&json!(29), &json!(31)));
-    assert_eq!((event.id.as_str(), event.time.to_string().as_str()), ("e-1/31", "2026-11-05T10:30:00Z"));
+    assert_eq!(
+        (event.id.as_str(), event.time.expect("a time").to_string().as_str()),
+        ("e-1/31", "2026-11-05T10:30:00Z")
+    );
 
     let labelled = read(
         new("10", json!({"count": 31, "lastObservedTime": "2026-11-05T10:30:00.000000Z"})),
@@ -130,7 +133,7 @@ fn names_of_the_old_fields_in_the_new_group_are_understood() {
     }));
     assert_eq!((&event.data["count"], &event.data["reporter"]), (&json!(4), &json!("kubelet")));
     assert_eq!(event.data["firstTime"], "2026-11-05T09:00:00Z");
-    assert_eq!(event.time.to_string(), "2026-11-05T09:30:00Z");
+    assert_eq!(event.time.expect("a time").to_string(), "2026-11-05T09:30:00Z");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn deployment() -> Value {
 fn a_creation_has_the_time_of_creation_and_an_id_of_uid_and_version() {
     let (event, origin) = read(deployment(), &watch("apps/v1", "Deployment"), Operation::Create);
     assert_eq!((event.id.as_str(), event.type_.as_str()), ("u-1/41", TYPE_RESOURCE_CREATED));
-    assert_eq!(event.time.to_string(), "2026-11-05T10:00:00Z");
+    assert_eq!(event.time.expect("a time").to_string(), "2026-11-05T10:00:00Z");
     assert_eq!(event.subject.as_deref(), Some("garden/Deployment/web"));
     assert_eq!(event.data["operation"], "Create");
     assert_eq!(event.data["gap"], false);
@@ -34,12 +34,12 @@ fn a_creation_has_the_time_of_creation_and_an_id_of_uid_and_version() {
 fn updates_and_deletions_have_the_time_at_which_they_were_seen_and_a_deletion_leaves_no_memory() {
     let (event, _) = read(deployment(), &watch("apps/v1", "Deployment"), Operation::Update);
     assert_eq!(
-        (event.type_.as_str(), event.time.to_string().as_str()),
+        (event.type_.as_str(), event.time.expect("a time").to_string().as_str()),
         (TYPE_RESOURCE_UPDATED, "2026-11-05T12:00:00Z")
     );
     let (event, origin) = read(deployment(), &watch("apps/v1", "Deployment"), Operation::Delete);
     assert_eq!(
-        (event.type_.as_str(), event.time.to_string().as_str()),
+        (event.type_.as_str(), event.time.expect("a time").to_string().as_str()),
         (TYPE_RESOURCE_DELETED, "2026-11-05T12:00:00Z")
     );
     assert_eq!(origin.seen, None);

@@ -74,6 +74,7 @@ pub struct Names {
     variables: Vec<String>,
     actions: Vec<String>,
     groups: Vec<String>,
+    extensions: bool,
 }
 
 const EVENT_FIELDS: [&str; 6] = ["id", "source", "type", "subject", "time", "data"];
@@ -97,6 +98,12 @@ impl Names {
     /// One name more, which the scope must be given with [`Scope::with_value`].
     pub fn with(mut self, name: &str) -> Self {
         self.roots.insert(name.to_owned());
+        self
+    }
+
+    /// These names, where `event` may come from elsewhere and have extensions of any name.
+    pub fn with_extensions(mut self) -> Self {
+        self.extensions = true;
         self
     }
 
@@ -133,6 +140,7 @@ impl Names {
             "variables" => Some(self.variables.clone()),
             "actions" => Some(self.actions.clone()),
             "group" => Some(self.groups.clone()),
+            "event" if self.extensions => None,
             "event" => own(&EVENT_FIELDS),
             "source" => own(&["name"]),
             "rule" => own(&["name", "namespace", "uid"]),

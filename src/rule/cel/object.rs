@@ -8,7 +8,9 @@ use cel::{
     ExecutionError,
     common::{
         traits::{Adder, Container, Indexer, Iterable, Iterator as CelIterator, Sizer, Zeroer},
-        types::{CelBool, CelDouble, CelInt, CelList, CelNull, CelString, CelUInt, LIST_TYPE, MAP_TYPE, Type},
+        types::{
+            CelBool, CelBytes, CelDouble, CelInt, CelList, CelNull, CelString, CelUInt, LIST_TYPE, MAP_TYPE, Type,
+        },
         value::{CowVal, Val},
     },
 };
@@ -57,8 +59,10 @@ impl<'a> Fields<'a> {
             Fields::Json(map) => map.keys().map(|key| CelString::from(key.as_str())).collect(),
             Fields::Event(event) => EVENT_FIELDS
                 .iter()
-                .filter(|key| **key != "subject" || event.subject.is_some())
-                .map(|key| CelString::from(*key))
+                .copied()
+                .chain(event.extensions.keys().map(String::as_str))
+                .filter(|key| event_field(event, key).is_some())
+                .map(CelString::from)
                 .collect(),
             Fields::Results(results) => {
                 results.iter().filter(|(_, v)| !v.is_null()).map(|(key, _)| CelString::from(key.as_str())).collect()
@@ -77,9 +81,12 @@ fn event_field<'a>(event: &'a Event, key: &str) -> Option<Box<dyn Val + 'a>> {
         "source" => string(&event.source),
         "type" => string(&event.type_),
         "subject" => return event.subject.as_deref().map(string),
-        "time" => Box::new(CelString::from(event.time.to_string())),
-        "data" => boxed(&event.data),
-        _ => return None,
+        "time" => Box::new(CelString::from(event.time?.to_string())),
+        "data" => match &event.bytes {
+            Some(bytes) => Box::new(CelBytes::from(bytes.0.clone())),
+            None => boxed(&event.data),
+        },
+        name => return event.extensions.get(name).map(boxed),
     })
 }
 

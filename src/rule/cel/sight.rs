@@ -117,8 +117,8 @@ fn attribute_of(event: &crate::event::Event, name: &str) -> Option<Value> {
         "source" => Some(event.source.as_str().into()),
         "type" => Some(event.type_.as_str().into()),
         "subject" => event.subject.as_deref().map(Value::from),
-        "time" => Some(event.time.to_string().into()),
-        _ => None,
+        "time" => event.time.map(|time| time.to_string().into()),
+        name => event.extensions.get(name).cloned(),
     }
 }
 
@@ -136,7 +136,7 @@ fn may_show(root: &str, keys: &[&str]) -> bool {
         }
         ("event", ["data", "regarding" | "related", ..]) => true,
         ("event", ["data", ..]) => false,
-        ("event" | "source", _) => true,
+        ("event", ["id" | "source" | "type" | "subject" | "time"]) | ("source", _) => true,
         _ => false,
     }
 }

@@ -71,7 +71,7 @@ fn text(value: &Value) -> String {
 
 /// What the event adds to the count of its group.
 pub(super) fn occurrence(head: &Head, event: &Event) -> Occurrence {
-    let late = head.stamp.wall.saturating_sub(event.time.as_microsecond());
+    let late = event.time.map_or(0, |time| head.stamp.wall.saturating_sub(time.as_microsecond()));
     let at = if late > LATE { head.stamp.at.saturating_sub(late) } else { head.stamp.at };
     let delta = match event.type_.as_str() {
         TYPE_KUBERNETES_EVENT => event.data.get("delta").and_then(Value::as_u64).unwrap_or(1),

@@ -28,7 +28,7 @@ fn web() -> EventInput {
 fn happened(seconds: i64) -> EventInput {
     let mut input = web();
     let event = Arc::get_mut(&mut input.event).expect("one owner");
-    event.time = head(0, seconds).stamp.timestamp();
+    event.time = Some(head(0, seconds).stamp.timestamp());
     input
 }
 
@@ -102,7 +102,8 @@ fn case_2_r2_ten_within_ten_minutes_fire_on_the_third_update_with_the_whole_delt
             let made = from_kubernetes_event(update.clone(), &watch, seen.as_ref()).expect("an Event");
             seen = made.origin.seen;
             let Some(event) = made.event else { continue };
-            let wall = if late { 1_800_000_000_000_000 + index as i64 } else { event.time.as_microsecond() };
+            let wall =
+                if late { 1_800_000_000_000_000 + index as i64 } else { event.time.expect("a time").as_microsecond() };
             let head = Head {
                 position: Position(100 + index as u64),
                 stamp: Stamp { at: wall - 1_700_000_000_000_000, wall },

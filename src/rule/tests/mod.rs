@@ -89,12 +89,9 @@ fn about(namespace: &str, name: &str, reason: &str, more: Value) -> EventInput {
     }
     let subject = if namespace.is_empty() { format!("Node/{name}") } else { format!("{namespace}/Pod/{name}") };
     let event = Event {
-        id: "u/1".into(),
-        source: "/api/v1/events".into(),
-        type_: "dev.signalbox.kubernetes.event".into(),
         subject: Some(subject),
-        time: "2026-11-02T07:16:20Z".parse().expect("time"),
-        data,
+        time: Some("2026-11-02T07:16:20Z".parse().expect("time")),
+        ..Event::new("u/1", "/api/v1/events", "dev.signalbox.kubernetes.event", data)
     };
     input(event, watch("v1", "Event", namespace))
 }
@@ -110,12 +107,14 @@ fn change(operation: &str, kind: &str, namespace: Option<&str>, name: &str, labe
         _ => "deleted",
     };
     let event = Event {
-        id: "u/7".into(),
-        source: "/apis/apps/v1".into(),
-        type_: format!("dev.signalbox.resource.{verb}"),
         subject: Some(format!("{}/{kind}/{name}", namespace.unwrap_or_default())),
-        time: "2026-11-02T07:16:20Z".parse().expect("time"),
-        data: json!({"operation": operation, "gap": false, "object": {"kind": kind, "metadata": metadata}}),
+        time: Some("2026-11-02T07:16:20Z".parse().expect("time")),
+        ..Event::new(
+            "u/7",
+            "/apis/apps/v1",
+            format!("dev.signalbox.resource.{verb}"),
+            json!({"operation": operation, "gap": false, "object": {"kind": kind, "metadata": metadata}}),
+        )
     };
     input(event, watch("apps/v1", kind, namespace.unwrap_or_default()))
 }

@@ -158,7 +158,7 @@ proptest! {
             time += wait;
             let head = head(number as u64 + 100, time);
             let mut input = about("shop", &format!("p{which}"), "R", json!({"delta": delta}));
-            Arc::get_mut(&mut input.event).expect("one owner").time = self::head(0, time - late).stamp.timestamp();
+            Arc::get_mut(&mut input.event).expect("one owner").time = Some(self::head(0, time - late).stamp.timestamp());
             let judged = one.judge(&head, &input);
             one.decide(&head, &input, &judged.seen, &judged.decisions);
             if cut {
