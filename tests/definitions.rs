@@ -39,7 +39,7 @@ async fn a_plain_rule_is_taken() {
 async fn a_source_of_no_kind_or_of_two_is_refused_in_words() {
     for source in ["{name: a}", "{name: a, kubernetesEvent: {}, resource: {apiVersion: v1, kind: Pod}}"] {
         let said = try_rule(&format!("{{sources: [{source}], {ACTION}}}")).await;
-        assert!(said.contains("exactly one of kubernetesEvent, resource and schedule must be set"), "{said}");
+        assert!(said.contains("exactly one of kubernetesEvent, resource, ref and schedule must be set"), "{said}");
     }
 }
 

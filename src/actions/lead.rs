@@ -60,7 +60,8 @@ pub(super) fn about(event: &Event) -> Result<About, Failure> {
     let found = if event.type_ == TYPE_KUBERNETES_EVENT {
         event.data.get("regarding").and_then(|regarding| named(regarding, regarding))
     } else {
-        event.data.get("object").and_then(|object| named(object, object.get("metadata")?))
+        // What others send may have any fields.
+        event.data.get("object").filter(|_| event.is_change()).and_then(|object| named(object, object.get("metadata")?))
     };
     let named = found.ok_or_else(|| Failure::last("no target: the event is about no object"))?;
     Ok(About { named, metadata: event.data.pointer("/object/metadata").and_then(|all| owners(event, all)) })

@@ -58,7 +58,8 @@ pub struct EventRuleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub when: Vec<Condition>,
-    /// What tells groups apart: counts and cooldowns are kept for each group by itself. Default: the event's subject.
+    /// What tells groups apart: counts and cooldowns are kept for each group by itself. Default: the event's subject;
+    /// events without one are all of one group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]

@@ -37,8 +37,8 @@ pub use event_source::{
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
 pub use source::{
-    ClusterScoped, Condition, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection, NamespacesFrom,
-    Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
+    ClusterScoped, Condition, EventSourceRef, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection,
+    NamespacesFrom, Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
 };
 pub use status::{
     ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// One kind of event that a rule looks at. Exactly one of `kubernetesEvent`, `resource` and `schedule` is set.
+/// One kind of event that a rule looks at. Exactly one of `kubernetesEvent`, `resource`, `ref` and `schedule` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.kubernetesEvent), has(self.resource), has(self.schedule)].filter(set, set).size() == 1")
-    .message("exactly one of kubernetesEvent, resource and schedule must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.kubernetesEvent), has(self.resource), has(self.ref), has(self.schedule)].filter(set, set).size() == 1")
+    .message("exactly one of kubernetesEvent, resource, ref and schedule must be set"))]
 pub struct Source {
     /// Name of the source, unique in the rule; `source.name` in expressions.
     #[schemars(schema_with = "schema::identifier")]
@@ -22,6 +22,9 @@ pub struct Source {
     /// Creation, update and deletion of objects of any kind, custom resources included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceSource>,
+    /// Events of an EventSource of this namespace. Needs `get` on it for the rule's account.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<EventSourceRef>,
     /// Instants of a timetable, in the manner of a CronJob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleSource>,
@@ -38,6 +41,8 @@ pub enum SourceKind<'a> {
     KubernetesEvent(&'a KubernetesEventSource),
     /// `resource`
     Resource(&'a ResourceSource),
+    /// `ref`
+    Reference(&'a EventSourceRef),
     /// `schedule`
     Schedule(&'a ScheduleSource),
 }
@@ -45,10 +50,11 @@ pub enum SourceKind<'a> {
 impl Source {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<SourceKind<'_>> {
-        match (&self.kubernetes_event, &self.resource, &self.schedule) {
-            (Some(source), None, None) => Some(SourceKind::KubernetesEvent(source)),
-            (None, Some(source), None) => Some(SourceKind::Resource(source)),
-            (None, None, Some(source)) => Some(SourceKind::Schedule(source)),
+        match (&self.kubernetes_event, &self.resource, &self.reference, &self.schedule) {
+            (Some(source), None, None, None) => Some(SourceKind::KubernetesEvent(source)),
+            (None, Some(source), None, None) => Some(SourceKind::Resource(source)),
+            (None, None, Some(source), None) => Some(SourceKind::Reference(source)),
+            (None, None, None, Some(source)) => Some(SourceKind::Schedule(source)),
             _ => None,
         }
     }
@@ -58,8 +64,8 @@ impl Source {
         match self.kind() {
             Some(SourceKind::KubernetesEvent(source)) => source.namespaces.clone().unwrap_or_default(),
             Some(SourceKind::Resource(source)) => source.namespaces.clone().unwrap_or_default(),
-            // A schedule is the rule's own.
-            Some(SourceKind::Schedule(_)) | None => NamespaceSelection::default(),
+            // A schedule is the rule's own, and an EventSource is of its namespace.
+            Some(SourceKind::Reference(_) | SourceKind::Schedule(_)) | None => NamespaceSelection::default(),
         }
     }
 }
@@ -158,6 +164,19 @@ pub struct ResourceSource {
     /// The namespaces of the objects; default: the rule's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceSelection>,
+}
+
+/// Events of an EventSource. `event.data` is what was sent; `event.type`, `event.subject` and the like are the sender's too where it sends CloudEvents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSourceRef {
+    /// Name of the EventSource, in the rule's namespace.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+    /// Values of `event.type` to take, such as `com.github.push`; `*` stands for any characters, `?` for one. Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub types: Vec<String>,
 }
 
 /// One event at each instant of a timetable. A time of day that daylight saving skips comes at the first instant after the gap, one that it

@@ -83,6 +83,11 @@ impl Event {
             extensions: BTreeMap::new(),
         }
     }
+
+    /// Whether it tells of a change of an object, which its data holds then.
+    pub fn is_change(&self) -> bool {
+        [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&self.type_.as_str())
+    }
 }
 
 impl From<&Event> for EventRef {

@@ -96,7 +96,10 @@ impl Rule {
 /// # Errors
 /// All faults of the spec.
 pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Result<Arc<Rule>, Vec<Fault>> {
-    let mut compiler = Compiler { faults: Vec::new(), names: Names::conditions() };
+    let names = Names::conditions();
+    let from_elsewhere = spec.sources.iter().any(|source| source.reference.is_some());
+    let names = if from_elsewhere { names.with_extensions() } else { names };
+    let mut compiler = Compiler { faults: Vec::new(), names };
     compiler.header(spec);
     let variables = compiler.variables(&spec.variables);
     let conditions = compiler.conditions(&spec.when, "spec.when");

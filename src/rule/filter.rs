@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterScoped, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, Operation, ResourceSource,
-        ScheduleSource, Source, SourceKind,
+        ClusterScoped, EventSourceRef, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, Operation,
+        ResourceSource, ScheduleSource, Source, SourceKind,
     },
     event::{
         Event, Labels, Origin, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED,
-        TYPE_RESOURCE_UPDATED, TYPE_SCHEDULE, WatchKey, schedule::Schedule,
+        TYPE_RESOURCE_UPDATED, TYPE_SCHEDULE, WatchKey, event_source, schedule::Schedule,
     },
     record::RuleRef,
 };
@@ -63,6 +63,8 @@ pub(super) enum Kind {
         operations: Vec<Operation>,
         changes: Vec<Followed>,
     },
+    /// Events of the EventSource of this name only.
+    Reference { name: String, types: Vec<Glob> },
     /// The instants of this schedule only.
     Schedule(Schedule),
 }
@@ -87,7 +89,7 @@ impl Filter {
     /// Compiles the filter of a rule's source; faults are added with their paths.
     pub(super) fn compile(source: &Source, rule: &RuleRef, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
         let Some(kind) = source.kind() else {
-            faults.push(Fault::new(path, "exactly one of kubernetesEvent, resource and schedule must be set"));
+            faults.push(Fault::new(path, "exactly one of kubernetesEvent, resource, ref and schedule must be set"));
             return None;
         };
         let (kind, path) = match kind {
@@ -99,6 +101,7 @@ impl Filter {
                 let path = format!("{path}.resource");
                 (compile_resource(source, &path, faults), path)
             }
+            SourceKind::Reference(source) => (compile_reference(source), format!("{path}.ref")),
             SourceKind::Schedule(spec) => {
                 let path = format!("{path}.schedule");
                 (compile_schedule(spec, rule, &source.name, &path, faults), path)
@@ -117,8 +120,18 @@ impl Filter {
         &self.namespaces
     }
 
+    /// Whether it is for events that came this way at all: those of one EventSource, the instants of one timetable, otherwise all of a kind.
+    pub(super) fn looks_at(&self, origin: &Origin, event: &Event) -> bool {
+        match &self.kind {
+            Kind::Reference { name, .. } => event_source::name(origin) == Some(name),
+            Kind::Schedule(_) => self.look(origin, event).possible,
+            Kind::KubernetesEvent { .. } | Kind::Resource { .. } => true,
+        }
+    }
+
     /// What can be told of the event without looking anything up.
-    pub(super) fn look(&self, watch: &WatchKey, event: &Event) -> Static {
+    pub(super) fn look(&self, origin: &Origin, event: &Event) -> Static {
+        let watch = &origin.watch;
         if !self.namespaces.scopes.contains(&watch.namespace) {
             return NO;
         }
@@ -152,6 +165,14 @@ impl Filter {
                 }
                 false
             }
+            Kind::Reference { name, types } => {
+                let fits = event_source::name(origin) == Some(name)
+                    && (types.is_empty() || types.iter().any(|one| one.matches(&event.type_)));
+                if !fits {
+                    return NO;
+                }
+                false
+            }
             Kind::Schedule(schedule) => {
                 let fits = event.type_ == TYPE_SCHEDULE
                     && event.source == schedule.event_source()
@@ -163,7 +184,7 @@ impl Filter {
                 false
             }
         };
-        let namespace = namespace_of(event);
+        let namespace = namespace_of(watch, event);
         let namespace_labels = match (&self.namespaces.from, namespace) {
             (_, "") if self.namespaces.cluster_scoped => false,
             (_, "") => return NO,
@@ -189,12 +210,12 @@ impl Filter {
     /// Whether the event passes, given what was looked up for the rule's account.
     pub(super) fn passes(
         &self,
-        watch: &WatchKey,
+        origin: &Origin,
         event: &Event,
         namespace_labels: Option<&Labels>,
         regarding_labels: Option<&Labels>,
     ) -> bool {
-        let look = self.look(watch, event);
+        let look = self.look(origin, event);
         look.possible
             && (!look.namespace_labels
                 || matches!((&self.namespaces.from, namespace_labels), (From::Selector(selector), Some(labels)) if selector.matches(labels)))
@@ -243,6 +264,10 @@ fn compile_resource(source: &ResourceSource, path: &str, faults: &mut Vec<Fault>
         operations: source.operations.clone(),
         changes: change::compile(source, path, faults),
     }
+}
+
+fn compile_reference(source: &EventSourceRef) -> Kind {
+    Kind::Reference { name: source.name.clone(), types: source.types.iter().map(|one| Glob::new(one)).collect() }
 }
 
 fn compile_schedule(spec: &ScheduleSource, rule: &RuleRef, source: &str, path: &str, faults: &mut Vec<Fault>) -> Kind {
@@ -297,8 +322,12 @@ pub(super) fn operation(event: &Event) -> Option<Operation> {
     }
 }
 
-/// The namespace of what the event is about; empty for cluster-scoped things.
-pub(super) fn namespace_of(event: &Event) -> &str {
+/// The namespace of what the event is about; empty for cluster-scoped things. That of an EventSource's event is where the EventSource is, whatever was
+/// sent.
+pub(super) fn namespace_of<'e>(watch: &'e WatchKey, event: &'e Event) -> &'e str {
+    if event_source::is_watch(watch) {
+        return watch.namespace.as_deref().unwrap_or_default();
+    }
     match event.type_.as_str() {
         TYPE_KUBERNETES_EVENT => text(&event.data, &["regarding", "namespace"]),
         TYPE_SCHEDULE => text(&event.data, &["rule", "namespace"]),

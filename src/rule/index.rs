@@ -1,6 +1,6 @@
 //! From an event to the sources whose filters it can pass, without looking at every rule.
 //!
-//! Sources are filed by what their filters ask for in every case: the kind of event, the namespace, and for Kubernetes Events the reason. Conditions
+//! Sources are filed by what their filters ask for in every case: the kind of event, the namespace, and for Kubernetes Events the reason, for an EventSource its name. Conditions
 //! are not looked into: an event that passes a filter counts as seen, whatever the conditions say.
 
 use std::{
@@ -13,7 +13,7 @@ use super::{
     filter::{From, Kind, is_kubernetes_event, namespace_of, text},
 };
 use crate::{
-    event::{Event, WatchKey, schedule},
+    event::{Event, Origin, event_source, schedule},
     record::RuleUid,
 };
 
@@ -59,8 +59,8 @@ struct Key {
     object: Option<(String, String)>,
     /// Nothing: any.
     namespace: Option<String>,
-    /// Nothing: any.
-    reason: Option<String>,
+    /// The reason of Kubernetes Events, the name of the EventSource; nothing: any.
+    word: Option<String>,
 }
 
 /// The sources of all rules that may judge.
@@ -95,15 +95,17 @@ impl Index {
     }
 
     /// The sources whose filters the event can pass, in the order of rule uids and sources.
-    pub(super) fn candidates(&self, watch: &WatchKey, event: &Event) -> Vec<&Slot> {
+    pub(super) fn candidates(&self, origin: &Origin, event: &Event) -> Vec<&Slot> {
+        let watch = &origin.watch;
         let kubernetes_event = is_kubernetes_event(watch, event);
         let object = (!kubernetes_event).then(|| (watch.api_version.clone(), watch.kind.clone()));
-        let reason = kubernetes_event.then(|| text(&event.data, &["reason"]).to_owned());
-        let namespace = namespace_of(event).to_owned();
+        let reason = || kubernetes_event.then(|| text(&event.data, &["reason"]));
+        let word = event_source::name(origin).or_else(reason).map(str::to_owned);
+        let namespace = namespace_of(watch, event).to_owned();
         let mut found: Vec<&Slot> = Vec::new();
-        for reason in std::iter::once(None).chain(reason.map(Some)) {
+        for word in std::iter::once(None).chain(word.map(Some)) {
             for namespace in [None, Some(namespace.clone())] {
-                let key = Key { object: object.clone(), namespace, reason: reason.clone() };
+                let key = Key { object: object.clone(), namespace, word: word.clone() };
                 found.extend(self.slots.get(&key).into_iter().flatten());
             }
         }
@@ -118,6 +120,7 @@ fn keys(rule: &Rule, source: usize) -> Vec<Key> {
     let object = match filter.kind() {
         Kind::KubernetesEvent { .. } => None,
         Kind::Resource { api_version, kind, .. } => Some((api_version.clone(), kind.clone())),
+        Kind::Reference { .. } => Some((event_source::API_VERSION.to_owned(), event_source::KIND.to_owned())),
         Kind::Schedule(_) => Some((schedule::API_VERSION.to_owned(), schedule::KIND.to_owned())),
     };
     let namespaces: BTreeSet<Option<String>> = match &filter.namespaces().from {
@@ -127,18 +130,19 @@ fn keys(rule: &Rule, source: usize) -> Vec<Key> {
             names.iter().cloned().chain(cluster).map(Some).collect()
         }
     };
-    let reasons: BTreeSet<Option<String>> = match filter.kind() {
+    let words: BTreeSet<Option<String>> = match filter.kind() {
         Kind::KubernetesEvent { reasons, .. } if !reasons.is_empty() => reasons.iter().cloned().map(Some).collect(),
+        Kind::Reference { name, .. } => BTreeSet::from([Some(name.clone())]),
         _ => BTreeSet::from([None]),
     };
-    let (namespaces, reasons) = match namespaces.len() * reasons.len() {
-        0..=MAX_KEYS => (namespaces, reasons),
+    let (namespaces, words) = match namespaces.len() * words.len() {
+        0..=MAX_KEYS => (namespaces, words),
         _ => (BTreeSet::from([None]), BTreeSet::from([None])),
     };
-    let key = |namespace: &Option<String>, reason: &Option<String>| Key {
+    let key = |namespace: &Option<String>, word: &Option<String>| Key {
         object: object.clone(),
         namespace: namespace.clone(),
-        reason: reason.clone(),
+        word: word.clone(),
     };
-    namespaces.iter().flat_map(|namespace| reasons.iter().map(move |reason| key(namespace, reason))).collect()
+    namespaces.iter().flat_map(|namespace| words.iter().map(move |word| key(namespace, word))).collect()
 }

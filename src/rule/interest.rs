@@ -69,9 +69,9 @@ impl Interest {
         let watch = &origin.watch;
         let mut concern = Concern::default();
         let (mut labels, mut owner) = (BTreeSet::new(), BTreeSet::new());
-        for slot in self.index.candidates(watch, event) {
+        for slot in self.index.candidates(origin, event) {
             let source = &slot.rule.sources[slot.source];
-            let look = source.filter.look(watch, event);
+            let look = source.filter.look(origin, event);
             if !look.possible || source.filter.change(event, origin) == Change::Same {
                 continue;
             }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{EventRef, LastNearMiss},
-    event::{Event, WatchKey, schedule},
+    event::{Event, WatchKey, event_source, schedule},
     record::{EventInput, RuleRef},
     text::cut,
 };
@@ -65,6 +65,7 @@ impl Lookers {
             let object = match source.filter.kind() {
                 Kind::KubernetesEvent { .. } => None,
                 Kind::Resource { api_version, kind, .. } => Some((api_version.clone(), kind.clone())),
+                Kind::Reference { .. } => Some((event_source::API_VERSION.to_owned(), event_source::KIND.to_owned())),
                 Kind::Schedule(_) => Some((schedule::API_VERSION.to_owned(), schedule::KIND.to_owned())),
             };
             for scope in &source.filter.namespaces().scopes {
@@ -122,10 +123,7 @@ fn explain(now: Timestamp, input: &EventInput, rule: &Rule, sources: &[usize], e
     let mut nearest: Option<(u8, String, String)> = None;
     for source in sources {
         let source = &rule.sources[*source];
-        if matches!(source.filter.kind(), Kind::Schedule(_))
-            && !source.filter.look(&input.origin.watch, &input.event).possible
-        {
-            // Another timetable's instants are nothing that it looks at.
+        if !source.filter.looks_at(&input.origin, &input.event) {
             continue;
         }
         let lookups = &input.lookups;

@@ -12,7 +12,7 @@ use super::{
     filter::{Kind, namespace_of, text},
 };
 use crate::{
-    event::{Event, Origin},
+    event::Origin,
     record::{Effect, EventInput, FiringId, Position, RuleUid},
 };
 
@@ -146,12 +146,12 @@ impl OwnWrites {
     }
 
     /// The object that the event is about, if a step is just writing it and the event can wait.
-    pub(super) fn defers(&self, rule: &Rule, event: &Event) -> Option<String> {
+    pub(super) fn defers(&self, rule: &Rule, input: &EventInput) -> Option<String> {
         if self.open.is_empty() || self.kept.waiting.len() >= MAX_WAITING {
             return None;
         }
-        let object = event.data.get("object")?;
-        let namespace = match namespace_of(event) {
+        let object = input.event.data.get("object")?;
+        let namespace = match namespace_of(&input.origin.watch, &input.event) {
             "" => &rule.rule.namespace,
             namespace => namespace,
         };

@@ -4,6 +4,7 @@
 //! whose task the [`Supervisor`] owns. A task appends through the bus and asks the current [`crate::rule::Interest`] what anybody wants;
 //! it never decides what fires. Sources know nothing of actions.
 
+mod event_sources;
 mod existing;
 mod lookups;
 mod near;
@@ -17,6 +18,7 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+pub use event_sources::EventSources;
 pub use near::NearMisses;
 pub use report::{Listening, SourceReport};
 pub use supervisor::{Handle, Supervisor, SupervisorError, Wanted};

@@ -1,4 +1,4 @@
-//! What a rule's sources need: which kinds of the cluster, in which scopes, with which rights; or only the time.
+//! What a rule's sources need: which kinds of the cluster, in which scopes, with which rights; an EventSource; or only the time.
 //!
 //! [`plan`] is pure; [`probe`] asks the API server for what a plan needs.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::core::ApiResource;
 
 use crate::{
-    api::{EventRuleSpec, Existing, Regarding, ScheduleSource, SourceKind},
+    api::{EventRuleSpec, Existing, GROUP, Regarding, ScheduleSource, SourceKind},
     event::WatchKey,
     kubernetes::{Cluster, MissingRight, ResolveError, Resource, Right},
     record::Account,
@@ -18,6 +18,13 @@ use crate::{
 pub(super) enum Plan {
     /// Watches.
     Watch(WatchPlan),
+    /// An EventSource of the rule's namespace.
+    Reference {
+        /// `sources[].name`
+        source: String,
+        /// The EventSource's name.
+        name: String,
+    },
     /// The time.
     Schedule {
         /// `sources[].name`
@@ -66,6 +73,7 @@ pub(super) fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
                 regarding: None,
                 existing: resource.existing,
             }),
+            SourceKind::Reference(of) => Plan::Reference { source: source_name, name: of.name.clone() },
             SourceKind::Schedule(spec) => Plan::Schedule { source: source_name, spec: spec.clone() },
         })
     };
@@ -76,7 +84,9 @@ impl Plan {
     /// `sources[].name`
     pub(super) fn source(&self) -> &str {
         match self {
-            Self::Watch(WatchPlan { source, .. }) | Self::Schedule { source, .. } => source,
+            Self::Watch(WatchPlan { source, .. }) | Self::Reference { source, .. } | Self::Schedule { source, .. } => {
+                source
+            }
         }
     }
 
@@ -84,8 +94,13 @@ impl Plan {
     pub(super) fn watch(&self) -> Option<&WatchPlan> {
         match self {
             Self::Watch(plan) => Some(plan),
-            Self::Schedule { .. } => None,
+            Self::Reference { .. } | Self::Schedule { .. } => None,
         }
+    }
+
+    /// Whether the API server has to be asked about it. Time needs no rights and is always there.
+    pub(super) fn is_asked_for(&self) -> bool {
+        !matches!(self, Self::Schedule { .. })
     }
 }
 
@@ -108,30 +123,27 @@ pub(super) enum Probe {
     NotFound(String),
     /// It could not be asked.
     Unavailable(String),
-    /// There is, and the account lacks these rights.
+    /// The kind, or the EventSource if there is one, may be asked for; the account lacks these rights.
     Found {
-        /// The kind.
-        resource: Resource,
+        /// The kind; nothing for an EventSource.
+        resource: Option<Resource>,
         /// What the account lacks; empty: nothing.
         missing: Vec<MissingRight>,
     },
 }
 
 /// Asks for the kind and for every right. Rights may be known from before, if not for longer than `age`.
-pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &WatchPlan, age: Duration) -> Probe {
-    let resource = match cluster.resolve(Some(&plan.api_version), &plan.kind).await {
-        Ok(resource) => resource,
-        Err(error @ ResolveError::Request(_)) => return Probe::Unavailable(error.to_string()),
-        Err(error) => return Probe::NotFound(error.to_string()),
-    };
-    let mut rights = Vec::new();
-    for key in plan.keys(&resource) {
-        for verb in ["list", "watch"] {
-            rights.push(right(verb, &resource.api, key.namespace.as_deref()));
+pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age: Duration) -> Probe {
+    let (resource, rights) = match plan {
+        Plan::Watch(plan) => match needs(cluster, plan).await {
+            Ok((resource, rights)) => (Some(resource), rights),
+            Err(probe) => return probe,
+        },
+        Plan::Reference { name, .. } => {
+            (None, vec![Right::new("get", GROUP, "eventsources").within(Some(&account.namespace)).named(name)])
         }
-    }
-    rights.extend(regarding_rights(cluster, plan).await);
-
+        Plan::Schedule { .. } => (None, Vec::new()),
+    };
     let mut missing = Vec::new();
     for right in rights {
         match cluster.may_lately(account, &right, age).await {
@@ -141,6 +153,23 @@ pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &WatchPlan
         }
     }
     Probe::Found { resource, missing }
+}
+
+/// The kind, and every right that its watches need.
+async fn needs(cluster: &Cluster, plan: &WatchPlan) -> Result<(Resource, Vec<Right>), Probe> {
+    let resource = match cluster.resolve(Some(&plan.api_version), &plan.kind).await {
+        Ok(resource) => resource,
+        Err(error @ ResolveError::Request(_)) => return Err(Probe::Unavailable(error.to_string())),
+        Err(error) => return Err(Probe::NotFound(error.to_string())),
+    };
+    let mut rights = Vec::new();
+    for key in plan.keys(&resource) {
+        for verb in ["list", "watch"] {
+            rights.push(right(verb, &resource.api, key.namespace.as_deref()));
+        }
+    }
+    rights.extend(regarding_rights(cluster, plan).await);
+    Ok((resource, rights))
 }
 
 /// `get` on the regarded kind where its labels are asked for. Without a kind there is nothing to ask: then each lookup shows.

@@ -27,6 +27,11 @@ pub enum Listening {
         /// Why, and what to do.
         message: String,
     },
+    /// There is no such EventSource; one that comes later is enough.
+    EventSourceNotFound {
+        /// Which.
+        message: String,
+    },
     /// The API server serves no such kind; it is asked again, so a definition that comes later is enough.
     KindNotFound {
         /// Which.

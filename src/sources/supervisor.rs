@@ -1,10 +1,10 @@
-//! The supervisor: owns every watch and every timetable, and says for each rule's source when it listens and when it cannot.
+//! The supervisor: owns every watch and every timetable, knows the EventSources, and says for each rule's source when it listens and when it cannot.
 //!
 //! One watch serves all rules that look at the same resource in the same scope. A source gets its `Baseline` once its watches have their
 //! lists, its rule's account may see them and the shard knows the rule; a `Deaf` when it cannot be listened to. Judging is the shard's.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NearMisses, SourceReport, append, existing,
+    EventSources, NearMisses, SourceReport, append, existing,
     lookups::Looker,
     plan::{Probe, probe},
     schedule::{Reached, Ticker},
@@ -38,6 +38,7 @@ pub use handle::{Handle, Wanted};
 use running::Running;
 
 mod entry;
+mod forget;
 mod handle;
 mod running;
 
@@ -81,6 +82,7 @@ pub struct Supervisor {
     reports: mpsc::Sender<SourceReport>,
     metrics: Arc<Metrics>,
     misses: Option<NearMisses>,
+    event_sources: EventSources,
     access_recheck: Duration,
     commands: mpsc::Receiver<Command>,
     phases: (Phases, mpsc::Receiver<(WatchKey, u64, Phase)>),
@@ -114,6 +116,7 @@ impl Supervisor {
             reports,
             metrics: Arc::default(),
             misses: None,
+            event_sources: EventSources::default(),
             access_recheck: ACCESS_RECHECK,
             commands,
             phases: mpsc::channel(PHASES),
@@ -145,6 +148,12 @@ impl Supervisor {
         Self { misses: Some(misses), ..self }
     }
 
+    /// Tells by these which EventSources there are.
+    #[must_use]
+    pub fn with_event_sources(self, event_sources: EventSources) -> Self {
+        Self { event_sources, ..self }
+    }
+
     /// Asks so often whether accounts may still see what their rules watch.
     #[must_use]
     pub fn with_access_recheck(self, access_recheck: Duration) -> Self {
@@ -168,6 +177,7 @@ impl Supervisor {
     }
 
     async fn work(&mut self) -> Result<(), SupervisorError> {
+        let mut event_sources = self.event_sources.changes();
         loop {
             let due = self.rules.values().filter_map(Entry::next_probe).min();
             tokio::select! {
@@ -175,6 +185,7 @@ impl Supervisor {
                 Some((key, start, phase)) = self.phases.1.recv() => self.phase(key, start, phase).await?,
                 Some(done) = self.tasks.join_next() => self.done(done?).await?,
                 Ok(()) = self.interest.changed() => self.settle_all(|entry| !entry.is_live()).await?,
+                Ok(()) = event_sources.changed() => self.settle_all(Entry::refers).await?,
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.start_probes(),
             }
         }
@@ -270,7 +281,7 @@ impl Supervisor {
             self.ensure(key, &resource);
         }
         let known = self.interest.borrow().knows(rule, entry.wanted().generation);
-        let verdicts = entry.verdicts(|key| self.phase_of(key));
+        let verdicts = entry.verdicts(|key| self.phase_of(key), &self.event_sources);
         for (source, verdict) in verdicts.iter().enumerate() {
             let Some(mark) = entry.next_mark(source, verdict, known) else { continue };
             let of = entry.source_ref(source);
@@ -342,37 +353,6 @@ impl Supervisor {
         self.watches.insert(key.clone(), running);
         tracing::info!(watch = %key, "watch started");
         self.tasks.spawn(async move { Done::Watched { result: watch.run(stop).await, key } });
-    }
-
-    /// Stops watches that no rule needs; once the rules of the start are known, also forgets what is remembered of others.
-    async fn forget_unneeded(&mut self) -> Result<(), SupervisorError> {
-        let needed: BTreeSet<WatchKey> = self.rules.values().flat_map(Entry::needed).collect();
-        for (key, running) in
-            self.watches.iter().filter(|(key, running)| !needed.contains(key) && !running.stop.is_cancelled())
-        {
-            tracing::info!(watch = %key, "watch stopped: no rule needs it");
-            running.stop.cancel();
-        }
-        if !self.settled {
-            return Ok(());
-        }
-        let unneeded: Vec<WatchKey> =
-            self.memory.keys().filter(|key| !self.rules.values().any(|entry| entry.may_use(key))).cloned().collect();
-        for key in unneeded {
-            self.memory.remove(&key);
-            append(&self.bus, Record::Forget(key)).await?;
-        }
-        self.forget_schedules().await
-    }
-
-    async fn forget_schedules(&mut self) -> Result<(), SupervisorError> {
-        let needed: HashSet<String> =
-            self.rules.values().flat_map(Entry::schedules).map(|schedule| schedule.uid()).collect();
-        let gone = self.reached.forget(&needed);
-        if !gone.is_empty() {
-            append(&self.bus, Record::Seen(gone)).await?;
-        }
-        Ok(())
     }
 }
 

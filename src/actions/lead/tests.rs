@@ -131,7 +131,10 @@ async fn a_changed_object_tells_its_controller_itself() {
     let mut cx = context(&fake);
     let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": pod()});
     let type_ = crate::event::TYPE_RESOURCE_DELETED.to_owned();
-    cx.event = Arc::new(Event { type_, data: json!({"object": object}), ..event() });
+    let data = json!({"object": object});
+    cx.event = Arc::new(Event { type_: "dev.signalbox.webhook".to_owned(), data: data.clone(), ..event() });
+    assert_eq!(lead_to(&cx, "Event", &[]).await, "no target: the event is about no object", "whatever was sent");
+    cx.event = Arc::new(Event { type_, data, ..event() });
     assert_eq!(lead_to(&cx, "EventOwner", &[]).await, "apps/v1 Deployment shop/web", "also when it is deleted");
     assert_eq!(lead_to(&cx, "Event", &[]).await, "v1 Pod shop/web-6d4c-x");
 }

@@ -21,7 +21,7 @@ use super::{
     object::{Fields, Object, boxed},
 };
 use crate::{
-    event::{Event, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED},
+    event::Event,
     record::{FiringId, GroupValues, Results, RuleRef},
     rule::{compile::Rule, fault::EvalError},
 };
@@ -116,7 +116,7 @@ impl<'a> Scope<'a> {
 
     /// Whether `object` is one.
     pub(super) fn has_object(&self) -> bool {
-        self.event.is_some_and(is_change)
+        self.event.is_some_and(Event::is_change)
     }
 
     /// The value of a variable, if it has one that JSON can say.
@@ -168,11 +168,7 @@ impl VariableResolver for Scope<'_> {
 }
 
 fn object_of(event: &Event) -> Option<Box<dyn Val + '_>> {
-    is_change(event).then(|| event.data.get("object")).flatten().map(boxed)
-}
-
-fn is_change(event: &Event) -> bool {
-    [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&event.type_.as_str())
+    event.is_change().then(|| event.data.get("object")).flatten().map(boxed)
 }
 
 fn instant(now: Timestamp) -> Option<chrono::DateTime<chrono::FixedOffset>> {

@@ -23,7 +23,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// The group of an event: by `groupBy`, otherwise what the event is about.
+    /// The group of an event: by `groupBy`, otherwise what the event is about. Events about nothing in particular are one group.
     pub(super) fn of(rule: &Rule, scope: &Scope<'_>, event: &Event) -> Result<Self, EvalError> {
         let mut values = GroupValues::new();
         for (name, program) in &rule.group_by {
@@ -34,7 +34,7 @@ impl Group {
         let texts: Vec<(&str, String)> =
             rule.group_by.iter().map(|(name, _)| (name.as_str(), text(&values[name.as_str()]))).collect();
         let name = match texts.as_slice() {
-            [] => event.subject.as_deref().unwrap_or(&event.id).to_owned(),
+            [] => event.subject.clone().unwrap_or_default(),
             [(_, only)] => only.clone(),
             // Commas of values are written otherwise than those between them.
             many => {

@@ -35,7 +35,7 @@ impl Engine {
     pub fn judge(&self, head: &Head, input: &EventInput) -> Judged {
         let mut judged = Judged::default();
         let mut events = Views::new(input);
-        let candidates = self.index.candidates(&input.origin.watch, &input.event);
+        let candidates = self.index.candidates(&input.origin, &input.event);
         for slots in candidates.chunk_by(|a, b| a.rule.rule.uid == b.rule.rule.uid) {
             self.judge_rule(head, &mut events, slots, &mut judged);
         }
@@ -55,7 +55,7 @@ impl Engine {
                     only.rule == *uid && only.generation == rule.generation && only.source == source.name
                 })
                 && source.filter.passes(
-                    &events.input.origin.watch,
+                    &events.input.origin,
                     &events.input.event,
                     lookups.namespace_labels.as_ref(),
                     lookups.regarding(&rule.account),
@@ -68,7 +68,7 @@ impl Engine {
         }
         let of_object = |slot: &&&Slot| matches!(rule.sources[slot.source].filter.kind(), Kind::Resource { .. });
         if taken.iter().any(of_object)
-            && let Some(object) = state.own.defers(rule, &events.input.event)
+            && let Some(object) = state.own.defers(rule, events.input)
         {
             judged.decisions.push(Decision::Deferred { rule: uid.clone(), object });
             return;

@@ -71,7 +71,7 @@ impl Engine {
     pub fn judge_released(&self, head: &Head, released: &Released) -> super::Judged {
         let head = released.head(head);
         let mut judged = super::Judged::default();
-        let candidates = self.index.candidates(&released.input.origin.watch, &released.input.event);
+        let candidates = self.index.candidates(&released.input.origin, &released.input.event);
         let slots: Vec<_> = candidates.into_iter().filter(|slot| slot.rule.rule.uid == released.rule).collect();
         self.judge_rule(&head, &mut Views::new(&released.input), &slots, &mut judged);
         judged

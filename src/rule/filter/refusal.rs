@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Filter, From, Glob, Kind, Requirement, Selector, namespace_of, operation, text};
 use crate::{
-    event::{Event, Labels, Origin},
+    event::{Event, Labels, Origin, WatchKey},
     rule::change::Change,
     text::cut,
 };
@@ -47,6 +47,10 @@ impl Filter {
         let refusal = match &self.kind {
             Kind::KubernetesEvent { .. } => self.refusal_of_event(event, regarding_labels),
             Kind::Resource { .. } => self.refusal_of_change(event),
+            Kind::Reference { types, .. } if misses(types, &event.type_) => {
+                refuse(1, "ref.types", "event.type", Some(&event.type_), &texts(types))
+            }
+            Kind::Reference { .. } => None,
             // It takes its own instants, all of them.
             Kind::Schedule(_) => return None,
         };
@@ -54,7 +58,7 @@ impl Filter {
             let (field, saw) = ("resource.changedExpressions", "none of the values changed".to_owned());
             (self.change(event, origin) == Change::Same).then_some(Refusal { passed: 4, field, saw })
         };
-        refusal.or_else(|| self.refusal_of_namespace(event, namespace_labels)).or_else(unchanged)
+        refusal.or_else(|| self.refusal_of_namespace(&origin.watch, event, namespace_labels)).or_else(unchanged)
     }
 
     fn refusal_of_event(&self, event: &Event, labels: Option<&Labels>) -> Option<Refusal> {
@@ -119,18 +123,18 @@ impl Filter {
         None
     }
 
-    fn refusal_of_namespace(&self, event: &Event, labels: Option<&Labels>) -> Option<Refusal> {
+    fn refusal_of_namespace(&self, watch: &WatchKey, event: &Event, labels: Option<&Labels>) -> Option<Refusal> {
         let (field, from_names, from_labels) = match &self.kind {
             Kind::KubernetesEvent { .. } => (
                 "kubernetesEvent.namespaces.clusterScoped",
                 "kubernetesEvent.namespaces",
                 "kubernetesEvent.namespaces.selector",
             ),
-            Kind::Resource { .. } | Kind::Schedule(_) => {
+            Kind::Resource { .. } | Kind::Reference { .. } | Kind::Schedule(_) => {
                 ("resource.namespaces.clusterScoped", "resource.namespaces", "resource.namespaces.selector")
             }
         };
-        match (&self.namespaces.from, namespace_of(event)) {
+        match (&self.namespaces.from, namespace_of(watch, event)) {
             (_, "") if self.namespaces.cluster_scoped => None,
             (_, "") => refuse(5, field, "namespace", None, &[]),
             (From::All, _) => None,

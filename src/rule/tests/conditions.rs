@@ -66,7 +66,7 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
         "spec.when[0].expression:1:1: gives a sum, not true or false",
         "spec.when[1].expression:1:9: unknown name `evnt`",
         "spec.sources[0].kubernetesEvent.regarding.selector.matchExpressions[0].operator:1:1: unknown operator \"Is\"",
-        "spec.sources[1]:1:1: exactly one of kubernetesEvent, resource and schedule",
+        "spec.sources[1]:1:1: exactly one of kubernetesEvent, resource, ref and schedule",
         "spec.actions[0].scale:1:1: exactly one of to and by",
         "spec.actions[0].scale.target.name:1:3: `actions` has no `tell`: known are none",
         "spec.actions[1].ifExpression:1:1: gives a number",

@@ -9,6 +9,7 @@ mod near;
 mod own;
 mod progress;
 mod properties;
+mod references;
 mod sources;
 mod waits;
 

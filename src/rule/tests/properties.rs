@@ -14,7 +14,9 @@ fn any_source() -> impl Strategy<Value = Value> {
         json!({"from": "Names", "names": (0..64).map(|n| format!("n{n}")).chain(["shop".to_owned()]).take(64).collect::<Vec<_>>()}),
     ]);
     let kinds = prop::sample::select(vec!["Deployment", "StatefulSet"]);
+    let references = (prop::sample::select(vec!["x", "y"]), prop::sample::select(vec![json!([]), json!(["*.a"])]));
     prop_oneof![
+        references.prop_map(|(name, types)| json!({"name": "s", "ref": {"name": name, "types": types}})),
         (reasons, namespaces.clone()).prop_map(|(reasons, namespaces)| json!({"name": "s", "kubernetesEvent": {"reasons": reasons, "namespaces": namespaces}})),
         (kinds, namespaces).prop_map(|(kind, namespaces)| json!({"name": "s", "resource": {"apiVersion": "apps/v1", "kind": kind, "namespaces": namespaces}})),
     ]
@@ -28,7 +30,10 @@ fn any_input() -> impl Strategy<Value = EventInput> {
     let object = (namespace, prop::sample::select(vec!["Deployment", "Job"])).prop_map(|(namespace, kind)| {
         change("Update", kind, (!namespace.is_empty()).then_some(namespace), "p", json!({}))
     });
-    (prop_oneof![event, object], labels).prop_map(|(mut input, labels)| {
+    let types = prop::sample::select(vec!["com.a", "com.b"]);
+    let sent = (prop::sample::select(vec!["shop", "orders"]), prop::sample::select(vec!["x", "y"]), types)
+        .prop_map(|(namespace, name, type_)| references::sent(namespace, name, type_, None, json!({})));
+    (prop_oneof![event, object, sent], labels).prop_map(|(mut input, labels)| {
         input.lookups.namespace_labels = labels.map(|labels| serde_json::from_value(labels).expect("labels"));
         input
     })
@@ -66,7 +71,7 @@ proptest! {
         }
         for input in &inputs {
             let expected: Vec<RuleUid> = rules.iter()
-                .filter(|rule| rule.sources[0].filter.passes(&input.origin.watch, &input.event, input.lookups.namespace_labels.as_ref(), None))
+                .filter(|rule| rule.sources[0].filter.passes(&input.origin, &input.event, input.lookups.namespace_labels.as_ref(), None))
                 .map(|rule| rule.rule.uid.clone())
                 .collect();
             prop_assert_eq!(engine.judge(&head(5, 0), input).seen, expected.clone());
@@ -216,7 +221,7 @@ proptest! {
             ("names", json!(["q*"])), ("operations", json!(["Create"])), ("selector", json!({"matchLabels": {"a": "b"}})), ("names", json!(["?"]))];
         let (field, value) = more[usize::from(narrow)].clone();
         let events = source.get("kubernetesEvent").is_some();
-        if events == (narrow < 4) {
+        if source.get("ref").is_none() && events == (narrow < 4) {
             source[if events { "kubernetesEvent" } else { "resource" }][field] = value;
         }
         let rule = compile(&rule_ref("web"), 1, &spec(json!({"sources": [source]}))).expect("compiles");
@@ -225,12 +230,12 @@ proptest! {
             let watch = &input.origin.watch;
             let of_kind = match filter.kind() {
                 filter::Kind::KubernetesEvent { .. } => filter::is_kubernetes_event(watch, &input.event),
-                filter::Kind::Schedule(_) => false,
+                filter::Kind::Reference { .. } | filter::Kind::Schedule(_) => filter.looks_at(&input.origin, &input.event),
                 filter::Kind::Resource { api_version, kind, .. } => watch.api_version == *api_version && watch.kind == *kind,
             };
             if of_kind && filter.namespaces().scopes.contains(&watch.namespace) {
                 let labels = input.lookups.namespace_labels.as_ref();
-                prop_assert_eq!(filter.refusal(&input.event, &input.origin, labels, None).is_none(), filter.passes(watch, &input.event, labels, None));
+                prop_assert_eq!(filter.refusal(&input.event, &input.origin, labels, None).is_none(), filter.passes(&input.origin, &input.event, labels, None));
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     kubernetes::{MissingRight, Resource},
     record::SourceRef,
     sources::{
-        Listening, SourceReport,
+        EventSources, Listening, SourceReport,
         plan::{Plan, Probe, WatchPlan, plan},
         watch::Phase,
     },
@@ -41,6 +41,8 @@ pub(super) enum Verdict {
     Denied(Vec<MissingRight>),
     /// There is no such kind.
     NotFound(String),
+    /// There is no such EventSource.
+    NoEventSource(String),
     /// The API server could not be asked.
     Unavailable(String),
     /// A watch does not work, and why.
@@ -136,12 +138,12 @@ impl Entry {
     }
 
     /// What to ask now.
-    pub(super) fn begin_probes(&mut self, now: Instant) -> Vec<(usize, WatchPlan)> {
+    pub(super) fn begin_probes(&mut self, now: Instant) -> Vec<(usize, Plan)> {
         let sources = self.sources.iter_mut().enumerate();
         let due = sources.filter(|(_, source)| source.may_be_asked_for() && source.next_probe <= now);
-        due.filter_map(|(index, source)| {
+        due.map(|(index, source)| {
             source.probing = true;
-            Some((index, source.plan.watch()?.clone()))
+            (index, source.plan.clone())
         })
         .collect()
     }
@@ -154,7 +156,7 @@ impl Entry {
             Probe::Found { resource, missing } => {
                 source.failures = 0;
                 if missing.is_empty() {
-                    source.allowed = Some(resource.clone());
+                    source.allowed = resource.clone();
                     recheck
                 } else {
                     RECHECK_DENIED.min(recheck)
@@ -220,7 +222,7 @@ impl Entry {
             Plan::Schedule { source, spec } => {
                 Some((Schedule::new(&rule.uid.0, &rule.namespace, &rule.name, source, spec), spec.missed))
             }
-            Plan::Watch(_) => None,
+            Plan::Watch(_) | Plan::Reference { .. } => None,
         }
     }
 
@@ -231,9 +233,19 @@ impl Entry {
 
     // === judging ===
 
+    /// Whether a source is an EventSource.
+    pub(super) fn refers(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source.plan, Plan::Reference { .. }))
+    }
+
     /// How each source is doing.
-    pub(super) fn verdicts(&self, phase: impl Fn(&WatchKey) -> Phase) -> Vec<Verdict> {
-        self.sources.iter().map(|source| source.verdict(&phase)).collect()
+    pub(super) fn verdicts(&self, phase: impl Fn(&WatchKey) -> Phase, event_sources: &EventSources) -> Vec<Verdict> {
+        let namespace = &self.wanted.rule.namespace;
+        let verdict = |source: &Source| match source.verdict(&phase) {
+            Verdict::Live => source.reference(namespace, event_sources),
+            other => other,
+        };
+        self.sources.iter().map(verdict).collect()
     }
 
     /// What is to be appended for the source. `known`: the shard knows this version, so that what comes after a `Baseline` is not passed over.
@@ -244,7 +256,7 @@ impl Entry {
             Verdict::Denied(_) => (mark != Some(Mark::Deaf)).then_some(Mark::Deaf),
             // What cannot be listened to must not keep a new version from its other sources. Later, and after a restart, nothing needs to be said:
             // the watch catches up by itself, and what it finds then is to be judged.
-            Verdict::NotFound(_) | Verdict::Down(_) | Verdict::Gone(_) => {
+            Verdict::NotFound(_) | Verdict::NoEventSource(_) | Verdict::Down(_) | Verdict::Gone(_) => {
                 (self.wanted.fresh && mark.is_none()).then_some(Mark::Deaf)
             }
             Verdict::Waiting | Verdict::Unavailable(_) => None,
@@ -263,7 +275,7 @@ impl Entry {
 
     /// What is to be reported, if it has changed; nothing until every source was asked for.
     pub(super) fn report(&mut self, verdicts: &[Verdict]) -> Option<SourceReport> {
-        if self.sources.iter().any(|source| source.plan.watch().is_some() && source.probe.is_none()) {
+        if self.sources.iter().any(|source| source.plan.is_asked_for() && source.probe.is_none()) {
             return None;
         }
         let mut missing: Vec<MissingRight> = Vec::new();
@@ -279,6 +291,7 @@ impl Entry {
                 Verdict::NotFound(message) | Verdict::Gone(message) => {
                     Listening::KindNotFound { message: message.clone() }
                 }
+                Verdict::NoEventSource(message) => Listening::EventSourceNotFound { message: message.clone() },
                 Verdict::Unavailable(message) | Verdict::Down(message) => {
                     Listening::Failed { message: message.clone() }
                 }
@@ -298,7 +311,7 @@ impl Entry {
 
 impl Source {
     fn may_be_asked_for(&self) -> bool {
-        !self.probing && self.plan.watch().is_some()
+        !self.probing && self.plan.is_asked_for()
     }
 
     fn keys(&self) -> Vec<(WatchKey, Resource)> {
@@ -308,8 +321,7 @@ impl Source {
 
     fn verdict(&self, phase: impl Fn(&WatchKey) -> Phase) -> Verdict {
         match &self.probe {
-            // Time needs no rights and is always there.
-            None if self.plan.watch().is_none() => return Verdict::Live,
+            None if !self.plan.is_asked_for() => return Verdict::Live,
             None => return Verdict::Waiting,
             Some(Probe::NotFound(message)) => return Verdict::NotFound(message.clone()),
             Some(Probe::Unavailable(message)) => return Verdict::Unavailable(message.clone()),
@@ -327,6 +339,21 @@ impl Source {
             }
         }
         verdict
+    }
+}
+
+impl Source {
+    /// Whether the EventSource is there, of a source that may listen to it.
+    fn reference(&self, namespace: &str, event_sources: &EventSources) -> Verdict {
+        let Plan::Reference { source, name } = &self.plan else { return Verdict::Live };
+        match event_sources.has(namespace, name) {
+            None => Verdict::Waiting,
+            Some(true) => Verdict::Live,
+            Some(false) => Verdict::NoEventSource(format!(
+                "sources[{source}].ref: EventSource {namespace}/{name} does not exist: create it, or mend the name; kubectl get eventsources -n \
+                 {namespace} lists those there are"
+            )),
+        }
     }
 }
 

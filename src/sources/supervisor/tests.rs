@@ -30,6 +30,7 @@ struct Site {
     server: Server,
     log: Arc<Collected>,
     settings: Arc<Settings>,
+    event_sources: EventSources,
     handle: Handle,
     interest: watch::Sender<Arc<Interest>>,
     reports: mpsc::Receiver<SourceReport>,
@@ -91,9 +92,11 @@ fn start() -> Site {
     let (reports, told) = mpsc::channel(64);
     let cluster = Cluster::with_client(server.client());
     let (supervisor, handle) = Supervisor::new(cluster, log.clone(), receiver, HashMap::new(), reports);
+    let event_sources = EventSources::default();
+    let supervisor = supervisor.with_event_sources(event_sources.clone());
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(supervisor.run(shutdown.clone()));
-    Site { server, log, settings, handle, interest: sender, reports: told, shutdown, task }
+    Site { server, log, settings, event_sources, handle, interest: sender, reports: told, shutdown, task }
 }
 
 impl Site {
@@ -329,4 +332,61 @@ async fn a_timetable_begins_with_its_baseline_and_is_forgotten_with_its_rule() {
         site.handle.remove(put.rule.uid).await;
         assert_eq!(site.log.wait(3).await[2], "seen -r/at/UTC/0 7 * * *");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_listens_to_its_event_source_as_long_as_its_account_may_get_it_and_begins_when_it_is_there() {
+    let mut site = start();
+    site.settings.denied.store(true, Ordering::SeqCst);
+    let put = rule("r", 1, json!([{"name": "push", "ref": {"name": "github"}}]));
+    site.judge(std::slice::from_ref(&put));
+    site.set(&put).await;
+    // Without the right it is not told whether there is one.
+    let report = site.report(|_| true).await;
+    assert_eq!(report.listening, Listening::Starting);
+    let missing = report.authorized.expect_err("a right is missing");
+    assert!(
+        missing[0].to_string().contains(
+            "ServiceAccount shop/shop-ops may not get eventsources.signalbox.dev github in namespace shop; grant it with: kubectl create role"
+        ),
+        "{missing:?}"
+    );
+    assert_eq!(site.log.wait(1).await, ["deaf r/push 1"]);
+
+    site.settings.denied.store(false, Ordering::SeqCst);
+    site.event_sources.listed();
+    let report = site.report(|report| report.authorized.is_ok() && report.listening > Listening::Starting).await;
+    let Listening::EventSourceNotFound { message } = report.listening else { panic!("{report:?}") };
+    assert!(message.contains("sources[push].ref: EventSource shop/github does not exist: create it"), "{message}");
+
+    site.event_sources.add("other", "github");
+    site.event_sources.add("shop", "github");
+    assert_eq!(site.log.wait(2).await[1], "baseline r/push 1");
+    site.report(established).await;
+    assert_eq!(site.lists("/eventsources"), 0, "nothing is watched for it");
+
+    site.event_sources.remove("shop", "github");
+    site.report(|report| matches!(report.listening, Listening::EventSourceNotFound { .. })).await;
+    site.event_sources.add("shop", "github");
+    site.report(established).await;
+    assert_eq!(site.log.short().len(), 2, "one that comes again is listened to as before");
+
+    site.settings.denied.store(true, Ordering::SeqCst);
+    assert_eq!(site.log.wait(3).await[2], "deaf r/push 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_source_that_is_not_there_keeps_no_version_from_its_other_sources() {
+    let site = start();
+    site.event_sources.listed();
+    let put = rule(
+        "r",
+        1,
+        json!([{"name": "push", "ref": {"name": "github"}}, {"name": "any", "resource": {"apiVersion": "v1", "kind": "ConfigMap"}}]),
+    );
+    site.judge(std::slice::from_ref(&put));
+    site.set(&put).await;
+    let mut told = site.log.wait(3).await;
+    told.sort();
+    assert_eq!(told, ["baseline r/any 1", "deaf r/push 1", "seen a@3 b@4 list@5"]);
 }
