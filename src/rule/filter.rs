@@ -2,8 +2,8 @@
 
 mod glob;
 mod refusal;
+mod selector;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
 use super::{
@@ -24,6 +24,8 @@ use crate::{
 };
 
 pub(super) use glob::Glob;
+use selector::Requirement;
+pub(super) use selector::Selector;
 
 /// What a filter says without the labels that only I/O can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,74 +340,4 @@ pub(super) fn namespace_of<'e>(watch: &'e WatchKey, event: &'e Event) -> &'e str
 /// The text at a path, or an empty one.
 pub(super) fn text<'v>(value: &'v Value, path: &[&str]) -> &'v str {
     path.iter().try_fold(value, |value, key| value.get(key)).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// A label selector, compiled.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Selector(Vec<(String, Requirement)>);
-
-#[derive(Clone, Debug, PartialEq)]
-enum Requirement {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    DoesNotExist,
-}
-
-impl Selector {
-    fn compile(selector: &LabelSelector, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
-        let mut requirements: Vec<(String, Requirement)> = selector
-            .match_labels
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), Requirement::In(vec![value.clone()])))
-            .collect();
-        let before = faults.len();
-        for (index, one) in selector.match_expressions.iter().flatten().enumerate() {
-            let path = format!("{path}.matchExpressions[{index}]");
-            let values = one.values.clone().unwrap_or_default();
-            let requirement = match (one.operator.as_str(), values.is_empty()) {
-                ("In", false) => Requirement::In(values),
-                ("NotIn", false) => Requirement::NotIn(values),
-                ("Exists", true) => Requirement::Exists,
-                ("DoesNotExist", true) => Requirement::DoesNotExist,
-                ("In" | "NotIn", true) => {
-                    faults.push(Fault::new(
-                        format!("{path}.values"),
-                        format!("must be set with operator {}", one.operator),
-                    ));
-                    continue;
-                }
-                ("Exists" | "DoesNotExist", false) => {
-                    faults.push(Fault::new(
-                        format!("{path}.values"),
-                        format!("must be empty with operator {}", one.operator),
-                    ));
-                    continue;
-                }
-                (other, _) => {
-                    let message = format!("unknown operator {other:?}: known are In, NotIn, Exists and DoesNotExist");
-                    faults.push(Fault::new(format!("{path}.operator"), message));
-                    continue;
-                }
-            };
-            requirements.push((one.key.clone(), requirement));
-        }
-        if requirements.iter().any(|(key, _)| key.is_empty()) {
-            faults.push(Fault::new(path, "a label's key must not be empty"));
-        }
-        (faults.len() == before).then_some(Self(requirements))
-    }
-
-    fn check<'l>(&self, value_of: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.0.iter().all(|(key, requirement)| refusal::holds(requirement, value_of(key)))
-    }
-
-    pub(super) fn matches(&self, labels: &Labels) -> bool {
-        self.check(|key| labels.get(key).map(String::as_str))
-    }
-
-    fn matches_json(&self, labels: Option<&Value>) -> bool {
-        self.check(|key| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str))
-    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Filter, From, Glob, Kind, Requirement, Selector, namespace_of, operation, text};
+use super::{Filter, From, Glob, Kind, Requirement, Selector, namespace_of, operation, selector::holds, text};
 use crate::{
     event::{Event, Labels, Origin, WatchKey},
     rule::change::Change,
@@ -172,17 +172,5 @@ impl Selector {
             Requirement::DoesNotExist => vec!["none".to_owned()],
         };
         refuse(passed, field, &format!("label {}", cut(key, MAX_VALUE)), value_of(key), &wanted)
-    }
-}
-
-/// Whether a label's value is as wanted.
-pub(super) fn holds(requirement: &Requirement, value: Option<&str>) -> bool {
-    match (requirement, value) {
-        (Requirement::In(values), Some(value)) => values.iter().any(|wanted| wanted == value),
-        (Requirement::In(_), None) => false,
-        (Requirement::NotIn(values), Some(value)) => values.iter().all(|refused| refused != value),
-        (Requirement::NotIn(_), None) => true,
-        (Requirement::Exists, value) => value.is_some(),
-        (Requirement::DoesNotExist, value) => value.is_none(),
     }
 }
