@@ -6,6 +6,7 @@
 mod decode;
 mod reports;
 mod rules;
+mod secrets;
 mod sinks;
 #[cfg(test)]
 mod testing;

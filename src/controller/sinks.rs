@@ -8,13 +8,17 @@ use std::{
 use kube::api::DynamicObject;
 use tokio::time::Instant;
 
-use super::{Synced, decode, watch::Reconcile};
+use super::{
+    Synced, decode,
+    secrets::{self, pending},
+    watch::Reconcile,
+};
 use crate::{
     api::{ConditionStatus, EventSink, EventSinkSpec, Reason},
     bus::BusError,
-    kubernetes::{Cluster, SecretError},
+    kubernetes::Cluster,
     sinks::{Deliveries, Entry, Registry},
-    status::{Finding, SinkId, SinkPart, StatusQueue},
+    status::{Finding, ObjectId, SinkPart, StatusQueue},
 };
 
 /// A sink that can be used is looked at again after so long.
@@ -35,7 +39,7 @@ pub struct Sinks {
 
 /// One sink.
 struct Tracked {
-    sink: SinkId,
+    sink: ObjectId,
     /// The generation that was looked at last.
     generation: i64,
     /// What is wrong with it; then the version before, if any, goes on.
@@ -103,7 +107,7 @@ impl Reconcile for Sinks {
         if self.sinks.get(&uid).is_some_and(|tracked| tracked.generation == generation) {
             return Ok(());
         }
-        let sink = SinkId { uid: uid.clone(), namespace, name };
+        let sink = ObjectId { uid: uid.clone(), namespace, name };
         self.status.known_sink(&sink, decode::status(&object));
         let faults = match decode::spec::<EventSinkSpec>(&object) {
             Ok(spec) => match self.registry.set(&sink.namespace, &sink.name, generation, &spec) {
@@ -120,7 +124,7 @@ impl Reconcile for Sinks {
 
     async fn gone(&mut self, uid: &str) -> Result<(), BusError> {
         let Some(tracked) = self.sinks.remove(uid) else { return Ok(()) };
-        let SinkId { namespace, name, .. } = &tracked.sink;
+        let ObjectId { namespace, name, .. } = &tracked.sink;
         // One of the same name may have come before this one was seen to go.
         if !self.sinks.values().any(|other| other.sink.namespace == *namespace && other.sink.name == *name) {
             self.registry.remove(namespace, name);
@@ -152,44 +156,17 @@ impl Reconcile for Sinks {
 
 /// Whether the account may be used and every Secret has its key.
 async fn look(cluster: &Cluster, entry: &Entry) -> Finding {
-    if let Err(error) = cluster.usable(&entry.account).await {
-        return match error.reason() {
-            Reason::Pending => pending(&error.to_string()),
-            reason => (ConditionStatus::False, reason, error.to_string()),
-        };
+    if let Err(finding) = secrets::usable(cluster, &entry.account).await {
+        return finding;
     }
     let keys = entry.sink.as_ref().map(|sink| sink.secrets()).unwrap_or_default();
-    let mut missing = Vec::new();
-    for wanted in keys {
-        match cluster.secret(&entry.account, &wanted.name).await {
-            Ok(data) if data.get(&wanted.key).is_some_and(|value| !value.trim_ascii().is_empty()) => {}
-            Ok(_) => {
-                let namespace = &entry.account.namespace;
-                missing.push(format!("Secret {namespace}/{} has no value under the key {}", wanted.name, wanted.key));
-                // Whoever adds the key does not want to wait for what is remembered.
-                cluster.forget_secret(namespace, &wanted.name);
-            }
-            Err(error @ SecretError::NotFound { .. }) => {
-                missing.push(format!("{error}; its key {} is needed", wanted.key))
-            }
-            Err(SecretError::Forbidden(right)) => {
-                return (ConditionStatus::False, Reason::RightMissing, right.to_string());
-            }
-            Err(SecretError::Unusable(error)) => return (ConditionStatus::False, error.reason(), error.to_string()),
-            Err(error @ (SecretError::Decode { .. } | SecretError::Other { .. })) => {
-                return pending(&error.to_string());
-            }
+    match secrets::missing(cluster, &entry.account, &keys).await {
+        Ok(missing) if missing.is_empty() => {
+            (ConditionStatus::True, Reason::InForce, "the sink can be used".to_owned())
         }
+        Ok(missing) => (ConditionStatus::False, Reason::SecretNotFound, missing.join("; ")),
+        Err(finding) => finding,
     }
-    if missing.is_empty() {
-        (ConditionStatus::True, Reason::InForce, "the sink can be used".to_owned())
-    } else {
-        (ConditionStatus::False, Reason::SecretNotFound, missing.join("; "))
-    }
-}
-
-fn pending(why: &str) -> Finding {
-    (ConditionStatus::Unknown, Reason::Pending, why.to_owned())
 }
 
 #[cfg(test)]

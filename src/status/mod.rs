@@ -90,9 +90,9 @@ pub struct Slowed {
     pub until: Timestamp,
 }
 
-/// An EventSink by its three names.
+/// An EventSink or an EventSource by its three names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SinkId {
+pub struct ObjectId {
     /// `metadata.uid`
     pub uid: String,
     /// `metadata.namespace`
@@ -169,12 +169,12 @@ impl StatusQueue {
     }
 
     /// Says the status of a sink that the API holds; later calls change nothing.
-    pub fn known_sink(&self, sink: &SinkId, status: Option<EventSinkStatus>) {
+    pub fn known_sink(&self, sink: &ObjectId, status: Option<EventSinkStatus>) {
         self.0.sinks.known(&sink.uid, || sink::Parts::new(sink.clone()), status);
     }
 
     /// Says a part of a sink's status.
-    pub fn publish_sink(&self, sink: &SinkId, part: SinkPart) {
+    pub fn publish_sink(&self, sink: &ObjectId, part: SinkPart) {
         if part == SinkPart::Removed {
             self.0.sinks.remove(&sink.uid);
         } else {

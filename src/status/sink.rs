@@ -2,14 +2,14 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::{Finding, SinkId, SinkPart, board::Subject, seconds};
+use super::{Finding, ObjectId, SinkPart, board::Subject, seconds};
 use crate::api::{ConditionStatus, ConditionType, EventSink, EventSinkStatus, Reason};
 
 /// What is known about a sink.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// The sink.
-    pub sink: SinkId,
+    pub sink: ObjectId,
     /// The generation, and whether the sink can be used; without it nothing is written.
     pub ready: Option<(i64, Finding)>,
     /// What became of the notifications since this process started.
@@ -29,7 +29,7 @@ pub struct Deliveries {
 
 impl Parts {
     /// Nothing known yet.
-    pub fn new(sink: SinkId) -> Self {
+    pub fn new(sink: ObjectId) -> Self {
         Self { sink, ready: None, deliveries: None, base: None }
     }
 

@@ -223,7 +223,7 @@ async fn at_the_end_everything_is_written_once_more() {
 #[tokio::test(start_paused = true)]
 async fn a_sinks_counts_go_on_after_a_restart() {
     let bench = Bench::start();
-    let sink = SinkId { uid: "uid-oncall".into(), namespace: "shop".into(), name: "oncall".into() };
+    let sink = ObjectId { uid: "uid-oncall".into(), namespace: "shop".into(), name: "oncall".into() };
     let before = EventSinkStatus { delivered: 40, failed: 2, ..EventSinkStatus::default() };
     bench.queue.known_sink(&sink, Some(before));
     bench.queue.publish_sink(&sink, SinkPart::Spec { generation: 1, ready: good(Reason::InForce) });
