@@ -57,6 +57,16 @@ pub enum EventSourceKind<'a> {
 }
 
 impl EventSourceSpec {
+    /// The keys of Secrets that it names.
+    pub fn secrets(&self) -> &[SecretKeyRef] {
+        match self.webhook.as_ref().and_then(|webhook| webhook.auth.kind()) {
+            Some(AuthKind::Hmac(HmacAuth { secret_refs: keys, .. }))
+            | Some(AuthKind::Bearer(BearerAuth { secret_refs: keys }))
+            | Some(AuthKind::Basic(BasicAuth { password_secret_refs: keys, .. })) => keys,
+            Some(AuthKind::None) | None => &[],
+        }
+    }
+
     /// The kind that is set, or nothing when none is.
     pub fn kind(&self) -> Option<EventSourceKind<'_>> {
         self.webhook.as_ref().map(EventSourceKind::Webhook)

@@ -8,6 +8,7 @@ mod reports;
 mod rules;
 mod secrets;
 mod sinks;
+mod sources;
 #[cfg(test)]
 mod testing;
 mod watch;
@@ -18,6 +19,7 @@ pub use self::watch::run;
 pub use reports::relay;
 pub use rules::{Known, Listeners, Rules};
 pub use sinks::Sinks;
+pub use sources::{Intake, Sources};
 
 /// Whether a controller has seen everything that exists once. A clone tells the same.
 #[derive(Clone, Debug, Default)]

@@ -33,7 +33,7 @@ impl EventSources {
     }
 
     /// Whether there is one of this name; nothing while that is not known.
-    pub(super) fn has(&self, namespace: &str, name: &str) -> Option<bool> {
+    pub(crate) fn has(&self, namespace: &str, name: &str) -> Option<bool> {
         let known = self.0.borrow();
         let has = known.names.contains(&(namespace.to_owned(), name.to_owned()));
         (has || known.listed).then_some(has)

@@ -1,11 +1,12 @@
 //! Status of the kinds and Kubernetes Events about rules: one queue, and the only writer.
 //!
-//! Whoever knows something about a rule or a sink says it to the [`StatusQueue`]; what is said again replaces what was said before. The
+//! Whoever knows something about a rule, a sink or a source says it to the [`StatusQueue`]; what is said again replaces what was said before. The
 //! [`Writer`] makes one status of the parts and writes it when it is worth a write. This module knows neither sources nor actions.
 
 mod board;
 mod rule;
 mod sink;
+mod source;
 mod story;
 mod writer;
 
@@ -16,11 +17,12 @@ use parking_lot::Mutex;
 
 pub use rule::{Parts as RuleParts, merge};
 pub use sink::{Parts as SinkParts, merge as merge_sink};
+pub use source::{Figures as SourceFigures, Parts as SourceParts, merge as merge_source};
 pub use story::{ObjectRef, Story};
 pub use writer::Writer;
 
 use crate::{
-    api::{ConditionStatus, EventRuleStatus, EventSinkStatus, Reason},
+    api::{ConditionStatus, EventRuleStatus, EventSinkStatus, EventSourceStatus, Reason},
     kubernetes::EventRecorder,
     record::{RuleRef, RuleUid},
     rule::{NearMiss, Progress},
@@ -126,13 +128,30 @@ pub enum SinkPart {
     Removed,
 }
 
-/// Where everybody says what is known. A clone is the same queue. Nothing here waits: there is one place per rule and sink.
+/// Something known about an EventSource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourcePart {
+    /// What the controller makes of the spec, and of the account and the Secrets it names.
+    Spec {
+        /// `metadata.generation`
+        generation: i64,
+        /// Whether events are accepted.
+        ready: Finding,
+    },
+    /// What became of requests since this process started.
+    Figures(SourceFigures),
+    /// The EventSource is gone.
+    Removed,
+}
+
+/// Where everybody says what is known. A clone is the same queue. Nothing here waits: there is one place per object.
 #[derive(Clone)]
 pub struct StatusQueue(Arc<Inner>);
 
 struct Inner {
     rules: Board<rule::Parts>,
     sinks: Board<sink::Parts>,
+    sources: Board<source::Parts>,
     removed: Mutex<HashSet<String>>,
     events: EventRecorder,
 }
@@ -140,7 +159,8 @@ struct Inner {
 impl StatusQueue {
     /// A queue whose Kubernetes Events go to `events`, and whose statuses wait for a [`Writer`].
     pub fn new(events: EventRecorder) -> Self {
-        Self(Arc::new(Inner { rules: Board::default(), sinks: Board::default(), removed: Mutex::default(), events }))
+        let (rules, sinks, sources) = (Board::default(), Board::default(), Board::default());
+        Self(Arc::new(Inner { rules, sinks, sources, removed: Mutex::default(), events }))
     }
 
     /// Says the status that the API holds, before anything else is said about the rule; later calls change nothing.
@@ -179,6 +199,22 @@ impl StatusQueue {
             self.0.sinks.remove(&sink.uid);
         } else {
             self.0.sinks.update(&sink.uid, Rank::News, || sink::Parts::new(sink.clone()), |parts| parts.take(part));
+        }
+    }
+
+    /// Says the status of an EventSource that the API holds; later calls change nothing.
+    pub fn known_source(&self, source: &ObjectId, status: Option<EventSourceStatus>) {
+        self.0.sources.known(&source.uid, || source::Parts::new(source.clone()), status);
+    }
+
+    /// Says a part of an EventSource's status.
+    pub fn publish_source(&self, source: &ObjectId, part: SourcePart) {
+        if part == SourcePart::Removed {
+            self.0.sources.remove(&source.uid);
+        } else {
+            let rank = if matches!(part, SourcePart::Figures(_)) { Rank::Figures } else { Rank::News };
+            let new = || source::Parts::new(source.clone());
+            self.0.sources.update(&source.uid, rank, new, |parts| parts.take(part));
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
 
 /// Who the API server notes as the writer of the status' fields.
 const FIELD_MANAGER: &str = "signalbox";
-/// Writes a second, and at once, of all rules and sinks: a fifth of what the API server's fairness gives one client when it is busy.
+/// Writes a second, and at once, of all objects: a fifth of what the API server's fairness gives one client when it is busy.
 const RATE: (f64, f64) = (20.0, 50.0);
 /// Writes under way at the same time.
 const CONCURRENCY: usize = 8;
@@ -44,15 +44,16 @@ impl Writer {
     /// Writes until `shutdown`, then once more all that is worth a write, for at most 5 s.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let queue = self.queue.clone();
-        let (rules, sinks) = (&queue.0.rules, &queue.0.sinks);
+        let (rules, sinks, sources) = (&queue.0.rules, &queue.0.sinks, &queue.0.sources);
         loop {
-            let due = [rules.next_due(), sinks.next_due()].into_iter().flatten().min();
+            let due = [rules.next_due(), sinks.next_due(), sources.next_due()].into_iter().flatten().min();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = rules.changed.notified() => {}
                 () = sinks.changed.notified() => {}
+                () = sources.changed.notified() => {}
                 () = until(due) => {
-                    let wrote = self.pass(rules).await + self.pass(sinks).await;
+                    let wrote = self.pass(rules).await + self.pass(sinks).await + self.pass(sources).await;
                     if wrote == 0 && due.is_some_and(|due| due <= Instant::now()) {
                         // Out of budget: one token's time.
                         tokio::time::sleep(Duration::from_secs_f64(1.0 / RATE.0)).await;
@@ -63,6 +64,7 @@ impl Writer {
         let last = async {
             self.write_all(rules, take_all(rules)).await;
             self.write_all(sinks, take_all(sinks)).await;
+            self.write_all(sources, take_all(sources)).await;
         };
         if tokio::time::timeout(PATIENCE, last).await.is_err() {
             tracing::warn!("some statuses were left unwritten");

@@ -1,6 +1,7 @@
 //! How often what is written, and what becomes of a write that fails.
 
 use super::*;
+use crate::api::Rejected;
 
 struct Bench {
     fake: Fake,
@@ -246,4 +247,31 @@ async fn a_sinks_counts_go_on_after_a_restart() {
         .publish_sink(&sink, SinkPart::Deliveries { delivered: 4, failed: 1, last: Some(time(10)), error: None });
     assert_eq!(bench.after(3000).await, 3);
     assert_eq!(bench.writes()[2]["conditions"][1]["reason"], "Delivered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sources_counts_go_on_after_a_restart() {
+    let bench = Bench::start();
+    let source = ObjectId { uid: "uid-github".into(), namespace: "shop".into(), name: "github".into() };
+    let rejected = Rejected { malformed: 2, too_large: 1, ..Rejected::default() }.summed();
+    let before = EventSourceStatus { received: 40, duplicates: 3, rejected, ..EventSourceStatus::default() };
+    bench.queue.known_source(&source, Some(before));
+    bench.queue.publish_source(&source, SourcePart::Spec { generation: 1, ready: good(Reason::InForce) });
+    assert_eq!(bench.after(3000).await, 1);
+    let status = &bench.writes()[0];
+    assert_eq!((&status["received"], &status["path"]), (&json!(40), &json!("/hooks/shop/github")));
+
+    let rejected = Rejected { malformed: 1, unauthenticated: 1, ..Rejected::default() };
+    let figures = SourceFigures { received: 2, duplicates: 1, rejected, last: Some(time(9)) };
+    bench.queue.publish_source(&source, SourcePart::Figures(figures));
+    assert_eq!(bench.after(3000).await, 2);
+    let status = &bench.writes()[1];
+    assert_eq!((&status["received"], &status["duplicates"]), (&json!(42), &json!(4)));
+    let rejected =
+        json!({"unauthenticated": 1, "malformed": 3, "tooLarge": 1, "rateLimited": 0, "unavailable": 0, "total": 5});
+    assert_eq!(status["rejected"], rejected);
+    let path = "/apis/signalbox.dev/v1alpha1/namespaces/shop/eventsources/github/status";
+    assert_eq!(bench.fake.requests()[1].path, path);
+    bench.queue.publish_source(&source, SourcePart::Removed);
+    assert_eq!(bench.after(3000).await, 2);
 }
