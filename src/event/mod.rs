@@ -84,6 +84,11 @@ impl Event {
         }
     }
 
+    /// Its type for a label of a metric: types of others are one, for there is no end to them.
+    pub fn type_label(&self) -> &str {
+        if self.type_.starts_with(OWN_TYPES) { &self.type_ } else { "other" }
+    }
+
     /// Whether it tells of a change of an object, which its data holds then.
     pub fn is_change(&self) -> bool {
         [TYPE_RESOURCE_CREATED, TYPE_RESOURCE_UPDATED, TYPE_RESOURCE_DELETED].contains(&self.type_.as_str())

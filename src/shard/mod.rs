@@ -152,7 +152,7 @@ impl Shard {
     /// Judges an event.
     fn judge(&mut self, head: &Head, input: &EventInput) -> Result<(), BusError> {
         let judged = self.state.engine.judge(head, input);
-        self.metrics.event_judged(&input.event.type_);
+        self.metrics.event_judged(input.event.type_label());
         self.decide(head, input, judged, None)
     }
 

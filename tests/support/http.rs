@@ -1,13 +1,25 @@
-//! The smallest HTTP client that can ask a local server a question.
+//! The smallest HTTP client that can ask a local server a question, or tell it something.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// GETs `path` and returns status and body; `None` when nothing answers.
 pub async fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    exchange(address, head.as_bytes()).await
+}
+
+/// POSTs `body` and returns status and body of the answer; `None` when nothing answers.
+pub async fn post(address: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<(u16, String)> {
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.0\r\nHost: {address}\r\n{lines}Content-Length: {length}\r\n\r\n");
+    exchange(address, &[head.as_bytes(), body].concat()).await
+}
+
+async fn exchange(address: &str, request: &[u8]) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
+    stream.write_all(request).await.ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;

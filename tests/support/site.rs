@@ -160,19 +160,30 @@ impl Shop {
 
     /// Waits until the rule's status tells about its newest spec and is as wanted.
     pub async fn rule_status(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let api = self.api("signalbox.dev/v1alpha1", "EventRule");
+        self.status("EventRule", name, what, wanted).await
+    }
+
+    /// The same of any of our kinds.
+    pub async fn status(&self, kind: &str, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let api = self.api("signalbox.dev/v1alpha1", kind);
         let last = std::sync::Mutex::new(Value::Null);
         let probe = async || {
-            let rule = api.get(name).await.ok()?;
-            let status = rule.data["status"].clone();
+            let object = api.get(name).await.ok()?;
+            let status = object.data["status"].clone();
             *last.lock().expect("not poisoned") = status.clone();
-            let current = status["observedGeneration"].as_i64() == rule.metadata.generation;
+            let current = status["observedGeneration"].as_i64() == object.metadata.generation;
             (current && wanted(&status)).then_some(status)
         };
         let outcome = tokio::time::timeout(PATIENCE, eventually(what, PATIENCE * 2, probe)).await;
         outcome.unwrap_or_else(|_| {
-            panic!("{what} of rule {name} not within {PATIENCE:?}: {:#}", last.lock().expect("not poisoned"))
+            panic!("{what} of {kind} {name} not within {PATIENCE:?}: {:#}", last.lock().expect("not poisoned"))
         })
+    }
+
+    /// An EventSource, once events are accepted.
+    pub async fn source(&self, name: &str, spec: Value) {
+        self.create("signalbox.dev/v1alpha1", "EventSource", name, json!({"spec": spec})).await;
+        self.status("EventSource", name, "Ready", |status| condition(status, "Ready")["status"] == "True").await;
     }
 
     /// A sink that posts to `url`.
