@@ -227,7 +227,7 @@ fn optional(members: &mut Map<String, Value>, name: &str) -> Result<Option<Strin
     }
 }
 
-fn attribute(name: &str, text: &str) -> Result<(), DecodeError> {
+pub(super) fn attribute(name: &str, text: &str) -> Result<(), DecodeError> {
     match text {
         "" => Err(DecodeError::Malformed(format!("{name} is empty"))),
         text if text.len() > MAX_ATTRIBUTE => {

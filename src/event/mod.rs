@@ -10,6 +10,7 @@ mod name;
 mod object;
 pub mod resource;
 pub mod schedule;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 

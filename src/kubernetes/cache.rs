@@ -73,6 +73,18 @@ impl Bucket {
         self.tokens >= 1.0
     }
 
+    /// Takes so many tokens if there is one at least: what there are too few of is owed.
+    ///
+    /// # Errors
+    /// With the time after which there is one.
+    pub fn draw(&mut self, tokens: u32, now: Instant) -> Result<(), Duration> {
+        if self.has(now) {
+            self.tokens -= f64::from(tokens);
+            return Ok(());
+        }
+        Err(Duration::try_from_secs_f64((1.0 - self.tokens) / self.rate).unwrap_or(Duration::MAX))
+    }
+
     /// Takes one token, if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
         let some = self.has(now);
@@ -96,6 +108,16 @@ mod tests {
         assert_eq!(given(&mut bucket), 3);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(given(&mut bucket), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_drawn_beyond_the_reserve_is_owed() {
+        let mut bucket = Bucket::new(10.0, 5.0);
+        assert_eq!(bucket.draw(24, Instant::now()), Ok(()));
+        assert_eq!(bucket.draw(1, Instant::now()), Err(Duration::from_secs(2)));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(bucket.draw(1, Instant::now()), Ok(()));
+        assert_eq!(bucket.draw(1, Instant::now()), Err(Duration::from_millis(100)));
     }
 
     #[tokio::test(start_paused = true)]

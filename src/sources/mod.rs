@@ -15,6 +15,7 @@ mod supervisor;
 #[cfg(test)]
 mod testing;
 mod watch;
+pub mod webhook;
 
 use std::{sync::Arc, time::Duration};
 

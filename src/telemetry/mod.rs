@@ -2,6 +2,7 @@
 
 pub mod logs;
 pub mod traces;
+mod webhooks;
 
 use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
@@ -15,6 +16,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+pub use webhooks::{Rejection, Webhooks};
 
 use crate::{
     api::{ActionOutcome, FiringOutcome},
@@ -46,6 +49,7 @@ pub struct Metrics {
     may_act: Gauge,
     bus_lost: Gauge,
     spans_dropped: Counter,
+    webhooks: Webhooks,
 }
 
 /// How far a watch is.
@@ -147,6 +151,7 @@ impl Default for Metrics {
             may_act: Gauge::default(),
             bus_lost: Gauge::default(),
             spans_dropped: Counter::default(),
+            webhooks: Webhooks::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -191,6 +196,7 @@ impl Metrics {
         );
         to.register("spans_dropped", "Spans of traces that the endpoint did not take", self.spans_dropped.clone());
         to.register("may_act", "1 while actions may be started: the Lease is this log's", self.may_act.clone());
+        self.webhooks.register(to);
         to.register(
             "bus_lost",
             "1 when this process took over from another log, which is not here",
@@ -336,6 +342,11 @@ impl Metrics {
     /// Another log acted before, and is not here.
     pub fn bus_lost(&self) {
         self.bus_lost.set(1);
+    }
+
+    /// What becomes of requests to webhooks.
+    pub fn webhooks(&self) -> &Webhooks {
+        &self.webhooks
     }
 
     /// Counts spans that were not sent.

@@ -1,0 +1,322 @@
+//! Which events were accepted, so that one that is sent again is no second event.
+//!
+//! What is remembered is part of what the log folds to, as what watches remember is: it survives restarts. An event is told by its `source` and `id`.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use data_encoding::HEXLOWER;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use crate::event::{Event, Origin, Seen, WatchKey, event_source};
+
+/// How long an id is remembered.
+pub(super) const KEPT: Duration = Duration::from_hours(24);
+/// Ids of all sources together. One takes about 70 bytes here and 100 in the shard.
+pub(super) const MAX: usize = 1_000_000;
+/// Ids that the log is told to forget in one record, of about 150 bytes each: 75 kB.
+const BATCH: usize = 500;
+/// The id of an event that has none of its own: it is not remembered.
+const NONE: &str = "";
+
+/// An EventSource: its namespace and `metadata.uid`.
+pub(super) type Source = (String, String);
+
+/// The start of the SHA-256 of `source` and `id`.
+pub(super) type Hash = [u8; 16];
+
+/// What was accepted of all sources.
+pub(super) struct Ids {
+    max: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Each source once: a key holds its place here.
+    sources: Vec<Source>,
+    /// When each was accepted, in seconds since 1970.
+    accepted: HashMap<Key, u32>,
+    /// The same in the order of acceptance; ids of sources that are gone may still be here.
+    order: VecDeque<(Key, u32)>,
+    /// Those that are on their way into the log.
+    pending: HashSet<Key>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    source: u32,
+    hash: Hash,
+}
+
+/// What is known of an id.
+pub(super) enum Sight<'a> {
+    /// Nothing: it is this caller's now.
+    New(Reservation<'a>),
+    /// The same event is on its way into the log.
+    UnderWay,
+    /// The event is in the log.
+    Accepted,
+}
+
+/// An id that nobody else can have meanwhile. Dropped, it was not accepted.
+pub(super) struct Reservation<'a> {
+    ids: &'a Ids,
+    key: Key,
+}
+
+/// What an event is told by.
+pub(super) fn hash(event: &Event) -> Hash {
+    let digest = Sha256::new().chain_update(&event.source).chain_update([0]).chain_update(&event.id).finalize();
+    std::array::from_fn(|at| digest[at])
+}
+
+/// What the log remembers an event by; nothing is remembered of one without an id of its own, but that the source is there.
+pub(super) fn uid(source_uid: &str, hash: Option<&Hash>) -> String {
+    format!("{source_uid}/{}", hash.map_or(NONE.to_owned(), |hash| HEXLOWER.encode(hash)))
+}
+
+impl Ids {
+    /// What the log remembers, taken out of what it remembers of all watches.
+    pub(super) fn take(memory: &mut HashMap<WatchKey, HashMap<String, Seen>>, max: usize) -> Self {
+        let mut inner = Inner::default();
+        let watches: Vec<WatchKey> = memory.keys().filter(|watch| event_source::is_watch(watch)).cloned().collect();
+        let mut found: Vec<(Key, u32)> = Vec::new();
+        for watch in watches {
+            let namespace = watch.namespace.clone().unwrap_or_default();
+            for (uid, seen) in memory.remove(&watch).into_iter().flatten() {
+                let (source_uid, hash) = uid.split_once('/').unwrap_or((&uid, NONE));
+                let source = inner.source(&namespace, source_uid);
+                let hash = HEXLOWER.decode(hash.as_bytes()).ok().and_then(|hash| Hash::try_from(hash).ok());
+                found.extend(hash.map(|hash| (Key { source, hash }, seconds(seen.version))));
+            }
+        }
+        found.sort_unstable_by_key(|(_, at)| *at);
+        inner.accepted = found.iter().copied().collect();
+        inner.order = found.into();
+        Self { max, inner: Mutex::new(inner) }
+    }
+
+    /// Looks for an id, and reserves it when it is new.
+    pub(super) fn reserve(&self, namespace: &str, source_uid: &str, hash: Hash) -> Sight<'_> {
+        let mut inner = self.inner.lock();
+        let key = Key { source: inner.source(namespace, source_uid), hash };
+        if inner.accepted.contains_key(&key) {
+            return Sight::Accepted;
+        }
+        if inner.pending.insert(key) { Sight::New(Reservation { ids: self, key }) } else { Sight::UnderWay }
+    }
+
+    /// Notes that the log remembers something of the source: an event without an id of its own.
+    pub(super) fn know(&self, namespace: &str, source_uid: &str) {
+        self.inner.lock().source(namespace, source_uid);
+    }
+
+    /// What the log is to forget, in parts: ids that are older than 24 hours at `now` (microseconds since 1970).
+    pub(super) fn expired(&self, now: u64) -> Vec<Origin> {
+        let (now, kept) = (seconds(now), u32::try_from(KEPT.as_secs()).unwrap_or(u32::MAX));
+        self.inner.lock().pop(|_, at| now.saturating_sub(at) >= kept)
+    }
+
+    /// What the log is to forget earlier, because there are too many ids. Gives them in parts, so that not each event makes a record.
+    pub(super) fn surplus(&self) -> Vec<Origin> {
+        let mut inner = self.inner.lock();
+        if inner.accepted.len() < self.max + BATCH.min(self.max) {
+            return Vec::new();
+        }
+        let max = self.max;
+        inner.pop(|left, _| left > max)
+    }
+
+    /// The sources of which something is remembered.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        self.inner.lock().sources.iter().filter(|source| !source.1.is_empty()).cloned().collect()
+    }
+
+    /// What the log is to forget of a source that is gone. It is remembered no more.
+    pub(super) fn forget(&self, gone: &Source) -> Vec<Origin> {
+        let mut inner = self.inner.lock();
+        let Some(place) = inner.sources.iter().position(|source| source == gone) else { return Vec::new() };
+        let keys: Vec<Key> = inner.accepted.keys().filter(|key| key.source as usize == place).copied().collect();
+        let mut origins: Vec<Origin> = keys.iter().map(|key| inner.gone(key)).collect();
+        origins.push(Origin::new(event_source::watch(&gone.0), uid(&gone.1, None), None));
+        inner.accepted.retain(|key, _| key.source as usize != place);
+        // The place stays taken: others are told by theirs. It is no source's any more.
+        inner.sources[place] = Source::default();
+        origins
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.inner.lock().accepted.len()
+    }
+}
+
+impl Inner {
+    /// The place of a source.
+    fn source(&mut self, namespace: &str, uid: &str) -> u32 {
+        let known = self.sources.iter().position(|source| source.0 == namespace && source.1 == uid);
+        let place = known.or_else(|| {
+            // One whose ids are all forgotten gives its place to another.
+            let free = self.sources.iter().position(|source| source.1.is_empty());
+            free.filter(|place| !self.order.iter().any(|(key, _)| key.source as usize == *place))
+        });
+        let source = (namespace.to_owned(), uid.to_owned());
+        let place = match place {
+            Some(place) => {
+                self.sources[place] = source;
+                place
+            }
+            None => {
+                self.sources.push(source);
+                self.sources.len() - 1
+            }
+        };
+        u32::try_from(place).expect("there are fewer EventSources than that")
+    }
+
+    /// Takes the oldest away while they are to go, given how many there are and when it was accepted; [`BATCH`] at most.
+    fn pop(&mut self, goes: impl Fn(usize, u32) -> bool) -> Vec<Origin> {
+        let mut origins = Vec::new();
+        while let Some(&(key, at)) = self.order.front() {
+            let known = self.accepted.get(&key) == Some(&at);
+            if origins.len() >= BATCH || (known && !goes(self.accepted.len(), at)) {
+                break;
+            }
+            self.order.pop_front();
+            if known {
+                origins.push(self.gone(&key));
+                self.accepted.remove(&key);
+            }
+        }
+        origins
+    }
+
+    fn gone(&self, key: &Key) -> Origin {
+        let (namespace, source_uid) = &self.sources[key.source as usize];
+        Origin::new(event_source::watch(namespace), uid(source_uid, Some(&key.hash)), None)
+    }
+}
+
+impl Reservation<'_> {
+    /// The event is in the order of the log, `at` microseconds since 1970.
+    pub(super) fn accepted(self, at: u64) {
+        let mut inner = self.ids.inner.lock();
+        let at = seconds(at);
+        inner.accepted.insert(self.key, at);
+        inner.order.push_back((self.key, at));
+        // Dropping it takes it out of those under way.
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.ids.inner.lock().pending.remove(&self.key);
+    }
+}
+
+fn seconds(microseconds: u64) -> u32 {
+    u32::try_from(microseconds / 1_000_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn hash_of(id: &str) -> Hash {
+        hash(&Event::new(id, "/s", "t", serde_json::Value::Null))
+    }
+
+    fn accept(ids: &Ids, id: &str, at: u64) -> bool {
+        match ids.reserve("shop", "u", hash_of(id)) {
+            Sight::New(reservation) => {
+                reservation.accepted(at);
+                true
+            }
+            Sight::UnderWay | Sight::Accepted => false,
+        }
+    }
+
+    fn ids(max: usize) -> Ids {
+        Ids::take(&mut HashMap::new(), max)
+    }
+
+    /// What a restart finds after these.
+    fn restart(origins: &[(&str, u64)], max: usize) -> Ids {
+        let seen = |(id, at): &(&str, u64)| (uid("u", Some(&hash_of(id))), Seen::new(*at, 0, "shop/github"));
+        let other = WatchKey { api_version: "v1".into(), kind: "Pod".into(), namespace: Some("shop".into()) };
+        let mut memory = HashMap::from([
+            (event_source::watch("shop"), origins.iter().map(seen).collect()),
+            (other.clone(), HashMap::new()),
+        ]);
+        let ids = Ids::take(&mut memory, max);
+        assert_eq!(memory.into_keys().collect::<Vec<_>>(), [other], "the watches' own is left");
+        ids
+    }
+
+    #[test]
+    fn an_id_is_new_once_until_it_is_given_back_also_across_a_restart() {
+        let ids = ids(9);
+        let Sight::New(first) = ids.reserve("shop", "u", hash_of("a")) else { panic!("new") };
+        assert!(matches!(ids.reserve("shop", "u", hash_of("a")), Sight::UnderWay));
+        drop(first);
+        assert!(accept(&ids, "a", SECOND), "it was not accepted");
+        assert!(!accept(&ids, "a", SECOND));
+        assert!(matches!(ids.reserve("shop", "v", hash_of("a")), Sight::New(_)), "another source");
+        let again = restart(&[("a", SECOND)], 9);
+        assert!(!accept(&again, "a", SECOND));
+        assert!(accept(&again, "b", SECOND));
+    }
+
+    #[test]
+    fn source_and_id_do_not_run_into_each_other() {
+        let event = |source: &str, id: &str| hash(&Event::new(id, source, "t", serde_json::Value::Null));
+        assert_ne!(event("a", "bc"), event("ab", "c"));
+    }
+
+    #[test]
+    fn an_id_is_forgotten_after_a_day_and_the_log_is_told_so() {
+        let day = KEPT.as_secs() * SECOND;
+        let ids = restart(&[("b", 2 * SECOND), ("a", SECOND)], 9);
+        assert_eq!(ids.expired(day), []);
+        let gone = ids.expired(day + SECOND);
+        assert_eq!(gone, [Origin::new(event_source::watch("shop"), uid("u", Some(&hash_of("a"))), None)]);
+        assert!(accept(&ids, "a", day + SECOND));
+        assert_eq!(ids.expired(day).len(), 0, "a clock that went back forgets nothing");
+        assert_eq!(ids.expired(day + 2 * SECOND).len(), 1);
+        assert_eq!(ids.count(), 1);
+    }
+
+    #[test]
+    fn the_oldest_go_first_when_there_are_too_many() {
+        let ids = ids(2);
+        for (at, id) in ["a", "b", "c"].into_iter().enumerate() {
+            assert!(accept(&ids, id, at as u64 * SECOND));
+        }
+        assert_eq!(ids.surplus(), [], "in parts");
+        assert!(accept(&ids, "d", 9 * SECOND));
+        assert_eq!(ids.surplus().len(), 2);
+        assert_eq!(ids.count(), 2);
+        assert!(accept(&ids, "a", 9 * SECOND) && !accept(&ids, "d", 9 * SECOND));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_source_that_is_gone_and_others_stay() {
+        let ids = ids(9);
+        assert!(accept(&ids, "a", SECOND));
+        let Sight::New(other) = ids.reserve("shop", "v", hash_of("a")) else { panic!("new") };
+        other.accepted(SECOND);
+        let gone = ids.forget(&("shop".to_owned(), "u".to_owned()));
+        let uids: Vec<&str> = gone.iter().map(|origin| origin.uid.as_str()).collect();
+        assert_eq!(uids, [uid("u", Some(&hash_of("a"))), "u/".to_owned()]);
+        assert!(gone.iter().all(|origin| origin.seen.is_none()));
+        assert!(!ids.sources().contains(&("shop".to_owned(), "u".to_owned())));
+        assert!(matches!(ids.reserve("shop", "w", hash_of("a")), Sight::New(_)), "a new one");
+        assert!(matches!(ids.reserve("shop", "v", hash_of("a")), Sight::Accepted));
+    }
+}

@@ -1,0 +1,142 @@
+//! What goes on beside the requests: Secrets are read again and again, ids that are old or of sources that are gone are forgotten.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Hook, Hooks,
+    hook::{Reading, Webhook},
+    ids::Source,
+    wall,
+};
+use crate::{
+    api::Reason,
+    bus::BusError,
+    event::Origin,
+    kubernetes::{Cluster, SecretError},
+    record::Record,
+    sinks::Secrets,
+    sources::append,
+};
+
+/// Secrets are read again after so long. With the 30 s for which [`Cluster::secret`] keeps them, a change is known after 50 s.
+const REREAD: Duration = Duration::from_secs(20);
+/// The same while some could not be read.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long the Secrets of one EventSource may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// EventSources whose Secrets are read at the same time.
+const AT_ONCE: usize = 8;
+
+/// Why an EventSource has not all its Secrets.
+enum Trouble {
+    /// The API server could not be asked: what was read before stays.
+    Away(String),
+    /// Its account may not be used, or may read none: what was read before counts no more.
+    Refused(String),
+}
+
+impl Hooks {
+    /// Works until it is told to stop. `listed` says whether all EventSources that exist are known: before, none is taken for gone.
+    ///
+    /// # Errors
+    /// When the log takes nothing any more.
+    pub async fn keep(
+        &self,
+        cluster: Cluster,
+        listed: impl Fn() -> bool + Send,
+        stop: CancellationToken,
+    ) -> Result<(), BusError> {
+        let work = async {
+            loop {
+                let due = self.all().into_iter().filter(|hook| hook.due() <= Instant::now());
+                stream::iter(due).for_each_concurrent(AT_ONCE, |hook| read(&cluster, hook)).await;
+                self.forget(listed()).await?;
+                let next = self.all().iter().map(|hook| hook.due()).min();
+                let next = next.unwrap_or_else(|| Instant::now() + REREAD);
+                let changed =
+                    timeout(next.saturating_duration_since(Instant::now()).min(REREAD), self.0.changed.notified());
+                // Whether it was woken or the time is over: what is due is done.
+                let _ = changed.await;
+            }
+        };
+        stop.run_until_cancelled(work).await.unwrap_or(Ok(()))
+    }
+
+    async fn forget(&self, all_known: bool) -> Result<(), BusError> {
+        let now = wall(&self.0.clock);
+        loop {
+            let expired = self.0.ids.expired(now);
+            if expired.is_empty() {
+                break;
+            }
+            append(&self.0.bus, Record::Seen(expired)).await?;
+        }
+        if !all_known {
+            return Ok(());
+        }
+        let source = |hook: &Arc<Hook>| (hook.namespace().to_owned(), hook.uid().to_owned());
+        let known: HashSet<Source> = self.all().iter().map(source).collect();
+        for gone in self.0.ids.sources().iter().filter(|source| !known.contains(*source)) {
+            let origins: Vec<Origin> = self.0.ids.forget(gone);
+            for part in origins.chunks(PART) {
+                append(&self.0.bus, Record::Seen(part.to_vec())).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ids that one record says to forget: 75 kB.
+const PART: usize = 500;
+
+/// Reads the Secrets of one EventSource.
+async fn read(cluster: &Cluster, hook: Arc<Hook>) {
+    let Ok(webhook) = hook.webhook() else {
+        let due = Instant::now() + REREAD;
+        return hook.read(Reading { secrets: None, fault: None, due });
+    };
+    if webhook.verifier.keys().is_empty() {
+        let due = Instant::now() + REREAD;
+        return hook.read(Reading { secrets: Some(Arc::default()), fault: None, due });
+    }
+    let read = timeout(PATIENCE, secrets(cluster, &hook, webhook)).await;
+    let read = read.unwrap_or_else(|_| Err(Trouble::Away("the API server did not answer in time".to_owned())));
+    let (secrets, fault) = match read {
+        Ok((secrets, missing)) => (Some(Arc::new(secrets)), (!missing.is_empty()).then(|| missing.join("; "))),
+        Err(Trouble::Away(why)) => (hook.secrets(), Some(why)),
+        Err(Trouble::Refused(why)) => (Some(Arc::default()), Some(why)),
+    };
+    let due = Instant::now() + if fault.is_none() { REREAD } else { RETRY };
+    hook.read(Reading { secrets, fault, due });
+}
+
+/// The Secrets that are there, and what is missing, in words.
+async fn secrets(cluster: &Cluster, hook: &Hook, webhook: &Webhook) -> Result<(Secrets, Vec<String>), Trouble> {
+    cluster.usable(&hook.account).await.map_err(|error| match error.reason() {
+        Reason::Pending => Trouble::Away(error.to_string()),
+        _ => Trouble::Refused(error.to_string()),
+    })?;
+    let (mut secrets, mut missing) = (Secrets::default(), Vec::new());
+    for key in webhook.verifier.keys() {
+        match cluster.secret(&hook.account, &key.name).await {
+            Ok(data) => match data.get(&key.key).filter(|value| !value.trim_ascii().is_empty()) {
+                Some(value) => secrets.insert(key.clone(), value),
+                None => {
+                    let namespace = hook.namespace();
+                    missing.push(format!("Secret {namespace}/{} has no value under the key {}", key.name, key.key));
+                    cluster.forget_secret(namespace, &key.name);
+                }
+            },
+            Err(error @ SecretError::Other { .. }) => return Err(Trouble::Away(error.to_string())),
+            Err(error @ SecretError::NotFound { .. }) => {
+                missing.push(format!("{error}; its key {} is needed", key.key));
+            }
+            Err(error) => return Err(Trouble::Refused(error.to_string())),
+        }
+    }
+    Ok((secrets, missing))
+}

@@ -1,0 +1,176 @@
+//! A request's way into the log: who sends, what it is, whether it came before, append, and wait for the disk.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use tokio::time::timeout;
+
+use super::{
+    Hook, Hooks, Received, Refusal,
+    hook::Webhook,
+    ids::{self, Reservation, Sight},
+    unfold::{too_large, unfold},
+    wall,
+};
+use crate::{
+    api::WebhookPreset,
+    bus::BusError,
+    event::{
+        Event, Origin,
+        cloud_events::{self, DecodeError},
+        event_source, webhook,
+    },
+    record::{EventInput, Lookups, Position, Record},
+};
+
+/// How long a request waits for room in the log, which is full when the shard is far behind or the disk has no space.
+const ROOM: Duration = Duration::from_secs(2);
+/// How long a request waits for the disk. Half a second is slow already; most senders give up after ten.
+const DISK: Duration = Duration::from_secs(8);
+
+const NO_ROOM: Refusal = Refusal::Unavailable("the log has no room: send it again later");
+const NO_SPACE: Refusal = Refusal::Unavailable("the log's disk is full: send it again later");
+const SLOW_DISK: Refusal = Refusal::Unavailable("the log was not written in time: send it again later");
+const CLOSED: Refusal = Refusal::Unavailable("signalbox is stopping: send it again later");
+const UNDER_WAY: Refusal = Refusal::Unavailable("the same event is being stored: send it again later");
+const UNREAD: Refusal = Refusal::Unavailable("the EventSource's Secrets were not read yet: send it again later");
+
+impl Hooks {
+    /// Takes a request with its whole body as it came. When this gives a result, what was sent is on stable storage and will be judged once,
+    /// whatever happens from then on; events that no rule asks for are only counted.
+    ///
+    /// # Errors
+    /// Why it is not taken. Of a batch, some events may be stored all the same when it is [`Refusal::Unavailable`]: sent again they are duplicates.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, events may have been stored or not.
+    pub async fn receive(&self, hook: &Hook, headers: &HeaderMap, body: &[u8]) -> Result<Received, Refusal> {
+        let received = self.take_in(hook, headers, body).await;
+        match &received {
+            Ok(received) => {
+                hook.shared().received(*received, self.0.clock.now().timestamp());
+                self.0.metrics.webhooks().received(received.new, received.duplicates);
+            }
+            Err(refusal) => self.refused(Some(hook), refusal),
+        }
+        received
+    }
+
+    async fn take_in(&self, hook: &Hook, headers: &HeaderMap, body: &[u8]) -> Result<Received, Refusal> {
+        let (webhook, max) = (hook.webhook()?, self.admits(hook)?);
+        let secrets = hook.secrets().ok_or(UNREAD)?;
+        let now = wall(&self.0.clock);
+        let known = webhook.verifier.verify(&secrets, headers, body, now / 1_000_000);
+        known.map_err(|_| Refusal::Unauthenticated)?;
+        let plain = unfold(headers, body, max)?;
+        let events = self.decode(hook, webhook, headers, &plain)?;
+        webhook.draw(events.len())?;
+        // What waits for room holds memory: when the disk is known to be full, nobody waits.
+        if self.0.bus.stats().disk_full && !events.is_empty() {
+            return Err(NO_SPACE);
+        }
+        self.store(hook, events, now).await
+    }
+
+    /// The events, and by what each is told when it comes again.
+    fn decode(
+        &self,
+        hook: &Hook,
+        webhook: &Webhook,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Vec<(Event, Option<ids::Hash>)>, Refusal> {
+        if webhook.preset == WebhookPreset::CloudEvents {
+            let events = cloud_events::decode(headers, body)?;
+            return Ok(events
+                .into_iter()
+                .map(|event| (ids::hash(&event), event))
+                .map(|(hash, event)| (event, Some(hash)))
+                .collect());
+        }
+        let sent = hook.id_of(webhook, headers)?;
+        let id = sent.clone().unwrap_or_else(|| self.next_id());
+        let source = event_source::event_source(hook.namespace(), hook.name());
+        let mut event = webhook::decode(headers, body, &id, &source, &webhook.type_)?;
+        event.time = Some(self.0.clock.now().timestamp());
+        event.subject = Some(format!("{}/EventSource/{}", hook.namespace(), hook.name()));
+        let hash = sent.map(|_| ids::hash(&event));
+        Ok(vec![(event, hash)])
+    }
+
+    async fn store(&self, hook: &Hook, events: Vec<(Event, Option<ids::Hash>)>, now: u64) -> Result<Received, Refusal> {
+        let (mut received, mut seen, mut last) = (Received::default(), HashSet::new(), Position::default());
+        for (event, hash) in events {
+            if hash.is_some_and(|hash| !seen.insert(hash)) {
+                received.duplicates += 1;
+                continue;
+            }
+            let reservation = match hash.map(|hash| self.0.ids.reserve(hook.namespace(), hook.uid(), hash)) {
+                None => None,
+                Some(Sight::New(reservation)) => Some(reservation),
+                Some(Sight::UnderWay) => return Err(UNDER_WAY),
+                Some(Sight::Accepted) => {
+                    received.duplicates += 1;
+                    // It may have been appended a moment ago.
+                    last = last.max(self.0.bus.stats().appended);
+                    continue;
+                }
+            };
+            let uid = ids::uid(hook.uid(), hash.as_ref());
+            let origin = event_source::origin(hook.namespace(), hook.name(), uid, now);
+            // What no rule asks for is neither stored nor remembered: sent again, a rule that came meanwhile may ask for it.
+            if (self.0.wanted)(&origin, &event) {
+                last = last.max(self.append(hook, event, origin, reservation, now).await?);
+            }
+            received.new += 1;
+        }
+        if last > Position::default() {
+            let durable = timeout(DISK, self.0.bus.durable(last)).await.map_err(|_| SLOW_DISK)?;
+            durable.map_err(|error| refusal(&error))?;
+        }
+        Ok(received)
+    }
+
+    async fn append(
+        &self,
+        hook: &Hook,
+        event: Event,
+        origin: Origin,
+        reservation: Option<Reservation<'_>>,
+        now: u64,
+    ) -> Result<Position, Refusal> {
+        let (event, lookups) = (Arc::new(event), Lookups::default());
+        let record = Record::Event(Box::new(EventInput { event, origin, only: None, lookups }));
+        let head = timeout(ROOM, self.0.bus.append(record)).await.map_err(|_| NO_ROOM)?;
+        let head = head.map_err(|error| refusal(&error))?;
+        match reservation {
+            Some(reservation) => reservation.accepted(now),
+            None => self.0.ids.know(hook.namespace(), hook.uid()),
+        }
+        let surplus = self.0.ids.surplus();
+        if !surplus.is_empty() {
+            self.0.metrics.webhooks().ids_evicted(surplus.len());
+            // Not awaited for long: what the log does not take now, it forgets when it is read again and found to be too much.
+            let _ = timeout(ROOM, self.0.bus.append(Record::Seen(surplus))).await;
+        }
+        Ok(head.position)
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Unsupported(why) => Self::Unsupported(why),
+            DecodeError::Malformed(why) => Self::Malformed(why),
+            DecodeError::TooMany(_) => Self::TooLarge(error.to_string()),
+        }
+    }
+}
+
+fn refusal(error: &BusError) -> Refusal {
+    match error {
+        BusError::Full => NO_SPACE,
+        BusError::TooLarge(_) => too_large(crate::bus::embedded::MAX_RECORD),
+        BusError::Closed | BusError::Storage(_) | BusError::Open { .. } | BusError::Locked { .. } => CLOSED,
+    }
+}

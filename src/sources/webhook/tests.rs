@@ -1,0 +1,312 @@
+use std::sync::atomic::AtomicBool;
+
+use futures::{future::BoxFuture, poll};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
+
+use super::*;
+use crate::{
+    bus::{BusError, Permit, Reader, Recovery, Stats},
+    clock::Stamp,
+    record::{Delta, Head, LogId, Position, Record},
+    sources::testing::Collected,
+};
+
+mod secrets;
+
+const NOW: i64 = 1_793_603_399_000_000;
+const BATCH: &str = "application/cloudevents-batch+json";
+
+/// A log that collects, and whose disk and room the test rules over.
+struct Narrow {
+    log: Arc<Collected>,
+    room: watch::Sender<bool>,
+    durable: watch::Sender<bool>,
+    full: AtomicBool,
+}
+
+impl Bus for Narrow {
+    fn id(&self) -> &LogId {
+        self.log.id()
+    }
+
+    fn append(&self, record: Record) -> BoxFuture<'_, Result<Head, BusError>> {
+        Box::pin(async {
+            self.room.subscribe().wait_for(|room| *room).await.expect("it is this one's");
+            self.log.append(record).await
+        })
+    }
+
+    fn record(&self, record: Record) -> Result<Head, BusError> {
+        self.log.record(record)
+    }
+
+    fn durable(&self, _: Position) -> BoxFuture<'_, Result<Permit, BusError>> {
+        Box::pin(async {
+            self.durable.subscribe().wait_for(|durable| *durable).await.expect("it is this one's");
+            Ok(Permit::for_test())
+        })
+    }
+
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        None
+    }
+
+    fn recover(&self) -> Result<Recovery, BusError> {
+        self.log.recover()
+    }
+
+    fn commit(&self, delta: Delta, position: Position) -> BoxFuture<'_, Result<(), BusError>> {
+        self.log.commit(delta, position)
+    }
+
+    fn stats(&self) -> Stats {
+        let appended = Position(self.log.short().len() as u64);
+        Stats { appended, disk_full: self.full.load(Ordering::Relaxed), ..Stats::default() }
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), BusError>> {
+        self.log.close()
+    }
+}
+
+/// The EventSource `shop/github`, and the log behind it.
+struct Stage {
+    hooks: Hooks,
+    bus: Arc<Narrow>,
+    metrics: Arc<Metrics>,
+}
+
+impl Stage {
+    fn new(webhook: Value) -> Self {
+        Self::after(&[], webhook)
+    }
+
+    /// After a restart of a log that was told these.
+    fn after(origins: &[Origin], webhook: Value) -> Self {
+        let mut memory: HashMap<WatchKey, HashMap<String, Seen>> = HashMap::new();
+        for origin in origins.iter().cloned() {
+            let of_watch = memory.entry(origin.watch).or_default();
+            match origin.seen {
+                Some(seen) => drop(of_watch.insert(origin.uid, seen)),
+                None => drop(of_watch.remove(&origin.uid)),
+            }
+        }
+        let (room, durable) = (watch::Sender::new(true), watch::Sender::new(true));
+        let bus = Arc::new(Narrow { log: Collected::new(), room, durable, full: AtomicBool::new(false) });
+        // Rules ask for everything but this.
+        let wanted: Wanted = Arc::new(|_, event| event.type_ != "com.example.unwanted");
+        let (clock, metrics) = (Clock::simulated(Stamp { at: NOW, wall: NOW }), Arc::new(Metrics::default()));
+        let ids = Ids::take(&mut memory, 4);
+        let hooks = Hooks::with_ids(bus.clone(), ids, wanted, metrics.clone(), clock);
+        hooks.set("shop", "github", "u-1", 1, &spec(webhook)).expect("a spec");
+        Self { hooks, bus, metrics }
+    }
+
+    fn hook(&self) -> Arc<Hook> {
+        self.hooks.get("shop", "github").expect("it is there")
+    }
+
+    async fn send(&self, headers: &[(&str, &str)], body: &str) -> Result<Received, Refusal> {
+        self.hooks.receive(&self.hook(), &header_map(headers), body.as_bytes()).await
+    }
+
+    /// Sends CloudEvents of these ids in a batch.
+    async fn batch(&self, ids: &[&str]) -> Result<Received, Refusal> {
+        let events: Vec<Value> = ids.iter().map(|id| event(id, "com.example.temp")).collect();
+        self.send(&[("content-type", BATCH)], &Value::from(events).to_string()).await
+    }
+
+    /// The ids of the events in the log.
+    fn stored(&self) -> Vec<String> {
+        self.bus.log.events().iter().map(|input| input.event.id.clone()).collect()
+    }
+}
+
+fn spec(webhook: Value) -> EventSourceSpec {
+    let mut webhook = webhook;
+    if webhook.get("auth").is_none() {
+        webhook["auth"] = json!({"none": {}});
+    }
+    serde_json::from_value(json!({"webhook": webhook})).expect("a spec")
+}
+
+fn header_map(pairs: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(name.parse::<HeaderName>().expect("a name"), HeaderValue::from_str(value).expect("a value"));
+    }
+    headers
+}
+
+fn event(id: &str, type_: &str) -> Value {
+    json!({"specversion": "1.0", "id": id, "source": "/sensors", "type": type_, "data": 1})
+}
+
+fn taken(new: usize, duplicates: usize) -> Result<Received, Refusal> {
+    Ok(Received { new, duplicates })
+}
+
+fn cloud_events() -> Value {
+    json!({"preset": "CloudEvents"})
+}
+
+#[tokio::test]
+async fn a_batch_is_stored_event_by_event_and_one_that_comes_again_is_not() {
+    let stage = Stage::new(cloud_events());
+    assert_eq!(stage.batch(&["m-1", "m-2", "m-3", "m-1"]).await, taken(3, 1));
+    assert_eq!(stage.stored(), ["m-1", "m-2", "m-3"]);
+    assert_eq!(stage.batch(&["m-2"]).await, taken(0, 1));
+    assert_eq!(stage.batch(&[]).await, taken(0, 0));
+    let one_bad = json!([event("m-4", "t"), {"specversion": "1.0", "source": "/x", "type": "t"}]).to_string();
+    let refused = stage.send(&[("content-type", BATCH)], &one_bad).await;
+    assert_eq!(refused, Err(Refusal::Malformed("event 1 of the batch: id is missing".to_owned())));
+    assert_eq!(stage.stored().len(), 3, "all or nothing");
+    let figures = stage.hook().figures();
+    assert_eq!((figures.received, figures.duplicates, figures.rejected.malformed), (3, 2, 1));
+    assert_eq!(figures.last_event.map(|time| time.as_microsecond()), Some(NOW));
+    let told = stage.metrics.encode();
+    for line in ["webhook_events_total{result=\"Accepted\"} 3", "webhook_rejected_total{reason=\"Malformed\"} 1"] {
+        assert!(told.contains(line), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_restart_is_known_after_it_and_not_for_another_source() {
+    let stage = Stage::new(cloud_events());
+    assert_eq!(stage.batch(&["m-1"]).await, taken(1, 0));
+    let again = Stage::after(&stage.bus.log.origins(), cloud_events());
+    assert_eq!(again.batch(&["m-1", "m-2"]).await, taken(1, 1));
+    assert_eq!(again.stored(), ["m-2"]);
+    again.hooks.set("shop", "github", "u-2", 1, &spec(cloud_events())).expect("made anew");
+    assert_eq!(again.batch(&["m-1"]).await, taken(1, 0));
+}
+
+#[tokio::test]
+async fn a_plain_request_is_one_event_told_by_the_id_that_its_sender_gave_it() {
+    let stage = Stage::new(json!({}));
+    let json = ("content-type", "application/json");
+    assert_eq!(stage.send(&[json, ("Idempotency-Key", "k-1")], r#"{"ref": "main"}"#).await, taken(1, 0));
+    assert_eq!(stage.send(&[json, ("Idempotency-Key", "k-1"), ("webhook-id", "w-1")], "{}").await, taken(0, 1));
+    assert_eq!(stage.send(&[json, ("webhook-id", "w-1")], "{}").await, taken(1, 0));
+    for _ in 0..2 {
+        assert_eq!(stage.send(&[json], "{}").await, taken(1, 0), "no id: each is one of its own");
+    }
+    let inputs = stage.bus.log.events();
+    let first = &inputs[0].event;
+    assert_eq!((first.id.as_str(), first.type_.as_str()), ("k-1", "dev.signalbox.webhook"));
+    assert_eq!(first.source, "/apis/signalbox.dev/v1alpha1/namespaces/shop/eventsources/github");
+    assert_eq!((&first.data, first.time.map(|time| time.as_microsecond())), (&json!({"ref": "main"}), Some(NOW)));
+    assert_ne!(inputs[2].event.id, inputs[3].event.id);
+    assert_eq!(inputs[2].origin.uid, inputs[3].origin.uid, "the log remembers no id for them");
+    let twice = stage.send(&[json, ("webhook-id", "a"), ("webhook-id", "b")], "{}").await;
+    assert!(matches!(twice, Err(Refusal::Malformed(_))), "{twice:?}");
+
+    let named = Stage::new(json!({"idHeader": "X-Delivery", "type": "com.acme.push"}));
+    assert_eq!(named.send(&[json, ("x-delivery", "d"), ("idempotency-key", "k-1")], "{}").await, taken(1, 0));
+    assert_eq!(named.send(&[json, ("x-delivery", "d"), ("idempotency-key", "k-2")], "{}").await, taken(0, 1));
+    assert_eq!(named.bus.log.events()[0].event.type_, "com.acme.push");
+}
+
+#[tokio::test]
+async fn what_no_rule_asks_for_is_taken_and_neither_stored_nor_remembered() {
+    let stage = Stage::new(cloud_events());
+    let headers = [("content-type", "application/cloudevents+json")];
+    for _ in 0..2 {
+        let sent = stage.send(&headers, &event("m-1", "com.example.unwanted").to_string()).await;
+        assert_eq!(sent, taken(1, 0));
+    }
+    assert_eq!(stage.bus.log.short(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_answered_before_it_is_on_the_disk_not_even_that_it_came_before() {
+    let stage = Stage::new(cloud_events());
+    stage.bus.durable.send_replace(false);
+    {
+        let mut first = Box::pin(stage.batch(&["m-1"]));
+        let mut second = Box::pin(stage.batch(&["m-1"]));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        stage.bus.durable.send_replace(true);
+        assert_eq!((first.await, second.await), (taken(1, 0), taken(0, 1)));
+    }
+    stage.bus.durable.send_replace(false);
+    let begun = Instant::now();
+    assert!(matches!(stage.batch(&["m-2"]).await, Err(Refusal::Unavailable(_))));
+    assert_eq!(begun.elapsed(), Duration::from_secs(8));
+    assert!(matches!(stage.batch(&["m-2"]).await, Err(Refusal::Unavailable(_))), "it waits like the first");
+    stage.bus.durable.send_replace(true);
+    assert_eq!(stage.batch(&["m-2"]).await, taken(0, 1));
+    assert_eq!(stage.stored(), ["m-1", "m-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_room_the_sender_is_asked_to_come_again_and_nothing_is_remembered() {
+    let stage = Stage::new(cloud_events());
+    stage.bus.room.send_replace(false);
+    let begun = Instant::now();
+    assert!(matches!(stage.batch(&["m-1"]).await, Err(Refusal::Unavailable(_))));
+    assert_eq!(begun.elapsed(), Duration::from_secs(2));
+    {
+        // The same event, while the first is under way; then the sender of the first goes.
+        let mut first = Box::pin(stage.batch(&["m-1"]));
+        assert!(poll!(&mut first).is_pending());
+        assert!(matches!(stage.batch(&["m-1"]).await, Err(Refusal::Unavailable(_))));
+    }
+    stage.bus.room.send_replace(true);
+    assert_eq!(stage.batch(&["m-1"]).await, taken(1, 0));
+    stage.bus.full.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    assert!(matches!(stage.batch(&["m-2"]).await, Err(Refusal::Unavailable(_))));
+    assert_eq!((begun.elapsed(), stage.stored().len()), (Duration::ZERO, 1));
+    assert_eq!(stage.hook().figures().rejected.unavailable, 3, "who has gone was told nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_rate_senders_are_told_when_to_come_again() {
+    let stage = Stage::new(json!({"preset": "CloudEvents", "rateLimit": {"events": 2, "per": "4s"}}));
+    assert_eq!(stage.batch(&["m-1", "m-2", "m-3"]).await, taken(3, 0), "what is too much is owed");
+    assert_eq!(stage.batch(&["m-4"]).await, Err(Refusal::RateLimited(Duration::from_secs(4))));
+    tokio::time::advance(Duration::from_secs(4)).await;
+    assert_eq!(stage.batch(&["m-4"]).await, taken(1, 0));
+    assert_eq!(stage.hook().figures().rejected.rate_limited, 1);
+}
+
+#[tokio::test]
+async fn too_many_ids_are_forgotten_before_their_time_and_counted() {
+    let stage = Stage::new(cloud_events());
+    let ids: Vec<String> = (0..8).map(|id| format!("m-{id}")).collect();
+    assert_eq!(stage.batch(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await, taken(8, 0));
+    assert!(stage.metrics.encode().contains("webhook_ids_evicted_total 4"));
+    let again = Stage::after(&stage.bus.log.origins(), cloud_events());
+    assert_eq!(again.batch(&["m-0", "m-7"]).await, taken(1, 1), "the log forgot the same");
+}
+
+#[test]
+fn all_faults_of_a_spec_are_told_and_the_version_before_goes_on() {
+    let stage = Stage::new(json!({}));
+    let odd = json!({"maxBodyBytes": 10, "type": "dev.signalbox.rule.failed", "idHeader": "a b", "auth": {},
+        "rateLimit": {"events": 1, "per": "48h"}});
+    let faults = stage.hooks.set("shop", "github", "u-1", 2, &spec(odd.clone())).expect_err("faults").0;
+    assert_eq!(faults.len(), 5, "{faults:?}");
+    assert_eq!((stage.hook().generation, stage.hooks.admits(&stage.hook())), (1, Ok(1 << 20)));
+    stage.hooks.set("shop", "other", "u-2", 1, &spec(odd)).expect_err("faults");
+    let other = stage.hooks.get("shop", "other").expect("it is known");
+    assert!(matches!(stage.hooks.admits(&other), Err(Refusal::Unavailable(_))));
+    assert!(stage.hooks.fault(&other).is_some_and(|fault| fault.contains("maxBodyBytes")));
+    stage.hooks.remove("shop", "other");
+    assert!(stage.hooks.get("shop", "other").is_none());
+}
+
+#[tokio::test]
+async fn what_is_held_takes_nothing_whatever_is_set() {
+    let stage = Stage::new(json!({}));
+    stage.hooks.hold("shop", "github", Some("the account may not be used".to_owned()));
+    stage.hooks.set("shop", "github", "u-1", 2, &spec(json!({}))).expect("a spec");
+    assert!(matches!(stage.send(&[], "{}").await, Err(Refusal::Unavailable(_))));
+    assert_eq!(stage.hooks.fault(&stage.hook()).as_deref(), Some("the account may not be used"));
+    stage.hooks.hold("shop", "github", None);
+    assert_eq!(stage.send(&[], "{}").await, taken(1, 0));
+    assert_eq!(stage.hook().figures().rejected.unavailable, 1, "figures go on");
+}

@@ -1,0 +1,199 @@
+//! Whether a request is from who may send: HMAC, token or password. Pure: keys and time come from the caller.
+//!
+//! Without a usable key nothing is accepted. What was wrong is not told: whoever guesses learns nothing. Compared is in constant time.
+
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use hmac::{EagerHash, Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderName, header};
+use sha1::Sha1;
+use sha2::{Sha256, Sha512};
+use subtle::ConstantTimeEq as _;
+
+use crate::{
+    api::{AuthKind, HmacAlgorithm, HmacAuth, SecretKeyRef, SignatureEncoding, WebhookAuth},
+    sinks::Secrets,
+};
+
+/// How far a signed time may be allowed to be off, in seconds.
+const TOLERANCE: std::ops::RangeInclusive<u64> = 1..=86_400;
+
+/// The request is not from who may send. Says nothing more on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unauthenticated;
+
+/// How senders show that they may send.
+#[derive(Clone, Debug)]
+pub(super) struct Verifier {
+    way: Way,
+    keys: Vec<SecretKeyRef>,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Hmac(Signature),
+    Bearer,
+    Basic(String),
+    Anybody,
+}
+
+#[derive(Clone, Debug)]
+struct Signature {
+    header: HeaderName,
+    algorithm: HmacAlgorithm,
+    encoding: SignatureEncoding,
+    prefix: String,
+    timestamp: Option<Timestamp>,
+}
+
+/// A time that is signed with the body.
+#[derive(Clone, Debug)]
+struct Timestamp {
+    header: HeaderName,
+    prefix: String,
+    separator: String,
+    /// Seconds.
+    tolerance: u64,
+}
+
+impl Verifier {
+    /// The way that the spec describes. Faults are added to `faults`.
+    pub(super) fn new(auth: &WebhookAuth, faults: &mut Vec<String>) -> Option<Self> {
+        let (way, keys) = match auth.kind() {
+            Some(AuthKind::Hmac(hmac)) => (Way::Hmac(Signature::new(hmac, faults)?), hmac.secret_refs.clone()),
+            Some(AuthKind::Bearer(bearer)) => (Way::Bearer, bearer.secret_refs.clone()),
+            Some(AuthKind::Basic(basic)) => (Way::Basic(basic.username.clone()), basic.password_secret_refs.clone()),
+            Some(AuthKind::None) => return Some(Self { way: Way::Anybody, keys: Vec::new() }),
+            None => {
+                faults.push("webhook.auth: exactly one of hmac, bearer, basic and none must be set".to_owned());
+                return None;
+            }
+        };
+        if keys.is_empty() {
+            faults.push("webhook.auth: name a Secret and its key".to_owned());
+        }
+        Some(Self { way, keys })
+    }
+
+    /// The Secrets that [`Verifier::verify`] needs: one of them at least.
+    pub(super) fn keys(&self) -> &[SecretKeyRef] {
+        &self.keys
+    }
+
+    /// Whether the request, with the body as it came, may be taken. `now` is in seconds since 1970.
+    pub(super) fn verify(
+        &self,
+        secrets: &Secrets,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: u64,
+    ) -> Result<(), Unauthenticated> {
+        // Those that are missing or empty are none: an empty key would let everybody in.
+        let keys = self.keys.iter().filter_map(|key| secrets.get(key).ok()).map(|value| value.bytes());
+        let good = match &self.way {
+            Way::Anybody => true,
+            Way::Hmac(signature) => signature.matches(keys, headers, body, now).unwrap_or(false),
+            Way::Bearer => matches_token(keys, headers).unwrap_or(false),
+            Way::Basic(user) => matches_password(user, keys, headers).unwrap_or(false),
+        };
+        if good { Ok(()) } else { Err(Unauthenticated) }
+    }
+}
+
+// === impl Signature ===
+
+impl Signature {
+    fn new(spec: &HmacAuth, faults: &mut Vec<String>) -> Option<Self> {
+        let mut name = |field: &str, header: &str| {
+            let name = header.parse::<HeaderName>();
+            if name.is_err() {
+                faults.push(format!("webhook.auth.hmac.{field}: {header:?} is no name of a header"));
+            }
+            name.ok()
+        };
+        let header = name("header", &spec.header);
+        let timestamp = spec.timestamp.as_ref().map(|spec| (name("timestamp.header", &spec.header), spec));
+        let timestamp = match timestamp {
+            None => None,
+            Some((header, spec)) => {
+                let tolerance = spec.tolerance.get();
+                if !TOLERANCE.contains(&tolerance.as_secs()) || tolerance.subsec_nanos() != 0 {
+                    let why = "must be whole seconds from 1s to 24h";
+                    faults.push(format!("webhook.auth.hmac.timestamp.tolerance: {} {why}", spec.tolerance));
+                }
+                let (prefix, separator) = (spec.prefix.clone(), spec.separator.clone());
+                Some(Timestamp { header: header?, prefix, separator, tolerance: tolerance.as_secs() })
+            }
+        };
+        let HmacAuth { algorithm, encoding, prefix, .. } = spec.clone();
+        Some(Self { header: header?, algorithm, encoding, prefix, timestamp })
+    }
+
+    fn matches<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: u64,
+    ) -> Option<bool> {
+        let written = only(headers, &self.header)?.strip_prefix(self.prefix.as_bytes())?;
+        let signature = match self.encoding {
+            SignatureEncoding::Hex => HEXLOWER_PERMISSIVE.decode(written),
+            SignatureEncoding::Base64 => BASE64.decode(written),
+        };
+        let (signature, signed) = (signature.ok()?, self.signed(headers, body, now)?);
+        let check = match self.algorithm {
+            HmacAlgorithm::Sha256 => is_mac::<Sha256>,
+            HmacAlgorithm::Sha512 => is_mac::<Sha512>,
+            HmacAlgorithm::Sha1 => is_mac::<Sha1>,
+        };
+        Some(keys.fold(false, |good, key| good | check(key, &signed, &signature)))
+    }
+
+    /// The parts that are signed; nothing when the time is missing or too far off.
+    fn signed<'a>(&'a self, headers: &'a HeaderMap, body: &'a [u8], now: u64) -> Option<Vec<&'a [u8]>> {
+        let Some(timestamp) = &self.timestamp else { return Some(vec![body]) };
+        let time = only(headers, &timestamp.header)?;
+        // `parse` would take a sign, too.
+        let digits = time.iter().all(u8::is_ascii_digit);
+        let seconds: u64 = std::str::from_utf8(time).ok().filter(|_| digits)?.parse().ok()?;
+        let near = seconds.abs_diff(now) <= timestamp.tolerance;
+        near.then(|| vec![timestamp.prefix.as_bytes(), time, timestamp.separator.as_bytes(), body])
+    }
+}
+
+fn is_mac<H: EagerHash>(key: &[u8], signed: &[&[u8]], signature: &[u8]) -> bool
+where
+    Hmac<H>: Mac + KeyInit,
+{
+    let Ok(mut mac) = <Hmac<H> as KeyInit>::new_from_slice(key) else { return false };
+    signed.iter().for_each(|part| mac.update(part));
+    mac.verify_slice(signature).is_ok()
+}
+
+/// The value of a header that is there once: of two, this side could check one and the sender's side mean the other.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none()).map(|value| value.as_bytes())
+}
+
+/// What `Authorization` holds after the scheme.
+fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h [u8]> {
+    let (sent, rest) = only(headers, &header::AUTHORIZATION)?.split_at_checked(scheme.len())?;
+    sent.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)?.strip_prefix(b" ").map(<[u8]>::trim_ascii)
+}
+
+fn matches_token<'k>(keys: impl Iterator<Item = &'k [u8]>, headers: &HeaderMap) -> Option<bool> {
+    let token = credentials(headers, "Bearer")?;
+    Some(keys.fold(false, |good, key| good | bool::from(key.ct_eq(token))))
+}
+
+fn matches_password<'k>(user: &str, keys: impl Iterator<Item = &'k [u8]>, headers: &HeaderMap) -> Option<bool> {
+    let sent = BASE64.decode(credentials(headers, "Basic")?).ok()?;
+    let colon = sent.iter().position(|byte| *byte == b':')?;
+    let (name, password) = (&sent[..colon], &sent[colon + 1..]);
+    let password = keys.fold(false, |good, key| good | bool::from(key.ct_eq(password)));
+    Some(bool::from(user.as_bytes().ct_eq(name)) & password)
+}
+
+#[cfg(test)]
+mod tests;
