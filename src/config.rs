@@ -59,6 +59,9 @@ pub struct Settings {
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env = "SIGNALBOX_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// Address at which EventSources take events by HTTP, at /hooks/NAMESPACE/NAME.
+    #[arg(long, env = "SIGNALBOX_HOOKS_ADDRESS", default_value = "0.0.0.0:8090")]
+    pub hooks_address: SocketAddr,
     /// How log lines are written.
     #[arg(long, env = "SIGNALBOX_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,

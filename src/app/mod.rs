@@ -10,6 +10,7 @@ mod lease;
 mod otlp;
 mod pace;
 mod run;
+mod webhooks;
 
 use anyhow::Context as _;
 

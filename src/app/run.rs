@@ -4,6 +4,7 @@ use std::{future::Future, net::IpAddr, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
@@ -14,6 +15,7 @@ use super::{
     begin::{self, Readiness},
     gap, lease, otlp,
     pace::{self, LateStatus},
+    webhooks::{self, Webhooks},
 };
 use crate::{
     api::EventRuleSpec,
@@ -172,7 +174,8 @@ impl Operator {
         mut late: JoinSet<Ended>,
     ) -> anyhow::Result<()> {
         let synced = Synced::default();
-        let shard = self.start(recovered, &synced, &mut tasks, &mut late)?;
+        let senders = webhooks::listen(&self.settings).await?;
+        let shard = self.start(recovered, senders, &synced, &mut tasks, &mut late)?;
         readiness.started(synced);
         let mut shard = tokio::spawn(shard);
 
@@ -227,11 +230,12 @@ impl Operator {
     fn start(
         &self,
         recovered: Recovered,
+        senders: TcpListener,
         synced: &Synced,
         tasks: &mut JoinSet<Ended>,
         late: &mut JoinSet<Ended>,
     ) -> anyhow::Result<impl Future<Output = Result<(), BusError>> + Send + 'static> {
-        let Recovered { state, memory, open, listened, .. } = recovered;
+        let Recovered { state, mut memory, open, listened, .. } = recovered;
         let known = known_rules(&state);
         let (events, event_writer) = kubernetes::event_channel(
             self.cluster.own().clone(),
@@ -246,6 +250,7 @@ impl Operator {
         }
         let (interest, interest_of_rules) = watch::channel(state.engine.interest());
         let (reports, reported) = mpsc::channel(REPORTS);
+        let webhooks = Webhooks::new(&self.bus, &mut memory, interest_of_rules.clone(), &self.metrics);
         let (supervisor, sources) =
             Supervisor::new(self.cluster.clone(), Arc::clone(&self.bus), interest_of_rules, memory, reports);
         let traces = self.traces(late)?;
@@ -253,6 +258,7 @@ impl Operator {
         let supervisor = supervisor
             .with_metrics(Arc::clone(&self.metrics))
             .with_near_misses(misses.clone())
+            .with_event_sources(webhooks.names.clone())
             .with_access_recheck(self.settings.access_recheck);
         let sinks_synced = Synced::default();
 
@@ -264,6 +270,10 @@ impl Operator {
 
         let stop = self.stop.clone();
         tasks.spawn(named("sources", async move { Ok(supervisor.run(stop).await?) }));
+        tasks.spawn(named("webhooks", webhooks.serve(senders, self.stop.clone())));
+        tasks.spawn(named("Secrets of webhooks", webhooks.keep(self.cluster.clone(), self.stop.clone())));
+        let followed = webhooks.follow(self.cluster.clone(), status.clone(), self.stop.clone());
+        tasks.spawn(named("EventSources", followed));
         let (relayed, stop) = (controller::relay(reported, status.clone(), self.stop.clone()), self.stop.clone());
         tasks.spawn(named("reports", ok(relayed)));
         let sinks =

@@ -4,6 +4,7 @@
 //! the others. This module knows no event.
 
 mod decode;
+mod intake;
 mod reports;
 mod rules;
 mod secrets;

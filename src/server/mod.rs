@@ -1,4 +1,7 @@
-//! The admin server: `/livez`, `/readyz` and `/metrics`. It knows no rule.
+//! The servers: `/livez`, `/readyz` and `/metrics` for the cluster, and [`hooks`] for senders of events. They know no rule.
+
+pub mod hooks;
+mod lobby;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 

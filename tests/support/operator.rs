@@ -31,12 +31,12 @@ impl Setup {
 
     /// Starts the operator on the data that earlier ones left, and does not wait for it.
     pub fn start(&self) -> Operator {
-        let address = format!("127.0.0.1:{}", free_port());
+        let [address, hooks] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_signalbox"));
         command.env("KUBECONFIG", &self.kubeconfig).arg("--data-dir").arg(self.data_dir());
-        command.args(["--listen", &address]).args(&self.args);
+        command.args(["--listen", &address, "--hooks-address", &hooks]).args(&self.args);
         let process = self.workspace.spawn("signalbox", command);
-        Operator { process, address }
+        Operator { process, address, hooks }
     }
 
     /// Starts the operator and waits until it is ready.
@@ -51,6 +51,7 @@ impl Setup {
 pub struct Operator {
     process: Process,
     address: String,
+    hooks: String,
 }
 
 impl Operator {
@@ -59,7 +60,7 @@ impl Operator {
     /// # Panics
     /// When the operator ends first, or takes too long.
     pub async fn ready(&mut self) {
-        let Self { process, address } = self;
+        let Self { process, address, .. } = self;
         eventually("the operator is ready", PATIENCE, async || {
             let ended = process.ended();
             assert!(ended.is_none(), "the operator ended: {ended:?}");
@@ -95,6 +96,11 @@ impl Operator {
     /// `HOST:PORT` of its HTTP server.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// `HOST:PORT` where it takes webhooks.
+    pub fn hooks(&self) -> &str {
+        &self.hooks
     }
 
     pub fn pid(&self) -> u32 {

@@ -8,7 +8,7 @@ mod queue;
 mod replay;
 mod segment;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 mod volume;
 mod writer;

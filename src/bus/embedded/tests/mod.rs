@@ -93,8 +93,8 @@ async fn written(settings: Settings, count: u64) -> TempDir {
 
 /// What the disk does, and how often it was asked.
 #[derive(Clone, Default)]
-struct Faults {
-    full: Arc<AtomicBool>,
+pub(crate) struct Faults {
+    pub(crate) full: Arc<AtomicBool>,
     sync_fails: Arc<AtomicBool>,
     tries: Arc<Counter>,
 }
@@ -123,7 +123,7 @@ impl SegmentFile for Faulty {
     }
 }
 
-fn faulty(dir: &TempDir, faults: &Faults, settings: Settings) -> Arc<Embedded> {
+pub(crate) fn faulty(dir: &TempDir, faults: &Faults, settings: Settings) -> Arc<Embedded> {
     let faults = faults.clone();
     let wrap: Wrap = Arc::new(move |file| Box::new(Faulty(file, faults.clone())));
     Embedded::open_with(dir.path(), settings, wrap).expect("open")
