@@ -343,7 +343,7 @@ async fn an_uninstallation_leaves_the_definitions_and_the_claim_and_nothing_else
         validatingadmissionpolicies,validatingadmissionpolicybindings,validatingwebhookconfigurations,mutatingwebhookconfigurations";
     let left: Vec<_> = found(&[of_the_cluster]).into_iter().filter(|name| name.contains("signalbox")).collect();
     let definition = |kind: &str| format!("customresourcedefinition.apiextensions.k8s.io/{kind}.signalbox.dev");
-    assert_eq!(left, ["eventrules", "eventsinks"].map(definition));
+    assert_eq!(left, ["eventrules", "eventsinks", "eventsources"].map(definition));
 }
 
 /// The names of what `kubectl get` finds.

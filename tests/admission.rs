@@ -34,10 +34,10 @@ async fn site() -> &'static Site {
     SITE.get_or_init(start).await
 }
 
-/// A namespace in which `user` may edit rules and sinks and what the further rules of a Role say, and his view of it.
+/// A namespace in which `user` may edit rules, sinks and sources and what the further rules of a Role say, and his view of it.
 async fn author(site: &Site, prefix: &str, user: &str, more: &[Value]) -> Shop {
     let name = site.namespace(prefix).await.name;
-    let resources = ["eventrules", "eventsinks", "eventrules/status"];
+    let resources = ["eventrules", "eventsinks", "eventsources", "eventrules/status"];
     let edit =
         json!({"apiGroups": ["signalbox.dev"], "resources": resources, "verbs": ["create", "get", "patch", "update"]});
     let rules: Vec<Value> = [edit].into_iter().chain(more.iter().cloned()).collect();
@@ -91,10 +91,14 @@ async fn who_may_not_act_as_an_account_may_not_write_what_uses_it_and_the_refusa
     let shop = author(site, "refused", "jane", &[]).await;
     known(&shop).await;
     let (rules, sinks) = (shop.api(GROUP, "EventRule"), shop.api(GROUP, "EventSink"));
+    let sources = shop.api(GROUP, "EventSource");
     let unnamed = object("EventSink", "oncall", json!({"webhook": {"url": "https://example.com/"}}));
+    let source = json!({"serviceAccountName": "ops", "webhook": {"auth": {"none": {}}}});
+    let source = object("EventSource", "github", source);
     for (said, kind, account) in [
         (refused(rules.create(&trial(), &rule("web", "ops")).await), "EventRule", "ops"),
         (refused(sinks.create(&trial(), &unnamed).await), "EventSink", "signalbox-rules"),
+        (refused(sources.create(&trial(), &source).await), "EventSource", "ops"),
     ] {
         let said = said.expect("it is refused");
         for part in

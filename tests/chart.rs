@@ -123,6 +123,7 @@ fn a_misspelt_value_is_refused_with_its_place() {
         ("networkPolicy.namespaces={monitoring}", "at '/networkPolicy'", "namespaces"),
         ("podDisruptionBudget.minAvailable=1", "at '/podDisruptionBudget'", "minAvailable"),
         ("admissionPolicy.enable=false", "at '/admissionPolicy'", "enable"),
+        ("hooks.port=80", "at '/hooks'", "port"),
     ] {
         let output = helm_template(&[value]);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -145,7 +146,12 @@ fn an_installation_ends_with_what_to_do_next_and_what_becomes_of_the_log() {
         let next = notes.split_once("Next:").unwrap_or_else(|| panic!("{notes}")).1;
         assert!(notes.contains(said), "{notes}");
         // What an uninstallation leaves, and how that goes.
-        assert!(notes.contains("kubectl delete crd eventrules.signalbox.dev eventsinks.signalbox.dev"), "{notes}");
+        assert!(
+            notes.contains(
+                "kubectl delete crd eventrules.signalbox.dev eventsinks.signalbox.dev eventsources.signalbox.dev"
+            ),
+            "{notes}"
+        );
         assert_eq!(notes.contains("delete pvc data-signalbox-0"), persistent, "{notes}");
         for command in [
             "rollout status statefulset/signalbox",
@@ -156,6 +162,23 @@ fn an_installation_ends_with_what_to_do_next_and_what_becomes_of_the_log() {
             assert!(next.contains(command), "{command} is not in{next}");
         }
     }
+}
+
+#[test]
+fn webhooks_reach_the_pod_by_a_service_of_their_own_also_where_a_network_policy_is() {
+    let objects = rendered(&["hooks.service.port=8000", "hooks.service.type=NodePort", "networkPolicy.enabled=true"]);
+    let [service, pod, policy] =
+        [("Service", "signalbox-hooks"), ("StatefulSet", "signalbox"), ("NetworkPolicy", "signalbox")]
+            .map(|(kind, name)| &object(&objects, kind, name).unwrap_or_else(|| panic!("{kind} {name}"))["spec"]);
+    assert_eq!(service["ports"], json!([{"name": "hooks", "port": 8000, "targetPort": "hooks"}]));
+    assert_eq!((&service["type"], &service["selector"]), (&json!("NodePort"), &pod["selector"]["matchLabels"]));
+    let container = &pod["template"]["spec"]["containers"][0];
+    let port = container["ports"].as_array().expect("ports").iter().find(|port| port["name"] == "hooks");
+    let port = port.expect("a port for webhooks")["containerPort"].to_string();
+    let flag = format!("--hooks-address=0.0.0.0:{port}");
+    assert!(container["args"].as_array().expect("args").iter().any(|arg| *arg == flag), "{container}");
+    let open = json!({"ports": [{"port": "hooks", "protocol": "TCP"}]});
+    assert!(policy["ingress"].as_array().expect("rules").contains(&open), "{policy}");
 }
 
 #[test]

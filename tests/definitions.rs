@@ -58,6 +58,49 @@ async fn a_sink_of_no_kind_or_of_two_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_webhook_says_in_one_way_who_may_send_and_takes_no_type_of_our_own() {
+    let (none, token) = ("none: {}", "bearer: {secretRefs: [{name: s, key: token}]}");
+    let signed =
+        "hmac: {header: X-Sig, secretRefs: [{name: s, key: a}, {name: s, key: b}], timestamp: {header: X-Time}}";
+    let many = "bearer: {secretRefs: [{name: s, key: a}, {name: s, key: b}, {name: s, key: c}]}";
+    for (webhook, refusal) in [
+        (format!("auth: {{{none}}}"), ""),
+        (format!("preset: CloudEvents, auth: {{{token}}}, rateLimit: {{events: 10}}"), ""),
+        (format!("auth: {{{signed}}}, type: com.acme.push, idHeader: X-Id, maxBodyBytes: 1024"), ""),
+        (format!("auth: {{{none}}}, type: dev.signalbox.webhook"), ""),
+        (String::new(), "auth: Required value"),
+        ("auth: {}".to_owned(), "exactly one of hmac, bearer, basic and none must be set"),
+        (format!("auth: {{{none}, {token}}}"), "exactly one of hmac, bearer, basic and none must be set"),
+        (format!("auth: {{{many}}}"), "must have at most 2 items"),
+        ("auth: {bearer: {secretRefs: []}}".to_owned(), "should have at least 1 items"),
+        ("auth: {basic: {username: \"a:b\", passwordSecretRefs: [{name: s, key: a}]}}".to_owned(), "basic.username"),
+        (format!("preset: CloudEvents, auth: {{{none}}}, type: a"), "type and idHeader are for preset Generic"),
+        (format!("preset: CloudEvents, auth: {{{none}}}, idHeader: a"), "type and idHeader are for preset Generic"),
+        (format!("auth: {{{none}}}, type: dev.signalbox.resource.created"), "type must not begin with dev.signalbox."),
+        (format!("auth: {{{none}}}, maxBodyBytes: 1023"), "greater than or equal to 1024"),
+        (format!("auth: {{{none}}}, maxBodyBytes: 4194305"), "less than or equal to 4194304"),
+        (format!("auth: {{{none}}}, rateLimit: {{events: 0}}"), "greater than or equal to 1"),
+        (format!("auth: {{{none}}}, preset: GitHub"), "Unsupported value: \"GitHub\""),
+        (format!("auth: {{{none}}}, secret: x"), "secret"),
+    ] {
+        let said = try_source(&format!("{{webhook: {{{webhook}}}}}")).await;
+        let taken = said.contains("serverside-applied") || said.contains("created");
+        assert_eq!(taken, refusal.is_empty(), "{webhook}: {said}");
+        assert!(said.contains(refusal), "{webhook}: {said}");
+    }
+    let said = try_source("{}").await;
+    assert!(said.contains("exactly one kind of source must be set: webhook"), "{said}");
+}
+
+/// What the API server says to an EventSource whose spec is `spec`, without storing it.
+async fn try_source(spec: &str) -> String {
+    let manifest = format!(
+        "{{apiVersion: signalbox.dev/v1alpha1, kind: EventSource, metadata: {{name: tried, namespace: default}}, spec: {spec}}}"
+    );
+    words(&plane().await.try_apply(&manifest).await)
+}
+
+#[tokio::test]
 async fn an_action_of_no_kind_is_refused_in_words() {
     let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
     assert!(said.contains("exactly one of scale, rollout, patch, job, http and notify must be set"), "{said}");
@@ -155,7 +198,10 @@ async fn every_field_is_explained() {
         "eventrule.spec.actions.http.headers",
         "eventrule.spec.actions.patch.patch",
         "eventrule.spec.actions.waitFor",
+        "eventrule.spec.sources.ref",
         "eventsink.spec.webhook",
+        "eventsource.spec.webhook.auth.hmac.timestamp",
+        "eventsource.status.rejected",
     ] {
         let said = words(&plane().await.kubectl(&["explain", path]).await);
         assert!(said.contains("DESCRIPTION") && !said.contains("<empty>"), "{path}: {said}");

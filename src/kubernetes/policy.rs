@@ -1,6 +1,6 @@
 //! Whether the API server checks who writes rules: the chart's ValidatingAdmissionPolicy, found in force and unchanged.
 //!
-//! Whoever writes a rule or a sink acts as its account. The policy lets only those write one who could do so anyway. Without it any author could
+//! Whoever writes a rule, a source or a sink acts as its account. The policy lets only those write one who could do so anyway. Without it any author could
 //! use any account of his namespace; so whatever is not known to be the chart's own policy counts as none.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub const EXPRESSION: &str = "request.operation == 'UPDATE' && object.spec == ol
     .name(object.spec.?serviceAccountName.orValue('signalbox-rules')).check('impersonate').allowed() || \
     authorizer.group('').resource('pods').namespace(request.namespace).check('create').allowed()";
 /// The kinds that name an account.
-const RESOURCES: [&str; 2] = ["eventrules", "eventsinks"];
+const RESOURCES: [&str; 3] = ["eventrules", "eventsinks", "eventsources"];
 /// Both must be matched: a policy for CREATE alone lets everybody edit the rules of others.
 const OPERATIONS: [&str; 2] = ["CREATE", "UPDATE"];
 /// How long an answer is good enough.

@@ -46,12 +46,19 @@ pub async fn eventually<T>(what: &str, limit: Duration, mut probe: impl AsyncFnM
 pub async fn install_definitions(plane: &control_plane::ControlPlane) {
     let output = plane.kubectl(&["apply", "--server-side", "-f", "crds"]).await;
     assert!(output.status.success(), "apply crds: {}", String::from_utf8_lossy(&output.stderr));
-    let wait = ["wait", "--for=condition=Established", "crd", "eventrules.signalbox.dev", "eventsinks.signalbox.dev"];
+    let wait = [
+        "wait",
+        "--for=condition=Established",
+        "crd",
+        "eventrules.signalbox.dev",
+        "eventsinks.signalbox.dev",
+        "eventsources.signalbox.dev",
+    ];
     let output = plane.kubectl(&wait).await;
     assert!(output.status.success(), "wait for crds: {}", String::from_utf8_lossy(&output.stderr));
     // Established is said before discovery and the documentation know the kinds.
     eventually("the kinds are served and explained", PATIENCE, async || {
-        for kind in ["eventrule", "eventsink"] {
+        for kind in ["eventrule", "eventsink", "eventsource"] {
             plane.kubectl(&["explain", kind]).await.status.success().then_some(())?;
             plane.kubectl(&["get", kind, "-n", "default"]).await.status.success().then_some(())?;
         }

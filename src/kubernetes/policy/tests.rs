@@ -13,7 +13,7 @@ pub(crate) fn policy() -> Value {
     json!({"spec": {
         "failurePolicy": "Fail",
         "matchConstraints": {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}, "resourceRules": [{
-            "apiGroups": ["signalbox.dev"], "apiVersions": ["*"], "resources": ["eventrules", "eventsinks"],
+            "apiGroups": ["signalbox.dev"], "apiVersions": ["*"], "resources": ["eventrules", "eventsinks", "eventsources"],
             "operations": ["CREATE", "UPDATE"], "scope": "*"}]},
         "validations": [{"expression": EXPRESSION.replace(" || ", " ||\n  "), "messageExpression": "'no'", "reason": "Forbidden"}],
     }})
@@ -45,6 +45,7 @@ fn a_policy_that_lets_anything_else_through_counts_as_none() {
         ("/matchConstraints/excludeResourceRules", json!([{"resources": ["eventrules"]}]), "excludeResourceRules"),
         ("/matchConstraints/resourceRules", json!([]), "CREATE of eventrules"),
         ("/matchConstraints/resourceRules/0/resources", json!(["eventrules"]), "CREATE of eventsinks"),
+        ("/matchConstraints/resourceRules/0/resources", json!(["eventrules", "eventsinks"]), "CREATE of eventsources"),
         ("/matchConstraints/resourceRules/0/operations", json!(["CREATE"]), "UPDATE of eventrules"),
         ("/matchConstraints/resourceRules/0/apiVersions", json!(["v1"]), "CREATE of eventrules"),
         ("/matchConstraints/resourceRules/0/scope", json!("Cluster"), "CREATE of eventrules"),
