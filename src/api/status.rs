@@ -103,6 +103,8 @@ pub enum Reason {
     WatchFailed,
     /// The API server does not know the kind.
     KindNotFound,
+    /// The EventSource that a source refers to accepts no events.
+    EventSourceNotReady,
     /// The EventSource that a source refers to does not exist.
     EventSourceNotFound,
     /// The account has the rights that the rule needs.

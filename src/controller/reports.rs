@@ -38,6 +38,7 @@ fn listening(listening: Listening) -> Finding {
             (ConditionStatus::Unknown, Reason::WatchStarting, "watches are being established".to_owned())
         }
         Listening::Failed { message } => (ConditionStatus::False, Reason::WatchFailed, message),
+        Listening::EventSourceNotReady { message } => (ConditionStatus::False, Reason::EventSourceNotReady, message),
         Listening::EventSourceNotFound { message } => (ConditionStatus::False, Reason::EventSourceNotFound, message),
         Listening::KindNotFound { message } => (ConditionStatus::False, Reason::KindNotFound, message),
     }
@@ -72,6 +73,7 @@ mod tests {
         assert_eq!(status(Listening::Starting), ConditionStatus::Unknown);
         assert_eq!(status(Listening::Established), ConditionStatus::True);
         assert_eq!(status(Listening::KindNotFound { message: String::new() }), ConditionStatus::False);
+        assert_eq!(status(Listening::EventSourceNotReady { message: String::new() }), ConditionStatus::False);
         assert_eq!(status(Listening::EventSourceNotFound { message: String::new() }), ConditionStatus::False);
         assert_eq!(status(Listening::Failed { message: String::new() }), ConditionStatus::False);
     }

@@ -102,6 +102,7 @@ impl Sources {
             let why = look.usable.err().filter(|_| tracked.allowed.is_none()).map(|(_, _, message)| message);
             self.intake.hold(namespace, name, why);
         }
+        let works = tracked.spec.as_ref().map(|_| look.ready.clone());
         let ready = match &tracked.faults[..] {
             [] => match self.intake.fault(namespace, name).filter(|_| look.ready.0 == ConditionStatus::True) {
                 Some(fault) => pending(&fault),
@@ -112,6 +113,9 @@ impl Sources {
                 (ConditionStatus::False, Reason::InvalidSpec, format!("{}{meanwhile}", faults.join("; ")))
             }
         };
+        // A version before that goes on is as good. While nothing is known, nobody has to do anything.
+        let (works, _, message) = works.as_ref().unwrap_or(&ready);
+        self.names.set(namespace, name, (*works == ConditionStatus::False).then(|| message.clone()));
         let wait = if ready.0 == ConditionStatus::True { READY } else { NOT_READY };
         tracked.check_at = Instant::now() + wait;
         self.status.publish_source(&tracked.source, SourcePart::Spec { generation: tracked.generation, ready });
@@ -152,7 +156,6 @@ impl Reconcile for Sources {
             }
             self.intake.set(&tracked.source, generation, &spec).map(|()| spec)
         });
-        self.names.add(namespace, name);
         match built {
             Ok(spec) => tracked.spec = Some(spec),
             Err(faults) => tracked.faults = faults,

@@ -19,6 +19,8 @@ pub mod webhook;
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(test)]
+pub(crate) use event_sources::EventSourceState;
 pub use event_sources::EventSources;
 pub use near::NearMisses;
 pub use report::{Listening, SourceReport};

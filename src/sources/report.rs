@@ -27,6 +27,11 @@ pub enum Listening {
         /// Why, and what to do.
         message: String,
     },
+    /// The EventSource accepts no events for now.
+    EventSourceNotReady {
+        /// Which, and why.
+        message: String,
+    },
     /// There is no such EventSource; one that comes later is enough.
     EventSourceNotFound {
         /// Which.

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     api::Rejected,
     controller::testing::{Site, Statuses, condition, object},
+    sources::EventSourceState,
 };
 
 /// What was asked of it, in order.
@@ -104,12 +105,14 @@ async fn a_source_is_ready_when_one_of_its_keys_has_a_value() {
     for part in ["Secret shop/github does not exist; its key new", "its key old", "until then nothing is accepted"] {
         assert!(message.contains(part), "{part:?} is not in {message}");
     }
+    assert_eq!(bench.names.state("shop", "github"), EventSourceState::Closed(message.to_owned()));
 
     site.secrets.lock().insert("github".into(), json!({"old": "aGk="}));
     bench.tick_after(NOT_READY).await;
     let ready = bench.ready().await;
     assert_eq!(ready["reason"], "InForce");
     assert_eq!(ready["message"], "events are accepted; Secret shop/github has no value under the key new");
+    assert_eq!(bench.names.state("shop", "github"), EventSourceState::Open);
 
     site.secrets.lock().clear();
     bench.tick_after(READY).await;
@@ -165,6 +168,7 @@ async fn a_spec_with_faults_leaves_the_source_before_it_in_use() {
         assert_eq!((&ready["reason"], &told["observedGeneration"]), (&json!("InvalidSpec"), &json!(generation)));
         let message = ready["message"].as_str().expect("message");
         assert!(message.contains(said) && message.ends_with("; the version before is used until then"), "{message}");
+        assert_eq!(bench.names.state("shop", "github"), EventSourceState::Open);
     }
     assert_eq!(bench.intake.asked().iter().filter(|asked| *asked == "remove").count(), 0);
     site.accounts.lock().clear();
@@ -214,5 +218,5 @@ async fn a_source_that_is_gone_takes_nothing_and_one_of_the_same_name_goes_on() 
     bench.sources.listed(&HashSet::new()).await.expect("listed");
     assert_eq!(bench.intake.asked(), ["remove shop/github", "let in"]);
     assert!(site.synced.get());
-    assert_eq!(changes.has("shop", "github"), Some(false));
+    assert_eq!(changes.state("shop", "github"), EventSourceState::Missing);
 }

@@ -13,6 +13,7 @@ use crate::{
     record::SourceRef,
     sources::{
         EventSources, Listening, SourceReport,
+        event_sources::EventSourceState,
         plan::{Plan, Probe, WatchPlan, plan},
         watch::Phase,
     },
@@ -43,6 +44,8 @@ pub(super) enum Verdict {
     NotFound(String),
     /// There is no such EventSource.
     NoEventSource(String),
+    /// The EventSource accepts no events now, and why. What it has accepted is judged.
+    Closed(String),
     /// The API server could not be asked.
     Unavailable(String),
     /// A watch does not work, and why.
@@ -252,7 +255,7 @@ impl Entry {
     pub(super) fn next_mark(&self, source: usize, verdict: &Verdict, known: bool) -> Option<Mark> {
         let mark = self.sources[source].mark;
         match verdict {
-            Verdict::Live => (known && mark != Some(Mark::Baseline)).then_some(Mark::Baseline),
+            Verdict::Live | Verdict::Closed(_) => (known && mark != Some(Mark::Baseline)).then_some(Mark::Baseline),
             Verdict::Denied(_) => (mark != Some(Mark::Deaf)).then_some(Mark::Deaf),
             // What cannot be listened to must not keep a new version from its other sources. Later, and after a restart, nothing needs to be said:
             // the watch catches up by itself, and what it finds then is to be judged.
@@ -292,6 +295,7 @@ impl Entry {
                     Listening::KindNotFound { message: message.clone() }
                 }
                 Verdict::NoEventSource(message) => Listening::EventSourceNotFound { message: message.clone() },
+                Verdict::Closed(message) => Listening::EventSourceNotReady { message: message.clone() },
                 Verdict::Unavailable(message) | Verdict::Down(message) => {
                     Listening::Failed { message: message.clone() }
                 }
@@ -346,10 +350,13 @@ impl Source {
     /// Whether the EventSource is there, of a source that may listen to it.
     fn reference(&self, namespace: &str, event_sources: &EventSources) -> Verdict {
         let Plan::Reference { source, name } = &self.plan else { return Verdict::Live };
-        match event_sources.has(namespace, name) {
-            None => Verdict::Waiting,
-            Some(true) => Verdict::Live,
-            Some(false) => Verdict::NoEventSource(format!(
+        match event_sources.state(namespace, name) {
+            EventSourceState::Unknown => Verdict::Waiting,
+            EventSourceState::Open => Verdict::Live,
+            EventSourceState::Closed(why) => Verdict::Closed(format!(
+                "sources[{source}].ref: EventSource {namespace}/{name} accepts no events: {why}"
+            )),
+            EventSourceState::Missing => Verdict::NoEventSource(format!(
                 "sources[{source}].ref: EventSource {namespace}/{name} does not exist: create it, or mend the name; kubectl get eventsources -n \
                  {namespace} lists those there are"
             )),

@@ -359,15 +359,19 @@ async fn a_source_listens_to_its_event_source_as_long_as_its_account_may_get_it_
     let Listening::EventSourceNotFound { message } = report.listening else { panic!("{report:?}") };
     assert!(message.contains("sources[push].ref: EventSource shop/github does not exist: create it"), "{message}");
 
-    site.event_sources.add("other", "github");
-    site.event_sources.add("shop", "github");
+    site.event_sources.set("other", "github", None);
+    site.event_sources.set("shop", "github", None);
     assert_eq!(site.log.wait(2).await[1], "baseline r/push 1");
     site.report(established).await;
     assert_eq!(site.lists("/eventsources"), 0, "nothing is watched for it");
 
     site.event_sources.remove("shop", "github");
     site.report(|report| matches!(report.listening, Listening::EventSourceNotFound { .. })).await;
-    site.event_sources.add("shop", "github");
+    site.event_sources.set("shop", "github", Some("Secret shop/github does not exist".to_owned()));
+    let report = site.report(|report| matches!(report.listening, Listening::EventSourceNotReady { .. })).await;
+    let said = "sources[push].ref: EventSource shop/github accepts no events: Secret shop/github does not exist";
+    assert_eq!(report.listening, Listening::EventSourceNotReady { message: said.to_owned() });
+    site.event_sources.set("shop", "github", None);
     site.report(established).await;
     assert_eq!(site.log.short().len(), 2, "one that comes again is listened to as before");
 
