@@ -21,7 +21,7 @@ impl Intake for Hooks {
     }
 
     fn fault(&self, namespace: &str, name: &str) -> Option<String> {
-        Hooks::fault(self, &*self.get(namespace, name)?)
+        self.closed(namespace, name)
     }
 
     fn figures(&self, namespace: &str, name: &str) -> Option<SourceFigures> {

@@ -249,4 +249,12 @@ impl Hook {
             Ok(_) => reading.fault.clone(),
         }
     }
+
+    /// Whether there is nothing to know any sender by.
+    pub(super) fn is_shut(&self) -> bool {
+        let secrets = self.reading.lock().secrets.clone();
+        let (Ok(webhook), Some(secrets)) = (&self.made, secrets) else { return true };
+        let mut keys = webhook.verifier.keys().iter().peekable();
+        keys.peek().is_some() && keys.all(|key| secrets.get(key).is_err())
+    }
 }

@@ -189,6 +189,12 @@ impl Hooks {
         held.or_else(|| hook.fault())
     }
 
+    /// Why nobody is let in for this name. Of two keys one is enough.
+    pub fn closed(&self, namespace: &str, name: &str) -> Option<String> {
+        let hook = self.get(namespace, name)?;
+        self.fault(&hook).filter(|_| hook.is_shut() || self.admits(&hook).is_err())
+    }
+
     /// How many bytes the body of a request may have.
     ///
     /// # Errors

@@ -81,6 +81,25 @@ async fn secrets_are_read_as_the_account_and_followed_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_keys_one_is_enough_and_what_lacks_is_told() {
+    let keys = [json!({"name": "hook", "key": "next"}), json!({"name": "hook", "key": "token"})];
+    let stage = Stage::new(json!({"auth": {"bearer": {"secretRefs": keys}}}));
+    assert!(stage.hooks.closed("shop", "github").is_some(), "nothing was read yet");
+    let secret = Secret::new(Mutex::new(Ok("one")));
+    let _stop = keep(&stage, &secret, true);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(with(&stage, "one").await, taken(1, 0));
+    assert!(stage.hooks.fault(&stage.hook()).is_some_and(|fault| fault.contains("the key next")));
+    assert_eq!(stage.hooks.closed("shop", "github"), None);
+    stage.hooks.hold("shop", "github", Some("not now".to_owned()));
+    assert_eq!(stage.hooks.closed("shop", "github").as_deref(), Some("not now"));
+    stage.hooks.hold("shop", "github", None);
+    *secret.lock() = Err(404);
+    a_minute().await;
+    assert!(stage.hooks.closed("shop", "github").is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_secret_that_is_gone_empty_or_forbidden_lets_nobody_in() {
     for (gone, why) in [(Err(404), "does not exist"), (Ok(" \n"), "has no value"), (Err(403), "secrets")] {
         let stage = Stage::new(bearer());
