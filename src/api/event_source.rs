@@ -81,7 +81,9 @@ impl EventSourceSpec {
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.type) || self.type == 'dev.signalbox.webhook' || !self.type.startsWith('dev.signalbox.')")
     .message("type must not begin with dev.signalbox., except the default dev.signalbox.webhook: those are Signalbox's own events"))]
 pub struct WebhookSource {
-    /// What the requests are.
+    /// What the requests are. `Generic`: each is one event whose `data` is its body: JSON as it is, a form as a map of texts (one with nothing but
+    /// `payload` as the JSON in it), text as text, anything else as bytes; `event.subject` is the EventSource, `shop/EventSource/github`.
+    /// `CloudEvents`: CloudEvents 1.0 over HTTP, binary, structured or batch.
     #[serde(default)]
     pub preset: WebhookPreset,
     /// How a sender shows that it may send.

@@ -5,7 +5,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use super::{Finding, Part, Slowed, Usability, board::Subject, seconds};
 use crate::{
     api::{
-        ConditionStatus, ConditionType, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError,
+        ConditionStatus, ConditionType, EventRef, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError,
         LastNearMiss, Reason, StatusCondition,
     },
     record::RuleRef,
@@ -144,7 +144,8 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.last_near_miss = None;
     }
     if let Some(near) = parts.near.as_ref().filter(|near| near.generation == spec.generation) {
-        status.last_near_miss = Some(LastNearMiss { time: Time(seconds(near.told.time.0)), ..near.told.clone() });
+        let (time, event) = (Time(seconds(near.told.time.0)), short_event(&near.told.event));
+        status.last_near_miss = Some(LastNearMiss { time, event, ..near.told.clone() });
     }
     let findings = [
         (ConditionType::Ready, ready(spec, parts)),
@@ -362,9 +363,17 @@ fn short_error(error: LastError) -> LastError {
     LastError { time: Time(seconds(error.time.0)), message: cut(&error.message, MAX_MESSAGE), ..error }
 }
 
+/// Others send attributes of up to 4 KiB: a few such events would leave no room for anything else.
+fn short_event(event: &EventRef) -> EventRef {
+    let EventRef { id, type_, source, subject } = event;
+    let [id, type_, source] = [id, type_, source].map(|text| cut(text, MAX_SHORT));
+    EventRef { id, type_, source, subject: subject.as_ref().map(|text| cut(text, MAX_SHORT)) }
+}
+
 fn short_firing(mut firing: FiringStatus) -> FiringStatus {
     firing.time = Time(seconds(firing.time.0));
     firing.group = cut(&firing.group, MAX_SHORT);
+    firing.event = short_event(&firing.event);
     firing.message = cut(&firing.message, MAX_SHORT);
     for action in &mut firing.actions {
         action.message = cut(&action.message, MAX_SHORT);

@@ -260,6 +260,8 @@ fn a_status_is_never_larger_than_sixteen_kibibytes() {
         .map(|index| {
             let mut firing = firing(&format!("f{index}"), FiringOutcome::Failed, &"ü".repeat(2000));
             firing.actions = vec![firing.actions[0].clone(); 16];
+            let [id, type_, source] = [(); 3].map(|()| "e".repeat(4096));
+            firing.event = EventRef { id, type_, source, subject: Some("s".repeat(4096)) };
             firing
         })
         .collect();

@@ -34,7 +34,7 @@ impl Group {
         let texts: Vec<(&str, String)> =
             rule.group_by.iter().map(|(name, _)| (name.as_str(), text(&values[name.as_str()]))).collect();
         let name = match texts.as_slice() {
-            [] => event.subject.clone().unwrap_or_default(),
+            [] => subject(event)?,
             [(_, only)] => only.clone(),
             // Commas of values are written otherwise than those between them.
             many => {
@@ -46,6 +46,16 @@ impl Group {
         };
         Ok(Self { name, values })
     }
+}
+
+/// What the event is about, if that can be a group's name.
+fn subject(event: &Event) -> Result<String, EvalError> {
+    let subject = event.subject.clone().unwrap_or_default();
+    if subject.len() > MAX_TEXT {
+        let message = format!("event.subject has {} bytes; {MAX_TEXT} are allowed: say groupBy", subject.len());
+        return Err(EvalError::new(message).at("groupBy"));
+    }
+    Ok(subject)
 }
 
 /// A value that can be part of a group's name.

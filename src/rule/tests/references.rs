@@ -72,7 +72,10 @@ fn events_without_a_subject_are_one_group() {
     let mut body = rule(json!({"name": "github"}));
     body["throttle"] = json!({"cooldown": "1h"});
     let without = || sent("shop", "github", "t", None, json!({}));
-    check(body, &[without(), without()], &["fired  by push", "cooldown "]);
+    check(body.clone(), &[without(), without()], &["fired  by push", "cooldown "]);
+    let long = "s".repeat(513);
+    let told = "error groupBy: event.subject has 513 bytes; 512 are allowed: say groupBy";
+    check(body, &[sent("shop", "github", "t", Some(&long), json!({}))], &[told]);
 }
 
 #[test]
