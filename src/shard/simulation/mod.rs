@@ -105,14 +105,8 @@ fn watch_of(api_version: &str, kind: &str) -> WatchKey {
 }
 
 fn input(id: String, type_: &str, data: Value, origin: Origin) -> Record {
-    let event = Event {
-        id,
-        source: "/simulated".into(),
-        type_: type_.into(),
-        subject: Some(origin.uid.clone()),
-        time: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-        data,
-    };
+    let subject = Some(origin.uid.clone());
+    let event = Event { subject, ..Event::new(id, "/simulated", type_, data) };
     Record::Event(Box::new(EventInput { event: Arc::new(event), origin, only: None, lookups: Lookups::default() }))
 }
 
