@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +13,7 @@ use std::{
 
 use kube::api::ListParams;
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use support::{
     PATIENCE, eventually,
@@ -176,4 +178,57 @@ async fn of_600_events_none_is_lost_while_the_sink_answers_500_for_a_second() {
     assert_eq!(told.keys().cloned().collect::<BTreeSet<_>>(), acknowledged);
     assert!(told.values().all(|keys| keys.len() == 1), "each is told with one key, however often");
     assert!(sink.requests().len() > EVENTS, "the sink did fail");
+}
+
+#[tokio::test]
+async fn an_event_that_no_rule_takes_is_taken_from_its_sender_and_the_rule_tells_why() {
+    let site = Site::start().await;
+    let shop = site.namespace("unwanted").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let operator = site.setup.start_ready().await;
+    listen(&shop, json!([tell()])).await;
+    let event = json!({"specversion": "1.0", "id": "m-1", "source": "/floor", "type": "org.other"}).to_string();
+    let answer = post(operator.hooks(), &format!("/hooks/{}/floor", shop.name), &[EVENT], event.as_bytes()).await;
+    assert_eq!(answer.map(|(status, _)| status), Some(202));
+    let told = |status: &Value| status["lastNearMiss"]["saw"].as_str().is_some_and(|saw| saw.contains("org.other"));
+    let status = shop.rule_status("floor", "what it nearly took", told).await;
+    assert_eq!((&status["counts"]["seen"], sink.requests().len()), (&json!(0), 0));
+}
+
+/// Kilobytes of memory that the operator has had at most.
+fn peak(operator: &Operator) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", operator.pid())).expect("the operator runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line VmHWM");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn bodies_without_end_take_no_memory() {
+    let site = Site::start().await;
+    let shop = site.namespace("abuse").await;
+    let operator = site.setup.start_ready().await;
+    listen(&shop, json!([grow()])).await;
+    deliver(&shop, &operator, "m-1").await;
+    let before = peak(&operator);
+    let path = format!("/hooks/{}/floor", shop.name);
+    let announced = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2147483648\r\n\r\n");
+    let chunked = format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    for head in [announced, chunked] {
+        for _ in 0..10 {
+            let mut stream = TcpStream::connect(operator.hooks()).await.expect("a connection");
+            stream.write_all(head.as_bytes()).await.expect("it is read");
+            let mut sent = 0;
+            while stream.write_all(chunk.as_bytes()).await.is_ok() {
+                sent += chunk.len();
+                assert!(sent < 64 << 20, "it is read without end");
+            }
+        }
+    }
+    // A body may have 1 MiB, and is copied once or twice as it grows.
+    let grown = peak(&operator) - before;
+    assert!(grown < 16 << 10, "{grown} kB more than the {before} kB of before");
+    deliver(&shop, &operator, "m-2").await;
+    assert!(operator.metrics().await.contains("webhook_rejected_total{reason=\"TooLarge\"} 20"));
 }

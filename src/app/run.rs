@@ -250,11 +250,11 @@ impl Operator {
         }
         let (interest, interest_of_rules) = watch::channel(state.engine.interest());
         let (reports, reported) = mpsc::channel(REPORTS);
-        let webhooks = Webhooks::new(&self.bus, &mut memory, interest_of_rules.clone(), &self.metrics);
+        let misses = near_misses(&status);
+        let webhooks = Webhooks::new(&self.bus, &mut memory, interest_of_rules.clone(), misses.clone(), &self.metrics);
         let (supervisor, sources) =
             Supervisor::new(self.cluster.clone(), Arc::clone(&self.bus), interest_of_rules, memory, reports);
         let traces = self.traces(late)?;
-        let misses = near_misses(&status);
         let supervisor = supervisor
             .with_metrics(Arc::clone(&self.metrics))
             .with_near_misses(misses.clone())

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use anyhow::Context as _;
+use k8s_openapi::jiff::Timestamp;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -11,11 +12,13 @@ use crate::{
     clock::Clock,
     config::Settings,
     controller::{self, Synced},
+    event::{Event, Origin},
     kubernetes::Cluster,
+    record::{EventInput, Lookups},
     rule::Interest,
     server::hooks::{self, Door},
     shard::WatchMemory,
-    sources::{EventSources, webhook::Hooks},
+    sources::{EventSources, NearMisses, webhook::Hooks},
     status::StatusQueue,
     telemetry::Metrics,
 };
@@ -36,14 +39,29 @@ pub(super) async fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 }
 
 impl Webhooks {
-    /// None yet. What the log remembers of their events is taken out of `memory`.
+    /// None yet. What the log remembers of their events is taken out of `memory`. What rules nearly took of events that concern nobody is told by
+    /// `misses`.
     pub(super) fn new(
         bus: &Arc<dyn Bus>,
         memory: &mut WatchMemory,
         interest: watch::Receiver<Arc<Interest>>,
+        misses: NearMisses,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let wanted = Arc::new(move |origin: &_, event: &_| interest.borrow().concern(origin, event).any);
+        let wanted = Arc::new(move |origin: &Origin, event: &Event| {
+            let interest = Arc::clone(&interest.borrow());
+            let any = interest.concern(origin, event).any;
+            if !any {
+                let input = || EventInput {
+                    event: Arc::new(event.clone()),
+                    origin: origin.clone(),
+                    only: None,
+                    lookups: Lookups::default(),
+                };
+                misses.look(&interest, (&origin.watch, event), Timestamp::now(), input);
+            }
+            any
+        });
         let hooks = Hooks::new(Arc::clone(bus), memory, wanted, Arc::clone(metrics), Clock::real(0));
         Self { hooks, names: EventSources::default(), synced: Synced::default(), metrics: Arc::clone(metrics) }
     }

@@ -15,7 +15,7 @@ use crate::event::{Event, Origin, Seen, WatchKey, event_source};
 
 /// How long an id is remembered.
 pub(super) const KEPT: Duration = Duration::from_hours(24);
-/// Ids of all sources together. One takes about 70 bytes here and 100 in the shard.
+/// Ids of all sources together. One takes 50 to 100 bytes here, as full as the tables are, and about as much in the shard: 200 MB at most.
 pub(super) const MAX: usize = 1_000_000;
 /// Ids that the log is told to forget in one record, of about 150 bytes each: 75 kB.
 const BATCH: usize = 500;
