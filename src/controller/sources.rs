@@ -251,7 +251,8 @@ async fn look(cluster: &Cluster, account: &Account, spec: &EventSourceSpec) -> L
         }
         // Of two keys one is enough: that is how they are changed.
         Ok(missing) => {
-            let message = [vec!["events are accepted".to_owned()], missing].concat().join("; ");
+            let from = if keys.is_empty() { "events are accepted, whoever sends them" } else { "events are accepted" };
+            let message = [vec![from.to_owned()], missing].concat().join("; ");
             (ConditionStatus::True, Reason::InForce, message)
         }
     };

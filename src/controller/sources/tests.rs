@@ -129,7 +129,9 @@ async fn a_source_whose_account_may_not_be_used_takes_nothing_until_it_may() {
 
     site.accounts.lock().insert("ops".to_owned(), Some("true"));
     bench.tick_after(NOT_READY).await;
-    assert_eq!(bench.ready().await["reason"], "InForce");
+    let ready = bench.ready().await;
+    assert_eq!(ready["reason"], "InForce");
+    assert_eq!(ready["message"], "events are accepted, whoever sends them");
     assert_eq!(bench.intake.asked(), ["let in"]);
 
     // An API server that does not answer takes nothing back, but gives no new account, either.
