@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Hook, Hooks, Received, Refusal,
@@ -23,7 +23,7 @@ use crate::{
     record::{EventInput, Lookups, Position, Record},
 };
 
-/// How long a request waits for room in the log, which is full when the shard is far behind or the disk has no space.
+/// How long a request waits for room in the log, for all its events together. The log is full when the shard is far behind or the disk has no space.
 const ROOM: Duration = Duration::from_secs(2);
 /// How long a request waits for the disk. Half a second is slow already; most senders give up after ten.
 const DISK: Duration = Duration::from_secs(8);
@@ -99,6 +99,7 @@ impl Hooks {
     }
 
     async fn store(&self, hook: &Hook, events: Vec<(Event, Option<ids::Hash>)>, now: u64) -> Result<Received, Refusal> {
+        let until = Instant::now() + ROOM;
         let (mut received, mut seen, mut last) = (Received::default(), HashSet::new(), Position::default());
         for (event, hash) in events {
             if hash.is_some_and(|hash| !seen.insert(hash)) {
@@ -120,7 +121,7 @@ impl Hooks {
             let origin = event_source::origin(hook.namespace(), hook.name(), uid, now);
             // What no rule asks for is neither stored nor remembered: sent again, a rule that came meanwhile may ask for it.
             if (self.0.wanted)(&origin, &event) {
-                last = last.max(self.append(hook, event, origin, reservation, now).await?);
+                last = last.max(self.append(hook, (event, origin), reservation, now, until).await?);
             }
             received.new += 1;
         }
@@ -134,14 +135,14 @@ impl Hooks {
     async fn append(
         &self,
         hook: &Hook,
-        event: Event,
-        origin: Origin,
+        (event, origin): (Event, Origin),
         reservation: Option<Reservation<'_>>,
         now: u64,
+        until: Instant,
     ) -> Result<Position, Refusal> {
         let (event, lookups) = (Arc::new(event), Lookups::default());
         let record = Record::Event(Box::new(EventInput { event, origin, only: None, lookups }));
-        let head = timeout(ROOM, self.0.bus.append(record)).await.map_err(|_| NO_ROOM)?;
+        let head = timeout_at(until, self.0.bus.append(record)).await.map_err(|_| NO_ROOM)?;
         let head = head.map_err(|error| refusal(&error))?;
         match reservation {
             Some(reservation) => reservation.accepted(now),
@@ -151,7 +152,7 @@ impl Hooks {
         if !surplus.is_empty() {
             self.0.metrics.webhooks().ids_evicted(surplus.len());
             // Not awaited for long: what the log does not take now, it forgets when it is read again and found to be too much.
-            let _ = timeout(ROOM, self.0.bus.append(Record::Seen(surplus))).await;
+            let _ = timeout_at(until, self.0.bus.append(Record::Seen(surplus))).await;
         }
         Ok(head.position)
     }

@@ -22,6 +22,8 @@ const BATCH: &str = "application/cloudevents-batch+json";
 struct Narrow {
     log: Arc<Collected>,
     room: watch::Sender<bool>,
+    /// How long an append takes.
+    pace: parking_lot::Mutex<Duration>,
     durable: watch::Sender<bool>,
     full: AtomicBool,
 }
@@ -33,6 +35,8 @@ impl Bus for Narrow {
 
     fn append(&self, record: Record) -> BoxFuture<'_, Result<Head, BusError>> {
         Box::pin(async {
+            let pace = *self.pace.lock();
+            tokio::time::sleep(pace).await;
             self.room.subscribe().wait_for(|room| *room).await.expect("it is this one's");
             self.log.append(record).await
         })
@@ -94,7 +98,8 @@ impl Stage {
             }
         }
         let (room, durable) = (watch::Sender::new(true), watch::Sender::new(true));
-        let bus = Arc::new(Narrow { log: Collected::new(), room, durable, full: AtomicBool::new(false) });
+        let (full, pace) = (AtomicBool::new(false), parking_lot::Mutex::default());
+        let bus = Arc::new(Narrow { log: Collected::new(), room, pace, durable, full });
         // Rules ask for everything but this.
         let wanted: Wanted = Arc::new(|_, event| event.type_ != "com.example.unwanted");
         let (clock, metrics) = (Clock::simulated(Stamp { at: NOW, wall: NOW }), Arc::new(Metrics::default()));
@@ -261,6 +266,17 @@ async fn without_room_the_sender_is_asked_to_come_again_and_nothing_is_remembere
     assert!(matches!(stage.batch(&["m-2"]).await, Err(Refusal::Unavailable(_))));
     assert_eq!((begun.elapsed(), stage.stored().len()), (Duration::ZERO, 1));
     assert_eq!(stage.hook().figures().rejected.unavailable, 3, "who has gone was told nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_room_no_longer_than_one_event() {
+    let stage = Stage::new(cloud_events());
+    *stage.bus.pace.lock() = Duration::from_millis(1500);
+    let begun = Instant::now();
+    assert!(matches!(stage.batch(&["m-1", "m-2", "m-3"]).await, Err(Refusal::Unavailable(_))));
+    assert_eq!(begun.elapsed(), Duration::from_secs(2));
+    *stage.bus.pace.lock() = Duration::ZERO;
+    assert_eq!(stage.batch(&["m-1", "m-2", "m-3"]).await, taken(2, 1), "sent again, it is whole");
 }
 
 #[tokio::test(start_paused = true)]
