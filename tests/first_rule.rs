@@ -99,6 +99,7 @@ async fn a_missing_right_is_named_and_a_grant_heals_without_a_restart() {
     shop.rule_status("weak", "what the action needs is told", says).await;
     shop.event("web-1.1", "web-1", "BackOff").await;
     let status = shop.rule_status("weak", "a failed firing", |status| status["counts"]["failed"] == 1).await;
+    assert_eq!(status["counts"]["deadLettered"], 1, "it is kept");
     let message = status["lastError"]["message"].as_str().unwrap_or_default().to_owned();
     for part in ["deployments", "scale", &shop.name, "weak"] {
         assert!(message.contains(part), "{part:?} is not in {message:?}");

@@ -10,7 +10,7 @@ use signalbox::bus::{Bus, BusError, Permit, Reader, Recovery, Stats};
 use signalbox::clock::Stamp;
 use signalbox::event::{Origin, Seen, WatchKey};
 use signalbox::kubernetes::Cluster;
-use signalbox::record::{Account, Delta, EventInput, Head, LogId, Position, Record, RulePut, RuleRef, RuleUid};
+use signalbox::record::{Account, Delta, EventInput, Head, LogId, Position, Record, RulePut, RuleRef, RuleUid, Table};
 use signalbox::rule::Engine;
 use signalbox::sources::{Listening, SourceReport, Supervisor, SupervisorError, Wanted};
 use tokio::sync::{mpsc, watch};
@@ -78,6 +78,9 @@ impl Bus for Log {
     }
     fn commit(&self, _: Delta, _: Position) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(async { Ok(()) })
+    }
+    fn row(&self, _: Table, _: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
+        Box::pin(async { Ok(None) })
     }
     fn stats(&self) -> Stats {
         Stats::default()

@@ -153,6 +153,8 @@ pub struct Counts {
     pub succeeded: u64,
     /// Firings of which an action failed for good.
     pub failed: u64,
+    /// Of the firings that failed, those that are kept now and can be run again: the last 1,000 of a rule.
+    pub dead_lettered: u64,
     /// Firings of which every action would have been done or skipped, with `mode: Observe`.
     pub observed: u64,
     /// Firings that could not begin before `startingDeadline` and were not carried out.

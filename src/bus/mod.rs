@@ -56,6 +56,12 @@ pub trait Bus: Send + Sync + 'static {
     /// When the storage failed; the process must end then.
     fn commit(&self, delta: Delta, position: Position) -> BoxFuture<'_, Result<(), BusError>>;
 
+    /// One row of the view, as it was committed last; nothing when there is none.
+    ///
+    /// # Errors
+    /// When the view cannot be read.
+    fn row(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>>;
+
     /// Figures for metrics.
     fn stats(&self) -> Stats;
 
@@ -108,7 +114,7 @@ impl Permit {
 /// What a start needs.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    /// All rows of the view.
+    /// The rows of the view that a start reads ([`Table::is_read_at_start`]).
     pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
     /// The position that the rows tell the state after.
     pub applied: Position,

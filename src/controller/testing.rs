@@ -24,7 +24,7 @@ use crate::{
         fake::{Fake, Seen, failure},
         policy::tests as policy_tests,
     },
-    record::{Delta, Head, LogId, Position, Record, RuleUid},
+    record::{Delta, Head, LogId, Position, Record, RuleUid, Table},
     sources::Wanted,
     status::{StatusQueue, Writer},
     telemetry::Metrics,
@@ -199,6 +199,10 @@ impl Bus for Site {
 
     fn commit(&self, _: Delta, _: Position) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(async { Err(BusError::Closed) })
+    }
+
+    fn row(&self, _: Table, _: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn stats(&self) -> Stats {

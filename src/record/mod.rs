@@ -5,6 +5,7 @@
 mod decision;
 mod encoding;
 mod ledger;
+mod letter;
 mod view;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -16,6 +17,7 @@ pub use crate::clock::Stamp;
 pub use decision::{Decision, Firing, Judgement, Occurrence, SuppressedReason};
 pub use encoding::{DecodeError, FORMAT, decode, encode};
 pub use ledger::{Ledger, OpenFiring, Step, part, whole};
+pub use letter::DeadLetter;
 pub use view::{Delta, TABLES, Table};
 
 use crate::{

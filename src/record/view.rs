@@ -16,7 +16,26 @@ pub enum Table {
     Watches,
     /// Single values. Key: name.
     Meta,
+    /// Which dead letters are kept: rule and place in the order. Key: firing id.
+    DeadLetterIndex,
+    /// The dead letters themselves: read one by one with [`crate::bus::Bus::row`], not at a start. Key: firing id.
+    DeadLetters,
+}
+
+impl Table {
+    /// Whether a start reads its rows. Those of the others may be more than fits in memory.
+    pub fn is_read_at_start(self) -> bool {
+        self != Self::DeadLetters
+    }
 }
 
 /// All tables, for whoever goes through them.
-pub const TABLES: [Table; 5] = [Table::Rules, Table::Groups, Table::Firings, Table::Watches, Table::Meta];
+pub const TABLES: [Table; 7] = [
+    Table::Rules,
+    Table::Groups,
+    Table::Firings,
+    Table::Watches,
+    Table::Meta,
+    Table::DeadLetterIndex,
+    Table::DeadLetters,
+];

@@ -227,6 +227,16 @@ impl Engine {
         self.changed.progress.insert(finished.rule.clone());
     }
 
+    /// So many dead letters of the rule are kept now. They are the shard's business; status tells their number.
+    pub fn keeps_letters(&mut self, uid: &RuleUid, kept: u64) {
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        if state.counts.dead_lettered != kept {
+            state.counts.dead_lettered = kept;
+            self.changed.rows.insert(uid.clone());
+            self.changed.progress.insert(uid.clone());
+        }
+    }
+
     // === Deciding ===
 
     /// Takes in what was decided about the event: made by [`Engine::judge`] just now, or read from the log.
@@ -328,6 +338,11 @@ impl Engine {
             Some(rule) => Views::new(input).of(rule),
             None => Arc::clone(&input.event),
         }
+    }
+
+    /// Whether the rule exists, in force or not.
+    pub fn knows(&self, uid: &RuleUid) -> bool {
+        self.rules.contains_key(uid)
     }
 
     /// All rules with the generation and the spec that were put last.

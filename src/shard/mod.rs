@@ -2,6 +2,7 @@
 //!
 //! It knows neither kinds of sources nor kinds of actions. `state` is the pure fold, `recovery` the start.
 
+mod letters;
 mod recovery;
 #[cfg(test)]
 mod simulation;
@@ -17,6 +18,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use letters::{Kept, Letters, MAX_LETTERS, MAX_OF_RULE, Place};
 pub use recovery::{Recovered, RecoveryError, WatchMemory, recover};
 pub use state::State;
 pub use suppressed::Suppressions;
@@ -246,6 +248,7 @@ impl Shard {
         }
         self.metrics.bus(self.bus.stats());
         self.metrics.open_firings(self.state.ledger.len());
+        self.metrics.dead_letters(self.state.letters.len(), self.state.letters.take_evicted());
     }
 
     fn checkpoint(&mut self) -> BoxFuture<'static, Result<(), BusError>> {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{State, state};
+use super::{State, letters::Letters, state};
 use crate::{
     bus::{Bus, BusError},
     event::{Seen, WatchKey},
@@ -48,7 +48,7 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     let mut damage = recovery.damage;
     let mut memory = WatchMemory::new();
     let mut firings = Vec::new();
-    let mut engine_rows = Vec::new();
+    let (mut engine_rows, mut letter_rows) = (Vec::new(), Vec::new());
     let mut listened = None;
     for (table, key, value) in recovery.rows {
         match table {
@@ -62,12 +62,15 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
             },
             Table::Rules | Table::Groups => engine_rows.push((table, key, value)),
             Table::Meta if key == state::LISTENED => listened = serde_json::from_slice(&value).ok(),
-            Table::Meta => {}
+            Table::DeadLetterIndex => letter_rows.push((key, value)),
+            Table::Meta | Table::DeadLetters => {}
         }
     }
     let (engine, lost) = Engine::restore(bus.id().clone(), engine_rows);
     damage.extend(lost);
-    let mut state = State::new(engine, Ledger::restore(firings), &memory, recovery.applied);
+    let (letters, lost) = Letters::restore(letter_rows, |rule| engine.knows(rule));
+    damage.extend(lost);
+    let mut state = State::new(engine, Ledger::restore(firings), letters, &memory, recovery.applied);
 
     let judgements = Judgements::of(recovery.applied, &recovery.tail);
     for entry in &recovery.tail {
@@ -83,6 +86,8 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
             decide(bus, &mut state, &head, &released.input, judged, Some(entry.head.position), &judgements)?;
         }
     }
+    // The process that evicted them has counted them.
+    state.letters.take_evicted();
     let open = state.ledger.open().cloned().collect();
     let last = recovery.tail.last().map(|entry| entry.head.stamp.wall);
     Ok(Recovered { state, memory, open, damage, replayed: recovery.tail.len(), listened: listened.max(last) })

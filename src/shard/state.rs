@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::letters::{self, Letters};
 use crate::{
     event::{Origin, Seen, WatchKey},
-    record::{Decision, Delta, EventInput, FiringId, Head, Ledger, Position, Record, Stamp, Table},
+    record::{
+        DeadLetter, Decision, Delta, EventInput, Finished, FiringId, Head, Ledger, OpenFiring, Position, Record,
+        RuleUid, Stamp, Table,
+    },
     rule::Engine,
 };
 
@@ -17,6 +21,8 @@ pub struct State {
     pub engine: Engine,
     /// The open firings.
     pub ledger: Ledger,
+    /// The firings that failed for good.
+    pub letters: Letters,
     position: Position,
     touched_firings: BTreeSet<FiringId>,
     watches: Watches,
@@ -27,6 +33,7 @@ impl State {
     pub(super) fn new(
         mut engine: Engine,
         ledger: Ledger,
+        letters: Letters,
         remembered: &HashMap<WatchKey, HashMap<String, Seen>>,
         position: Position,
     ) -> Self {
@@ -35,7 +42,12 @@ impl State {
             .map(|(watch, objects)| (watch.clone(), objects.keys().map(|uid| uid.as_str().into()).collect()));
         let watches = Watches { uids: uids.collect(), changed: BTreeMap::new() };
         ledger.open().for_each(|open| engine.resume(open));
-        Self { engine, ledger, position, touched_firings: BTreeSet::new(), watches }
+        // A version that knows no letters writes rules without their number.
+        let rules: Vec<RuleUid> = engine.known().map(|(rule, ..)| rule.uid.clone()).collect();
+        for rule in rules {
+            engine.keeps_letters(&rule, letters.count(&rule) as u64);
+        }
+        Self { engine, ledger, letters, position, touched_firings: BTreeSet::new(), watches }
     }
 
     /// The last position folded.
@@ -51,8 +63,10 @@ impl State {
             Record::Event(input) => self.watches.remember(&input.origin),
             Record::Seen(origins) => origins.iter().for_each(|origin| self.watches.remember(origin)),
             Record::Forget(watch) => self.watches.forget(watch),
-            Record::RulePut(_) | Record::RuleRemove(_) | Record::Baseline(_) | Record::Deaf(_) => {
+            Record::RulePut(_) | Record::Baseline(_) | Record::Deaf(_) => self.engine.fold(head, record),
+            Record::RuleRemove(uid) => {
                 self.engine.fold(head, record);
+                self.letters.forget(uid);
             }
             Record::Judgement(_) => {}
             Record::Intent(intent) => {
@@ -72,15 +86,28 @@ impl State {
             }
             Record::Finished(finished) => {
                 self.engine.fold(head, record);
-                self.ledger.finish(finished);
+                if let Some(open) = self.ledger.finish(finished) {
+                    self.keep(head, open, finished);
+                }
                 self.touched_firings.insert(finished.firing.clone());
             }
         }
         self.position = head.position;
     }
 
+    /// Keeps a firing that has failed for good, while there is the rule.
+    fn keep(&mut self, head: &Head, open: OpenFiring, finished: &Finished) {
+        if !letters::is_kept(&open, finished.outcome) || !self.engine.knows(&finished.rule) {
+            return;
+        }
+        let letter = DeadLetter { open, finished: finished.clone(), stamp: head.stamp };
+        for rule in self.letters.keep(head, letter) {
+            self.engine.keeps_letters(&rule, self.letters.count(&rule) as u64);
+        }
+    }
+
     /// Folds the decisions about an event, and opens the firings among them.
-    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[crate::record::RuleUid], decisions: &[Decision]) {
+    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
         for decision in decisions {
             let Decision::Fired(firing) = decision else { continue };
             let Some(rule) = self.engine.rule(&firing.rule.uid) else { continue };
@@ -92,7 +119,7 @@ impl State {
         self.engine.decide(head, input, seen, decisions);
     }
 
-    /// The rows that changed since the last call, and the position they tell the state after. `now` is kept as the time until which the
+    /// The rows that changed since the last call, and the position they tell the state after; to be called when the last ones are written. `now` is kept as the time until which the
     /// operator is known to have listened.
     pub fn delta(&mut self, now: Stamp) -> (Delta, Position) {
         let mut delta = self.engine.dirty();
@@ -103,12 +130,13 @@ impl State {
         for ((watch, uid), seen) in std::mem::take(&mut self.watches.changed) {
             delta.push((Table::Watches, to_json(&(&watch, &uid)), seen.as_ref().map(to_json)));
         }
+        self.letters.delta(&mut delta);
         delta.push((Table::Meta, LISTENED.to_vec(), Some(to_json(&now.wall))));
         (delta, self.position)
     }
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("rows have string keys only")
 }
 

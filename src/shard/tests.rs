@@ -25,6 +25,8 @@ use crate::{
     rule::Judged,
 };
 
+mod letters;
+
 const UID: &str = "11111111-2222-3333-4444-555555555555";
 
 /// What happens to a log, in an order that proptest makes up.
@@ -42,6 +44,8 @@ enum Step {
     Edit,
     /// The oldest open firing ends.
     Finish,
+    /// The oldest open firing fails for good.
+    Fail,
     /// The shard takes in what was appended.
     Turn,
     /// The view is written.
@@ -58,6 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<bool>().prop_map(Step::Answer),
         1 => Just(Step::Edit),
         2 => Just(Step::Finish),
+        2 => Just(Step::Fail),
         4 => Just(Step::Turn),
         2 => Just(Step::Checkpoint),
         2 => Just(Step::Crash),
@@ -146,25 +151,25 @@ impl Loop {
         Some(Record::Written(Written { firing, action: "grow".into(), effect }))
     }
 
-    fn finish_oldest(&self) -> Option<Record> {
+    fn finish_oldest(&self, outcome: FiringOutcome) -> Option<Record> {
         let oldest = self.oldest()?;
         Some(Record::Finished(Finished {
             firing: oldest.firing.id.clone(),
             rule: oldest.firing.rule.uid.clone(),
-            outcome: FiringOutcome::Succeeded,
+            outcome,
             message: "done".to_owned(),
             failed_at: None,
         }))
     }
 
     /// What people can see of the state.
-    fn seen(&self) -> (serde_json::Value, Vec<FiringId>) {
+    fn seen(&self) -> (serde_json::Value, Vec<FiringId>, Vec<FiringId>) {
         let progress = self.state.engine.progress(&uid()).map(|progress| {
             let recent: Vec<_> = progress.recent.iter().map(|one| (&one.id, one.outcome)).collect();
             json!({"counts": progress.counts, "recent": recent, "generation": progress.generation})
         });
         let open = self.state.ledger.open().map(|open| open.firing.id.clone()).collect();
-        (progress.unwrap_or_default(), open)
+        (progress.unwrap_or_default(), open, self.state.letters.of_rule(&uid()).cloned().collect())
     }
 }
 
@@ -271,8 +276,10 @@ async fn run(steps: Vec<Step>) {
                     shard.append(record).await;
                 }
             }
-            Step::Finish => {
-                if let Some(record) = shard.finish_oldest() {
+            Step::Finish | Step::Fail => {
+                let failed = matches!(step, Step::Fail);
+                let outcome = if failed { FiringOutcome::Failed } else { FiringOutcome::Succeeded };
+                if let Some(record) = shard.finish_oldest(outcome) {
                     shard.bus.record(record).expect("record");
                 }
             }
@@ -289,11 +296,15 @@ async fn run(steps: Vec<Step>) {
         }
     }
     shard.turn().await;
-    while let Some(record) = shard.finish_oldest() {
+    while let Some(record) = shard.finish_oldest(FiringOutcome::Succeeded) {
         shard.bus.record(record).expect("record");
         shard.turn().await;
     }
     let seen = shard.seen();
+    assert_eq!(seen.0["counts"]["deadLettered"], seen.2.len());
+    for letter in &seen.2 {
+        assert_eq!(letters::read(&shard, letter).await.expect("the letter").open.firing.id, *letter);
+    }
     drop(shard);
 
     // Every event has been judged exactly once, whatever happened.

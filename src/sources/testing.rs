@@ -15,7 +15,7 @@ use crate::{
     bus::{Bus, BusError, Permit, Reader, Recovery, Stats},
     clock::Stamp,
     event::{Origin, WatchKey},
-    record::{Delta, EventInput, Head, LogId, Position, Record, RulePut, RuleRef, RuleUid},
+    record::{Delta, EventInput, Head, LogId, Position, Record, RulePut, RuleRef, RuleUid, Table},
     rule::{Engine, Interest},
 };
 
@@ -260,6 +260,10 @@ impl Bus for Collected {
 
     fn commit(&self, _: Delta, _: Position) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn row(&self, _: Table, _: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn stats(&self) -> Stats {

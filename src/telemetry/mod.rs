@@ -37,6 +37,8 @@ pub struct Metrics {
     actions: Family<OutcomeLabels, Counter>,
     event_to_action: Histogram,
     open_firings: Gauge,
+    dead_letters: Gauge,
+    dead_letters_evicted: Counter,
     slowed_rules: Gauge,
     position: Family<PositionLabels, Gauge<u64, AtomicU64>>,
     lag: Gauge<u64, AtomicU64>,
@@ -139,6 +141,8 @@ impl Default for Metrics {
             actions: Family::default(),
             event_to_action,
             open_firings: Gauge::default(),
+            dead_letters: Gauge::default(),
+            dead_letters_evicted: Counter::default(),
             slowed_rules: Gauge::default(),
             position: Family::default(),
             lag: Gauge::default(),
@@ -173,6 +177,12 @@ impl Metrics {
             self.event_to_action.clone(),
         );
         to.register("open_firings", "Firings whose actions are being carried out", self.open_firings.clone());
+        to.register("dead_letters", "Firings that failed for good and are kept", self.dead_letters.clone());
+        to.register(
+            "dead_letters_evicted",
+            "Dead letters that had to go for newer ones",
+            self.dead_letters_evicted.clone(),
+        );
         to.register(
             "slowed_rules",
             "Rules that fire faster than the limit and are slowed down",
@@ -290,6 +300,12 @@ impl Metrics {
     /// So many firings are open.
     pub fn open_firings(&self, count: usize) {
         self.open_firings.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many dead letters are kept, and so many more had to go for newer ones.
+    pub fn dead_letters(&self, kept: usize, evicted: u64) {
+        self.dead_letters.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        self.dead_letters_evicted.inc_by(evicted);
     }
 
     /// How many rules are slowed down.

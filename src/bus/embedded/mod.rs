@@ -38,7 +38,7 @@ use self::{
 use super::{Bus, BusError, Permit, Reader, Recovery, Stats};
 use crate::{
     clock::Clock,
-    record::{Delta, Head, LogId, Position, Record},
+    record::{Delta, Head, LogId, Position, Record, Table},
 };
 
 /// How long a record that nobody waits for may stay unsynced.
@@ -201,6 +201,22 @@ impl Embedded {
         }
     }
 
+    async fn read_view(&self, table: Table, key: Vec<u8>) -> Result<Option<Vec<u8>>, BusError> {
+        let (view, held) = (Arc::clone(&self.view), Arc::clone(&self.volume));
+        let read = tokio::task::spawn_blocking(move || {
+            let row = view.row(table, &key);
+            drop(held);
+            row
+        });
+        let trouble = match read.await {
+            Ok(Ok(row)) => return Ok(row),
+            Ok(Err(Trouble::Full)) => return Err(BusError::Full),
+            Ok(Err(Trouble::Damaged(reason) | Trouble::Failed(reason))) => reason,
+            Err(error) => error.to_string(),
+        };
+        Err(BusError::Storage(format!("view: {trouble}").into()))
+    }
+
     /// Waits for `time`.
     ///
     /// # Errors
@@ -259,6 +275,10 @@ impl Bus for Embedded {
 
     fn commit(&self, delta: Delta, position: Position) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(self.write_view(delta, position))
+    }
+
+    fn row(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
+        Box::pin(self.read_view(table, key))
     }
 
     fn stats(&self) -> Stats {

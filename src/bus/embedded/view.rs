@@ -8,7 +8,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use super::writer::is_full;
 use crate::record::{Delta, LogId, Position, TABLES, Table};
 
-/// Version of the tables below.
+/// Version of the tables below. One that came later may be missing, and a version of the program that does not know it lets it be.
 const VERSION: &[u8] = &[1];
 /// redb would take 1 GiB. Rows are read once, at the start, and written once a second: only inner pages are worth keeping.
 const CACHE: usize = 16 << 20;
@@ -22,6 +22,8 @@ fn table(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]>
         Table::Firings => "firings",
         Table::Watches => "watches",
         Table::Meta => "meta",
+        Table::DeadLetterIndex => "dead-letter-index",
+        Table::DeadLetters => "dead-letters",
     })
 }
 
@@ -38,6 +40,8 @@ pub(super) enum Trouble {
 
 /// A row: its table, key and value.
 type Row = (Table, Vec<u8>, Vec<u8>);
+
+type Opened = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// All rows, and the position that they tell the state after.
 pub(super) type Rows = (Vec<Row>, u64);
@@ -73,6 +77,16 @@ impl View {
         apply(&database, delta, position).map_err(trouble)?;
         *slot = Some(database);
         Ok(())
+    }
+
+    /// One row.
+    pub(super) fn row(&self, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        let slot = self.database.lock();
+        // It is opened again by a write only: after it was closed the folder may be another process's.
+        let Some(database) = &*slot else {
+            return Err(Trouble::Failed("it is closed, or waits for space on the disk".to_owned()));
+        };
+        one(database, of, key).map_err(trouble)
     }
 
     /// Gives the file free.
@@ -144,10 +158,27 @@ fn read(database: &Database, id: &LogId) -> Result<Option<Rows>, Trouble> {
     Ok(Some((rows, u64::from_be_bytes(applied))))
 }
 
+fn one(database: &Database, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+    let Some(rows) = opened(&database.begin_read()?, of)? else { return Ok(None) };
+    Ok(rows.get(key)?.map(|row| row.value().to_vec()))
+}
+
+/// The table; nothing when it came later than the file and was not written since.
+fn opened(read: &redb::ReadTransaction, of: Table) -> Result<Option<Opened>, redb::Error> {
+    match read.open_table(table(of)) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) if matches!(of, Table::DeadLetterIndex | Table::DeadLetters) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn rows(read: &redb::ReadTransaction) -> Result<Vec<Row>, redb::Error> {
     let mut rows = Vec::new();
-    for one in TABLES {
-        for row in read.open_table(table(one))?.iter()? {
+    for one in TABLES.into_iter().filter(|one| one.is_read_at_start()) {
+        let Some(table) = opened(read, one)? else { continue };
+        for row in table.iter()? {
             let (key, value) = row?;
             rows.push((one, key.value().to_vec(), value.value().to_vec()));
         }

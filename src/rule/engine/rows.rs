@@ -24,7 +24,7 @@ impl Engine {
             match table {
                 Table::Rules => engine.restore_rule(&key, &value, &mut damage),
                 Table::Groups => groups.push((key, value)),
-                Table::Firings | Table::Watches | Table::Meta => {}
+                Table::Firings | Table::Watches | Table::Meta | Table::DeadLetterIndex | Table::DeadLetters => {}
             }
         }
         for (key, value) in groups {

@@ -23,7 +23,7 @@ use crate::{
     bus::{Permit, Reader, Recovery, Stats},
     clock::Stamp,
     kubernetes::fake::Fake,
-    record::{Delta, Effect, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Step},
+    record::{Delta, Effect, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Step, Table},
     rule::compile,
 };
 
@@ -81,6 +81,10 @@ impl Bus for MemoryBus {
 
     fn commit(&self, _: Delta, _: Position) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn row(&self, _: Table, _: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn stats(&self) -> Stats {

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod disk;
 mod order;
+mod rows;
 mod view;
 
 use std::{

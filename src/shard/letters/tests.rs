@@ -1,0 +1,86 @@
+//! How many letters are kept.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::EventRuleSpec,
+    event::Event,
+    record::{Finished, Firing, RuleRef, Stamp},
+};
+
+fn uid(name: &str) -> RuleUid {
+    RuleUid(name.into())
+}
+
+fn letter(rule: &str, number: u64) -> DeadLetter {
+    let spec: EventRuleSpec = serde_json::from_value(json!({"sources": [], "actions": []})).expect("a spec");
+    let event = Event {
+        id: "e".into(),
+        source: "/s".into(),
+        type_: "t".into(),
+        subject: None,
+        time: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        data: json!({}),
+    };
+    let id = FiringId(format!("{rule}-{number}").into());
+    let firing = Firing {
+        id: id.clone(),
+        rule: RuleRef { uid: uid(rule), namespace: "shop".into(), name: rule.into() },
+        generation: 1,
+        source: "s".into(),
+        group: "g".into(),
+        group_values: BTreeMap::new(),
+        count: None,
+        input: Position(number),
+        stamp: Stamp::default(),
+    };
+    DeadLetter {
+        open: OpenFiring { firing, event: Arc::new(event), spec: Arc::new(spec), steps: BTreeMap::new() },
+        finished: Finished {
+            firing: id,
+            rule: uid(rule),
+            outcome: FiringOutcome::Failed,
+            message: "no".into(),
+            failed_at: None,
+        },
+        stamp: Stamp::default(),
+    }
+}
+
+fn keep(letters: &mut Letters, rule: &str, number: u64) -> BTreeSet<RuleUid> {
+    letters.keep(&Head { position: Position(number), stamp: Stamp::default() }, letter(rule, number))
+}
+
+#[test]
+fn of_one_rule_the_last_thousand_are_kept_and_the_others_counted() {
+    let mut letters = Letters::default();
+    keep(&mut letters, "other", 1);
+    for number in 2..=1_004 {
+        keep(&mut letters, "web", number);
+    }
+    assert_eq!((letters.count(&uid("web")), letters.count(&uid("other")), letters.len()), (1_000, 1, 1_001));
+    let ids: Vec<String> = letters.of_rule(&uid("web")).map(ToString::to_string).collect();
+    assert_eq!((&*ids[0], &*ids[999]), ("web-1004", "web-5"), "the newest come first, and the oldest went");
+    assert_eq!((letters.take_evicted(), letters.take_evicted()), (3, 0));
+    let mut delta = Delta::new();
+    letters.delta(&mut delta);
+    let gone = delta.iter().filter(|(_, _, row)| row.is_none()).count();
+    assert_eq!((gone, delta.len()), (2 * 3, 2 * 1_004));
+}
+
+#[test]
+fn in_all_ten_thousand_are_kept_whosever_is_the_oldest() {
+    let mut letters = Letters::default();
+    for number in 1..=10_000 {
+        keep(&mut letters, &format!("r{}", number % 20), number);
+    }
+    assert_eq!((letters.len(), letters.take_evicted()), (10_000, 0));
+    let touched = keep(&mut letters, "web", 10_001);
+    assert_eq!(touched, BTreeSet::from([uid("r1"), uid("web")]), "the rule that lost one is told as well");
+    assert_eq!((letters.len(), letters.count(&uid("r1")), letters.take_evicted()), (10_000, 499, 1));
+    letters.forget(&uid("web"));
+    assert_eq!((letters.len(), letters.find(&FiringId("web-10001".into()))), (9_999, None));
+}
