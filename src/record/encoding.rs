@@ -5,8 +5,9 @@
 
 use super::Record;
 
-/// The format byte that this version writes. Format 1 is the same without decisions that count, format 2 without what is about own writes. A reader refuses later ones loudly.
-pub const FORMAT: u8 = 3;
+/// The format byte that this version writes. Format 1 is the same without decisions that count, format 2 without what is about own writes,
+/// format 3 without replays. A reader refuses later ones loudly.
+pub const FORMAT: u8 = 4;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]

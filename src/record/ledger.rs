@@ -83,6 +83,11 @@ impl Ledger {
         self.open.entry(id).or_insert(OpenFiring { firing, event, spec, steps: BTreeMap::new() })
     }
 
+    /// A dead letter is run again.
+    pub fn reopen(&mut self, open: OpenFiring) {
+        self.open.insert(open.firing.id.clone(), open);
+    }
+
     /// A step is about to act.
     pub fn intend(&mut self, intent: &Intent) {
         if let Some(open) = self.open.get_mut(&intent.firing) {

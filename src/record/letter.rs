@@ -1,8 +1,11 @@
 //! Dead letters: what is kept of a firing that failed for good, to be looked at and run again.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 
-use super::{Finished, OpenFiring, Stamp};
+use super::{Finished, Firing, FiringId, Head, LogId, OpenFiring, Position, Stamp, Step, whole};
+use crate::api::{ActionOutcome, EventRuleSpec, Target};
 
 /// A firing that failed for good, with its event and what became of its steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,3 +17,77 @@ pub struct DeadLetter {
     /// When it ended.
     pub stamp: Stamp,
 }
+
+/// A dead letter is to be run again: it is taken out, and what is left of it to do is a new firing. Of a letter that is not there any more, nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replay {
+    /// The firing whose letter it is.
+    pub of: FiringId,
+    /// The firing as it was kept: to go on with it needs nothing but the log.
+    pub open: Box<OpenFiring>,
+}
+
+impl Replay {
+    /// The id of the firing that this opens at `position`. It is not the old one: what was made under that, and keys that a receiver may have
+    /// remembered, are not to be mistaken for what is done now.
+    pub fn firing(&self, log: &LogId, position: Position) -> FiringId {
+        FiringId::derive(log, position, &self.open.firing.rule.uid, &self.open.firing.group)
+    }
+
+    /// The firing that this opens at `head`, with the version of the rule in force there: its user may have mended it.
+    pub fn opens(&self, log: &LogId, head: &Head, generation: i64, spec: &Arc<EventRuleSpec>) -> OpenFiring {
+        let OpenFiring { firing, event, .. } = &*self.open;
+        let id = self.firing(log, head.position);
+        OpenFiring {
+            firing: Firing { id, generation, input: head.position, stamp: head.stamp, ..firing.clone() },
+            event: Arc::clone(event),
+            spec: Arc::clone(spec),
+            steps: self.carried(spec),
+        }
+    }
+
+    /// What is not to be done again: what was done, by the action's name. An action that was skipped before the first failure stays so; after it, its
+    /// condition may have looked at what failed. Of an action with several objects, those that were found stay the same, and those that are
+    /// done are left alone.
+    fn carried(&self, spec: &EventRuleSpec) -> BTreeMap<String, Step> {
+        let (mut carried, mut again) = (BTreeMap::new(), false);
+        for action in &spec.actions {
+            let known = self.open.steps.get(&action.name);
+            match known {
+                Some(step) if is_done(step) || (!again && step.outcome == Some(ActionOutcome::Skipped)) => {
+                    carried.insert(action.name.clone(), without_request(step));
+                }
+                _ => again = true,
+            }
+            if let Some(step) = known.filter(|step| !carried.contains_key(&action.name) && step.intent.is_some())
+                && action.target().is_some_and(Target::is_several)
+                && self.was_several(&action.name)
+            {
+                carried.insert(action.name.clone(), Step { intent: step.intent.clone(), ..Step::default() });
+                let parts = self.open.steps.iter().filter(|(name, step)| {
+                    let (of, is_part) = whole(name);
+                    is_part && of == action.name && is_done(step)
+                });
+                carried.extend(parts.map(|(name, step)| (name.clone(), without_request(step))));
+            }
+        }
+        carried
+    }
+
+    fn was_several(&self, action: &str) -> bool {
+        let before = self.open.spec.actions.iter().find(|one| one.name == action);
+        before.and_then(|one| one.target()).is_some_and(Target::is_several)
+    }
+}
+
+fn is_done(step: &Step) -> bool {
+    matches!(step.outcome, Some(ActionOutcome::Succeeded | ActionOutcome::Unchanged | ActionOutcome::Superseded))
+}
+
+/// Its request stays behind: the firing that made it has settled it.
+fn without_request(step: &Step) -> Step {
+    Step { intent: None, writes: None, ..step.clone() }
+}
+
+#[cfg(test)]
+mod tests;

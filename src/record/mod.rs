@@ -17,7 +17,7 @@ pub use crate::clock::Stamp;
 pub use decision::{Decision, Firing, Judgement, Occurrence, SuppressedReason};
 pub use encoding::{DecodeError, FORMAT, decode, encode};
 pub use ledger::{Ledger, OpenFiring, Step, part, whole};
-pub use letter::DeadLetter;
+pub use letter::{DeadLetter, Replay};
 pub use view::{Delta, TABLES, Table};
 
 use crate::{
@@ -126,6 +126,8 @@ pub enum Record {
     Outcome(Outcome),
     /// A firing has ended.
     Finished(Finished),
+    /// A dead letter is run again.
+    Replay(Replay),
 }
 
 /// An event and what was looked up for it before it was appended.

@@ -5,6 +5,7 @@
 
 mod group;
 mod judge;
+mod letters;
 mod own;
 mod rows;
 
@@ -27,7 +28,7 @@ use super::{
     writes::Released,
 };
 use crate::{
-    api::{ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
+    api::{ActionOutcome, ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
     event::Event,
     record::{
         Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid,
@@ -103,7 +104,8 @@ impl Engine {
                 self.finish(head, finished);
                 self.end_writes(&finished.firing);
             }
-            Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) => {}
+            // A replay is taken in with [`Engine::fire_again`].
+            Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) | Record::Replay(_) => {}
         }
     }
 
@@ -185,15 +187,16 @@ impl Engine {
         if whole(&outcome.action).1 {
             return;
         }
-        let Some(uid) = self.open.get(&outcome.firing).cloned() else { return };
+        self.show(&outcome.firing, &outcome.action, outcome.outcome, &outcome.message);
+    }
+
+    /// Shows what became of an action of a recent firing.
+    fn show(&mut self, firing: &FiringId, action: &str, outcome: ActionOutcome, message: &str) {
+        let Some(uid) = self.open.get(firing).cloned() else { return };
         let Some((_, state)) = self.rules.get_mut(&uid) else { return };
-        let Some(firing) = state.recent.iter_mut().find(|firing| *firing.id == *outcome.firing.0) else { return };
-        let status = ActionStatus {
-            name: outcome.action.clone(),
-            outcome: outcome.outcome,
-            message: cut(&outcome.message, MAX_MESSAGE),
-        };
-        match firing.actions.iter_mut().find(|action| action.name == outcome.action) {
+        let Some(firing) = state.recent.iter_mut().find(|one| *one.id == *firing.0) else { return };
+        let status = ActionStatus { name: action.to_owned(), outcome, message: cut(message, MAX_MESSAGE) };
+        match firing.actions.iter_mut().find(|one| one.name == action) {
             Some(action) => *action = status,
             None => firing.actions.push(status),
         }
@@ -227,16 +230,6 @@ impl Engine {
         self.changed.progress.insert(finished.rule.clone());
     }
 
-    /// So many dead letters of the rule are kept now. They are the shard's business; status tells their number.
-    pub fn keeps_letters(&mut self, uid: &RuleUid, kept: u64) {
-        let Some((_, state)) = self.rules.get_mut(uid) else { return };
-        if state.counts.dead_lettered != kept {
-            state.counts.dead_lettered = kept;
-            self.changed.rows.insert(uid.clone());
-            self.changed.progress.insert(uid.clone());
-        }
-    }
-
     // === Deciding ===
 
     /// Takes in what was decided about the event: made by [`Engine::judge`] just now, or read from the log.
@@ -266,21 +259,10 @@ impl Engine {
             Decision::Fired(firing) => {
                 let stamp = firing.stamp;
                 state.counts.matched += 1;
-                state.counts.fired += 1;
-                state.running.insert(firing.id.clone(), firing.group.clone());
                 state.last_match = Some(stamp.timestamp());
-                state.last_firing = Some(stamp.timestamp());
                 let touched = state.fired(&firing.group, stamp.at);
                 self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
-                let limit = state.history_limit();
-                if limit > 0 {
-                    state.recent.push_front(status_of(firing, &input.event));
-                    self.open.insert(firing.id.clone(), uid.clone());
-                }
-                while state.recent.len() > limit {
-                    let gone = state.recent.pop_back();
-                    gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
-                }
+                self.begin(firing, &input.event);
             }
             Decision::Counted { group, occurrence, .. } => {
                 state.counts.matched += 1;
@@ -313,6 +295,26 @@ impl Engine {
                 let message = cut(message, MAX_ERROR);
                 state.last_error = Some(LastError { time: time(head), place: place.clone(), message });
             }
+        }
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid.clone());
+    }
+
+    /// Counts a firing as fired, and shows it among the recent ones.
+    fn begin(&mut self, firing: &Firing, event: &Event) {
+        let uid = &firing.rule.uid;
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        state.counts.fired += 1;
+        state.running.insert(firing.id.clone(), firing.group.clone());
+        state.last_firing = Some(firing.stamp.timestamp());
+        let limit = state.history_limit();
+        if limit > 0 {
+            state.recent.push_front(status_of(firing, event));
+            self.open.insert(firing.id.clone(), uid.clone());
+        }
+        while state.recent.len() > limit {
+            let gone = state.recent.pop_back();
+            gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
         }
         self.changed.rows.insert(uid.clone());
         self.changed.progress.insert(uid.clone());

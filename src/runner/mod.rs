@@ -227,8 +227,8 @@ impl Inner {
     async fn work(self: Arc<Self>, rule: RuleUid) {
         while !self.stop.is_cancelled() {
             let Some((group, job)) = self.next(&rule) else { return };
-            // What an earlier process began is finished at once.
-            let begun = job.held.is_some() || !job.open.steps.is_empty();
+            // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
+            let begun = job.held.is_some() || (job.rule.is_none() && !job.open.steps.is_empty());
             let wait = if begun { None } else { self.pace.lock().begin(&rule, &job.open.firing.group, Instant::now()) };
             if let Some(wait) = wait {
                 self.park(group, job, wait);

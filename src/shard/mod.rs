@@ -26,7 +26,7 @@ pub use suppressed::Suppressions;
 use crate::{
     bus::{Bus, BusError, Reader},
     clock::Clock,
-    record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record, whole},
+    record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record, Replay, whole},
     rule::{Interest, Judged, Rule},
     runner::Runner,
     sources::NearMisses,
@@ -148,6 +148,9 @@ impl Shard {
             _ => {}
         }
         self.state.fold(&entry.head, &entry.record);
+        if let Record::Replay(replay) = &*entry.record {
+            self.start_again(&entry.head, replay);
+        }
         self.judge_released(&entry.head)
     }
 
@@ -192,6 +195,15 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Starts what a dead letter has opened again; of a letter that was not there any more, nothing.
+    fn start_again(&self, head: &Head, replay: &Replay) {
+        let id = replay.firing(self.bus.id(), head.position);
+        let Some(open) = self.state.ledger.get(&id) else { return };
+        let Some(rule) = self.state.engine.rule(&open.firing.rule.uid) else { return };
+        stories::fired_again(&self.status, &open.firing, &replay.of);
+        self.runner.start(open.clone(), Arc::clone(rule));
     }
 
     /// Says of samples of the events what rules nearly took. Last in a turn: what fired is under way.

@@ -7,7 +7,7 @@ use crate::{
     event::{Origin, Seen, WatchKey},
     record::{
         DeadLetter, Decision, Delta, EventInput, Finished, FiringId, Head, Ledger, OpenFiring, Position, Record,
-        RuleUid, Stamp, Table,
+        Replay, RuleUid, Stamp, Table,
     },
     rule::Engine,
 };
@@ -91,6 +91,7 @@ impl State {
                 }
                 self.touched_firings.insert(finished.firing.clone());
             }
+            Record::Replay(replay) => self.replay(head, replay),
         }
         self.position = head.position;
     }
@@ -104,6 +105,19 @@ impl State {
         for rule in self.letters.keep(head, letter) {
             self.engine.keeps_letters(&rule, self.letters.count(&rule) as u64);
         }
+    }
+
+    /// Opens what is left to do of a dead letter, if it is still there and its rule in force.
+    fn replay(&mut self, head: &Head, replay: &Replay) {
+        let rule = &replay.open.firing.rule.uid;
+        if self.letters.find(&replay.of).is_none_or(|(kept, _)| kept.rule != *rule) {
+            return;
+        }
+        let Some(open) = self.engine.fire_again(head, replay) else { return };
+        self.letters.take(&replay.of);
+        self.engine.keeps_letters(rule, self.letters.count(rule) as u64);
+        self.touched_firings.insert(open.firing.id.clone());
+        self.ledger.reopen(open);
     }
 
     /// Folds the decisions about an event, and opens the firings among them.

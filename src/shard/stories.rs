@@ -3,7 +3,7 @@
 use crate::{
     api::{ActionOutcome, FiringOutcome},
     event::Event,
-    record::{Finished, Firing, Outcome, whole},
+    record::{Finished, Firing, FiringId, Outcome, whole},
     rule::Rule,
     status::{ObjectRef, StatusQueue, Story},
 };
@@ -19,6 +19,18 @@ pub(super) fn fired(status: &StatusQueue, firing: &Firing, event: &Event, rule: 
         reason: "Fired".to_owned(),
         action: "Fire".to_owned(),
         note: format!("fired for {} ({reason}{times}): {}; firing {}", firing.group, actions.join(", "), firing.id),
+        times: 1,
+    });
+}
+
+/// A dead letter is run again.
+pub(super) fn fired_again(status: &StatusQueue, firing: &Firing, of: &FiringId) {
+    status.event(Story {
+        object: ObjectRef::rule(&firing.rule),
+        warning: false,
+        reason: "Replayed".to_owned(),
+        action: "Fire".to_owned(),
+        note: format!("firing {of} for {}, which had failed, is run again; firing {}", firing.group, firing.id),
         times: 1,
     });
 }

@@ -46,6 +46,8 @@ enum Step {
     Finish,
     /// The oldest open firing fails for good.
     Fail,
+    /// The oldest dead letter is run again; by two who do not know of each other.
+    Replay(bool),
     /// The shard takes in what was appended.
     Turn,
     /// The view is written.
@@ -63,6 +65,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Edit),
         2 => Just(Step::Finish),
         2 => Just(Step::Fail),
+        2 => any::<bool>().prop_map(Step::Replay),
         4 => Just(Step::Turn),
         2 => Just(Step::Checkpoint),
         2 => Just(Step::Crash),
@@ -242,7 +245,8 @@ fn change(number: u64, pod: u8) -> Record {
 async fn run(steps: Vec<Step>) {
     let dir = tempfile::tempdir().expect("a folder");
     let mut shard = Loop::open(dir.path());
-    let (mut events, mut generation, mut fired) = (0, 1, BTreeMap::<FiringId, u64>::new());
+    let (mut events, mut generation, mut replays) = (0, 1, 0);
+    let mut fired = BTreeMap::<FiringId, u64>::new();
     for record in put(generation) {
         shard.append(record).await;
     }
@@ -277,12 +281,15 @@ async fn run(steps: Vec<Step>) {
                 }
             }
             Step::Finish | Step::Fail => {
+                // It ends once.
+                shard.turn().await;
                 let failed = matches!(step, Step::Fail);
                 let outcome = if failed { FiringOutcome::Failed } else { FiringOutcome::Succeeded };
                 if let Some(record) = shard.finish_oldest(outcome) {
                     shard.bus.record(record).expect("record");
                 }
             }
+            Step::Replay(twice) => replays += letters::replay_oldest(&mut shard, twice).await,
             Step::Turn => shard.turn().await,
             Step::Checkpoint => shard.checkpoint().await,
             Step::Crash => {
@@ -320,7 +327,9 @@ async fn run(steps: Vec<Step>) {
         }
     }
     assert!(fired.values().all(|times| *times == 1), "a firing was decided twice");
-    assert_eq!(seen.0["counts"]["fired"], fired.len());
+    assert_eq!(seen.0["counts"]["fired"], fired.len() + replays);
+    let ended = |how: &str| seen.0["counts"][how].as_u64().expect("a count");
+    assert_eq!(ended("fired"), ended("succeeded") + ended("failed"));
     assert_eq!(seen.0["counts"]["seen"], events);
     assert_eq!(seen.0["counts"]["matched"], events);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    record::{DeadLetter, Table},
+    record::{DeadLetter, Replay, Table},
     shard::Place,
 };
 
@@ -15,6 +15,17 @@ pub(super) async fn read(shard: &Loop, id: &FiringId) -> Option<DeadLetter> {
             Some(serde_json::from_slice(&row).expect("a letter"))
         }
     }
+}
+
+/// Runs the oldest letter again; gives how many there were to be run.
+pub(super) async fn replay_oldest(shard: &mut Loop, twice: bool) -> usize {
+    shard.turn().await;
+    let Some(id) = shard.state.letters.of_rule(&uid()).last().cloned() else { return 0 };
+    let open = Box::new(read(shard, &id).await.expect("the letter").open);
+    for _ in 0..=usize::from(twice) {
+        shard.append(Record::Replay(Replay { of: id.clone(), open: open.clone() })).await;
+    }
+    1
 }
 
 /// A shard whose rule has fired once and failed.
@@ -111,4 +122,43 @@ async fn letters_that_a_version_without_letters_left_behind_go() {
     shard.checkpoint().await;
     let row = shard.bus.row(Table::DeadLetters, id.0.as_bytes().to_vec()).await.expect("read the view");
     assert_eq!(row, None);
+}
+
+#[tokio::test]
+async fn a_letter_is_run_again_once_with_the_rule_as_it_is_now() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut shard, id) = failed(dir.path(), put(2)).await;
+    for record in put(4) {
+        shard.append(record).await;
+    }
+    assert_eq!(replay_oldest(&mut shard, true).await, 1);
+    shard.turn().await;
+    assert_eq!(kept(&shard), (0, json!(0)));
+    let open: Vec<OpenFiring> = shard.state.ledger.open().cloned().collect();
+    assert_eq!(open.len(), 1, "the second time there is nothing to be run");
+    let OpenFiring { firing, spec, event, .. } = &open[0];
+    assert_ne!(firing.id, id);
+    assert_eq!((firing.generation, event.subject.as_deref()), (4, Some("shop/Pod/p0")));
+    assert_eq!(spec.actions[0].scale.as_ref().and_then(|scale| scale.to), Some(4));
+    let told = shard.seen().0;
+    assert_eq!((&told["counts"]["fired"], &told["counts"]["matched"]), (&json!(2), &json!(1)), "no event matched anew");
+    assert_eq!(told["recent"], json!([[&firing.id, "Running"], [&id, "Failed"]]));
+
+    drop(shard);
+    let mut shard = Loop::open(dir.path());
+    assert_eq!(shard.state.ledger.open().cloned().collect::<Vec<_>>(), open, "it goes on after a crash");
+    shard.bus.record(shard.finish_oldest(FiringOutcome::Failed).expect("open")).expect("record");
+    shard.turn().await;
+    assert_eq!(kept(&shard), (1, json!(1)), "what fails again is kept again");
+}
+
+#[tokio::test]
+async fn a_letter_of_a_rule_that_is_gone_is_not_run_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut shard, _) = failed(dir.path(), put(2)).await;
+    let open = Box::new(read(&shard, &shard.seen().2[0]).await.expect("the letter").open);
+    shard.append(Record::RuleRemove(uid())).await;
+    shard.append(Record::Replay(Replay { of: open.firing.id.clone(), open })).await;
+    shard.turn().await;
+    assert!(shard.state.ledger.is_empty() && shard.state.letters.is_empty());
 }

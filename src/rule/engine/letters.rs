@@ -1,0 +1,32 @@
+//! The engine's part in dead letters: their number, and firing again for one. The letters themselves are the shard's business.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::record::{Head, OpenFiring, Replay, RuleUid};
+
+impl Engine {
+    /// So many dead letters of the rule are kept now. Status tells their number.
+    pub fn keeps_letters(&mut self, uid: &RuleUid, kept: u64) {
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        if state.counts.dead_lettered != kept {
+            state.counts.dead_lettered = kept;
+            self.changed.rows.insert(uid.clone());
+            self.changed.progress.insert(uid.clone());
+        }
+    }
+
+    /// Fires again for a dead letter, with the version in force; nothing while there is none. Cooldown and budget have no say in it.
+    pub fn fire_again(&mut self, head: &Head, replay: &Replay) -> Option<OpenFiring> {
+        let rule = Arc::clone(self.rule(&replay.open.firing.rule.uid)?);
+        let open = replay.opens(&self.log, head, rule.generation, &rule.spec);
+        self.begin(&open.firing, &open.event);
+        for action in &open.spec.actions {
+            let known = open.steps.get(&action.name).and_then(|step| Some((step.outcome?, step)));
+            if let Some((outcome, step)) = known {
+                self.show(&open.firing.id, &action.name, outcome, &step.message);
+            }
+        }
+        Some(open)
+    }
+}
