@@ -15,7 +15,7 @@ use crate::{
     bus::{BusError, embedded},
     config::Settings,
     controller::Synced,
-    server::{self, Admin},
+    server::{self, Admin, LateRules},
     telemetry::Metrics,
 };
 
@@ -59,12 +59,14 @@ pub(super) async fn serve(
     settings: &Settings,
     metrics: &Arc<Metrics>,
     readiness: &Readiness,
+    rules: &LateRules,
     stop: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
     let address = settings.listen;
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let readiness = readiness.clone();
-    let admin = Admin { metrics: Arc::clone(metrics), ready: Arc::new(move || readiness.get()) };
+    let ready = Arc::new(move || readiness.get());
+    let admin = Admin { metrics: Arc::clone(metrics), ready, rules: Arc::clone(rules) };
     Ok(async move { server::serve(listener, admin, stop).await.context("serve probes and metrics") })
 }
 

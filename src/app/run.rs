@@ -27,6 +27,7 @@ use crate::{
     net::{Guard, Http},
     record::RuleRef,
     runner::Runner,
+    server::{LateRules, Rules},
     shard::{self, Recovered, Shard, State, Suppressions},
     sinks::Registry,
     sources::{NearMisses, Supervisor},
@@ -50,8 +51,9 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(named("signals", signals));
     let (metrics, readiness, last_stop) =
         (Arc::new(Metrics::default()), Readiness::default(), CancellationToken::new());
+    let rules = LateRules::default();
     // First of all: while the volume is waited for or the log is read, the process lives and is not ready.
-    late.spawn(named("server", begin::serve(&settings, &metrics, &readiness, last_stop.clone()).await?));
+    late.spawn(named("server", begin::serve(&settings, &metrics, &readiness, &rules, last_stop.clone()).await?));
 
     let Some(bus) = begin::open(&settings, &readiness, &stop).await? else { return Ok(()) };
     let cluster = Cluster::connect().await.context("connect to the API server")?;
@@ -71,7 +73,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
         lease::give_way(displaced, &*bus, &mut recovered)?;
     }
     let operator = Operator::new(settings, bus, cluster, asked.authority, metrics, stop, last_stop)?;
-    Operator { taken, ..operator }.run(recovered, readiness, tasks, late).await
+    Operator { taken, rules, ..operator }.run(recovered, readiness, tasks, late).await
 }
 
 async fn on_signal_inner(
@@ -123,6 +125,8 @@ struct Operator {
     /// Where the runner tells of rules that run away.
     slowed: LateStatus,
     metrics: Arc<Metrics>,
+    /// What people ask about rules.
+    rules: LateRules,
     /// How the Lease was taken, where there is one.
     taken: Option<Taken>,
     /// Ends sources and controllers: no new inputs.
@@ -158,6 +162,7 @@ impl Operator {
             runner,
             slowed,
             metrics,
+            rules: LateRules::default(),
             taken: None,
             stop,
             shard_stop: CancellationToken::new(),
@@ -298,6 +303,8 @@ impl Operator {
             Ok(())
         }));
 
+        let (desk, questions) = shard::desk();
+        let _ = self.rules.set(Rules::new(desk, Arc::clone(&self.bus), self.cluster.clone()));
         let reader = self.bus.reader().context("read the log: it has another reader")?;
         let shard = Shard {
             bus: Arc::clone(&self.bus),
@@ -307,6 +314,7 @@ impl Operator {
             interest,
             misses,
             suppressions: Suppressions::default(),
+            questions,
             metrics: Arc::clone(&self.metrics),
             traces,
             clock: Clock::real(0),

@@ -14,6 +14,7 @@ pub(crate) mod policy;
 mod ready;
 mod right;
 mod secret;
+mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ pub use owner::OwnerError;
 pub use policy::{Authors, POLICY, fault_of_binding, fault_of_policy};
 pub use right::{MissingRight, Right, merged};
 pub use secret::SecretError;
+pub use token::{AUDIENCE, TokenError};
 
 use crate::record::Account;
 use ready::Readiness;

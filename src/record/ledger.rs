@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Finished, Firing, FiringId, Intent, Outcome, Results, Writes, Written};
+use super::{Effect, Finished, Firing, FiringId, Intent, Outcome, Results, Writes, Written};
 use crate::{
     api::{ActionOutcome, EventRuleSpec},
     event::Event,
@@ -33,6 +33,9 @@ pub struct Step {
     /// The object that it is about to write; nothing once it has an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writes: Option<Writes>,
+    /// The object that it wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrote: Option<Effect>,
     /// What became of it; nothing while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<ActionOutcome>,
@@ -102,6 +105,7 @@ impl Ledger {
         let open = self.open.get_mut(&written.firing);
         if let Some(step) = open.and_then(|open| open.steps.get_mut(&written.action)) {
             step.writes = None;
+            step.wrote = Some(written.effect.clone());
         }
     }
 
@@ -110,6 +114,9 @@ impl Ledger {
         if let Some(open) = self.open.get_mut(&outcome.firing) {
             let step = open.steps.entry(outcome.action.clone()).or_default();
             step.outcome = Some(outcome.outcome);
+            if outcome.effect.is_some() {
+                step.wrote.clone_from(&outcome.effect);
+            }
             step.message.clone_from(&outcome.message);
             step.result.clone_from(&outcome.result);
         }

@@ -31,8 +31,8 @@ use crate::{
     api::{ActionOutcome, ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
     event::Event,
     record::{
-        Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid,
-        SourceRef, SuppressedReason, whole,
+        Account, Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef,
+        RuleUid, SourceRef, SuppressedReason, whole,
     },
     text::cut,
 };
@@ -340,6 +340,11 @@ impl Engine {
             Some(rule) => Views::new(input).of(rule),
             None => Arc::clone(&input.event),
         }
+    }
+
+    /// The rules and the accounts that they act as: of the version in force, else of the one to come.
+    pub fn accounts(&self) -> impl Iterator<Item = (&RuleRef, &Account)> {
+        self.rules.values().filter_map(|(rule, state)| Some((rule, &state.versions().next()?.rule.account)))
     }
 
     /// Whether the rule exists, in force or not.

@@ -1,5 +1,6 @@
-//! The servers: `/livez`, `/readyz` and `/metrics` for the cluster, and [`hooks`] for senders of events. They know no rule.
+//! The servers: `/livez`, `/readyz` and `/metrics` for the cluster, below `/v1` what people ask about rules, and [`hooks`] for senders of events.
 
+mod api;
 pub mod hooks;
 mod lobby;
 
@@ -15,6 +16,8 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use api::{LateRules, Rules};
+
 use crate::telemetry::{Metrics, OPEN_METRICS};
 
 /// How long answers under way may take at the end. They are made in milliseconds; a client that never finishes its question would hold up the
@@ -28,6 +31,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Whether the operator works, or what it still waits for.
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What people ask about rules, once there is an answer.
+    pub rules: LateRules,
 }
 
 impl fmt::Debug for Admin {
@@ -53,11 +58,13 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
 }
 
 fn router(admin: Admin) -> Router {
+    let rules = api::router(Arc::clone(&admin.rules));
     Router::new()
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(admin)
+        .merge(rules)
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -101,7 +108,8 @@ mod tests {
         let ready = move || {
             if flag.load(Ordering::Relaxed) { Ok(()) } else { Err("rules were not listed yet".to_owned()) }
         };
-        let admin = Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(ready) };
+        let admin =
+            Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(ready), rules: LateRules::default() };
         assert_eq!(ask(&admin, "/livez").await.0, StatusCode::OK);
         let (status, _, body) = ask(&admin, "/readyz").await;
         assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "rules were not listed yet"));
@@ -111,7 +119,8 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_in_the_open_metrics_format() {
-        let admin = Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(|| Ok(())) };
+        let admin =
+            Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(|| Ok(())), rules: LateRules::default() };
         let (status, kind, body) = ask(&admin, "/metrics").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, OPEN_METRICS));
         assert!(body.ends_with("# EOF\n"), "{body}");
@@ -120,7 +129,8 @@ mod tests {
     #[tokio::test]
     async fn it_ends_when_told() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let admin = Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(|| Ok(())) };
+        let admin =
+            Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(|| Ok(())), rules: LateRules::default() };
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
         shutdown.cancel();
@@ -132,7 +142,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let admin = Admin { metrics: Arc::default(), ready: Arc::new(|| Ok(())) };
+        let admin = Admin { metrics: Arc::default(), ready: Arc::new(|| Ok(())), rules: LateRules::default() };
         let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
         // The second is answered after the first was taken in.
         let ask = async |question: &str| {

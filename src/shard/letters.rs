@@ -129,6 +129,26 @@ impl Letters {
         Some((kept, here.map_or(Place::InView, Place::Here)))
     }
 
+    /// Letters of a rule, newest first, of firings that ended before `before`; and where the next page begins.
+    pub fn page(
+        &self,
+        rule: &RuleUid,
+        before: Option<Position>,
+        limit: usize,
+    ) -> (Vec<(FiringId, Place)>, Option<Position>) {
+        let positions = self.of_rule.get(rule).into_iter().flatten().rev();
+        let mut older = positions.copied().filter(|position| before.is_none_or(|before| *position < before)).peekable();
+        let (mut page, mut last) = (Vec::new(), None);
+        while page.len() < limit
+            && let Some(position) = older.next()
+        {
+            let id = self.order.get(&position).cloned();
+            page.extend(id.and_then(|id| self.find(&id).map(|(_, place)| (id.clone(), place))));
+            last = Some(position);
+        }
+        (page, last.filter(|_| older.peek().is_some()))
+    }
+
     /// The letters of a rule, newest first.
     pub fn of_rule(&self, rule: &RuleUid) -> impl Iterator<Item = &FiringId> {
         let positions = self.of_rule.get(rule).into_iter().flat_map(|positions| positions.iter().rev());

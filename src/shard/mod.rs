@@ -2,6 +2,7 @@
 //!
 //! It knows neither kinds of sources nor kinds of actions. `state` is the pure fold, `recovery` the start.
 
+mod desk;
 mod letters;
 mod recovery;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use desk::{Desk, Questions, desk};
 pub use letters::{Kept, Letters, MAX_LETTERS, MAX_OF_RULE, Place};
 pub use recovery::{Recovered, RecoveryError, WatchMemory, recover};
 pub use state::State;
@@ -64,6 +66,8 @@ pub struct Shard {
     pub misses: NearMisses,
     /// What did not fire.
     pub suppressions: Suppressions,
+    /// What is asked about the state.
+    pub questions: Questions,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Traces of firings.
@@ -103,7 +107,9 @@ impl Shard {
                     }
                     self.publish();
                     self.explain(&entries);
+                    self.questions.answer(&self.state);
                 }
+                () = self.questions.come() => self.questions.answer(&self.state),
                 _ = timer.tick(), if checkpoint.is_none() => {
                     self.suppressions.tell(&self.status, &self.state.engine);
                     if self.state.position() > committed.0 || committed.1.elapsed() >= ALIVE_INTERVAL {

@@ -22,7 +22,14 @@ fn each(name: &str) -> Value {
 
 fn step(outcome: ActionOutcome) -> Step {
     let request = Some((0, json!({"of": "the old firing"})));
-    Step { intent: request, outcome: Some(outcome), message: "said".into(), result: json!(7), writes: None }
+    Step {
+        intent: request,
+        outcome: Some(outcome),
+        message: "said".into(),
+        result: json!(7),
+        writes: None,
+        wrote: None,
+    }
 }
 
 fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {

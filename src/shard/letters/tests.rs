@@ -72,6 +72,21 @@ fn of_one_rule_the_last_thousand_are_kept_and_the_others_counted() {
 }
 
 #[test]
+fn pages_begin_with_the_newest_and_go_on_where_the_last_ended() {
+    let mut letters = Letters::default();
+    (1..=5).for_each(|number| drop(keep(&mut letters, "web", number)));
+    let page = |before, limit| {
+        let (page, more) = letters.page(&uid("web"), before, limit);
+        (page.into_iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), more)
+    };
+    let ids = |numbers: &[u64]| numbers.iter().map(|number| format!("web-{number}")).collect::<Vec<_>>();
+    assert_eq!(page(None, 2), (ids(&[5, 4]), Some(Position(4))));
+    assert_eq!(page(Some(Position(4)), 2), (ids(&[3, 2]), Some(Position(2))));
+    assert_eq!(page(Some(Position(2)), 2), (ids(&[1]), None));
+    assert_eq!(page(None, 5), (ids(&[5, 4, 3, 2, 1]), None), "a full page that is the last says so");
+}
+
+#[test]
 fn in_all_ten_thousand_are_kept_whosever_is_the_oldest() {
     let mut letters = Letters::default();
     for number in 1..=10_000 {

@@ -1,0 +1,236 @@
+//! What people may ask about rules: dead letters, history and traces, and to run a dead letter again.
+//!
+//! Whoever asks shows a token of the rule's ServiceAccount, made for the audience `signalbox`: who may make that token may see what the rule saw.
+//! Requests and results of actions are not told, so that nothing secret can be in an answer.
+
+mod entry;
+mod pages;
+mod told;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::{
+    Router,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use self::{entry::Visitors, pages::Page};
+use crate::{
+    bus::Bus,
+    kubernetes::Cluster,
+    record::{DeadLetter, FiringId, OpenFiring, Position, Record, Replay, RuleRef, RuleUid, Table},
+    shard::{Desk, Place},
+};
+
+/// What the answers are made of. Behind an `OnceLock`: the server begins before there is a log.
+pub struct Rules {
+    desk: Desk,
+    bus: Arc<dyn Bus>,
+    visitors: Visitors,
+    /// One replay at a time: of two for the same letter, the second finds it gone.
+    replaying: tokio::sync::Mutex<()>,
+}
+
+/// The answers, once there are any.
+pub type LateRules = Arc<OnceLock<Rules>>;
+
+/// Why something is not answered.
+#[derive(Debug)]
+pub(super) struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        reply(self.0, &json!({"message": self.1}))
+    }
+}
+
+fn reply(status: StatusCode, body: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+type Answer = Result<Response, Refusal>;
+
+pub(super) fn router(rules: LateRules) -> Router {
+    Router::new()
+        .route("/v1/namespaces/{namespace}/rules/{rule}/deadletters", get(dead_letters))
+        .route("/v1/namespaces/{namespace}/rules/{rule}/deadletters/{firing}/replay", post(replay))
+        .route("/v1/namespaces/{namespace}/rules/{rule}/history", get(history))
+        .route("/v1/namespaces/{namespace}/firings/{firing}", get(trace))
+        .with_state(rules)
+}
+
+fn ready(rules: &LateRules) -> Result<&Rules, Refusal> {
+    let starting = || Refusal(StatusCode::SERVICE_UNAVAILABLE, "the operator is starting: try again".to_owned());
+    rules.get().ok_or_else(starting)
+}
+
+async fn dead_letters(
+    State(rules): State<LateRules>,
+    Path((namespace, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
+    let (rules, page) = (ready(&rules)?, Page::read(query.as_deref())?);
+    let rule = rules.enter(&headers, &namespace, &name).await?;
+    let (letters, more) = rules.letters(&rule.uid, page).await?;
+    Ok(reply(StatusCode::OK, &pages::list(letters.iter().map(told::letter), more)))
+}
+
+async fn history(
+    State(rules): State<LateRules>,
+    Path((namespace, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
+    let (rules, page) = (ready(&rules)?, Page::read(query.as_deref())?);
+    let rule = rules.enter(&headers, &namespace, &name).await?;
+    let (uid, limit) = (rule.uid.clone(), page.limit);
+    let (open, recent) = rules
+        .ask(move |state| {
+            let open = state.ledger.open().filter(|open| open.firing.rule.uid == uid).take(limit);
+            let progress = state.engine.progress(&uid).unwrap_or_default();
+            (open.cloned().collect::<Vec<OpenFiring>>(), progress.recent)
+        })
+        .await?;
+    let (letters, more) = rules.letters(&rule.uid, page).await?;
+    let mut body = json!({
+        "rule": rule.to_string(),
+        "open": open.iter().map(told::open).collect::<Vec<_>>(),
+        "recent": recent,
+        "deadLetters": letters.iter().map(told::letter).collect::<Vec<_>>(),
+    });
+    pages::mark(&mut body, more);
+    Ok(reply(StatusCode::OK, &body))
+}
+
+async fn trace(
+    State(rules): State<LateRules>,
+    Path((namespace, firing)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    let rules = ready(&rules)?;
+    let visitor = rules.visitors.account(&headers).await?;
+    let id = FiringId(firing.as_str().into());
+    let found = rules.ask(move |state| told::find(state, &namespace, &id)).await?;
+    let unknown = || {
+        let why = "it is not of a rule of this namespace, or not kept any more: of firings that succeeded, the last are (historyLimit)";
+        Refusal(StatusCode::NOT_FOUND, format!("nothing is known of firing {firing}: {why}"))
+    };
+    let found = found.ok_or_else(unknown)?;
+    entry::admit(&visitor, &found.rule, &found.account)?;
+    let body = match found.what {
+        told::What::Open(open) => told::tree(&open, None),
+        told::What::Letter(id, place) => {
+            let letter = rules.read(&id, place).await?.ok_or_else(unknown)?;
+            told::tree(&letter.open, Some(&letter.finished))
+        }
+        told::What::Recent(recent) => told::recent(&found.rule, &recent),
+    };
+    Ok(reply(StatusCode::OK, &body))
+}
+
+async fn replay(
+    State(rules): State<LateRules>,
+    Path((namespace, name, firing)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    let rules = ready(&rules)?;
+    let rule = rules.enter(&headers, &namespace, &name).await?;
+    let of = FiringId(firing.into());
+    let gone = || {
+        let why = "it was run again already, or had to go for newer ones";
+        Refusal(StatusCode::NOT_FOUND, format!("rule {rule} has no dead letter {of}: {why}"))
+    };
+    let _one = rules.replaying.lock().await;
+    let (id, uid) = (of.clone(), rule.uid.clone());
+    let place = rules
+        .ask(move |state| state.letters.find(&id).filter(|(kept, _)| kept.rule == uid).map(|(_, place)| place))
+        .await?;
+    let letter = rules.read(&of, place.ok_or_else(gone)?).await?.ok_or_else(gone)?;
+    let replay = Replay { of: of.clone(), open: Box::new(letter.open) };
+    let log = rules.bus.id().clone();
+    let head = rules.bus.append(Record::Replay(replay.clone())).await.map_err(failed)?;
+    rules.bus.durable(head.position).await.map_err(failed)?;
+    let id = of.clone();
+    let there = rules.ask_after(head.position, move |state| state.letters.find(&id).is_some()).await?;
+    if there {
+        let why = "the rule is not in force: kubectl describe eventrule tells why";
+        return Err(Refusal(StatusCode::CONFLICT, format!("firing {of} is not run again: {why}")));
+    }
+    Ok(reply(StatusCode::ACCEPTED, &json!({"firing": replay.firing(&log, head.position).to_string()})))
+}
+
+fn failed(error: impl std::fmt::Display) -> Refusal {
+    Refusal(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+}
+
+impl Rules {
+    /// Answers made of the shard's state and the letters in the log's view.
+    pub fn new(desk: Desk, bus: Arc<dyn Bus>, cluster: Cluster) -> Self {
+        Self { desk, bus, visitors: Visitors::new(cluster), replaying: tokio::sync::Mutex::default() }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&crate::shard::State) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.ask_after(Position(0), question).await
+    }
+
+    async fn ask_after<T: Send + 'static>(
+        &self,
+        after: Position,
+        question: impl FnOnce(&crate::shard::State) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.desk.ask(after, question).await.ok_or_else(|| failed("the operator is stopping: try again"))
+    }
+
+    /// Lets in whoever shows a token of the rule's account.
+    async fn enter(&self, headers: &HeaderMap, namespace: &str, name: &str) -> Result<RuleRef, Refusal> {
+        let visitor = self.visitors.account(headers).await?;
+        let (of, named) = (namespace.to_owned(), name.to_owned());
+        let known = self
+            .ask(move |state| {
+                let is = |rule: &RuleRef| rule.namespace == of && rule.name == named;
+                let found = state.engine.accounts().find(|(rule, _)| is(rule));
+                found.map(|(rule, account)| (rule.clone(), account.clone()))
+            })
+            .await?;
+        match known {
+            Some((rule, account)) => entry::admit(&visitor, &rule, &account).map(|()| rule),
+            None if visitor.namespace == namespace => {
+                let none =
+                    format!("the operator knows no rule {namespace}/{name}: kubectl get eventrules -n {namespace}");
+                Err(Refusal(StatusCode::NOT_FOUND, none))
+            }
+            None => Err(entry::stranger(&visitor, namespace, name)),
+        }
+    }
+
+    /// A page of the rule's letters, newest first, and where the next begins.
+    async fn letters(&self, rule: &RuleUid, page: Page) -> Result<(Vec<DeadLetter>, Option<Position>), Refusal> {
+        let uid = rule.clone();
+        let (found, more) = self.ask(move |state| state.letters.page(&uid, page.before, page.limit)).await?;
+        let mut letters = Vec::with_capacity(found.len());
+        for (id, place) in found {
+            // One that was run again meanwhile is left out.
+            letters.extend(self.read(&id, place).await?);
+        }
+        Ok((letters, more))
+    }
+
+    async fn read(&self, id: &FiringId, place: Place) -> Result<Option<DeadLetter>, Refusal> {
+        match place {
+            Place::Here(letter) => Ok(Some(DeadLetter::clone(&letter))),
+            Place::InView => {
+                let row = self.bus.row(Table::DeadLetters, id.0.as_bytes().to_vec()).await.map_err(failed)?;
+                let unread = |error| failed(format!("read dead letter {id}: {error}"));
+                row.map(|row| serde_json::from_slice(&row)).transpose().map_err(unread)
+            }
+        }
+    }
+}
