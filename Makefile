@@ -92,6 +92,10 @@ chart: ## check the chart, and render it to deploy/manifests for those without H
 image: prerequisites ## build the operator's image IMAGE: static, not root, on an empty base
 	deploy/image.sh $(IMAGE)
 
+.PHONY: plugin
+plugin: prerequisites ## build the kubectl plug-in: put target/release/kubectl-signalbox in your PATH
+	cargo build --release --locked --bin kubectl-signalbox
+
 .PHONY: cluster-up
 cluster-up: ## make the kind cluster; use it by e2e/cluster/run kubectl ...
 	e2e/cluster/up

@@ -1,6 +1,6 @@
 //! Dead letters on a real API server: who may see them, and what running one again does.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path, process::Output};
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
@@ -163,4 +163,75 @@ async fn a_letter_that_is_run_again_does_what_was_left_once_also_across_a_kill()
     let path = format!("/v1/namespaces/{}/firings/{firing}", shop.name);
     let (_, tree) = ask(operator.address(), Method::GET, &path, Some(&own)).await;
     assert_eq!(tree["outcome"], "Succeeded", "{tree:#}");
+}
+
+/// Runs the plug-in as this user.
+async fn plugin(kubeconfig: &Path, shop: &Shop, args: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-signalbox"));
+    command.env("KUBECONFIG", kubeconfig).args(args).args(["-n", &shop.name]);
+    command.output().await.expect("run the plug-in")
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn the_plug_in_shows_what_failed_and_runs_it_again() {
+    let (site, sink) = (Site::start().await, Sink::start().await);
+    let operator = site.setup.start_ready().await;
+    let shop = failed(&site, &sink, "plugin", &["a", "b"]).await;
+    let address = format!("http://{}", operator.address());
+    let run =
+        async |args: &[&str]| plugin(site.plane.kubeconfig(), &shop, &[args, &["--address", &address]].concat()).await;
+
+    let table = printed(&run(&["deadletters"]).await);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["RULE", "FIRING", "AGE", "GROUP", "FAILED", "AT", "MESSAGE"]);
+    assert_eq!((lines.len(), lines[1][0], lines[1][4]), (3, "letters", "actions[tell]"), "{table}");
+    let firing = lines[1][1].to_owned();
+    let tree = printed(&run(&["trace", &firing]).await);
+    for part in ["event dev.signalbox.kubernetes.event", "├─ grow Succeeded", "Deployment", "└─ tell Failed"] {
+        assert!(tree.contains(part), "{part} is not in {tree}");
+    }
+    let all: Value =
+        serde_json::from_str(&printed(&run(&["deadletters", "letters", "-o", "json"]).await)).expect("JSON");
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(2));
+
+    sink.answer(Answer::status(200));
+    let again = printed(&run(&["replay", "letters", &firing]).await);
+    assert!(again.contains(&firing), "{again}");
+    let output = run(&["replay", "letters", &firing]).await;
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no dead letter"),
+        "{output:?}"
+    );
+    printed(&run(&["replay", "letters", "--all"]).await);
+    shop.rule_status("letters", "all are done", |status| status["counts"]["succeeded"] == 2).await;
+    assert!(printed(&run(&["deadletters"]).await).starts_with("No dead letters"));
+    let history = printed(&run(&["history", "letters"]).await);
+    assert_eq!(history.matches("Succeeded").count(), 2, "{history}");
+
+    // Somebody who may read rules, and may not make tokens.
+    let reader = site.plane.service_account_token(&shop.name, "default").await;
+    let grant =
+        ["create", "role", "reader", "--verb=get,list", "--resource=eventrules.signalbox.dev", "-n", &shop.name];
+    assert!(site.plane.kubectl(&grant).await.status.success());
+    let account = format!("--serviceaccount={}:default", shop.name);
+    let bind = ["create", "rolebinding", "reader", "--role=reader", &account, "-n", &shop.name];
+    assert!(site.plane.kubectl(&bind).await.status.success());
+    let kubeconfig = site.plane.kubeconfig_for_token(&reader);
+    let told = async || {
+        let output = plugin(&kubeconfig, &shop, &["history", "letters", "--address", &address]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (!output.status.success() && said.contains("serviceaccounts/token")).then_some(said)
+    };
+    let said = support::eventually("it is told what is missing", support::PATIENCE, told).await;
+    let line = format!(
+        "kubectl create role signalbox-token-signalbox-rules --verb=create --resource=serviceaccounts/token \
+         --resource-name=signalbox-rules -n {}",
+        shop.name
+    );
+    assert!(said.contains(&line), "{said}");
 }

@@ -69,6 +69,14 @@ pub(super) fn client(config: &Config) -> Result<Client, ConnectError> {
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
+/// The client of a person: as the kubeconfig says, also where it impersonates somebody.
+///
+/// # Errors
+/// When there is no usable configuration.
+pub async fn client_of_person() -> Result<Client, ConnectError> {
+    Ok(Client::try_from(Config::infer().await.map_err(Box::new)?)?)
+}
+
 /// kube's policy for 429, 503 and 504, for reads only. A 504 can come after the API server has carried a write out: whether to repeat that
 /// is decided where the write's intent is known.
 #[derive(Clone)]

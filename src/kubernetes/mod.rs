@@ -23,7 +23,7 @@ use kube::{Client, Config, client::Body};
 
 pub use access::{Unusable, impersonation_denied};
 pub use cache::{Bucket, Expiring};
-pub use connect::ConnectError;
+pub use connect::{ConnectError, client_of_person};
 pub use discovery::{ResolveError, Resource};
 pub use events::{EventRecorder, EventWriter, Note, NoteType, REPORTING_CONTROLLER, event_channel};
 pub use lease::{Authority, Claim, Displaced, Keeper, Lost, Taken};

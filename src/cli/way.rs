@@ -1,0 +1,179 @@
+//! The way to the operator: through the API server or straight, with a token of a rule's account.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::{
+    client::legacy::{Client as Direct, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, PostParams},
+    client::Body,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::Shared;
+use crate::{
+    api::EventRule,
+    kubernetes::{AUDIENCE, client_of_person},
+};
+
+/// The Service of the chart, and its port.
+const SERVICE: &str = "signalbox:http";
+/// Seconds for which a token is good: the shortest that the API server makes.
+const TOKEN_SECONDS: i64 = 600;
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What stands in a path as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// The way to the operator, and to the rules of one namespace.
+pub(super) struct Way {
+    client: Client,
+    /// The namespace.
+    pub(super) namespace: String,
+    operator_namespace: String,
+    address: Option<Uri>,
+}
+
+/// What the operator answered.
+pub(super) struct Answer {
+    status: StatusCode,
+    body: Value,
+}
+
+impl Answer {
+    /// The body of a good answer.
+    ///
+    /// # Errors
+    /// What the operator said.
+    pub(super) fn good(self) -> anyhow::Result<Value> {
+        if self.status.is_success() {
+            return Ok(self.body);
+        }
+        Err(anyhow!("{}", self.body["message"].as_str().unwrap_or("the operator gave no reason")))
+    }
+}
+
+impl Way {
+    /// As the kubeconfig and the flags say. Sends nothing yet.
+    pub(super) async fn open(shared: &Shared) -> anyhow::Result<Self> {
+        let client = client_of_person().await.context("read the kubeconfig")?;
+        let namespace = shared.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        let (operator_namespace, address) = (shared.operator_namespace.clone(), shared.address.clone());
+        Ok(Self { client, namespace, operator_namespace, address })
+    }
+
+    /// A rule.
+    pub(super) async fn rule(&self, name: &str) -> anyhow::Result<EventRule> {
+        let rules: Api<EventRule> = Api::namespaced(self.client.clone(), &self.namespace);
+        rules.get(name).await.with_context(|| format!("get EventRule {}/{name}", self.namespace))
+    }
+
+    /// The rules of the namespace.
+    pub(super) async fn rules(&self) -> anyhow::Result<Vec<EventRule>> {
+        let rules: Api<EventRule> = Api::namespaced(self.client.clone(), &self.namespace);
+        let listed = rules.list(&ListParams::default()).await;
+        Ok(listed.with_context(|| format!("list EventRules in namespace {}", self.namespace))?.items)
+    }
+
+    /// A token of an account of the namespace, for the operator only.
+    pub(super) async fn token(&self, account: &str) -> anyhow::Result<String> {
+        let spec = TokenRequestSpec {
+            audiences: Some(vec![AUDIENCE.to_owned()]),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        match accounts.create_token_request(account, &PostParams::default(), &request).await {
+            Ok(made) => made.status.and_then(|status| status.token).context("the API server gave no token"),
+            Err(kube::Error::Api(status)) if status.code == 403 => bail!(
+                "what the rule saw is for those who may make a token of its account {account}: {}\n{}",
+                status.message,
+                grant(
+                    &format!("signalbox-token-{account}"),
+                    "create",
+                    "serviceaccounts/token",
+                    account,
+                    &self.namespace
+                )
+            ),
+            Err(error) => {
+                Err(error).with_context(|| format!("make a token of ServiceAccount {}/{account}", self.namespace))
+            }
+        }
+    }
+
+    /// Asks the operator something below the namespace.
+    pub(super) async fn ask(&self, method: Method, path: &[&str], query: &str, token: &str) -> anyhow::Result<Answer> {
+        let parts: Vec<_> = path.iter().map(|part| utf8_percent_encode(part, PLAIN).to_string()).collect();
+        let path = format!("/v1/namespaces/{}/{}{query}", self.namespace, parts.join("/"));
+        let asked = async {
+            match &self.address {
+                Some(address) => straight(address, method, &path, token).await,
+                None => self.by_proxy(method, &path, token).await,
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked)
+            .await
+            .unwrap_or_else(|_| bail!("the operator gave no answer within {} s", PATIENCE.as_secs()))
+    }
+
+    async fn by_proxy(&self, method: Method, path: &str, token: &str) -> anyhow::Result<Answer> {
+        let namespace = &self.operator_namespace;
+        let verb = if method == Method::GET { "get" } else { "create" };
+        let uri = format!("/api/v1/namespaces/{namespace}/services/{SERVICE}/proxy{path}");
+        // `Authorization` is the user's own, for the API server, which does not pass it on.
+        let request = Request::builder().method(method).uri(uri).header("x-signalbox-token", token);
+        let request = request.body(Body::empty()).context("ask the operator")?;
+        let answer = self.client.send(request).await.context("ask the operator through the API server")?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.context("read the operator's answer")?.to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if !status.is_success() && (body["kind"] == "Status" || body["message"].is_null()) {
+            let said = body["message"].as_str().unwrap_or("no reason was given");
+            let service = format!("the operator's Service in namespace {namespace} (--operator-namespace)");
+            let other = format!(
+                "or go straight: kubectl port-forward -n {namespace} service/signalbox 8080 & and --address http://127.0.0.1:8080"
+            );
+            let grants = match status {
+                StatusCode::FORBIDDEN => {
+                    format!("\n{}", grant("signalbox-cli", verb, "services/proxy", SERVICE, namespace))
+                }
+                _ => String::new(),
+            };
+            bail!("the API server does not reach {service} for us, {status}: {said}{grants}\n{other}");
+        }
+        Ok(Answer { status, body })
+    }
+}
+
+async fn straight(address: &Uri, method: Method, path: &str, token: &str) -> anyhow::Result<Answer> {
+    let ask = || format!("ask the operator at {address}");
+    let client: Direct<HttpConnector, Empty<&'static [u8]>> = Direct::builder(TokioExecutor::new()).build_http();
+    let uri = format!("{}{path}", address.to_string().trim_end_matches('/'));
+    let request = Request::builder().method(method).uri(uri).header("authorization", format!("Bearer {token}"));
+    let answer = client.request(request.body(Empty::new()).with_context(ask)?).await.with_context(ask)?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.with_context(ask)?.to_bytes();
+    let body = serde_json::from_slice(&body).with_context(|| format!("{address} is no operator of this version"))?;
+    Ok(Answer { status, body })
+}
+
+/// The commands that grant a right to the user who asks.
+fn grant(role: &str, verb: &str, resource: &str, name: &str, namespace: &str) -> String {
+    format!(
+        "  kubectl create role {role} --verb={verb} --resource={resource} --resource-name={name} -n {namespace}\n  \
+         kubectl create rolebinding {role} --role={role} --user=YOU -n {namespace}"
+    )
+}
