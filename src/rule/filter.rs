@@ -24,7 +24,6 @@ use crate::{
 };
 
 pub(super) use glob::Glob;
-use selector::Requirement;
 pub(super) use selector::Selector;
 
 /// What a filter says without the labels that only I/O can tell.

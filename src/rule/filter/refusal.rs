@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Filter, From, Glob, Kind, Requirement, Selector, namespace_of, operation, selector::holds, text};
+use super::{
+    Filter, From, Glob, Kind, Selector, namespace_of, operation,
+    selector::{Requirement, holds},
+    text,
+};
 use crate::{
     event::{Event, Labels, Origin, WatchKey},
     rule::change::Change,

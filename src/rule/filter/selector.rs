@@ -1,4 +1,4 @@
-//! A label selector: what labels a filter takes.
+//! Label selectors, as Kubernetes has them everywhere.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
@@ -66,11 +66,11 @@ impl Selector {
         self.0.iter().all(|(key, requirement)| holds(requirement, value_of(key)))
     }
 
-    pub(super) fn matches(&self, labels: &Labels) -> bool {
+    pub(in crate::rule) fn matches(&self, labels: &Labels) -> bool {
         self.check(|key| labels.get(key).map(String::as_str))
     }
 
-    pub(super) fn matches_json(&self, labels: Option<&Value>) -> bool {
+    pub(in crate::rule) fn matches_json(&self, labels: Option<&Value>) -> bool {
         self.check(|key| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str))
     }
 }
