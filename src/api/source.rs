@@ -149,7 +149,9 @@ pub struct ResourceSource {
     /// Labels that the objects must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
-    /// What must have happened to the object; empty: anything.
+    /// What must have happened to the object; empty: anything. Of an object that was deleted while nobody listened, `object` has only what is
+    /// remembered: `apiVersion`, `kind` and of `metadata` `name`, `namespace`, `uid` and `resourceVersion`. A `selector` takes it if it had the
+    /// labels when it was seen last; a condition that asks for anything else is an error that is counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub operations: Vec<Operation>,
@@ -217,7 +219,7 @@ pub enum Operation {
     Create,
     /// The object was changed.
     Update,
-    /// The object was deleted.
+    /// The object was deleted, seen as it happened or found out afterwards.
     Delete,
 }
 

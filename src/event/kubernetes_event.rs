@@ -17,6 +17,11 @@ pub const SOURCE: &str = "/api/v1/events";
 /// The reporter of the Events that Signalbox writes itself; they never become events.
 pub const OWN_REPORTER: &str = "signalbox.dev/operator";
 
+/// Whether the watch is one of Event objects, of either API group.
+pub fn is_of_events(watch: &WatchKey) -> bool {
+    watch.kind == "Event" && (watch.api_version == "v1" || watch.api_version.starts_with("events.k8s.io/"))
+}
+
 /// What an Event object says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalised {
@@ -44,10 +49,10 @@ pub fn from_kubernetes_event(
     let identity = identify(&raw)?;
     let count = count(&raw);
     let known = previous.map_or(0, |seen| seen.count);
-    let seen = Seen::new(identity.version, count, identity.qualified_name());
-    let origin = Origin::new(watch.clone(), identity.uid.clone(), Some(seen));
     let reporter = reporter(&raw);
     let own = reporter == OWN_REPORTER;
+    let seen = Seen::new(identity.version, if own { 0 } else { count }, identity.qualified_name());
+    let origin = Origin::new(watch.clone(), identity.uid.clone(), Some(seen));
     if count <= known || own {
         return Ok(Normalised { event: None, origin, own });
     }

@@ -43,8 +43,8 @@ pub const TYPE_SCHEDULE: &str = "dev.signalbox.schedule";
 /// extensions beside the attributes, without `specversion`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion`, for a schedule the planned instant, for an event
-    /// of an EventSource the sender's, or one made at receipt.
+    /// CloudEvents `id`: for a Kubernetes Event `uid/count`, for an object change `uid/resourceVersion` (`uid/deleted` when nobody saw it go), for a
+    /// schedule the planned instant, for an event of an EventSource the sender's, or one made at receipt.
     pub id: String,
     /// CloudEvents `source`: the watch, as `/apis/apps/v1/deployments`; for an event of an EventSource the sender's, or see [`event_source`].
     pub source: String,
@@ -128,12 +128,16 @@ pub struct Origin {
     /// Of a change that was found by comparing lists, the version that was known before; 0 when none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
+    /// Of a deletion that was found by comparing lists, what was known of the object: of each selector that is followed 1 when its labels matched
+    /// it, else 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Box<Values>>,
 }
 
 impl Origin {
     /// Of an object none of whose values are followed.
     pub fn new(watch: WatchKey, uid: String, seen: Option<Seen>) -> Self {
-        Self { watch, uid, seen, changed: Vec::new(), marks: Vec::new(), before: None }
+        Self { watch, uid, seen, changed: Vec::new(), marks: Vec::new(), before: None, last: None }
     }
 }
 
@@ -142,7 +146,7 @@ impl Origin {
 pub struct Seen {
     /// `metadata.resourceVersion`, as the number it is.
     pub version: u64,
-    /// The normalised count of a Kubernetes Event; 0 for other objects.
+    /// The normalised count of a Kubernetes Event; 0 for those that Signalbox wrote itself, and for other objects.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub count: u32,
     /// `namespace/name`, or `name`.

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Event, FIELD_MANAGER, Origin, Seen, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED, WatchKey,
+    Event, FIELD_MANAGER, Origin, Seen, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED, TYPE_RESOURCE_UPDATED, Values,
+    WatchKey,
     object::{Malformed, identify, nonempty, subject},
 };
 use crate::api::Operation;
@@ -36,7 +37,7 @@ pub struct Change<'a> {
 
 /// Makes the event of a changed object, and what is to be remembered of it.
 ///
-/// The event's `data` is `{operation, gap, object}`; on Delete `object` is the last state.
+/// The event's `data` is `{operation, gap, object}`; on Delete `object` is the last state. Of an object that nobody saw go see [`from_memory`].
 ///
 /// # Errors
 /// When the object has no usable uid, version or name.
@@ -63,6 +64,33 @@ pub fn from_object(raw: Value, change: Change<'_>) -> Result<(Event, Origin), Ma
         )
     };
     Ok((event, origin))
+}
+
+/// Makes the event of an object that is gone although nobody saw it go: a list does not have it any more. `change.operation` is Delete.
+///
+/// Its `object` has what is remembered only: `apiVersion`, `kind`, and of the metadata `name`, `namespace`, `uid` and the `resourceVersion` that
+/// was seen last. No labels, and no map in their place: whoever asks for them is to be told that they are not known.
+pub fn from_memory(uid: &str, seen: &Seen, last: Values, change: Change<'_>) -> (Event, Origin) {
+    let (namespace, name) = match seen.name.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, &*seen.name),
+    };
+    let mut metadata = json!({ "name": name, "uid": uid, "resourceVersion": seen.version.to_string() });
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = namespace.into();
+    }
+    let WatchKey { api_version, kind, .. } = change.watch;
+    let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+    let event = Event {
+        id: format!("{uid}/deleted"),
+        source: change.source.to_owned(),
+        type_: TYPE_RESOURCE_DELETED.to_owned(),
+        subject: subject(namespace, Some(kind), Some(name)),
+        time: change.seen_at,
+        data: json!({ "operation": change.operation, "gap": change.gap, "object": object }),
+    };
+    let origin = Origin::new(change.watch.clone(), uid.to_owned(), None);
+    (event, Origin { before: Some(seen.version), last: Some(Box::new(last)), ..origin })
 }
 
 /// What is remembered of an object of any kind but Event.

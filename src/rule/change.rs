@@ -1,6 +1,8 @@
-//! `changedExpressions`: values of objects that are followed, so that a source can take only the updates that change one of them.
+//! What is followed of objects: the values of `changedExpressions`, so that a source can take only the updates that change one of them, and
+//! selectors, so that it can be told of an object that nobody saw go whether it had the labels.
 //!
-//! Of a value only a hash is kept, by a hash of its expression: rules that ask for the same value share it.
+//! Of a value only a hash is kept, by a hash of its expression: rules that ask for the same value share it. Of selectors an object keeps those
+//! that it matches.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,33 +16,58 @@ use super::{
     cel::{CelFault, Names, Program, Scope},
     compile::Rule,
     fault::{EvalError, Fault},
-    filter::Kind,
+    filter::{Kind, Selector},
 };
 use crate::{
     api::{Operation, ResourceSource},
     event::{Values, WatchKey},
 };
 
-/// An expression whose value is followed.
+/// What is followed of objects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Followed {
     /// What its values are kept by.
     pub id: u64,
-    program: Program,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum What {
+    Value(Program),
+    Match(Selector),
 }
 
 impl Followed {
     /// Compiles the expression; it sees `object` only.
     fn compile(expression: &str) -> Result<Self, Vec<CelFault>> {
         let program = Program::compile_all(expression, &Names::of(&["object"]))?;
-        Ok(Self { id: hash(expression.as_bytes()), program })
+        Ok(Self { id: hash(expression.as_bytes()), what: What::Value(program) })
     }
 
-    /// A hash of the value that the object has.
+    fn of(selector: &Selector) -> Self {
+        Self { id: selector.id(), what: What::Match(selector.clone()) }
+    }
+
+    /// Whether it is a selector: whoever remembers that all objects were asked takes those that do not have it for such that do not match.
+    pub fn is_selector(&self) -> bool {
+        matches!(self.what, What::Match(_))
+    }
+
+    /// A hash of the value that the object has; of a selector 1 if the object matches it, else 0.
     pub(super) fn value(&self, object: &Value) -> Result<u64, EvalError> {
-        let value = self.program.evaluate_optional(&Scope::empty().with_value("object", object))?;
-        // That there is none is a value too, and another one than null.
-        Ok(value.map_or(0, |value| hash(value.to_string().as_bytes())))
+        match &self.what {
+            What::Value(program) => {
+                let value = program.evaluate_optional(&Scope::empty().with_value("object", object))?;
+                // That there is none is a value too, and another one than null.
+                Ok(value.map_or(0, |value| hash(value.to_string().as_bytes())))
+            }
+            What::Match(selector) => Ok(selector.matches_json(object.pointer("/metadata/labels")).into()),
+        }
+    }
+
+    /// What an object keeps: nothing of a selector that it does not match, and nothing of what cannot be evaluated.
+    fn kept(&self, object: &Value) -> Option<u64> {
+        self.value(object).ok().filter(|value| !self.is_selector() || *value == 1)
     }
 }
 
@@ -65,14 +92,16 @@ pub(super) fn compile(source: &ResourceSource, path: &str, faults: &mut Vec<Faul
 }
 
 /// 64 bits of SHA-256: the same for every build and every version.
-fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash(bytes: &[u8]) -> u64 {
     let digest = Sha256::digest(bytes);
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-/// The values of an object. Those that cannot be evaluated are left out: whoever asks for them is told by the engine.
+/// The values of an object. Those that cannot be evaluated are left out: whoever asks for them is told by the engine. So are selectors that it
+/// does not match: mostly an object matches few.
 pub fn values(followed: &[Followed], object: &Value) -> Option<Box<Values>> {
-    let values: Vec<(u64, u64)> = followed.iter().filter_map(|one| Some((one.id, one.value(object).ok()?))).collect();
+    let mut values: Vec<(u64, u64)> = followed.iter().filter_map(|one| Some((one.id, one.kept(object)?))).collect();
+    values.shrink_to_fit();
     (!values.is_empty()).then(|| Box::new(Values(values)))
 }
 
@@ -84,14 +113,16 @@ impl Following {
     pub(super) fn insert(&mut self, rule: &Rule) {
         for source in &rule.sources {
             let Kind::Resource { api_version, kind, changes, .. } = source.filter.kind() else { continue };
-            if changes.is_empty() || rule.spec.suspend {
+            let selector = source.filter.remembered_selector().map(Followed::of);
+            let wanted: Vec<&Followed> = changes.iter().chain(&selector).collect();
+            if wanted.is_empty() || rule.spec.suspend {
                 continue;
             }
             for scope in &source.filter.namespaces().scopes {
                 let watch = WatchKey { api_version: api_version.clone(), kind: kind.clone(), namespace: scope.clone() };
                 let known = self.0.get(&watch).map_or(&[][..], |known| &**known);
                 let ids: BTreeSet<u64> = known.iter().map(|one| one.id).collect();
-                let more = changes.iter().filter(|one| !ids.contains(&one.id));
+                let more = wanted.iter().copied().filter(|one| !ids.contains(&one.id));
                 let all: Arc<[Followed]> = known.iter().chain(more).cloned().collect();
                 self.0.insert(watch, all);
             }
@@ -104,7 +135,7 @@ impl Following {
     }
 }
 
-/// What `changedExpressions` say of an event.
+/// What is remembered of an object says of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing against it.
@@ -113,4 +144,6 @@ pub(super) enum Change {
     Same,
     /// An update of which it cannot be told: the expression at this place cannot be evaluated.
     Untold(usize),
+    /// A deletion that nobody saw, of an object of which it is not known whether it had the labels.
+    Unselected,
 }

@@ -158,9 +158,7 @@ impl Filter {
                     && (operations.is_empty() || operations.contains(&operation))
                     && (names.is_empty()
                         || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
-                    && selector
-                        .as_ref()
-                        .is_none_or(|selector| selector.matches_json(event.data.pointer("/object/metadata/labels")));
+                    && selector.as_ref().is_none_or(|selector| selects(selector, origin, event) != Some(false));
                 if !fits {
                     return NO;
                 }
@@ -197,9 +195,18 @@ impl Filter {
         Static { possible: true, namespace_labels, regarding_labels }
     }
 
-    /// What `changedExpressions` say, of an event that passes otherwise.
+    /// The selector whose answer is to be remembered of every object, for one that is gone has no labels any more.
+    pub(super) fn remembered_selector(&self) -> Option<&Selector> {
+        let Kind::Resource { selector: Some(selector), operations, .. } = &self.kind else { return None };
+        (operations.is_empty() || operations.contains(&Operation::Delete)).then_some(selector)
+    }
+
+    /// What is remembered of the object says, of an event that passes otherwise.
     pub(super) fn change(&self, event: &Event, origin: &Origin) -> Change {
-        let Kind::Resource { changes, .. } = &self.kind else { return Change::Passes };
+        let Kind::Resource { changes, selector, .. } = &self.kind else { return Change::Passes };
+        if selector.as_ref().is_some_and(|selector| selects(selector, origin, event).is_none()) {
+            return Change::Unselected;
+        }
         let of_none = changes.is_empty() || operation(event) != Some(Operation::Update);
         if of_none || changes.iter().any(|one| origin.changed.contains(&one.id)) {
             return Change::Passes;
@@ -305,6 +312,14 @@ impl Namespaces {
         }
         let cluster_scoped = selection.cluster_scoped == ClusterScoped::Include;
         Self { from, cluster_scoped, scopes: selection.scopes(own) }
+    }
+}
+
+/// Whether the object has the labels, or had them when it was seen last; nothing when that is not known.
+fn selects(selector: &Selector, origin: &Origin, event: &Event) -> Option<bool> {
+    match &origin.last {
+        Some(last) => last.get(selector.id()).map(|matched| matched == 1),
+        None => Some(selector.matches_json(event.data.pointer("/object/metadata/labels"))),
     }
 }
 

@@ -196,9 +196,16 @@ fn errored(rule: &RuleUid, error: EvalError) -> Decision {
     Decision::Errored { rule: rule.clone(), place: error.path, message: cut(&error.message, MAX_ERROR) }
 }
 
-/// Why it cannot be told whether an update changed what the source asks for.
+/// Why it cannot be told whether an update changed what the source asks for, or whether an object that is gone had the labels.
 fn untold(source: &CompiledSource, input: &EventInput) -> Option<EvalError> {
-    let Change::Untold(index) = source.filter.change(&input.event, &input.origin) else { return None };
+    let index = match source.filter.change(&input.event, &input.origin) {
+        Change::Untold(index) => index,
+        Change::Unselected => {
+            let error = EvalError::new("an object that was deleted while nobody listened: its labels were not known");
+            return Some(error.at(&format!("sources[{}].resource.selector", source.name)));
+        }
+        Change::Passes | Change::Same => return None,
+    };
     let Kind::Resource { changes, .. } = source.filter.kind() else { return None };
     let object = input.event.data.get("object").unwrap_or(&serde_json::Value::Null);
     let error = match changes.get(index)?.value(object) {

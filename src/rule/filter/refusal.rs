@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     Filter, From, Glob, Kind, Selector, namespace_of, operation,
     selector::{Requirement, holds},
-    text,
+    selects, text,
 };
 use crate::{
     event::{Event, Labels, Origin, WatchKey},
@@ -50,7 +50,7 @@ impl Filter {
     ) -> Option<Refusal> {
         let refusal = match &self.kind {
             Kind::KubernetesEvent { .. } => self.refusal_of_event(event, regarding_labels),
-            Kind::Resource { .. } => self.refusal_of_change(event),
+            Kind::Resource { .. } => self.refusal_of_change(event, origin),
             Kind::Reference { types, .. } if misses(types, &event.type_) => {
                 refuse(1, "ref.types", "event.type", Some(&event.type_), &texts(types))
             }
@@ -108,7 +108,7 @@ impl Filter {
         }
     }
 
-    fn refusal_of_change(&self, event: &Event) -> Option<Refusal> {
+    fn refusal_of_change(&self, event: &Event, origin: &Origin) -> Option<Refusal> {
         let Kind::Resource { names, selector, operations, .. } = &self.kind else { return None };
         let name = text(&event.data, &["object", "metadata", "name"]);
         if misses(names, name) {
@@ -116,8 +116,10 @@ impl Filter {
         }
         let labels = event.data.pointer("/object/metadata/labels");
         let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
-        if let Some(refusal) = selector.as_ref().and_then(|selector| selector.refusal(2, "resource.selector", label)) {
-            return Some(refusal);
+        if let Some(selector) = selector.as_ref().filter(|selector| selects(selector, origin, event) == Some(false)) {
+            let saw = "the object did not match it when it was seen last".to_owned();
+            let unseen = origin.last.is_some().then_some(Refusal { passed: 2, field: "resource.selector", saw });
+            return unseen.or_else(|| selector.refusal(2, "resource.selector", label));
         }
         let operation = operation(event)?;
         if !operations.is_empty() && !operations.contains(&operation) {
@@ -168,7 +170,7 @@ impl Selector {
         field: &'static str,
         value_of: impl Fn(&str) -> Option<&'l str>,
     ) -> Option<Refusal> {
-        let (key, requirement) = self.0.iter().find(|one| !holds(&one.1, value_of(&one.0)))?;
+        let (key, requirement) = self.requirements.iter().find(|one| !holds(&one.1, value_of(&one.0)))?;
         let wanted = match requirement {
             Requirement::In(values) => values.clone(),
             Requirement::NotIn(values) => vec![format!("anything but {}", values.join(", "))],

@@ -3,11 +3,17 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
-use crate::{event::Labels, rule::fault::Fault};
+use crate::{
+    event::Labels,
+    rule::{change::hash, fault::Fault},
+};
 
 /// A label selector, compiled.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in crate::rule) struct Selector(pub(super) Vec<(String, Requirement)>);
+pub(in crate::rule) struct Selector {
+    id: u64,
+    pub(super) requirements: Vec<(String, Requirement)>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Requirement {
@@ -59,11 +65,18 @@ impl Selector {
         if requirements.iter().any(|(key, _)| key.is_empty()) {
             faults.push(Fault::new(path, "a label's key must not be empty"));
         }
-        (faults.len() == before).then_some(Self(requirements))
+        let json = serde_json::to_vec(selector).expect("a selector has string keys only");
+        let id = hash(&[b"selector ", &*json].concat());
+        (faults.len() == before).then_some(Self { id, requirements })
+    }
+
+    /// What it is remembered by: the same for the same selector. No expression begins like what is hashed here.
+    pub(in crate::rule) fn id(&self) -> u64 {
+        self.id
     }
 
     fn check<'l>(&self, value_of: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.0.iter().all(|(key, requirement)| holds(requirement, value_of(key)))
+        self.requirements.iter().all(|(key, requirement)| holds(requirement, value_of(key)))
     }
 
     pub(in crate::rule) fn matches(&self, labels: &Labels) -> bool {

@@ -4,6 +4,7 @@ mod budget;
 mod changes;
 mod conditions;
 mod counting;
+mod gone;
 mod http;
 mod near;
 mod own;

@@ -34,6 +34,7 @@ impl Watch {
     pub(super) fn follow(&mut self) {
         self.followed = self.emitter.followed();
         self.learned.keep(&self.followed);
+        self.memory.follow(&self.followed);
     }
 
     /// The values of every object are known. A source may wait for that although the watch works.

@@ -1,6 +1,6 @@
 //! What a watch remembers, and what it makes of an object it sees: pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::{
     api::Operation,
     event::{
-        Event, Malformed, Origin, Seen, WatchKey,
-        kubernetes_event::from_kubernetes_event,
-        resource::{Change, from_object, origin},
+        Event, Malformed, Origin, Seen, Values, WatchKey,
+        kubernetes_event::{from_kubernetes_event, is_of_events},
+        resource::{Change, from_memory, from_object, origin},
     },
     rule::{Followed, values},
 };
 
-/// The uid under which a watch remembers the version of its last whole list. No object has it. Memory without it is of a first list that
+/// The uid under which a watch remembers the version of its last whole list, and which selectors all objects were asked for then. No object has it. Memory without it is of a first list that
 /// did not come to its end: comparing with that would take everything it did not reach for new.
 pub(in crate::sources) const LISTED: &str = "";
 
@@ -26,6 +26,8 @@ pub(super) struct Memory {
     /// The greatest version seen, also that of bookmarks.
     position: u64,
     complete: bool,
+    /// The selectors of which every object is known to match them or not: those that it matches are among its values.
+    asked: BTreeSet<u64>,
 }
 
 /// How an object came to sight.
@@ -52,8 +54,11 @@ impl Memory {
     /// Begins with what the log remembers.
     pub(super) fn new(watch: WatchKey, objects: HashMap<String, Seen>) -> Self {
         let position = objects.values().map(|seen| seen.version).max().unwrap_or_default();
-        let mut memory = Self { watch, complete: objects.contains_key(LISTED), objects, position };
-        memory.objects.remove(LISTED);
+        let mut memory = Self { watch, complete: false, objects, position, asked: BTreeSet::new() };
+        if let Some(mark) = memory.objects.remove(LISTED) {
+            memory.complete = true;
+            memory.asked = mark.values.iter().flat_map(|values| &values.0).map(|(id, _)| *id).collect();
+        }
         memory
     }
 
@@ -75,27 +80,45 @@ impl Memory {
 
     /// Whether an object of a list is no news: the version, or a later one, was told already.
     pub(super) fn knows(&self, uid: &str, version: u64, followed: &[Followed]) -> bool {
-        let known = |seen: &Seen| seen.version > version || (seen.version == version && follows(seen, followed));
+        let known = |seen: &Seen| seen.version > version || (seen.version == version && self.follows(seen, followed));
         self.complete && self.objects.get(uid).is_some_and(known)
     }
 
-    /// Takes in values of an object that has not changed.
+    /// Only these are followed from now on.
+    pub(super) fn follow(&mut self, followed: &[Followed]) {
+        self.asked.retain(|id| followed.iter().any(|one| one.id == *id));
+    }
+
+    /// Whether all that is followed is known of the object.
+    fn follows(&self, seen: &Seen, followed: &[Followed]) -> bool {
+        followed.iter().all(|one| match one.is_selector() {
+            true => self.asked.contains(&one.id),
+            false => seen.value(one.id).is_some(),
+        })
+    }
+
+    /// Takes in values of an object that has not changed; nothing when there is none to remember.
     fn learn(
         &mut self,
         raw: Value,
         source: &str,
         seen_at: Timestamp,
         followed: &[Followed],
-    ) -> Result<Observed, Malformed> {
+    ) -> Result<Option<Observed>, Malformed> {
         let change = Change { watch: &self.watch, source, operation: Operation::Update, gap: true, seen_at };
         let (event, mut origin) = from_object(raw, change)?;
         if let Some(object) = event.data.get("object") {
             follow(&mut origin, None, followed, object);
         }
-        if let Some(seen) = &origin.seen {
-            self.objects.insert(origin.uid.clone(), seen.clone());
+        let Some(seen) = &mut origin.seen else { return Ok(None) };
+        if let Some(known) = self.objects.get(&origin.uid) {
+            seen.count = known.count;
+            if seen == known {
+                return Ok(None);
+            }
         }
-        Ok(Observed { origin, events: Vec::new() })
+        self.objects.insert(origin.uid.clone(), seen.clone());
+        Ok(Some(Observed { origin, events: Vec::new() }))
     }
 
     /// What the object in sight means. Remembers it.
@@ -117,17 +140,17 @@ impl Memory {
             (Sight::Deleted, None) => return Ok(None),
             // The same as before, but some of its values were never asked for.
             (Sight::Listed, Some(previous))
-                if previous.version == version && !first && !follows(previous, followed) =>
+                if previous.version == version && !first && !self.follows(previous, followed) =>
             {
-                return Ok(Some(self.learn(raw, source, seen_at, followed)?));
+                return self.learn(raw, source, seen_at, followed);
             }
             (_, Some(previous)) if !first && previous.version >= version => return Ok(None),
             (_, Some(_)) => Operation::Update,
             (_, None) => Operation::Create,
         };
         let change = Change { watch: &self.watch, source, operation, gap: sight == Sight::Listed, seen_at };
-        let mut observed = if self.watch.kind == "Event" && self.watch.api_version == "v1" {
-            observe_event(raw, change, previous)?
+        let mut observed = if is_of_events(&self.watch) {
+            observe_event(raw, change, previous, followed)?
         } else {
             let (event, mut origin) = from_object(raw, change)?;
             if let Some(object) = event.data.get("object") {
@@ -147,25 +170,53 @@ impl Memory {
         Ok(Some(observed))
     }
 
-    /// A list has come to its end: forgets what was not in it. Gives what is to be remembered of that.
-    pub(super) fn finish_list(&mut self, version: u64, listed: &HashSet<String>) -> Vec<Origin> {
-        let gone: Vec<String> = self.objects.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-        for uid in &gone {
-            self.objects.remove(uid);
-        }
+    /// The objects whose names others have now: they are gone. `names`: uids by name, of objects in a list.
+    pub(super) fn replaced(&self, names: &HashMap<Box<str>, String>) -> Vec<String> {
+        let replaced = |(uid, seen): &(&String, &Seen)| names.get(&seen.name).is_some_and(|other| other != *uid);
+        self.sorted(self.objects.iter().filter(replaced))
+    }
+
+    /// The objects that a whole list did not have.
+    pub(super) fn missing(&self, listed: &HashSet<String>) -> Vec<String> {
+        self.sorted(self.objects.iter().filter(|(uid, _)| !listed.contains(*uid)))
+    }
+
+    /// By name, so that every run tells them in the same order.
+    fn sorted<'a>(&self, objects: impl Iterator<Item = (&'a String, &'a Seen)>) -> Vec<String> {
+        let mut objects: Vec<(&Seen, &String)> = objects.map(|(uid, seen)| (seen, uid)).collect();
+        objects.sort_by_key(|(seen, uid)| (&seen.name, *uid));
+        objects.into_iter().map(|(_, uid)| uid.clone()).collect()
+    }
+
+    /// An object is gone: forgets it. Gives what that means; nothing has happened when no whole list was ever taken, or when Signalbox had written
+    /// the object, an Event.
+    pub(super) fn lose(
+        &mut self,
+        uid: &str,
+        source: &str,
+        seen_at: Timestamp,
+        followed: &[Followed],
+    ) -> Option<Observed> {
+        let seen = self.objects.remove(uid)?;
+        let selectors = followed.iter().filter(|one| one.is_selector() && self.asked.contains(&one.id));
+        let last = Values(selectors.map(|one| (one.id, seen.value(one.id).unwrap_or(0))).collect());
+        let change = Change { watch: &self.watch, source, operation: Operation::Delete, gap: true, seen_at };
+        let (event, origin) = from_memory(uid, &seen, last, change);
+        let own = is_of_events(&self.watch) && seen.count == 0;
+        let told = self.complete && !own;
+        Some(Observed { origin, events: if told { vec![event] } else { Vec::new() } })
+    }
+
+    /// A list has come to its end, in which all objects were asked for what is followed. Gives what is to be remembered of that.
+    pub(super) fn finish_list(&mut self, version: u64, followed: &[Followed]) -> Origin {
         self.complete = true;
         self.advance(version);
-        let origin = |uid: String, seen| Origin::new(self.watch.clone(), uid, seen);
-        let mark = Seen::new(version, 0, String::new());
-        let mut origins: Vec<Origin> = gone.into_iter().map(|uid| origin(uid, None)).collect();
-        origins.push(origin(LISTED.to_owned(), Some(mark)));
-        origins
+        self.asked = followed.iter().filter(|one| one.is_selector()).map(|one| one.id).collect();
+        let asked: Vec<(u64, u64)> = self.asked.iter().map(|id| (*id, 0)).collect();
+        let values = (!asked.is_empty()).then(|| Box::new(Values(asked)));
+        let mark = Seen { values, ..Seen::new(version, 0, String::new()) };
+        Origin::new(self.watch.clone(), LISTED.to_owned(), Some(mark))
     }
-}
-
-/// Whether all that is followed is remembered of the object.
-fn follows(seen: &Seen, followed: &[Followed]) -> bool {
-    followed.iter().all(|one| seen.value(one.id).is_some())
 }
 
 /// Notes the values of the object, and which are others than before. What was not asked for before has not changed.
@@ -179,15 +230,25 @@ fn follow(origin: &mut Origin, previous: Option<&Seen>, followed: &[Followed], o
     origin.changed = changed.map(|(id, _)| *id).collect();
 }
 
-fn observe_event(raw: Value, change: Change<'_>, previous: Option<&Seen>) -> Result<Observed, Malformed> {
+/// An Event object: an occurrence, in the watch of core/v1 that all `kubernetesEvent` sources have, and the change of an object.
+fn observe_event(
+    raw: Value,
+    change: Change<'_>,
+    previous: Option<&Seen>,
+    followed: &[Followed],
+) -> Result<Observed, Malformed> {
     let normalised = from_kubernetes_event(raw.clone(), change.watch, previous)?;
     let (plain, plain_origin) = from_object(raw, change)?;
+    let told = |events: Vec<Event>| if normalised.own { Vec::new() } else { events };
     if change.operation == Operation::Delete {
-        let events = if normalised.own { Vec::new() } else { vec![plain] };
-        return Ok(Observed { origin: plain_origin, events });
+        return Ok(Observed { origin: plain_origin, events: told(vec![plain]) });
     }
-    let events = if normalised.own { Vec::new() } else { normalised.event.into_iter().chain([plain]).collect() };
-    Ok(Observed { origin: normalised.origin, events })
+    let mut origin = normalised.origin;
+    if let Some(object) = plain.data.get("object") {
+        follow(&mut origin, previous, followed, object);
+    }
+    let occurrence = normalised.event.filter(|_| change.watch.api_version == "v1");
+    Ok(Observed { origin, events: told(occurrence.into_iter().chain([plain]).collect()) })
 }
 
 #[cfg(test)]

@@ -6,18 +6,15 @@
 mod backoff;
 mod emit;
 mod learned;
+mod list;
 mod memory;
 mod request;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -192,63 +189,6 @@ impl Watch {
             self.fails(failure).await;
             tokio::time::sleep(self.backoff.next()).await;
         }
-    }
-
-    /// Takes a list and compares it with what is remembered. Gives the version to watch from.
-    async fn list(&mut self) -> Result<Result<u64, Failure>, BusError> {
-        self.follow();
-        let not_older = self.memory.position();
-        let (mut token, mut listed, mut version) = (None, HashSet::new(), None);
-        loop {
-            let page = match self.api.page(token.as_deref(), not_older).await {
-                Ok(page) => page,
-                Err(failure) => return Ok(Err(failure)),
-            };
-            let version = *version.get_or_insert(page.version);
-            if not_older.is_some_and(|known| version < known) {
-                return Ok(Err(Failure::Behind));
-            }
-            self.compare(&page, &mut listed).await?;
-            match page.next {
-                Some(next) => token = Some(next),
-                None => {
-                    for origin in self.memory.finish_list(version, &listed) {
-                        self.emitter.remember(origin).await?;
-                    }
-                    // A rule's `Baseline` must come after what its list holds.
-                    self.emitter.flush().await?;
-                    self.learn().await;
-                    return Ok(Ok(version));
-                }
-            }
-        }
-    }
-
-    /// Objects are decoded whole one after another, and only those that are news: decoded, an object is ten times as large as its JSON.
-    async fn compare(&mut self, page: &request::Page, listed: &mut HashSet<String>) -> Result<(), BusError> {
-        let mut objects: Vec<(u64, &RawValue)> = Vec::with_capacity(page.items.len());
-        for item in &page.items {
-            match serde_json::from_str::<request::Item>(item.get()) {
-                Ok(request::Item { metadata }) => {
-                    let version = metadata.resource_version.and_then(|version| version.parse().ok());
-                    let named = metadata.uid.as_deref().zip(version);
-                    if !named.is_some_and(|(uid, version)| self.memory.knows(uid, version, &self.followed)) {
-                        objects.push((version.unwrap_or_default(), item));
-                    }
-                    listed.extend(metadata.uid);
-                }
-                Err(error) => self.unreadable(&error),
-            }
-        }
-        // A list is in the order of names; what happened meanwhile is told in the order in which it happened.
-        objects.sort_by_key(|(version, _)| *version);
-        for (_, item) in objects {
-            match serde_json::from_str(item.get()) {
-                Ok(object) => self.take(object, Sight::Listed).await?,
-                Err(error) => self.unreadable(&error),
-            }
-        }
-        Ok(())
     }
 
     /// Follows what comes after the version, until the stream ends one way or another.

@@ -151,6 +151,20 @@ pub(super) struct Item {
 pub(super) struct ItemMetadata {
     pub(super) uid: Option<String>,
     pub(super) resource_version: Option<String>,
+    name: Option<String>,
+    namespace: Option<String>,
+}
+
+impl ItemMetadata {
+    pub(super) fn version(&self) -> Option<u64> {
+        self.resource_version.as_ref()?.parse().ok()
+    }
+
+    /// `namespace/name`, or `name`.
+    pub(super) fn qualified_name(&self) -> Option<Box<str>> {
+        let name = self.name.as_deref()?;
+        Some(self.namespace.as_ref().map_or_else(|| name.into(), |namespace| format!("{namespace}/{name}").into()))
+    }
 }
 
 /// The lines of a watch.

@@ -21,11 +21,17 @@ struct Site {
     task: JoinHandle<Result<(), BusError>>,
 }
 
-/// A watch of a kind in `shop`; one rule looks at all ConfigMaps, Secrets are of no interest, another at all Kubernetes Events.
+/// A watch of a kind in `shop`; one rule looks at all ConfigMaps, Secrets are of no interest, another at all Kubernetes Events, a third at Event
+/// objects that are deleted.
 fn start(server: Server, kind: &str, memory: HashMap<String, Seen>) -> Site {
     let rules = [
         rule("maps", 1, json!([{"name": "any", "resource": {"apiVersion": "v1", "kind": "ConfigMap"}}])),
         rule("events", 1, json!([{"name": "any", "kubernetesEvent": {}}])),
+        rule(
+            "gone",
+            1,
+            json!([{"name": "any", "resource": {"apiVersion": "v1", "kind": "Event", "operations": ["Delete"]}}]),
+        ),
     ];
     let log = Collected::new();
     let (_, interested) = channel::channel(interest(&rules));
@@ -64,13 +70,16 @@ impl Site {
 }
 
 fn seen(version: u64, count: u32) -> Seen {
-    Seen::new(version, count, "shop/x".to_owned())
+    Seen::new(version, count, "shop/x")
 }
 
 fn memory(listed: u64, objects: &[(&str, u64)]) -> HashMap<String, Seen> {
-    let objects = objects.iter().map(|(uid, version)| ((*uid).to_owned(), seen(*version, 0)));
+    let known = |uid: &str, version| (uid.to_owned(), Seen::new(version, 0, format!("shop/{uid}")));
+    let objects = objects.iter().map(|(uid, version)| known(uid, *version));
     objects.chain([(LISTED.to_owned(), seen(listed, 0))]).collect()
 }
+
+mod gone;
 
 fn event(uid: &str, version: u64, count: u32) -> Value {
     let mut event = object(uid, version);
@@ -93,8 +102,11 @@ async fn a_first_list_is_remembered_and_fires_nothing() {
 async fn after_a_restart_the_list_is_compared_and_what_changed_is_marked_as_gap() {
     let now = list(9, &[object("d", 8), object("a", 3), object("b", 7)]);
     let site = start(Server::script([now]), "ConfigMap", memory(5, &[("a", 3), ("b", 4), ("c", 4)]));
-    let records = site.log.wait(3).await;
-    assert_eq!(records, ["resource.updated b/7 gap", "resource.created d/8 gap", "seen -c list@9"]);
+    let records = site.log.wait(4).await;
+    let expected =
+        ["resource.updated b/7 gap", "resource.created d/8 gap", "resource.deleted c/deleted gap", "seen list@9"];
+    assert_eq!(records, expected);
+    assert_eq!(site.log.events()[2].event.subject.as_deref(), Some("shop/ConfigMap/c"));
     assert!(site.server.asked()[0].query.contains("resourceVersion=5&resourceVersionMatch=NotOlderThan"));
 }
 
@@ -236,7 +248,8 @@ async fn a_list_older_than_what_is_known_is_not_compared() {
     let stale = list(4, &[object("a", 2)]);
     let site =
         start(Server::script([stale, list(6, &[object("a", 6)])]), "ConfigMap", memory(5, &[("a", 3), ("b", 5)]));
-    assert_eq!(site.log.wait(2).await, ["resource.updated a/6 gap", "seen -b list@6"]);
+    let expected = ["resource.updated a/6 gap", "resource.deleted b/deleted gap", "seen list@6"];
+    assert_eq!(site.log.wait(3).await, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,18 @@ fn object(version: u64, replicas: Value) -> Value {
     json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "resourceVersion": version.to_string()}, "spec": replicas})
 }
 
+/// What is saved when a list has come to its end.
+fn saved(memory: &mut Memory, followed: &[Followed]) -> String {
+    let mark = memory.finish_list(1, followed);
+    let mut saved = memory.objects.clone();
+    saved.insert(mark.uid, mark.seen.expect("a mark"));
+    serde_json::to_string(&saved).expect("rows")
+}
+
+fn restored(row: &str) -> Memory {
+    Memory::new(watch(), serde_json::from_str(row).expect("rows"))
+}
+
 /// How many events the object in sight makes, and how many values changed.
 fn see(memory: &mut Memory, object: Value, sight: Sight, followed: &[Followed]) -> Option<(usize, usize)> {
     let observed = memory.observe(object, sight, "/s", Timestamp::UNIX_EPOCH, followed).expect("an object");
@@ -35,7 +47,7 @@ fn a_value_that_is_another_than_before_has_changed_and_the_first_sight_of_it_has
     let mut memory = Memory::new(watch(), HashMap::new());
     let spec = |replicas: u32| json!({"replicas": replicas, "other": "x"});
     assert_eq!(see(&mut memory, object(1, spec(1)), Sight::Listed, &one), Some((0, 0)));
-    memory.finish_list(1, &HashSet::from(["u".to_owned()]));
+    memory.finish_list(1, &[]);
     for (version, spec, followed, expected) in [
         (2, json!({"replicas": 1, "other": "y"}), &one, 0),
         (3, json!({"replicas": 2}), &one, 1),
@@ -72,7 +84,7 @@ fn a_list_teaches_values_that_were_not_asked_for_and_makes_no_event_of_it() {
     let both = followed(&[REPLICAS, "object.spec.?paused"]);
     let mut memory = Memory::new(watch(), HashMap::new());
     see(&mut memory, object(1, json!({"replicas": 1})), Sight::Listed, &[]);
-    memory.finish_list(1, &HashSet::from(["u".to_owned()]));
+    memory.finish_list(1, &[]);
     assert!(memory.knows("u", 1, &[]) && !memory.knows("u", 1, &both));
     assert_eq!(see(&mut memory, object(1, json!({"replicas": 1})), Sight::Listed, &both), Some((0, 0)));
     assert!(memory.knows("u", 1, &both));
@@ -86,12 +98,9 @@ fn values_outlive_a_restart_and_what_changed_meanwhile_is_found() {
     let one = followed(&[REPLICAS]);
     let mut memory = Memory::new(watch(), HashMap::new());
     see(&mut memory, object(1, json!({"replicas": 1})), Sight::Listed, &one);
-    let mark = memory.finish_list(1, &HashSet::from(["u".to_owned()]));
-    let mut saved = memory.objects.clone();
-    saved.extend(mark.into_iter().filter_map(|origin| Some((origin.uid, origin.seen?))));
-    let row = serde_json::to_string(&saved).expect("rows");
+    let row = saved(&mut memory, &one);
     for (spec, changed) in [(json!({"replicas": 1, "paused": true}), 0), (json!({"replicas": 5}), 1)] {
-        let mut memory = Memory::new(watch(), serde_json::from_str(&row).expect("rows"));
+        let mut memory = restored(&row);
         assert_eq!(see(&mut memory, object(9, spec), Sight::Listed, &one), Some((1, changed)));
     }
 }
@@ -103,4 +112,96 @@ fn an_object_of_which_nothing_is_followed_takes_no_more_memory_than_before() {
     see(&mut memory, object(1, json!({})), Sight::Changed, &[]);
     assert_eq!(memory.objects["u"], Seen::new(1, 0, "shop/web"));
     assert_eq!(serde_json::to_string(&memory.objects["u"]).expect("a row"), r#"{"version":1,"name":"shop/web"}"#);
+}
+
+/// What a watch has to follow for a rule with a selector for each of these tiers.
+fn tiers(tiers: &[&str]) -> Vec<Followed> {
+    let source = |tier: &&str| {
+        let selector = json!({"matchLabels": {"tier": tier}});
+        json!({"name": tier, "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "selector": selector}})
+    };
+    let put = testing::rule("r", 1, tiers.iter().map(source).collect());
+    let interest: std::sync::Arc<Interest> = testing::interest(&[put]);
+    interest.followed(&watch()).to_vec()
+}
+
+fn of_tier(version: u64, tier: &str) -> Value {
+    let mut object = object(version, json!({}));
+    object["metadata"]["labels"] = json!({"tier": tier});
+    object
+}
+
+/// What is known of the selectors when the object turns out to be gone.
+fn last(memory: &mut Memory, followed: &[Followed]) -> Vec<Option<u64>> {
+    let lost = memory.lose("u", "/s", Timestamp::UNIX_EPOCH, followed).expect("it was there");
+    assert_eq!(lost.events.len(), 1);
+    let last = lost.origin.last.expect("what was known");
+    followed.iter().map(|one| last.get(one.id)).collect()
+}
+
+#[test]
+fn of_an_object_that_is_gone_it_is_known_which_selectors_it_matched_last_also_after_a_restart() {
+    let both = tiers(&["front", "back"]);
+    let mut memory = Memory::new(watch(), HashMap::new());
+    see(&mut memory, of_tier(1, "front"), Sight::Listed, &both);
+    saved(&mut memory, &both);
+    see(&mut memory, of_tier(2, "back"), Sight::Changed, &both);
+    assert_eq!(
+        memory.objects["u"].values.as_ref().map(|values| values.0.len()),
+        Some(1),
+        "what does not match is free"
+    );
+    let row = saved(&mut memory, &both);
+    assert_eq!(last(&mut memory, &both), [Some(0), Some(1)]);
+    assert_eq!(last(&mut restored(&row), &both), [Some(0), Some(1)]);
+    assert!(restored(&row).lose("other", "/s", Timestamp::UNIX_EPOCH, &both).is_none());
+}
+
+#[test]
+fn a_selector_is_not_known_before_all_objects_were_asked_nor_after_it_was_not_followed_for_a_while() {
+    let (none, front) = (Vec::new(), tiers(&["front"]));
+    let mut memory = Memory::new(watch(), HashMap::new());
+    see(&mut memory, of_tier(1, "front"), Sight::Listed, &none);
+    let row = saved(&mut memory, &none);
+    assert!(!memory.knows("u", 1, &front));
+    assert_eq!(last(&mut memory, &front), [None]);
+
+    let mut memory = restored(&row);
+    assert_eq!(see(&mut memory, of_tier(1, "front"), Sight::Listed, &front), Some((0, 0)));
+    saved(&mut memory, &front);
+    assert!(memory.knows("u", 1, &front));
+    memory.follow(&none);
+    see(&mut memory, of_tier(2, "back"), Sight::Changed, &none);
+    assert!(!memory.knows("u", 2, &front));
+    assert_eq!(last(&mut memory, &front), [None]);
+}
+
+#[test]
+fn asking_objects_that_do_not_match_writes_nothing() {
+    let (none, front) = (Vec::new(), tiers(&["front"]));
+    let mut memory = Memory::new(watch(), HashMap::new());
+    see(&mut memory, of_tier(1, "back"), Sight::Listed, &none);
+    saved(&mut memory, &none);
+    assert_eq!(see(&mut memory, of_tier(1, "back"), Sight::Listed, &front), None);
+    saved(&mut memory, &front);
+    assert_eq!(last(&mut memory, &front), [Some(0)]);
+}
+
+#[test]
+fn event_objects_of_the_newer_api_group_are_objects_and_those_of_our_own_are_nothing() {
+    let watch =
+        WatchKey { api_version: "events.k8s.io/v1".into(), kind: "Event".into(), namespace: Some("shop".into()) };
+    let mut memory = Memory::new(watch, HashMap::new());
+    memory.finish_list(1, &[]);
+    let mut event = |uid: &str, reporter: &str| {
+        let mut event = object(2, json!({}));
+        event["metadata"]["uid"] = uid.into();
+        event["metadata"]["creationTimestamp"] = "2026-11-05T10:00:00Z".into();
+        event["reportingController"] = reporter.into();
+        let came = see(&mut memory, event, Sight::Changed, &[]).map(|(events, _)| events);
+        let lost = memory.lose(uid, "/s", Timestamp::UNIX_EPOCH, &[]).map(|lost| lost.events.len());
+        (came, lost)
+    };
+    assert_eq!(event("theirs", "kubelet"), (Some(1), Some(1)));
+    assert_eq!(event("ours", crate::event::kubernetes_event::OWN_REPORTER), (Some(0), Some(0)));
 }

@@ -1,0 +1,105 @@
+//! Taking a list, and comparing it with what is remembered: what came, what changed, what is gone.
+
+use std::collections::{HashMap, HashSet};
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use super::{Failure, Watch, memory::Sight, request};
+use crate::bus::BusError;
+
+/// What a list has had so far.
+#[derive(Default)]
+struct Listed {
+    uids: HashSet<String>,
+    /// Something in it could not be read so far that its uid were known: it may be anything that is missed.
+    unknown: bool,
+}
+
+impl Watch {
+    /// Takes a list and compares it with what is remembered. Gives the version to watch from.
+    pub(super) async fn list(&mut self) -> Result<Result<u64, Failure>, BusError> {
+        self.follow();
+        let not_older = self.memory.position();
+        let (mut token, mut listed, mut version) = (None, Listed::default(), None);
+        loop {
+            let page = match self.api.page(token.as_deref(), not_older).await {
+                Ok(page) => page,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let version = *version.get_or_insert(page.version);
+            if not_older.is_some_and(|known| version < known) {
+                return Ok(Err(Failure::Behind));
+            }
+            self.compare(&page, &mut listed).await?;
+            match page.next {
+                Some(next) => token = Some(next),
+                None => {
+                    self.finish(version, &listed).await?;
+                    return Ok(Ok(version));
+                }
+            }
+        }
+    }
+
+    /// Objects are decoded whole one after another, and only those that are news: decoded, an object is ten times as large as its JSON.
+    async fn compare(&mut self, page: &request::Page, listed: &mut Listed) -> Result<(), BusError> {
+        let mut objects: Vec<(u64, &RawValue)> = Vec::with_capacity(page.items.len());
+        let mut names = HashMap::new();
+        for item in &page.items {
+            match serde_json::from_str::<request::Item>(item.get()) {
+                Ok(request::Item { metadata }) => {
+                    let version = metadata.version();
+                    let named = metadata.uid.as_deref().zip(version);
+                    if !named.is_some_and(|(uid, version)| self.memory.knows(uid, version, &self.followed)) {
+                        objects.push((version.unwrap_or_default(), item));
+                        names.extend(metadata.qualified_name().zip(metadata.uid.clone()));
+                    }
+                    listed.unknown |= metadata.uid.is_none();
+                    listed.uids.extend(metadata.uid);
+                }
+                Err(error) => {
+                    listed.unknown = true;
+                    self.unreadable(&error);
+                }
+            }
+        }
+        // The object that had the name before went before this one came.
+        for uid in self.memory.replaced(&names) {
+            self.lose(&uid).await?;
+        }
+        // A list is in the order of names; what happened meanwhile is told in the order in which it happened.
+        objects.sort_by_key(|(version, _)| *version);
+        for (_, item) in objects {
+            match serde_json::from_str(item.get()) {
+                Ok(object) => self.take(object, Sight::Listed).await?,
+                Err(error) => self.unreadable(&error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The list has come to its end: what it does not have is gone.
+    async fn finish(&mut self, version: u64, listed: &Listed) -> Result<(), BusError> {
+        if listed.unknown {
+            tracing::warn!(watch = %self.key, "a list holds what cannot be read: what it does not have is not taken for deleted");
+        } else {
+            for uid in self.memory.missing(&listed.uids) {
+                self.lose(&uid).await?;
+            }
+        }
+        let mark = self.memory.finish_list(version, &self.followed);
+        self.emitter.remember(mark).await?;
+        // A rule's `Baseline` must come after what its list holds.
+        self.emitter.flush().await?;
+        self.learn().await;
+        Ok(())
+    }
+
+    async fn lose(&mut self, uid: &str) -> Result<(), BusError> {
+        match self.memory.lose(uid, self.api.source(), Timestamp::now(), &self.followed) {
+            Some(observed) => self.emitter.observed(observed).await,
+            None => Ok(()),
+        }
+    }
+}
