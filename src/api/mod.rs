@@ -38,7 +38,7 @@ pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
 pub use source::{
     ClusterScoped, Condition, EventSourceRef, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection,
-    NamespacesFrom, Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
+    NamespacesFrom, OnGap, Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
 };
 pub use status::{
     ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,

@@ -163,6 +163,10 @@ pub struct ResourceSource {
     /// Whether objects that are there when the rule begins count as created.
     #[serde(default)]
     pub existing: Existing,
+    /// What to do about changes that are found by comparison, because the operator was away or a watch was cut off for so long that they cannot be
+    /// told one by one.
+    #[serde(default)]
+    pub on_gap: OnGap,
     /// The namespaces of the objects; default: the rule's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceSelection>,
@@ -231,6 +235,16 @@ pub enum Existing {
     Ignore,
     /// Each counts as created when the rule begins.
     Fire,
+}
+
+/// What a source does about changes that are found by comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnGap {
+    /// One event for each object that was created, changed or deleted meanwhile, whatever came between; `event.data.gap` is true.
+    #[default]
+    NetChange,
+    /// None: the objects are taken as they are now.
+    Skip,
 }
 
 /// A choice of namespaces.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterScoped, EventSourceRef, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, Operation,
+        ClusterScoped, EventSourceRef, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, OnGap, Operation,
         ResourceSource, ScheduleSource, Source, SourceKind,
     },
     event::{
@@ -63,6 +63,7 @@ pub(super) enum Kind {
         selector: Option<Selector>,
         operations: Vec<Operation>,
         changes: Vec<Followed>,
+        on_gap: OnGap,
     },
     /// Events of the EventSource of this name only.
     Reference { name: String, types: Vec<Glob> },
@@ -151,11 +152,12 @@ impl Filter {
                 }
                 selector.is_some()
             }
-            Kind::Resource { api_version, kind, names, selector, operations, .. } => {
+            Kind::Resource { api_version, kind, names, selector, operations, on_gap, .. } => {
                 let Some(operation) = operation(event) else { return NO };
                 let fits = watch.api_version == *api_version
                     && watch.kind == *kind
                     && (operations.is_empty() || operations.contains(&operation))
+                    && (*on_gap == OnGap::NetChange || !is_gap(event))
                     && (names.is_empty()
                         || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
                     && selector.as_ref().is_none_or(|selector| selects(selector, origin, event) != Some(false));
@@ -197,7 +199,9 @@ impl Filter {
 
     /// The selector whose answer is to be remembered of every object, for one that is gone has no labels any more.
     pub(super) fn remembered_selector(&self) -> Option<&Selector> {
-        let Kind::Resource { selector: Some(selector), operations, .. } = &self.kind else { return None };
+        let Kind::Resource { selector: Some(selector), operations, on_gap: OnGap::NetChange, .. } = &self.kind else {
+            return None;
+        };
         (operations.is_empty() || operations.contains(&Operation::Delete)).then_some(selector)
     }
 
@@ -271,6 +275,7 @@ fn compile_resource(source: &ResourceSource, path: &str, faults: &mut Vec<Fault>
         selector,
         operations: source.operations.clone(),
         changes: change::compile(source, path, faults),
+        on_gap: source.on_gap,
     }
 }
 
@@ -336,6 +341,11 @@ pub(super) fn operation(event: &Event) -> Option<Operation> {
         TYPE_RESOURCE_DELETED => Some(Operation::Delete),
         _ => None,
     }
+}
+
+/// Whether the change was found by comparing lists.
+fn is_gap(event: &Event) -> bool {
+    event.data.get("gap").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The namespace of what the event is about; empty for cluster-scoped things. That of an EventSource's event is where the EventSource is, whatever was

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::{
-    Filter, From, Glob, Kind, Selector, namespace_of, operation,
+    Filter, From, Glob, Kind, Selector, is_gap, namespace_of, operation,
     selector::{Requirement, holds},
     selects, text,
 };
 use crate::{
+    api::OnGap,
     event::{Event, Labels, Origin, WatchKey},
     rule::change::Change,
     text::cut,
@@ -109,7 +110,7 @@ impl Filter {
     }
 
     fn refusal_of_change(&self, event: &Event, origin: &Origin) -> Option<Refusal> {
-        let Kind::Resource { names, selector, operations, .. } = &self.kind else { return None };
+        let Kind::Resource { names, selector, operations, on_gap, .. } = &self.kind else { return None };
         let name = text(&event.data, &["object", "metadata", "name"]);
         if misses(names, name) {
             return refuse(1, "resource.names", "metadata.name", Some(name), &texts(names));
@@ -125,6 +126,10 @@ impl Filter {
         if !operations.is_empty() && !operations.contains(&operation) {
             let wanted: Vec<String> = operations.iter().map(|one| format!("{one:?}")).collect();
             return refuse(3, "resource.operations", "operation", Some(&format!("{operation:?}")), &wanted);
+        }
+        if *on_gap == OnGap::Skip && is_gap(event) {
+            let saw = "the change was found by comparison after an outage".to_owned();
+            return Some(Refusal { passed: 4, field: "resource.onGap", saw });
         }
         None
     }

@@ -97,3 +97,22 @@ fn a_condition_that_asks_for_what_is_not_remembered_never_fires_in_silence() {
         check(rule, &[gone(vec![])], &[expected]);
     }
 }
+
+#[test]
+fn a_source_that_skips_gaps_takes_none_of_what_is_found_by_comparison_and_all_else() {
+    let skip = rule(json!({"onGap": "Skip", "selector": front()["selector"]}));
+    let found = |operation: &str| {
+        let mut input = change(operation, "Deployment", Some("shop"), "web", json!({"tier": "front"}));
+        Arc::get_mut(&mut input.event).expect("one owner").data["gap"] = true.into();
+        input
+    };
+    let live = |operation: &str| change(operation, "Deployment", Some("shop"), "web", json!({"tier": "front"}));
+    let inputs = [found("Create"), found("Update"), gone(vec![]), live("Create"), live("Update"), live("Delete")];
+    let fired = "fired shop/Deployment/web by s";
+    check(skip.clone(), &inputs, &[".", ".", ".", fired, fired, fired]);
+    check(rule(json!({"onGap": "NetChange"})), &inputs, &[fired; 6]);
+    assert_eq!(followed(skip.clone()), [0; 0], "nothing is to be remembered for it");
+    let misses = engine_with(skip).interest().near_misses(head(1, 0).stamp.timestamp(), &inputs[0], 0, || true);
+    assert_eq!(misses[0].told.condition, "sources[s].resource.onGap");
+    assert_eq!(misses[0].told.saw, "the change was found by comparison after an outage");
+}
