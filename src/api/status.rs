@@ -97,6 +97,8 @@ pub enum Reason {
     Pending,
     /// The watches of all sources are established.
     WatchEstablished,
+    /// The watches of all sources are established; something before that may have been missed.
+    MayHaveLostEvents,
     /// A watch is being established.
     WatchStarting,
     /// A watch cannot be established, or has been down for a minute.

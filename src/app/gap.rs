@@ -5,16 +5,15 @@ use std::time::Duration;
 use crate::{
     clock::Clock,
     shard::State,
+    sources::EVENT_TTL,
     status::{ObjectRef, StatusQueue, Story},
 };
 
-/// How long an API server keeps Events unless its flag `--event-ttl` says otherwise.
-const EVENT_TTL: Duration = Duration::from_hours(1);
-
 /// Events that came and went while nobody listened cannot be found any more: whoever has rules on them is told.
-/// `listened`: wall time, in microseconds since 1970, until which the operator is known to have listened.
-pub(super) fn tell(status: &StatusQueue, state: &State, listened: Option<i64>) {
-    let Some(away) = listened.map(since).filter(|away| *away > EVENT_TTL) else { return };
+pub(super) fn tell(status: &StatusQueue, state: &State, away: Duration) {
+    if away <= EVENT_TTL {
+        return;
+    }
     let minutes = away.as_secs() / 60;
     tracing::warn!(minutes, "the operator was away for longer than the API server keeps Events");
     for (rule, _, spec) in state.engine.known() {
@@ -34,7 +33,8 @@ pub(super) fn tell(status: &StatusQueue, state: &State, listened: Option<i64>) {
     }
 }
 
-/// Wall time since then; none when the clock was set back.
-fn since(until: i64) -> Duration {
-    Duration::from_micros(u64::try_from(Clock::real(0).now().wall.saturating_sub(until)).unwrap_or(0))
+/// For how long nobody listened: wall time since `listened`, in microseconds since 1970; none when nobody ever did, or the clock was set back.
+pub(super) fn away(listened: Option<i64>) -> Duration {
+    let micros = listened.map_or(0, |until| Clock::real(0).now().wall.saturating_sub(until));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }

@@ -249,7 +249,8 @@ impl Operator {
         );
         let status = StatusQueue::new(events);
         let _ = self.slowed.set(status.clone());
-        gap::tell(&status, &state, listened);
+        let away = gap::away(listened);
+        gap::tell(&status, &state, away);
         if let (Some(name), Some(taken)) = (&self.settings.lease, &self.taken) {
             lease::tell(&status, name, taken, &self.bus.id().0);
         }
@@ -264,6 +265,7 @@ impl Operator {
             .with_metrics(Arc::clone(&self.metrics))
             .with_near_misses(misses.clone())
             .with_event_sources(webhooks.names.clone())
+            .with_away(away)
             .with_access_recheck(self.settings.access_recheck);
         let sinks_synced = Synced::default();
 

@@ -25,12 +25,17 @@ pub async fn relay(mut reports: mpsc::Receiver<SourceReport>, status: StatusQueu
 }
 
 fn publish(status: &StatusQueue, report: SourceReport) {
-    let (listening, authorized) = (listening(report.listening), authorized(&report.authorized));
+    let listening = listening(report.listening, &report.notices);
+    let authorized = authorized(&report.authorized);
     status.publish(&report.rule, Part::Sources { generation: report.generation, listening, authorized });
 }
 
-fn listening(listening: Listening) -> Finding {
+fn listening(listening: Listening, notices: &[String]) -> Finding {
     match listening {
+        Listening::Established if !notices.is_empty() => {
+            let message = format!("events of all sources arrive; {}", text::join(notices));
+            (ConditionStatus::True, Reason::MayHaveLostEvents, message)
+        }
         Listening::Established => {
             (ConditionStatus::True, Reason::WatchEstablished, "events of all sources arrive".to_owned())
         }
@@ -69,12 +74,22 @@ mod tests {
 
     #[test]
     fn listening_fails_only_when_somebody_must_do_something() {
-        let status = |one| listening(one).0;
+        let status = |one| listening(one, &[]).0;
         assert_eq!(status(Listening::Starting), ConditionStatus::Unknown);
         assert_eq!(status(Listening::Established), ConditionStatus::True);
         assert_eq!(status(Listening::KindNotFound { message: String::new() }), ConditionStatus::False);
         assert_eq!(status(Listening::EventSourceNotReady { message: String::new() }), ConditionStatus::False);
         assert_eq!(status(Listening::EventSourceNotFound { message: String::new() }), ConditionStatus::False);
         assert_eq!(status(Listening::Failed { message: String::new() }), ConditionStatus::False);
+    }
+
+    #[test]
+    fn what_may_have_been_missed_is_told_while_all_is_well() {
+        let notices = ["watch a may have lost events".to_owned()];
+        let (status, reason, message) = listening(Listening::Established, &notices);
+        assert_eq!((status, reason), (ConditionStatus::True, Reason::MayHaveLostEvents));
+        assert_eq!(message, "events of all sources arrive; watch a may have lost events");
+        let failed = Listening::Failed { message: "down".to_owned() };
+        assert_eq!(listening(failed, &notices).2, "down");
     }
 }

@@ -25,6 +25,7 @@ pub use event_sources::EventSources;
 pub use near::NearMisses;
 pub use report::{Listening, SourceReport};
 pub use supervisor::{Handle, Supervisor, SupervisorError, Wanted};
+pub use watch::EVENT_TTL;
 
 use crate::{
     bus::{Bus, BusError},

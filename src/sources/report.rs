@@ -11,6 +11,8 @@ pub struct SourceReport {
     pub generation: i64,
     /// The worst of what its sources are doing.
     pub listening: Listening,
+    /// What may have been missed since this version of the rule began, also when all is well now; sentences.
+    pub notices: Vec<String>,
     /// Whether the rule's account may see what the sources look at; else every right it lacks.
     pub authorized: Result<(), Vec<MissingRight>>,
 }

@@ -21,13 +21,13 @@ use super::{
     lookups::Looker,
     plan::{Probe, probe},
     schedule::{Reached, Ticker},
-    watch::{Api, Emitter, Phase, Phases, Watch},
+    watch::{Api, Emitter, Phase, Phases},
 };
 use crate::{
     bus::{Bus, BusError},
     clock::Clock,
     event::{Seen, WatchKey},
-    kubernetes::{Cluster, Resource},
+    kubernetes::Cluster,
     record::{Record, RuleUid, SourceRef},
     rule::Interest,
     telemetry::{Metrics, WatchState},
@@ -84,6 +84,7 @@ pub struct Supervisor {
     misses: Option<NearMisses>,
     event_sources: EventSources,
     access_recheck: Duration,
+    away: Duration,
     commands: mpsc::Receiver<Command>,
     phases: (Phases, mpsc::Receiver<(WatchKey, u64, Phase)>),
     tasks: JoinSet<Done>,
@@ -118,6 +119,7 @@ impl Supervisor {
             misses: None,
             event_sources: EventSources::default(),
             access_recheck: ACCESS_RECHECK,
+            away: Duration::ZERO,
             commands,
             phases: mpsc::channel(PHASES),
             tasks: JoinSet::new(),
@@ -158,6 +160,12 @@ impl Supervisor {
     #[must_use]
     pub fn with_access_recheck(self, access_recheck: Duration) -> Self {
         Self { access_recheck, ..self }
+    }
+
+    /// Nobody listened for so long before the start.
+    #[must_use]
+    pub fn with_away(self, away: Duration) -> Self {
+        Self { away, ..self }
     }
 
     /// Works until it is told to shut down; then every task has ended.
@@ -298,19 +306,13 @@ impl Supervisor {
             }
         }
         let replaced = entry.drop_former();
-        let report = entry.report(&verdicts);
+        let report = entry.report(&verdicts, self.notices(&entry));
         self.rules.insert(rule.clone(), entry);
         if let Some(report) = report {
             // Fails when the app is ending.
             let _ = self.reports.send(report).await;
         }
         if replaced { self.forget_unneeded().await } else { Ok(()) }
-    }
-
-    /// How a watch is doing. One that is stopping says nothing about the one that will take its place.
-    fn phase_of(&self, key: &WatchKey) -> Phase {
-        let running = self.watches.get(key).filter(|running| !running.stop.is_cancelled());
-        running.map_or(Phase::Starting, |running| running.phase_for(&self.interest.borrow().followed(key)))
     }
 
     fn fire_existing(&mut self, entry: &Entry, source: usize, only: &SourceRef) {
@@ -337,22 +339,6 @@ impl Supervisor {
         emitter.with_near_misses(self.misses.clone())
     }
 
-    /// Starts the watch unless it runs. One that is stopping is started again when it has stopped and was forgotten.
-    fn ensure(&mut self, key: WatchKey, resource: &Resource) {
-        if self.watches.contains_key(&key) {
-            return;
-        }
-        self.serial += 1;
-        let (start, stop) = (self.serial, self.stop.child_token());
-        let api = Api::new(self.cluster.own().clone(), &resource.api, key.namespace.as_deref());
-        let memory = self.memory.remove(&key).unwrap_or_default();
-        let metrics = self.metrics.clone();
-        let watch = Watch::new(key.clone(), start, api, self.emitter(&key), memory, self.phases.0.clone(), metrics);
-        self.metrics.watch_moved(None, Some(WatchState::Starting));
-        let running = Running { start, stop: stop.clone(), phase: Phase::Starting, learned: watch.learned() };
-        self.watches.insert(key.clone(), running);
-        tracing::info!(watch = %key, "watch started");
-        self.tasks.spawn(async move { Done::Watched { result: watch.run(stop).await, key } });
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) struct Entry {
     sources: Vec<Source>,
     /// What the version before needs, while that one judges.
     former: BTreeSet<WatchKey>,
+    began: Instant,
     reported: Option<SourceReport>,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
@@ -98,7 +99,16 @@ impl Entry {
         let sources = plan(&wanted.spec, &wanted.rule.namespace).into_iter().map(source).collect();
         let former = before.as_ref().map(Entry::needed).unwrap_or_default();
         let stop = stop.child_token();
-        Self { wanted, serial, sources, former, reported: None, _stop_when_dropped: stop.clone().drop_guard(), stop }
+        Self {
+            wanted,
+            serial,
+            sources,
+            former,
+            began: now,
+            reported: None,
+            _stop_when_dropped: stop.clone().drop_guard(),
+            stop,
+        }
     }
 
     pub(super) fn wanted(&self) -> &Wanted {
@@ -108,6 +118,11 @@ impl Entry {
     /// Tells this version's tasks from those of others.
     pub(super) fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// When this version came, in this process.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
     /// Cancelled when the version is replaced or removed.
@@ -277,7 +292,7 @@ impl Entry {
     }
 
     /// What is to be reported, if it has changed; nothing until every source was asked for.
-    pub(super) fn report(&mut self, verdicts: &[Verdict]) -> Option<SourceReport> {
+    pub(super) fn report(&mut self, verdicts: &[Verdict], notices: Vec<String>) -> Option<SourceReport> {
         if self.sources.iter().any(|source| source.plan.is_asked_for() && source.probe.is_none()) {
             return None;
         }
@@ -306,6 +321,7 @@ impl Entry {
             rule: self.wanted.rule.clone(),
             generation: self.wanted.generation,
             listening,
+            notices,
             authorized: if missing.is_empty() { Ok(()) } else { Err(missing) },
         };
         let changed = self.reported.as_ref() != Some(&report);

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
-use super::{Failure, Watch, memory::Sight, request};
-use crate::bus::BusError;
+use super::{EVENT_TTL, Failure, Watch, memory::Sight, notice, request};
+use crate::{bus::BusError, event::kubernetes_event::is_of_events};
 
 /// What a list has had so far.
 #[derive(Default)]
@@ -20,7 +21,9 @@ impl Watch {
     /// Takes a list and compares it with what is remembered. Gives the version to watch from.
     pub(super) async fn list(&mut self) -> Result<Result<u64, Failure>, BusError> {
         self.follow();
-        let not_older = self.memory.position();
+        let known = self.memory.position();
+        // Without a version the answer is that of etcd, and not of a cache that may lag.
+        let not_older = known.filter(|_| !self.doubt);
         let (mut token, mut listed, mut version) = (None, Listed::default(), None);
         loop {
             let page = match self.api.page(token.as_deref(), not_older).await {
@@ -28,8 +31,11 @@ impl Watch {
                 Err(failure) => return Ok(Err(failure)),
             };
             let version = *version.get_or_insert(page.version);
-            if not_older.is_some_and(|known| version < known) {
-                return Ok(Err(Failure::Behind));
+            if let Some(known) = known.filter(|known| version < *known) {
+                if not_older.is_some() {
+                    return Ok(Err(Failure::Behind));
+                }
+                self.begin_anew(known, version);
             }
             self.compare(&page, &mut listed).await?;
             match page.next {
@@ -51,6 +57,11 @@ impl Watch {
                 Ok(request::Item { metadata }) => {
                     let version = metadata.version();
                     let named = metadata.uid.as_deref().zip(version);
+                    if let Some((known, version)) =
+                        named.and_then(|(uid, version)| self.memory.contradicts(uid, version))
+                    {
+                        self.begin_anew(known, version);
+                    }
                     if !named.is_some_and(|(uid, version)| self.memory.knows(uid, version, &self.followed)) {
                         objects.push((version.unwrap_or_default(), item));
                         names.extend(metadata.qualified_name().zip(metadata.uid.clone()));
@@ -88,12 +99,30 @@ impl Watch {
                 self.lose(&uid).await?;
             }
         }
+        self.heard_again();
         let mark = self.memory.finish_list(version, &self.followed);
         self.emitter.remember(mark).await?;
         // A rule's `Baseline` must come after what its list holds.
         self.emitter.flush().await?;
         self.learn().await;
         Ok(())
+    }
+
+    /// The versions of the cluster have gone back, as after a restore of etcd: nothing can be compared with what was seen before.
+    fn begin_anew(&mut self, known: u64, version: u64) {
+        tracing::warn!(watch = %self.key, known, version, "versions of the API server have gone back: what exists is taken as known");
+        self.memory.begin_anew();
+        self.notice.tell(notice::gone_back(&self.key, known, version));
+    }
+
+    /// Everything is known again. What came and went unseen is not.
+    fn heard_again(&mut self) {
+        let unheard = self.heard.elapsed() + std::mem::take(&mut self.away);
+        if is_of_events(&self.key) && self.memory.position().is_some() && unheard > EVENT_TTL {
+            tracing::warn!(watch = %self.key, minutes = unheard.as_secs() / 60, "the API server does not keep Events for so long");
+            self.notice.tell(notice::may_have_lost(&self.key, unheard));
+        }
+        (self.heard, self.doubt) = (Instant::now(), false);
     }
 
     async fn lose(&mut self, uid: &str) -> Result<(), BusError> {

@@ -73,14 +73,21 @@ impl Memory {
         self.position = 0;
     }
 
+    /// The version of an object that is remembered and the one that a list has of it, when the list's is the older one: lists that are compared are
+    /// not older than anything seen, so this is another history.
+    pub(super) fn contradicts(&self, uid: &str, version: u64) -> Option<(u64, u64)> {
+        let known = self.objects.get(uid).filter(|_| self.complete)?.version;
+        (known > version).then_some((known, version))
+    }
+
     /// Notes how far the watch has come.
     pub(super) fn advance(&mut self, version: u64) {
         self.position = self.position.max(version);
     }
 
-    /// Whether an object of a list is no news: the version, or a later one, was told already.
+    /// Whether an object of a list is no news: the version was told already.
     pub(super) fn knows(&self, uid: &str, version: u64, followed: &[Followed]) -> bool {
-        let known = |seen: &Seen| seen.version > version || (seen.version == version && self.follows(seen, followed));
+        let known = |seen: &Seen| seen.version == version && self.follows(seen, followed);
         self.complete && self.objects.get(uid).is_some_and(known)
     }
 

@@ -8,6 +8,7 @@ mod emit;
 mod learned;
 mod list;
 mod memory;
+mod notice;
 mod request;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -30,12 +31,19 @@ pub(super) use emit::Emitter;
 pub(super) use learned::Learned;
 pub(super) use memory::Observed;
 use memory::{Memory, Sight};
+pub use notice::EVENT_TTL;
+pub(super) use notice::Notice;
 use request::Lines;
 pub(super) use request::{Api, Failure};
 
-/// A watch is closed by the server after 240 to 290 s, so that many watches do not come back at once. Below the 295 s at which proxies and
-/// older clients give up.
+/// A watch in which bookmarks come is closed by the server after 240 to 290 s, so that many watches do not come back at once. Below the 295 s at
+/// which proxies and older clients give up.
 const SERVER_SECONDS: (u64, u64) = (240, 50);
+/// Others are closed after 60 to 75 s: until then one that hangs cannot be told from one in which nothing happens. Kubernetes Events are such, for
+/// they have no watch cache.
+const SERVER_SECONDS_UNMARKED: (u64, u64) = (60, 15);
+/// Bookmarks come every minute: where nothing at all came for two of them and 10 s, the watch hangs.
+const QUIET: Duration = Duration::from_secs(130);
 /// A watch that the server did not close so long after it should have is taken as hanging.
 const HANGING: Duration = Duration::from_secs(10);
 /// A watch that is open so long works, also when nothing happens.
@@ -82,6 +90,15 @@ pub(super) struct Watch {
     pace: Pace,
     backoff: Backoff,
     down_since: Option<Instant>,
+    /// The API server sends bookmarks in this watch.
+    bookmarks: bool,
+    /// When the API server was last known to tell everything.
+    heard: Instant,
+    /// How long before the start of the process nobody listened.
+    away: Duration,
+    /// The API server has been behind for so long that its versions may have gone back for good.
+    doubt: bool,
+    notice: Notice,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +145,23 @@ impl Watch {
             pace: Pace::default(),
             backoff: Backoff::default(),
             down_since: None,
+            bookmarks: false,
+            heard: Instant::now(),
+            away: Duration::ZERO,
+            doubt: false,
+            notice: Notice::default(),
         }
+    }
+
+    /// Nobody listened for so long before the process was started.
+    #[must_use]
+    pub(super) fn with_away(self, away: Duration) -> Self {
+        Self { away, ..self }
+    }
+
+    /// What may have been missed.
+    pub(super) fn notice(&self) -> Notice {
+        self.notice.clone()
     }
 
     /// The values that the watch knows of every object.
@@ -195,16 +228,25 @@ impl Watch {
     async fn stream(&mut self, version: u64) -> Result<Ended, BusError> {
         let opened = Instant::now();
         let mut ended = Ended { version, data: false, lasted: Duration::ZERO, failure: None };
-        let seconds = SERVER_SECONDS.0 + (random() * SERVER_SECONDS.1 as f64) as u64;
+        let (least, more) = if self.bookmarks { SERVER_SECONDS } else { SERVER_SECONDS_UNMARKED };
+        let seconds = least + (random() * more as f64) as u64;
         let mut lines = match self.api.open(version, seconds).await {
             Ok(lines) => lines,
             Err(failure) => return Ok(Ended { failure: Some(failure), ..ended }),
         };
-        let end = opened + Duration::from_secs(seconds) + HANGING;
+        let (end, mut last) = (opened + Duration::from_secs(seconds) + HANGING, opened);
         loop {
+            let end = if self.bookmarks { end.min(last + QUIET) } else { end };
             match self.next_line(&mut lines, opened, end).await? {
-                Ok(Some(line)) => ended.failure = self.line(&line, &mut ended).await?,
-                Ok(None) => break,
+                Ok(Some(line)) => {
+                    last = Instant::now();
+                    ended.failure = self.line(&line, &mut ended).await?;
+                }
+                Ok(None) => {
+                    // Whatever was to come has come.
+                    self.heard = Instant::now();
+                    break;
+                }
                 Err(failure) => ended.failure = Some(failure),
             }
             if ended.failure.is_some() {
@@ -238,7 +280,7 @@ impl Watch {
                 () = tokio::time::sleep_until(flush_at.unwrap_or(end)), if flush_at.is_some() => self.emitter.flush().await?,
                 () = tokio::time::sleep_until(opened + WORKS_AFTER), if down => self.works().await,
                 () = tokio::time::sleep_until(end) => {
-                    return Ok(Err(Failure::Other("the watch hangs: the API server did not close it in time".to_owned())));
+                    return Ok(Err(Failure::Other("the watch hangs: nothing came in time, not even its end".to_owned())));
                 }
             }
         }
@@ -258,7 +300,7 @@ impl Watch {
             let code = line.object.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
             return Ok(Some(request::failure(code.unwrap_or(500), &line.object)));
         }
-        ended.data = true;
+        (ended.data, self.heard) = (true, Instant::now());
         if self.down_since.is_some() {
             self.works().await;
         }
@@ -267,6 +309,7 @@ impl Watch {
         match line.type_.as_str() {
             "ADDED" | "MODIFIED" => self.take(line.object, Sight::Changed).await?,
             "DELETED" => self.take(line.object, Sight::Deleted).await?,
+            "BOOKMARK" => self.bookmarks = true,
             _ => {}
         }
         if let Some(version) = version {
@@ -307,10 +350,8 @@ impl Watch {
             Failure::Forbidden(message) => self.tell(Phase::Forbidden(message)).await,
             Failure::NotFound(message) => self.tell(Phase::KindNotFound(message)).await,
             failure if long => {
-                if failure == Failure::Behind {
-                    tracing::warn!(watch = %self.key, "versions of the API server have gone back: what exists is taken as known");
-                    self.memory.begin_anew();
-                }
+                // Next time etcd itself is asked.
+                self.doubt = failure == Failure::Behind;
                 self.tell(Phase::Failed(format!("watch {}: {failure}", self.key))).await;
             }
             _ => {}

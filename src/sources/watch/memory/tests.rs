@@ -89,8 +89,7 @@ fn a_list_teaches_values_that_were_not_asked_for_and_makes_no_event_of_it() {
     assert_eq!(see(&mut memory, object(1, json!({"replicas": 1})), Sight::Listed, &both), Some((0, 0)));
     assert!(memory.knows("u", 1, &both));
     assert_eq!(see(&mut memory, object(2, json!({"replicas": 2})), Sight::Changed, &both), Some((1, 1)));
-    // An older list tells nothing.
-    assert!(memory.knows("u", 1, &followed(&["object.metadata.name"])));
+    assert_eq!((memory.contradicts("u", 1), memory.contradicts("u", 2)), (Some((2, 1)), None));
 }
 
 #[test]
