@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
@@ -98,7 +98,8 @@ impl<R> Policy<Request<Body>, Response<R>, BoxError> for ReadsOnly {
         request: &mut Request<Body>,
         result: &mut Result<Response<R>, BoxError>,
     ) -> Option<Self::Future> {
-        self.0.retry(request, result)
+        let behind = result.as_ref().is_ok_and(|answer| answer.status() == StatusCode::GATEWAY_TIMEOUT);
+        if behind && asks_for_a_version(request) { None } else { self.0.retry(request, result) }
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
@@ -106,6 +107,11 @@ impl<R> Policy<Request<Body>, Response<R>, BoxError> for ReadsOnly {
         let policy: &mut dyn Policy<Request<Body>, Response<R>, BoxError, Future = tokio::time::Sleep> = &mut self.0;
         if is_read(request) { policy.clone_request(request) } else { None }
     }
+}
+
+/// An API server that has not reached the version says so by a 504, each time after three seconds: that is an answer.
+fn asks_for_a_version(request: &Request<Body>) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("resourceVersionMatch=NotOlderThan"))
 }
 
 /// Access reviews are questions too, although they are sent by POST.
@@ -161,6 +167,16 @@ mod tests {
         let patch = Patch::Merge(json!({"data": {"a": "b"}}));
         api.patch("one", &PatchParams::default(), &patch).await.expect_err("the first answer");
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn that_a_version_is_not_reached_is_an_answer() {
+        let (config, asked, server) = busy_once().await;
+        let request = Request::get("/api/v1/configmaps?resourceVersion=9&resourceVersionMatch=NotOlderThan");
+        let request = request.body(Body::empty()).expect("a request");
+        let answer = client(&config).expect("client").send(request).await.expect("an answer");
+        assert_eq!((answer.status(), asked.load(Ordering::SeqCst)), (StatusCode::GATEWAY_TIMEOUT, 1));
         server.abort();
     }
 

@@ -122,7 +122,8 @@ impl Watch {
             tracing::warn!(watch = %self.key, minutes = unheard.as_secs() / 60, "the API server does not keep Events for so long");
             self.notice.tell(notice::may_have_lost(&self.key, unheard));
         }
-        (self.heard, self.doubt) = (Instant::now(), false);
+        let now = Instant::now();
+        (self.heard, self.last, self.doubt) = (now, now, false);
     }
 
     async fn lose(&mut self, uid: &str) -> Result<(), BusError> {

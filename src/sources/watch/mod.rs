@@ -46,6 +46,9 @@ const SERVER_SECONDS_UNMARKED: (u64, u64) = (60, 15);
 const QUIET: Duration = Duration::from_secs(130);
 /// A watch that the server did not close so long after it should have is taken as hanging.
 const HANGING: Duration = Duration::from_secs(10);
+/// Other watches in which nothing at all came for so long are not gone on with: a list is taken. An API server takes a watch from a version that it
+/// has not reached, as after a restore of etcd, and keeps silent until it has.
+const SILENT: Duration = Duration::from_secs(300);
 /// A watch that is open so long works, also when nothing happens.
 const WORKS_AFTER: Duration = Duration::from_secs(5);
 /// A watch that is down so long is told of.
@@ -94,6 +97,8 @@ pub(super) struct Watch {
     bookmarks: bool,
     /// When the API server was last known to tell everything.
     heard: Instant,
+    /// When the last line or list came.
+    last: Instant,
     /// How long before the start of the process nobody listened.
     away: Duration,
     /// The API server has been behind for so long that its versions may have gone back for good.
@@ -147,6 +152,7 @@ impl Watch {
             down_since: None,
             bookmarks: false,
             heard: Instant::now(),
+            last: Instant::now(),
             away: Duration::ZERO,
             doubt: false,
             notice: Notice::default(),
@@ -205,14 +211,15 @@ impl Watch {
                         resume = None;
                         continue;
                     }
-                    let expired = ended.failure == Some(Failure::Expired);
-                    let worked = !expired && (ended.data || ended.lasted >= WORKS_AFTER);
+                    let lost = matches!(ended.failure, Some(Failure::Expired | Failure::Behind));
+                    let worked = !lost && (ended.data || ended.lasted >= WORKS_AFTER);
                     if worked {
                         // However it ended: a connection that breaks now and then is no reason to wait long, or to list again.
                         self.backoff.reset();
                     }
                     futile = if worked { 0 } else { futile + 1 };
-                    resume = (!expired && futile < FUTILE).then_some(ended.version);
+                    let silent = self.last.elapsed() >= if self.bookmarks { QUIET } else { SILENT };
+                    resume = (!lost && !silent && futile < FUTILE).then_some(ended.version);
                     if worked && ended.failure.is_none() {
                         continue;
                     }
@@ -234,12 +241,12 @@ impl Watch {
             Ok(lines) => lines,
             Err(failure) => return Ok(Ended { failure: Some(failure), ..ended }),
         };
-        let (end, mut last) = (opened + Duration::from_secs(seconds) + HANGING, opened);
+        let end = opened + Duration::from_secs(seconds) + HANGING;
         loop {
-            let end = if self.bookmarks { end.min(last + QUIET) } else { end };
+            let end = if self.bookmarks { end.min(self.last.max(opened) + QUIET) } else { end };
             match self.next_line(&mut lines, opened, end).await? {
                 Ok(Some(line)) => {
-                    last = Instant::now();
+                    self.last = Instant::now();
                     ended.failure = self.line(&line, &mut ended).await?;
                 }
                 Ok(None) => {
@@ -278,7 +285,12 @@ impl Watch {
                 }
                 line = lines.next() => return Ok(line),
                 () = tokio::time::sleep_until(flush_at.unwrap_or(end)), if flush_at.is_some() => self.emitter.flush().await?,
-                () = tokio::time::sleep_until(opened + WORKS_AFTER), if down => self.works().await,
+                () = tokio::time::sleep_until(opened + WORKS_AFTER), if down => {
+                    match self.api.reached(self.memory.position()).await {
+                        Ok(()) => self.works().await,
+                        Err(failure) => return Ok(Err(failure)),
+                    }
+                }
                 () = tokio::time::sleep_until(end) => {
                     return Ok(Err(Failure::Other("the watch hangs: nothing came in time, not even its end".to_owned())));
                 }

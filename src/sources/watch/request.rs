@@ -104,6 +104,13 @@ impl Api {
         Ok(Page { version, next, items: page.items.unwrap_or_default() })
     }
 
+    /// Whether the API server has reached the version: it opens a watch from any.
+    pub(super) async fn reached(&self, version: Option<u64>) -> Result<(), Failure> {
+        let Some(version) = version else { return Ok(()) };
+        let query = format!("limit=1&resourceVersion={version}&resourceVersionMatch=NotOlderThan");
+        within(PAGE_TIMEOUT, async { self.get(&query).await.map(drop) }).await
+    }
+
     /// Opens a watch of what comes after the version; the server closes it after `seconds`.
     pub(super) async fn open(&self, version: u64, seconds: u64) -> Result<Lines, Failure> {
         let query = format!("watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}");

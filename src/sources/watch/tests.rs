@@ -72,7 +72,11 @@ impl Site {
             let value = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
             value.map(|version| format!(" {version}")).unwrap_or_default()
         };
-        let name = |asked: &crate::sources::testing::Asked| if asked.is_watch() { "watch" } else { "list" };
+        let name = |asked: &crate::sources::testing::Asked| match asked.query.starts_with("limit=1&") {
+            true => "probe",
+            false if asked.is_watch() => "watch",
+            false => "list",
+        };
         self.server.asked().iter().map(|asked| format!("{}{}", name(asked), version(&asked.query))).collect()
     }
 }
@@ -299,7 +303,7 @@ async fn in_trouble_no_more_than_two_requests_begin_in_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_break_again_and_again_delay_nothing_for_long_and_cause_no_lists() {
+async fn connections_that_break_again_and_again_delay_nothing_for_long_and_cause_hardly_a_list() {
     for (every, quiet) in [(Duration::from_millis(300), false), (Duration::from_secs(30), true)] {
         let next = std::sync::atomic::AtomicU64::new(6);
         let server = Server::new(move |asked| {
@@ -314,7 +318,9 @@ async fn connections_that_break_again_and_again_delay_nothing_for_long_and_cause
         let site = start(server, "ConfigMap", HashMap::new());
         let requests = site.requests(21).await;
         assert!(began.elapsed() <= (every + Duration::from_secs(1)) * 20, "{:?}", began.elapsed());
-        assert_eq!(requests.iter().filter(|request| request.starts_with("list")).count(), 1, "{requests:?}");
+        let lists = requests.iter().filter(|request| request.starts_with("list")).count();
+        // In silence one in five minutes.
+        assert!(lists <= 1 + usize::from(quiet), "{requests:?}");
     }
 }
 

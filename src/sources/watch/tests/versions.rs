@@ -65,3 +65,26 @@ async fn a_history_that_was_set_back_and_has_grown_past_what_was_seen_is_found_o
     assert_eq!(site.log.wait(2).await, ["seen a@20 new@59 -b list@60", "resource.updated a/61"]);
     assert!(site.notice.since(began).expect("a notice").contains("gone back from 40 to 20"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_from_a_version_that_was_not_reached_yet_is_silent_and_found_out() {
+    let set_back = |asked: &crate::sources::testing::Asked| match asked.is_watch() {
+        true => Answer::Open(Vec::new()),
+        false if asked.query.contains("NotOlderThan") => too_large(),
+        false => list(9, &[object("a", 7)]),
+    };
+    // At once, when it comes after an outage; in a while otherwise.
+    for (outage, within) in [(true, 120), (false, 500)] {
+        let count = std::sync::atomic::AtomicU32::new(0);
+        let server = Server::new(move |asked| match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => list(50, &[object("a", 40)]),
+            1 if outage => Answer::Broken(vec![line("MODIFIED", object("a", 51))], Duration::from_secs(1)),
+            1 => Answer::Lines(vec![line("MODIFIED", object("a", 51))]),
+            _ => set_back(asked),
+        });
+        let (began, site) = (Instant::now(), start(server, "ConfigMap", memory(30, &[("a", 20)])));
+        assert_eq!(site.log.wait(4).await[3], "seen a@7 list@9");
+        assert!(began.elapsed() < Duration::from_secs(within), "{:?}", began.elapsed());
+        assert!(site.notice.since(began).expect("a notice").contains("gone back from 51 to 9"));
+    }
+}
