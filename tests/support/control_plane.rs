@@ -15,12 +15,13 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
 use super::credentials::{Credentials, kubeconfig, random};
 use super::eventually;
-use super::http::free_port;
+use super::http::{free_port, post};
 use super::process::{Process, Workspace};
 
 /// Starting may have to wait for a busy machine; on a quiet one it takes three seconds.
@@ -39,7 +40,7 @@ pub struct ControlPlane {
     // Fields are dropped in order: the programs first, then their folder.
     manager: Mutex<Option<Process>>,
     api_server: Mutex<Option<Process>>,
-    etcd: Process,
+    etcd: Mutex<Option<Process>>,
     kube: PathBuf,
     api_port: u16,
     etcd_port: u16,
@@ -61,7 +62,7 @@ impl ControlPlane {
         let plane = Self {
             manager: Mutex::new(None),
             api_server: Mutex::new(None),
-            etcd,
+            etcd: Mutex::new(Some(etcd)),
             kube,
             api_port,
             etcd_port,
@@ -220,6 +221,48 @@ impl ControlPlane {
 
     fn signal_api_server(&self, signal: &str) {
         lock(&self.api_server).as_ref().expect("the API server runs").signal(signal);
+    }
+
+    /// Makes etcd forget the past. The API server, whose caches know some of it, is started again: who asks for changes since an earlier version gets
+    /// a 410.
+    ///
+    /// # Panics
+    /// When etcd does not do it.
+    pub async fn compact(&self) {
+        let head = self.ask_etcd("range", &json!({"key": "AA=="})).await["header"].clone();
+        let revision = head["revision"].as_str().expect("a revision");
+        self.ask_etcd("compaction", &json!({"revision": revision, "physical": true})).await;
+        self.stop_api_server();
+        self.start_api_server().await;
+    }
+
+    async fn ask_etcd(&self, what: &str, body: &Value) -> Value {
+        let address = format!("127.0.0.1:{}", self.etcd_port);
+        let (status, answer) =
+            post(&address, &format!("/v3/kv/{what}"), &body.to_string()).await.expect("etcd answers");
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
+    /// Keeps what etcd holds, for [`Self::restore`]. The API server is away for a moment.
+    pub async fn back_up(&self) {
+        self.copy_etcd("etcd", "backup").await;
+    }
+
+    /// Sets etcd back to the time of [`Self::back_up`], its versions included.
+    pub async fn restore(&self) {
+        self.copy_etcd("backup", "etcd").await;
+    }
+
+    async fn copy_etcd(&self, from: &str, to: &str) {
+        self.stop_api_server();
+        *lock(&self.etcd) = None;
+        let mut copy = Command::new("sh");
+        copy.current_dir(self.workspace.path()).args(["-c", "rm -rf \"$2\" && cp -a \"$1\" \"$2\"", "copy", from, to]);
+        assert!(copy.status().expect("run sh").success(), "copy {from} to {to}");
+        let etcd = etcd(&self.kube, self.workspace.path(), self.etcd_port);
+        *lock(&self.etcd) = Some(self.workspace.spawn("etcd", etcd));
+        self.start_api_server().await;
     }
 
     pub fn start_controller_manager(&self) {

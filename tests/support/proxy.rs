@@ -38,6 +38,10 @@ pub enum Fate {
     Swallow,
     /// The API server carries it out; the answer comes so much later.
     Hold(Duration),
+    /// The API server carries it out; the answer passes and is kept.
+    Keep,
+    /// The API server never sees it; the answer is the one that was kept last.
+    Replay,
     /// The answer breaks off after so long: cleanly, or in the middle of what comes next.
     End(Duration, How),
 }
@@ -82,6 +86,7 @@ struct Shared {
     upstream: Client,
     decide: Decider,
     seen: Mutex<Vec<(Seen, Fate)>>,
+    kept: Mutex<Bytes>,
 }
 
 /// The running proxy. Dropping it ends it.
@@ -102,7 +107,7 @@ impl Proxy {
         config.auth_info = kube::config::AuthInfo::default();
         let upstream = Client::try_from(config).expect("make a client");
         let decide: Decider = Arc::new(move |seen| Box::pin(decide(seen)));
-        let shared = Arc::new(Shared { upstream, decide, seen: Mutex::default() });
+        let shared = Arc::new(Shared { upstream, decide, seen: Mutex::default(), kept: Mutex::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("know the port");
         let router = Router::new().fallback(forward).with_state(shared.clone());
@@ -143,9 +148,19 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if let Fate::Refuse(status) = fate {
         return answer(status);
     }
+    if fate == Fate::Replay {
+        let kept = shared.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        return ([(header::CONTENT_TYPE, "application/json")], kept).into_response();
+    }
     let response = upstream(&shared.upstream, head, body).await;
     match fate {
-        Fate::Pass | Fate::Refuse(_) => response,
+        Fate::Pass | Fate::Refuse(_) | Fate::Replay => response,
+        Fate::Keep => {
+            let (head, body) = response.into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.expect("read an answer");
+            *shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = body.clone();
+            Response::from_parts(head, Body::from(body))
+        }
         Fate::Deny(status) => {
             // Not before it is carried out.
             let _ = axum::body::to_bytes(response.into_body(), usize::MAX).await;
