@@ -12,12 +12,17 @@ use kube::{
         watcher::{self, watcher},
     },
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::BusError;
 
 /// How often a controller looks whether something is to be tried again.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A watch in which nothing came for so long is begun anew, by a list: an API server whose versions have gone back, as after a restore of etcd, takes
+/// a watch from a version that it has not reached and keeps silent until it has. Of a few thousand rules a list is some MB.
+const SILENT: Duration = Duration::from_secs(300);
 
 /// What a controller does about its objects.
 pub trait Reconcile: Send {
@@ -47,7 +52,8 @@ async fn watch<R: Reconcile>(mut reconciler: R, client: Client) -> Result<(), Bu
     let kind = ApiResource::erase::<R::Kind>(&());
     // Raw objects: a typed watch fails as a whole when one object cannot be decoded.
     let objects: Api<DynamicObject> = Api::all_with(client, &kind);
-    let mut events = watcher(objects, watcher::Config::default()).default_backoff().boxed();
+    let begin = || watcher(objects.clone(), watcher::Config::default()).default_backoff().boxed();
+    let (mut events, mut heard) = (begin(), Instant::now());
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut listed = HashSet::new();
@@ -56,9 +62,13 @@ async fn watch<R: Reconcile>(mut reconciler: R, client: Client) -> Result<(), Bu
             event = events.next() => event,
             _ = tick.tick() => {
                 reconciler.tick().await?;
+                if heard.elapsed() >= SILENT {
+                    (events, heard) = (begin(), Instant::now());
+                }
                 continue;
             }
         };
+        heard = Instant::now();
         match event {
             Some(Ok(watcher::Event::Init)) => listed.clear(),
             Some(Ok(watcher::Event::InitApply(object))) => {
@@ -142,5 +152,29 @@ mod tests {
         let notes = Notes::default();
         run(notes.clone(), Client::new(service, "default"), notes.1.clone()).await.expect("a clean end");
         assert_eq!(*notes.0.lock(), ["apply a", "apply b", "listed 2", "gone b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_in_which_nothing_comes_is_begun_anew_by_a_list_after_five_minutes() {
+        let lists = Arc::new(Mutex::new(Vec::new()));
+        let (times, began) = (lists.clone(), Instant::now());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            if !watches {
+                times.lock().push(began.elapsed().as_secs());
+            }
+            async move {
+                if watches {
+                    std::future::pending::<()>().await;
+                }
+                let list = json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventSinkList",
+                    "metadata": {"resourceVersion": "7"}, "items": []});
+                Ok::<_, kube::Error>(http::Response::new(Body::from(list.to_string().into_bytes())))
+            }
+        });
+        let notes = Notes::default();
+        let running = run(notes.clone(), Client::new(service, "default"), notes.1.clone());
+        assert!(tokio::time::timeout(Duration::from_secs(650), running).await.is_err());
+        assert_eq!((lists.lock().clone(), notes.0.lock().clone()), (vec![0, 300, 600], vec!["listed 0".to_owned(); 3]));
     }
 }
