@@ -44,6 +44,8 @@ pub(super) enum Answer {
     Broken(Vec<Value>, Duration),
     /// Lines, and then nothing more.
     Open(Vec<Value>),
+    /// Nothing, and the end after so long.
+    Quiet(Duration),
     /// Lines as the test sends them.
     Fed(UnboundedReceiver<Value>),
     /// Bytes as they are, then nothing more.
@@ -109,6 +111,10 @@ async fn answered(answer: Answer) -> (u16, Answered) {
                 Err(std::io::Error::other("broken"))
             });
             Answered::from_stream(lines.chain(end))
+        }
+        Answer::Quiet(after) => {
+            let end = stream::once(tokio::time::sleep(after)).filter_map(|()| std::future::ready(None::<Value>));
+            Answered::from_stream(end.map(line))
         }
         Answer::Open(lines) => Answered::from_stream(stream::iter(lines).chain(stream::pending()).map(line)),
         Answer::Fed(lines) => Answered::from_stream(lines.map(line)),

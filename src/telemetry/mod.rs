@@ -46,6 +46,7 @@ pub struct Metrics {
     syncs: Counter,
     watches: Family<WatchLabels, Gauge>,
     unreadable: Counter,
+    may_have_lost: Counter,
     status_writes: Family<WriteLabels, Counter>,
     events_dropped: Counter,
     may_act: Gauge,
@@ -150,6 +151,7 @@ impl Default for Metrics {
             syncs: Counter::default(),
             watches: Family::default(),
             unreadable: Counter::default(),
+            may_have_lost: Counter::default(),
             status_writes: Family::default(),
             events_dropped: Counter::default(),
             may_act: Gauge::default(),
@@ -197,6 +199,11 @@ impl Metrics {
             "watch_objects_unreadable",
             "Objects that a watch left out because they could not be read",
             self.unreadable.clone(),
+        );
+        to.register(
+            "watch_may_have_lost",
+            "Times a watch may have lost events: they expired unseen, or the versions of the API server went back",
+            self.may_have_lost.clone(),
         );
         to.register("status_writes", "Writes of status, by result", self.status_writes.clone());
         to.register(
@@ -343,6 +350,11 @@ impl Metrics {
     /// A watch left out an object that it could not read.
     pub fn object_unreadable(&self) {
         self.unreadable.inc();
+    }
+
+    /// A watch may have lost events.
+    pub fn may_have_lost(&self) {
+        self.may_have_lost.inc();
     }
 
     /// A status was written, or not.

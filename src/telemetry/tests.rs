@@ -38,6 +38,7 @@ fn every_metric_is_written_with_its_name_and_labels() {
     metrics.watch_moved(None, Some(WatchState::Starting));
     metrics.watch_moved(Some(WatchState::Starting), Some(WatchState::Established));
     metrics.object_unreadable();
+    metrics.may_have_lost();
     metrics.status_written(StatusWrite::Written);
     metrics.kubernetes_events_dropped().inc();
     metrics.may_act(true);
@@ -62,6 +63,7 @@ fn every_metric_is_written_with_its_name_and_labels() {
         "signalbox_watches{state=\"Starting\"} 0",
         "signalbox_watches{state=\"Established\"} 1",
         "signalbox_watch_objects_unreadable_total 1",
+        "signalbox_watch_may_have_lost_total 1",
         "signalbox_status_writes_total{result=\"Written\"} 1",
         "signalbox_kubernetes_events_dropped_total 1",
         "signalbox_may_act 1",

@@ -112,6 +112,7 @@ impl Watch {
     fn begin_anew(&mut self, known: u64, version: u64) {
         tracing::warn!(watch = %self.key, known, version, "versions of the API server have gone back: what exists is taken as known");
         self.memory.begin_anew();
+        self.metrics.may_have_lost();
         self.notice.tell(notice::gone_back(&self.key, known, version));
     }
 
@@ -120,6 +121,7 @@ impl Watch {
         let unheard = self.heard.elapsed() + std::mem::take(&mut self.away);
         if is_of_events(&self.key) && self.memory.position().is_some() && unheard > EVENT_TTL {
             tracing::warn!(watch = %self.key, minutes = unheard.as_secs() / 60, "the API server does not keep Events for so long");
+            self.metrics.may_have_lost();
             self.notice.tell(notice::may_have_lost(&self.key, unheard));
         }
         let now = Instant::now();

@@ -69,7 +69,7 @@ async fn a_history_that_was_set_back_and_has_grown_past_what_was_seen_is_found_o
 #[tokio::test(start_paused = true)]
 async fn a_watch_from_a_version_that_was_not_reached_yet_is_silent_and_found_out() {
     let set_back = |asked: &crate::sources::testing::Asked| match asked.is_watch() {
-        true => Answer::Open(Vec::new()),
+        true => Answer::Quiet(Duration::from_secs(60)),
         false if asked.query.contains("NotOlderThan") => too_large(),
         false => list(9, &[object("a", 7)]),
     };
@@ -86,5 +86,6 @@ async fn a_watch_from_a_version_that_was_not_reached_yet_is_silent_and_found_out
         assert_eq!(site.log.wait(4).await[3], "seen a@7 list@9");
         assert!(began.elapsed() < Duration::from_secs(within), "{:?}", began.elapsed());
         assert!(site.notice.since(began).expect("a notice").contains("gone back from 51 to 9"));
+        assert!(site.metrics.encode().contains("signalbox_watch_may_have_lost_total 1\n"));
     }
 }
