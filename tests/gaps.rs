@@ -302,3 +302,23 @@ async fn after_a_restore_of_etcd_what_exists_is_taken_as_known_and_the_rule_says
     told.retain(|text, _| !text.starts_with("Create last "));
     assert_eq!(told, before);
 }
+
+/// Takes more than a minute: the first watch is asked to stay open for so long.
+#[tokio::test]
+async fn bookmarks_come_in_a_quiet_watch_and_it_is_kept_open_for_minutes_then() {
+    let site = Site::start().await;
+    let proxy = Proxy::start(&site.plane, |_| async { Fate::Pass }).await;
+    let shop = site.namespace("quiet").await;
+    let sink = Sink::start().await;
+    let setup = site.setup_behind(&proxy);
+    let _operator = setup.start_ready().await;
+    listening(&site, &shop, &sink).await;
+    let path = format!("/api/v1/namespaces/{}/configmaps", shop.name);
+    let watches =
+        |seconds: &str| proxy.fates(|seen| seen.path == path && seen.is_watch() && seen.query.contains(seconds)).len();
+    assert_eq!(watches("timeoutSeconds=2"), 0);
+    let long = Duration::from_secs(120);
+    eventually("a watch of 240 to 290 s", long, async || (watches("timeoutSeconds=2") == 1).then_some(())).await;
+    let lists = proxy.fates(|seen| seen.path == path && !seen.is_watch()).len();
+    assert_eq!((watches("timeoutSeconds="), lists), (2, 1), "it goes on without a new list");
+}
