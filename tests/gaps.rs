@@ -30,6 +30,14 @@ fn on_maps(more: Value) -> Value {
     })
 }
 
+/// A rule on Warnings, that tells a sink the name of the Pod.
+fn on_events(sink: &str) -> Value {
+    json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {"types": ["Warning"]}}],
+        "actions": [{"name": "tell", "notify": {"sinkRef": {"name": sink}, "text": "${event.data.regarding.name}"}}],
+    })
+}
+
 async fn map(shop: &Shop, name: &str, tier: &str) {
     let rest = json!({"metadata": {"name": name, "labels": {"tier": tier}}, "data": {"a": "0"}});
     shop.create("v1", "ConfigMap", name, rest).await;
@@ -160,6 +168,12 @@ async fn what_happened_while_the_operator_stood_still_and_history_was_compacted_
     let setup = site.setup_behind(&proxy);
     let operator = setup.start_ready().await;
     listening(&site, &shop, &sink).await;
+    // Events have no watch cache: their 410 comes from etcd.
+    let of_events = Sink::start().await;
+    shop.sink("events", &of_events.url("/")).await;
+    shop.rule("events", on_events("events")).await;
+    shop.event("live.1", "live", "BackOff").await;
+    of_events.await_requests(1).await;
     assert_eq!(compared(&proxy, &shop), 0);
 
     operator.signal("STOP");
@@ -167,10 +181,14 @@ async fn what_happened_while_the_operator_stood_still_and_history_was_compacted_
     site.plane.stop_api_server();
     site.plane.start_api_server().await;
     happen(&shop).await;
+    shop.event("missed.1", "missed", "BackOff").await;
     site.plane.compact().await;
     operator.signal("CONT");
     told_once(&HAPPENED, &shop, &sink).await;
     assert!(compared(&proxy, &shop) > 0, "the watch could not go on from where it was");
+    shop.event("last.1", "last", "BackOff").await;
+    of_events.await_requests(3).await;
+    assert_eq!(told(&of_events), once(&["live", "missed", "last"]));
     // With the creations before and after, and the deletion of the latter.
     let fired = HAPPENED.len() + 3;
     let status = shop.rule_status("maps", "all are done", |status| status["counts"]["succeeded"] == fired).await;
@@ -251,11 +269,7 @@ async fn of_five_thousand_events_of_the_last_hour_a_restart_acts_on_none() {
     let write = async |number: usize| shop.event(&format!("p{number}.1"), &format!("p{number}"), "BackOff").await;
     stream::iter(0..EVENTS).map(write).buffer_unordered(32).collect::<Vec<()>>().await;
     let operator = site.setup.start_ready().await;
-    shop.rule("events", json!({
-        "sources": [{"name": "crash", "kubernetesEvent": {"types": ["Warning"]}}],
-        "actions": [{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.regarding.name}"}}],
-    }))
-    .await;
+    shop.rule("events", on_events("oncall")).await;
     let act = async |name: &str, so_far: usize| {
         shop.event(&format!("{name}.1"), name, "BackOff").await;
         shop.rule_status("events", name, |status| status["counts"]["succeeded"] == so_far + 1).await
