@@ -81,13 +81,11 @@ pub fn from_memory(uid: &str, seen: &Seen, last: Values, change: Change<'_>) -> 
     }
     let WatchKey { api_version, kind, .. } = change.watch;
     let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+    let data = json!({ "operation": change.operation, "gap": change.gap, "object": object });
     let event = Event {
-        id: format!("{uid}/deleted"),
-        source: change.source.to_owned(),
-        type_: TYPE_RESOURCE_DELETED.to_owned(),
         subject: subject(namespace, Some(kind), Some(name)),
-        time: change.seen_at,
-        data: json!({ "operation": change.operation, "gap": change.gap, "object": object }),
+        time: Some(change.seen_at),
+        ..Event::new(format!("{uid}/deleted"), change.source, TYPE_RESOURCE_DELETED, data)
     };
     let origin = Origin::new(change.watch.clone(), uid.to_owned(), None);
     (event, Origin { before: Some(seen.version), last: Some(Box::new(last)), ..origin })

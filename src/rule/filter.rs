@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterScoped, EventSourceRef, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, OnGap, Operation,
-        ResourceSource, ScheduleSource, Source, SourceKind,
+        ClusterScoped, EventSourceRef, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, OnGap,
+        Operation, ResourceSource, ScheduleSource, Source, SourceKind,
     },
     event::{
         Event, Labels, Origin, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED,

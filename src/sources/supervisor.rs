@@ -338,8 +338,6 @@ impl Supervisor {
         let emitter = Emitter::new(key.clone(), self.bus.clone(), self.interest.clone(), self.looker.clone());
         emitter.with_near_misses(self.misses.clone())
     }
-
-    }
 }
 
 fn state(phase: &Phase) -> WatchState {

@@ -238,8 +238,14 @@ impl ControlPlane {
 
     async fn ask_etcd(&self, what: &str, body: &Value) -> Value {
         let address = format!("127.0.0.1:{}", self.etcd_port);
-        let (status, answer) =
-            post(&address, &format!("/v3/kv/{what}"), &body.to_string()).await.expect("etcd answers");
+        let (status, answer) = post(
+            &address,
+            &format!("/v3/kv/{what}"),
+            &[("Content-Type", "application/json")],
+            body.to_string().as_bytes(),
+        )
+        .await
+        .expect("etcd answers");
         assert_eq!(status, 200, "{answer}");
         serde_json::from_str(&answer).expect("JSON")
     }

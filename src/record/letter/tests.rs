@@ -33,14 +33,7 @@ fn step(outcome: ActionOutcome) -> Step {
 }
 
 fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {
-    let event = Event {
-        id: "e".into(),
-        source: "/s".into(),
-        type_: "t".into(),
-        subject: None,
-        time: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-        data: json!({}),
-    };
+    let event = Event::new("e", "/s", "t", json!({}));
     let firing = Firing {
         id: FiringId("old".into()),
         rule: RuleRef { uid: RuleUid("u".into()), namespace: "shop".into(), name: "web".into() },

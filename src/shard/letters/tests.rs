@@ -17,14 +17,7 @@ fn uid(name: &str) -> RuleUid {
 
 fn letter(rule: &str, number: u64) -> DeadLetter {
     let spec: EventRuleSpec = serde_json::from_value(json!({"sources": [], "actions": []})).expect("a spec");
-    let event = Event {
-        id: "e".into(),
-        source: "/s".into(),
-        type_: "t".into(),
-        subject: None,
-        time: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-        data: json!({}),
-    };
+    let event = Event::new("e", "/s", "t", json!({}));
     let id = FiringId(format!("{rule}-{number}").into());
     let firing = Firing {
         id: id.clone(),

@@ -285,6 +285,10 @@ impl Bus for SimulatedBus {
         })
     }
 
+    fn row(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
+        Box::pin(async move { Ok(self.0.state.lock().disk.rows.get(&(table, key)).cloned()) })
+    }
+
     fn stats(&self) -> Stats {
         let state = self.0.state.lock();
         Stats {

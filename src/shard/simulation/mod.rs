@@ -195,6 +195,7 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         status: StatusQueue::new(events),
         misses: NearMisses::new(Quota::per_second(0), |_| ()),
         suppressions: Suppressions::default(),
+        questions: super::desk().1,
         metrics,
         traces: Traces::default(),
         clock: run.clock.clone(),

@@ -8,7 +8,7 @@ use crate::{
     event::TYPE_RESOURCE_UPDATED,
     record::{Decision, Entry, EventInput, Firing, FiringId, Head, Judgement, Ledger, LogId, Position, Record},
     rule::{Engine, Judged},
-    shard::State,
+    shard::{State, letters::Letters},
 };
 
 /// What is judged in the order of the log.
@@ -83,7 +83,7 @@ impl Log {
 /// The judgements of a shard that reads the log from its beginning and never crashes.
 fn again(entries: &[Entry]) -> (Judgements, State) {
     let engine = Engine::new(LogId("simulated".into()));
-    let mut state = State::new(engine, Ledger::default(), &HashMap::new(), Position(0));
+    let mut state = State::new(engine, Ledger::default(), Letters::default(), &HashMap::new(), Position(0));
     let mut judgements = Judgements::new();
     let mut decide = |state: &mut State, head: &Head, input: &EventInput, judged: Judged, released| {
         let judgement = Judgement::of(head, released, &judged.decisions);

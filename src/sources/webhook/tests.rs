@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     bus::{BusError, Permit, Reader, Recovery, Stats},
     clock::Stamp,
-    record::{Delta, Head, LogId, Position, Record},
+    record::{Delta, Head, LogId, Position, Record, Table},
     sources::testing::Collected,
 };
 
@@ -63,6 +63,10 @@ impl Bus for Narrow {
 
     fn commit(&self, delta: Delta, position: Position) -> BoxFuture<'_, Result<(), BusError>> {
         self.log.commit(delta, position)
+    }
+
+    fn row(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
+        self.log.row(table, key)
     }
 
     fn stats(&self) -> Stats {
