@@ -213,6 +213,27 @@ async fn the_plug_in_shows_what_failed_and_runs_it_again() {
     let history = printed(&run(&["history", "letters"]).await);
     assert_eq!(history.matches("Succeeded").count(), 2, "{history}");
 
+    // The usual way, through the API server: it reaches endpoints on loopback addresses only by a relay.
+    let relay = Relay::start(operator.address()).await;
+    site.plane.apply(&relay.service()).await;
+    let patch = ["patch", "pod", "signalbox-0", "-n", "signalbox-system", "--subresource=status", "--type=merge", "-p"];
+    let patched = site.plane.kubectl(&[&patch[..], &[&relay.status()]].concat()).await;
+    assert!(patched.status.success(), "{patched:?}");
+    let last = std::sync::Mutex::new(String::new());
+    let by_proxy = async || {
+        let output = plugin(site.plane.kubeconfig(), &shop, &["history", "letters"]).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        *last.lock().expect("not poisoned") = format!("{output:?}");
+        output.status.success().then_some(said)
+    };
+    let reached = tokio::time::timeout(
+        support::PATIENCE,
+        support::eventually("through the API server", support::PATIENCE * 2, by_proxy),
+    )
+    .await;
+    let reached = reached.unwrap_or_else(|_| panic!("{}", last.lock().expect("not poisoned")));
+    assert_eq!(reached.matches("Succeeded").count(), 2, "{reached}");
+
     // Somebody who may read rules, and may not make tokens.
     let reader = site.plane.service_account_token(&shop.name, "default").await;
     let grant =
@@ -222,16 +243,77 @@ async fn the_plug_in_shows_what_failed_and_runs_it_again() {
     let bind = ["create", "rolebinding", "reader", "--role=reader", &account, "-n", &shop.name];
     assert!(site.plane.kubectl(&bind).await.status.success());
     let kubeconfig = site.plane.kubeconfig_for_token(&reader);
-    let told = async || {
-        let output = plugin(&kubeconfig, &shop, &["history", "letters", "--address", &address]).await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (!output.status.success() && said.contains("serviceaccounts/token")).then_some(said)
-    };
-    let said = support::eventually("it is told what is missing", support::PATIENCE, told).await;
-    let line = format!(
-        "kubectl create role signalbox-token-signalbox-rules --verb=create --resource=serviceaccounts/token \
-         --resource-name=signalbox-rules -n {}",
-        shop.name
-    );
-    assert!(said.contains(&line), "{said}");
+    for missing in
+        ["serviceaccounts/token --resource-name=signalbox-rules", "services/proxy --resource-name=signalbox:http"]
+    {
+        let told = async || {
+            let output = plugin(&kubeconfig, &shop, &["history", "letters"]).await;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            said.contains(missing).then_some(said)
+        };
+        let said = support::eventually("it is told what is missing", support::PATIENCE, told).await;
+        for line in said.lines().filter_map(|line| line.trim().strip_prefix("kubectl create ")) {
+            let line = line.replace("--user=YOU", &account);
+            let granted = site.plane.kubectl(&[&["create"][..], &line.split(' ').collect::<Vec<_>>()].concat()).await;
+            assert!(granted.status.success(), "{line}: {granted:?}");
+        }
+    }
+    let reached = async || plugin(&kubeconfig, &shop, &["history", "letters"]).await.status.success().then_some(());
+    support::eventually("what was told is what was missing", support::PATIENCE, reached).await;
+}
+
+/// Passes connections from an address that the API server may send to on to the operator.
+struct Relay {
+    address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Relay {
+    async fn start(operator: &str) -> Self {
+        // Nothing is sent: it only tells the address of this machine.
+        let way = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        way.connect("192.0.2.1:9").expect("a way out");
+        let own = way.local_addr().expect("an address").ip();
+        let listener = tokio::net::TcpListener::bind((own, 0)).await.expect("listen");
+        let address = listener.local_addr().expect("know the port");
+        let operator = operator.to_owned();
+        let task = tokio::spawn(async move {
+            let mut passing = tokio::task::JoinSet::new();
+            while let Ok((mut from, _)) = listener.accept().await {
+                let operator = operator.clone();
+                passing.spawn(async move {
+                    let mut to = tokio::net::TcpStream::connect(&operator).await?;
+                    tokio::io::copy_bidirectional(&mut from, &mut to).await
+                });
+            }
+        });
+        Self { address, task }
+    }
+
+    /// The chart's Service, and what a cluster would make of it if the operator were a pod.
+    fn service(&self) -> String {
+        let (ip, port) = (self.address.ip(), self.address.port());
+        let manifests = std::fs::read_to_string("deploy/manifests/signalbox.yaml").expect("the rendered chart");
+        let service = manifests.split("\n---").find(|one| one.lines().any(|line| line == "kind: Service"));
+        let meta = "{name: signalbox, namespace: signalbox-system}";
+        format!(
+            "{}\n---\n{{apiVersion: v1, kind: Endpoints, metadata: {meta}, subsets: [{{addresses: [{{ip: {ip}, \
+             targetRef: {{kind: Pod, namespace: signalbox-system, name: signalbox-0}}}}], ports: [{{name: http, port: {port}}}]}}]}}\n---\n\
+             {{apiVersion: v1, kind: Pod, metadata: {{name: signalbox-0, namespace: signalbox-system}}, \
+             spec: {{containers: [{{name: signalbox, image: example.invalid/signalbox:1}}]}}}}",
+            service.expect("a Service")
+        )
+    }
+
+    /// The API server sends only to addresses that are those of a pod.
+    fn status(&self) -> String {
+        let ip = self.address.ip();
+        format!(r#"{{"status": {{"phase": "Running", "podIP": "{ip}", "podIPs": [{{"ip": "{ip}"}}]}}}}"#)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }

@@ -144,7 +144,7 @@ impl Way {
             let said = body["message"].as_str().unwrap_or("no reason was given");
             let service = format!("the operator's Service in namespace {namespace} (--operator-namespace)");
             let other = format!(
-                "or go straight: kubectl port-forward -n {namespace} service/signalbox 8080 & and --address http://127.0.0.1:8080"
+                "or go straight: kubectl port-forward -n {namespace} service/signalbox 8080, and beside it --address http://127.0.0.1:8080"
             );
             let grants = match status {
                 StatusCode::FORBIDDEN => {

@@ -69,12 +69,15 @@ pub(super) fn client(config: &Config) -> Result<Client, ConnectError> {
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
-/// The client of a person: as the kubeconfig says, also where it impersonates somebody.
+/// The client of a person: as the kubeconfig says, also where it impersonates somebody. Nothing is repeated: a person is told at once, and what was
+/// run again once is not asked for twice.
 ///
 /// # Errors
 /// When there is no usable configuration.
 pub async fn client_of_person() -> Result<Client, ConnectError> {
-    Ok(Client::try_from(Config::infer().await.map_err(Box::new)?)?)
+    let mut config = Config::infer().await.map_err(Box::new)?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
 }
 
 /// kube's policy for 429, 503 and 504, for reads only. A 504 can come after the API server has carried a write out: whether to repeat that
