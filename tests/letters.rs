@@ -115,6 +115,18 @@ async fn letters_are_for_a_token_of_the_rules_account_and_for_nobody_else() {
     assert_eq!((&tree["event"]["data"]["reason"], &tree["failedAt"]), (&json!("BackOff"), &json!("actions[tell]")));
     let grow = &tree["actions"][0];
     assert_eq!((&grow["outcome"], &grow["object"]["name"]), (&json!("Succeeded"), &json!("web")), "{tree:#}");
+    // The rule acts as somebody else from now on, who could not see what it saw.
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    let to_other = json!({"spec": {"serviceAccountName": "default"}});
+    rules.patch("letters", &PatchParams::default(), &Patch::Merge(&to_other)).await.expect("change the account");
+    let let_in = async || get(&list, Some(&other)).await.1["items"].as_array().map(Vec::len);
+    assert_eq!(support::eventually("the new account is let in", support::PATIENCE, let_in).await, 0);
+    assert_eq!(get(&list, Some(&own)).await.0, StatusCode::FORBIDDEN, "the old one is not any more");
+    assert_eq!(get(&trace, Some(&other)).await.0, StatusCode::FORBIDDEN);
+    let (status, body) = ask(operator.address(), Method::POST, &replay, Some(&other)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(body["message"].to_string().contains("set serviceAccountName back"), "{body}");
+
     for body in [&all, &history, &tree] {
         assert!(!body.to_string().contains("\"request\"") && !body.to_string().contains("\"result\""), "{body}");
     }

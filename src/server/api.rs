@@ -22,7 +22,7 @@ use self::{entry::Visitors, pages::Page};
 use crate::{
     bus::Bus,
     kubernetes::Cluster,
-    record::{DeadLetter, FiringId, OpenFiring, Position, Record, Replay, RuleRef, RuleUid, Table},
+    record::{Account, DeadLetter, FiringId, OpenFiring, Position, Record, Replay, RuleRef, RuleUid, Table},
     shard::{Desk, Place},
 };
 
@@ -75,8 +75,8 @@ async fn dead_letters(
     headers: HeaderMap,
 ) -> Answer {
     let (rules, page) = (ready(&rules)?, Page::read(query.as_deref())?);
-    let rule = rules.enter(&headers, &namespace, &name).await?;
-    let (letters, more) = rules.letters(&rule.uid, page).await?;
+    let (rule, account) = rules.enter(&headers, &namespace, &name).await?;
+    let (letters, more) = rules.letters(&rule.uid, &account, page).await?;
     Ok(reply(StatusCode::OK, &pages::list(letters.iter().map(told::letter), more)))
 }
 
@@ -87,16 +87,17 @@ async fn history(
     headers: HeaderMap,
 ) -> Answer {
     let (rules, page) = (ready(&rules)?, Page::read(query.as_deref())?);
-    let rule = rules.enter(&headers, &namespace, &name).await?;
-    let (uid, limit) = (rule.uid.clone(), page.limit);
+    let (rule, account) = rules.enter(&headers, &namespace, &name).await?;
+    let (uid, limit, of) = (rule.uid.clone(), page.limit, account.clone());
     let (open, recent) = rules
         .ask(move |state| {
-            let open = state.ledger.open().filter(|open| open.firing.rule.uid == uid).take(limit);
+            let wanted = |open: &&OpenFiring| open.firing.rule.uid == uid && told::acts_as(open, &of);
+            let open = state.ledger.open().filter(wanted).take(limit);
             let progress = state.engine.progress(&uid).unwrap_or_default();
             (open.cloned().collect::<Vec<OpenFiring>>(), progress.recent)
         })
         .await?;
-    let (letters, more) = rules.letters(&rule.uid, page).await?;
+    let (letters, more) = rules.letters(&rule.uid, &account, page).await?;
     let mut body = json!({
         "rule": rule.to_string(),
         "open": open.iter().map(told::open).collect::<Vec<_>>(),
@@ -122,11 +123,12 @@ async fn trace(
     };
     let found = found.ok_or_else(unknown)?;
     entry::admit(&visitor, &found.rule, &found.account)?;
+    let admit = |open: &OpenFiring| entry::admit(&visitor, &found.rule, &told::account(open));
     let body = match found.what {
-        told::What::Open(open) => told::tree(&open, None),
+        told::What::Open(open) => admit(&open).map(|()| told::tree(&open, None))?,
         told::What::Letter(id, place) => {
             let letter = rules.read(&id, place).await?.ok_or_else(unknown)?;
-            told::tree(&letter.open, Some(&letter.finished))
+            admit(&letter.open).map(|()| told::tree(&letter.open, Some(&letter.finished)))?
         }
         told::What::Recent(recent) => told::recent(&found.rule, &recent),
     };
@@ -139,7 +141,7 @@ async fn replay(
     headers: HeaderMap,
 ) -> Answer {
     let rules = ready(&rules)?;
-    let rule = rules.enter(&headers, &namespace, &name).await?;
+    let (rule, account) = rules.enter(&headers, &namespace, &name).await?;
     let of = FiringId(firing.into());
     let gone = || {
         let why = "it was run again already, or had to go for newer ones";
@@ -151,6 +153,13 @@ async fn replay(
         .ask(move |state| state.letters.find(&id).filter(|(kept, _)| kept.rule == uid).map(|(_, place)| place))
         .await?;
     let letter = rules.read(&of, place.ok_or_else(gone)?).await?.ok_or_else(gone)?;
+    if !told::acts_as(&letter.open, &account) {
+        let (then, now) = (told::account(&letter.open).name, account.name);
+        let why = format!(
+            "it saw what {then} may see, and the rule acts as {now} now: set serviceAccountName back to run it again"
+        );
+        return Err(Refusal(StatusCode::FORBIDDEN, format!("firing {of} is not run again: {why}")));
+    }
     let replay = Replay { of: of.clone(), open: Box::new(letter.open) };
     let log = rules.bus.id().clone();
     let head = rules.bus.append(Record::Replay(replay.clone())).await.map_err(failed)?;
@@ -190,7 +199,7 @@ impl Rules {
     }
 
     /// Lets in whoever shows a token of the rule's account.
-    async fn enter(&self, headers: &HeaderMap, namespace: &str, name: &str) -> Result<RuleRef, Refusal> {
+    async fn enter(&self, headers: &HeaderMap, namespace: &str, name: &str) -> Result<(RuleRef, Account), Refusal> {
         let visitor = self.visitors.account(headers).await?;
         let (of, named) = (namespace.to_owned(), name.to_owned());
         let known = self
@@ -201,7 +210,7 @@ impl Rules {
             })
             .await?;
         match known {
-            Some((rule, account)) => entry::admit(&visitor, &rule, &account).map(|()| rule),
+            Some((rule, account)) => entry::admit(&visitor, &rule, &account).map(|()| (rule, account)),
             None if visitor.namespace == namespace => {
                 let none =
                     format!("the operator knows no rule {namespace}/{name}: kubectl get eventrules -n {namespace}");
@@ -211,14 +220,21 @@ impl Rules {
         }
     }
 
-    /// A page of the rule's letters, newest first, and where the next begins.
-    async fn letters(&self, rule: &RuleUid, page: Page) -> Result<(Vec<DeadLetter>, Option<Position>), Refusal> {
+    /// A page of the rule's letters, newest first, and where the next begins. Firings of an account that the rule had before saw what this one may not,
+    /// and are left out.
+    async fn letters(
+        &self,
+        rule: &RuleUid,
+        account: &Account,
+        page: Page,
+    ) -> Result<(Vec<DeadLetter>, Option<Position>), Refusal> {
         let uid = rule.clone();
         let (found, more) = self.ask(move |state| state.letters.page(&uid, page.before, page.limit)).await?;
         let mut letters = Vec::with_capacity(found.len());
         for (id, place) in found {
-            // One that was run again meanwhile is left out.
-            letters.extend(self.read(&id, place).await?);
+            // One that was run again meanwhile is left out as well.
+            let letter = self.read(&id, place).await?;
+            letters.extend(letter.filter(|letter| told::acts_as(&letter.open, account)));
         }
         Ok((letters, more))
     }

@@ -41,6 +41,16 @@ pub(super) fn find(state: &State, namespace: &str, id: &FiringId) -> Option<Foun
     })
 }
 
+/// The account that the firing acted as, and that could see its event.
+pub(super) fn account(open: &OpenFiring) -> Account {
+    let namespace = open.firing.rule.namespace.clone();
+    Account { namespace, name: open.spec.service_account_name.clone() }
+}
+
+pub(super) fn acts_as(open: &OpenFiring, of: &Account) -> bool {
+    account(open) == *of
+}
+
 /// A dead letter in a list.
 pub(super) fn letter(letter: &DeadLetter) -> Value {
     let DeadLetter { open, finished, stamp } = letter;
