@@ -59,6 +59,10 @@ e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster 
 simulate: prerequisites ## run the simulation of crashes for longer: SEED (1) is the first run, RUNS (2000) how many
 	SEED=$${SEED:-1} RUNS=$${RUNS:-2000} cargo test --release $(ALL) --lib simulation -- --nocapture
 
+.PHONY: chaos
+chaos: prerequisites ## kill the operator at random under load: KILLS (20) times, at RATE (500) events a second
+	KILLS=$${KILLS:-20} RATE=$${RATE:-500} SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench chaos
+
 .PHONY: bench-latency
 bench-latency: prerequisites ## measure the time from an event to its effect, beside the API server's own
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench latency
