@@ -21,7 +21,12 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use cel::{
     Context, ExecutionError,
@@ -235,10 +240,13 @@ impl Program {
         for (index, pattern) in self.0.patterns.iter().enumerate() {
             context.add_variable_as_val(pattern_name(index), Box::new(pattern.clone()));
         }
-        stack::for_evaluating(self.0.levels, || {
-            cel::Value::resolve_val(&self.0.expression, &context).and_then(use_value)
-        })
-        .map_err(|error| self.explain(&error))
+        let evaluate = || cel::Value::resolve_val(&self.0.expression, &context).and_then(use_value);
+        // An event that makes the interpreter panic would do so again after every restart.
+        let evaluated = catch_unwind(AssertUnwindSafe(|| stack::for_evaluating(self.0.levels, evaluate)));
+        let evaluated = evaluated.map_err(|_| {
+            EvalError::new("this is a fault of signalbox, please report it: evaluating the expression panicked")
+        })?;
+        evaluated.map_err(|error| self.explain(&error))
     }
 
     fn explain(&self, error: &ExecutionError) -> EvalError {

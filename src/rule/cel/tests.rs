@@ -1,3 +1,5 @@
+mod poison;
+
 use serde_json::{Value, json};
 
 use super::*;
