@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use support::{
     eventually,
     proxy::{Fate, Proxy, Seen},
-    site::{Shop, Site, shop},
+    site::{Shop, Site, condition, shop},
 };
 
 mod support;
@@ -185,4 +185,40 @@ async fn thirty_crashing_pods_of_one_deployment_make_one_firing_that_tells_of_th
     assert_eq!(web.annotations()["crashes"], "30");
     let counts = &status["counts"];
     assert_eq!((&counts["matched"], &counts["fired"], &counts["errors"]), (&json!(31), &json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn two_rules_that_set_each_other_off_are_slowed_down_and_hold_up_no_other() {
+    let mut site = Site::start().await;
+    site.setup = site.setup.args(&["--firings-per-minute=4"]);
+    let shop = site.namespace("pair").await;
+    let _operator = site.setup.start_ready().await;
+    for name in ["a", "b", "other"] {
+        shop.deployment(name, 0).await;
+    }
+    let restarts = |on: &str, target: &str| {
+        let restarted = "object.spec.template.metadata.?annotations[?'kubectl.kubernetes.io/restartedAt']";
+        let resource = json!({"apiVersion": "apps/v1", "kind": "Deployment", "names": [on], "operations": ["Update"], "changedExpressions": [restarted]});
+        let rollout = json!({"target": {"kind": "Deployment", "name": target}});
+        json!({"sources": [{"name": "restarted", "resource": resource}], "actions": [{"name": "restart", "rollout": rollout}]})
+    };
+    shop.rule("a-restarts-b", restarts("a", "b")).await;
+    shop.rule("b-restarts-a", restarts("b", "a")).await;
+    shop.rule("other", restarts("other", "other")).await;
+    let restart = |at: &str| {
+        Patch::Merge(
+            json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": at}}}}}),
+        )
+    };
+    let deployments = shop.api("apps/v1", "Deployment");
+    deployments.patch("a", &PatchParams::default(), &restart("2026-11-29T10:00:00Z")).await.expect("restart a");
+    // The other one has nothing to answer while this one waits.
+    let runs_away = |status: &Value| condition(status, "Acting")["reason"] == "RunawayRule";
+    let status = shop.rule_status("a-restarts-b", "slowed down", runs_away).await;
+    let counts = &status["counts"];
+    assert_eq!((&counts["succeeded"], &counts["suppressed"]["ownWrite"]), (&json!(4), &json!(0)), "{status:#}");
+    let status = shop.rule_status("b-restarts-a", "4 succeeded", |status| status["counts"]["succeeded"] == 4).await;
+    assert_eq!(status["counts"]["fired"], 4);
+    deployments.patch("other", &PatchParams::default(), &restart("2026-11-29T10:00:00Z")).await.expect("restart other");
+    shop.rule_status("other", "another rule acts", |status| status["counts"]["succeeded"] == 1).await;
 }
