@@ -313,7 +313,7 @@ impl Relay {
              targetRef: {{kind: Pod, namespace: signalbox-system, name: signalbox-0}}}}], ports: [{{name: http, port: {port}}}]}}]}}\n---\n\
              {{apiVersion: v1, kind: Pod, metadata: {{name: signalbox-0, namespace: signalbox-system}}, \
              spec: {{containers: [{{name: signalbox, image: example.invalid/signalbox:1}}]}}}}",
-            service.expect("a Service")
+            without_selector(service.expect("a Service"))
         )
     }
 
@@ -322,6 +322,14 @@ impl Relay {
         let ip = self.address.ip();
         format!(r#"{{"status": {{"phase": "Running", "podIP": "{ip}", "podIPs": [{{"ip": "{ip}"}}]}}}}"#)
     }
+}
+
+/// The Service without what chooses its pods: by that, the cluster's controller would take the endpoints away that are made here.
+fn without_selector(service: &str) -> String {
+    let indented = |line: &&str| line.starts_with("    ");
+    let (before, after) = service.split_once("\n  selector:\n").expect("a selector");
+    let rest: Vec<&str> = after.lines().skip_while(indented).collect();
+    format!("{before}\n{}", rest.join("\n"))
 }
 
 impl Drop for Relay {
