@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use kube::api::ListParams;
@@ -149,7 +148,7 @@ async fn while_the_api_server_is_away_senders_are_served_and_all_is_done_when_it
 
 /// Argo Events, measured in its default settings, lost 216 of 600 here.
 #[tokio::test]
-async fn of_600_events_none_is_lost_while_the_sink_answers_500_for_a_second() {
+async fn of_600_events_none_is_lost_while_the_sink_answers_500_for_a_while() {
     const EVENTS: usize = 600;
     let site = Site::start().await;
     let shop = site.namespace("sink").await;
@@ -158,9 +157,9 @@ async fn of_600_events_none_is_lost_while_the_sink_answers_500_for_a_second() {
     let operator = site.setup.start_ready().await;
     listen(&shop, json!([tell()])).await;
     let failing = async {
-        sink.await_requests(100).await;
+        let before = sink.await_requests(100).await.len();
         sink.answer(Answer::status(500));
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sink.await_requests(before + 30).await;
         sink.answer(Answer::status(200));
     };
     let sending = async {

@@ -2,7 +2,7 @@
 //! world of memory.
 //!
 //! A run is made of a seed. It prints the seed when it fails, and the shortest workload that still fails with it. `make simulate SEED=… RUNS=…` runs
-//! more of them; without, the test runs as many as take a few seconds.
+//! more of them; without, the test runs as many as take half a minute.
 
 mod disk;
 mod oracle;
@@ -38,7 +38,7 @@ use disk::{Disk, SimulatedBus};
 use world::{Bump, Change, Shared, World};
 
 /// Runs without `RUNS`.
-const RUNS: u64 = 60;
+const RUNS: u64 = 250;
 /// Things that happen in one run.
 const WORKLOAD: usize = 40;
 /// Operations of a life, at most; the next life is the last when the workload is done.
