@@ -58,10 +58,14 @@ pub(super) struct About {
 /// Final when it is about none.
 pub(super) fn about(event: &Event) -> Result<About, Failure> {
     let found = if event.type_ == TYPE_KUBERNETES_EVENT {
-        event.data.get("regarding").and_then(|regarding| named(regarding, regarding))
+        event.data.get("regarding").and_then(|regarding| Named::read(regarding, regarding))
     } else {
         // What others send may have any fields.
-        event.data.get("object").filter(|_| event.is_change()).and_then(|object| named(object, object.get("metadata")?))
+        event
+            .data
+            .get("object")
+            .filter(|_| event.is_change())
+            .and_then(|object| Named::read(object, object.get("metadata")?))
     };
     let named = found.ok_or_else(|| Failure::last("no target: the event is about no object"))?;
     Ok(About { named, metadata: event.data.pointer("/object/metadata").and_then(|all| owners(event, all)) })
@@ -70,17 +74,6 @@ pub(super) fn about(event: &Event) -> Result<About, Failure> {
 fn owners(event: &Event, metadata: &Value) -> Option<ObjectMeta> {
     // That of a Kubernetes Event is the Event's own.
     (event.type_ != TYPE_KUBERNETES_EVENT).then(|| ObjectMeta::deserialize(metadata).ok())?
-}
-
-fn named(kind: &Value, names: &Value) -> Option<Named> {
-    let text =
-        |value: &Value, field: &str| value.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    Some(Named {
-        api_version: text(kind, "apiVersion")?,
-        kind: text(kind, "kind")?,
-        namespace: text(names, "namespace"),
-        name: text(names, "name")?,
-    })
 }
 
 /// Names come from events, and whoever can write an Event can claim anything in it.

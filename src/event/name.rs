@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// An object by its names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,6 +18,20 @@ pub struct Named {
     pub namespace: Option<String>,
     /// `metadata.name`
     pub name: String,
+}
+
+impl Named {
+    /// The object whose kind the one map tells and whose names the other, which may be the same. Empty texts are absent.
+    pub fn read(kind: &Value, names: &Value) -> Option<Self> {
+        let text =
+            |value: &Value, field: &str| value.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        Some(Self {
+            api_version: text(kind, "apiVersion")?,
+            kind: text(kind, "kind")?,
+            namespace: text(names, "namespace"),
+            name: text(names, "name")?,
+        })
+    }
 }
 
 impl fmt::Display for Named {
@@ -54,8 +69,22 @@ pub fn is_subdomain(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_object_of_no_namespace_is_read_however_that_is_written() {
+        for node in [json!({"namespace": ""}), json!({"namespace": null}), json!({})] {
+            let mut node = node;
+            node["apiVersion"] = "v1".into();
+            node["kind"] = "Node".into();
+            node["name"] = "n1".into();
+            let read = Named::read(&node, &node).expect("an object");
+            assert_eq!((read.namespace.as_deref(), read.to_string().as_str()), (None, "Node n1"));
+        }
+        assert_eq!(Named::read(&json!({"apiVersion": "v1", "kind": "", "name": "n1"}), &json!({"name": "n1"})), None);
+    }
 
     #[test]
     fn names_cannot_lead_elsewhere() {

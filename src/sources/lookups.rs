@@ -69,8 +69,8 @@ impl Looker {
 
     /// The controller at the top of the object that a Kubernetes Event regards.
     async fn owner(&self, event: &Event, account: &Account) -> Option<Named> {
-        let regarding: Named = Named::deserialize(event.data.get("regarding")?).ok()?;
-        let key = (account.clone(), regarding);
+        let regarding = event.data.get("regarding")?;
+        let key = (account.clone(), Named::read(regarding, regarding)?);
         if let Some(known) = self.owners.get(&key) {
             return Some(known);
         }
