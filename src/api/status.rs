@@ -28,7 +28,7 @@ pub struct EventRuleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
     /// An event that the rule nearly took: the last one that passed the filter of a source and that a condition refused; while there is none,
-    /// the nearest that a filter refused. A sample: told at most once a minute.
+    /// the nearest that a filter refused. A sample: told at most once a minute, and every five minutes while the same refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_near_miss: Option<LastNearMiss>,
     /// The last firings, newest first.
