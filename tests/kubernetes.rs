@@ -171,7 +171,7 @@ async fn a_status_is_written_beside_edits_of_the_spec_and_never_to_a_namesake() 
     let shutdown = CancellationToken::new();
     let writer = tokio::spawn(writer.run(shutdown.clone()));
 
-    queue.publish(&rule, Part::Spec { generation: 1, faults: Vec::new(), suspended: false });
+    queue.publish(&rule, Part::Spec { generation: 1, faults: Vec::new(), suspended: false, timetables: Vec::new() });
     let usable = Err((Reason::AccountNotFound, "make it".to_owned()));
     queue.publish(&rule, Part::Account { generation: 1, usable });
     let ready = async |wanted: &str| {
@@ -186,7 +186,7 @@ async fn a_status_is_written_beside_edits_of_the_spec_and_never_to_a_namesake() 
 
     let edit = Patch::Merge(json!({"spec": {"suspend": true}}));
     rules.patch("web", &PatchParams::default(), &edit).await.expect("edit the rule");
-    queue.publish(&rule, Part::Spec { generation: 2, faults: Vec::new(), suspended: true });
+    queue.publish(&rule, Part::Spec { generation: 2, faults: Vec::new(), suspended: true, timetables: Vec::new() });
     let status = ready("Suspended").await;
     assert_eq!(status["observedGeneration"], 2);
     assert_eq!(rules.get("web").await.expect("the rule").data["spec"]["suspend"], true);
@@ -194,7 +194,10 @@ async fn a_status_is_written_beside_edits_of_the_spec_and_never_to_a_namesake() 
     rules.delete("web", &Default::default()).await.expect("delete the rule");
     let (rules, namesake) = create_rule(&cluster, &namespace).await;
     assert_ne!(rule.uid, namesake.uid);
-    queue.publish(&rule, Part::Spec { generation: 3, faults: vec!["old".into()], suspended: false });
+    queue.publish(
+        &rule,
+        Part::Spec { generation: 3, faults: vec!["old".into()], suspended: false, timetables: Vec::new() },
+    );
     eventually("the refusal", PATIENCE, async || {
         metrics.encode().contains("signalbox_status_writes_total{result=\"Gone\"} 1").then_some(())
     })

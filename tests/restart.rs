@@ -174,4 +174,6 @@ async fn a_timetable_tells_of_each_minute_once_across_a_kill() {
     );
     let event = &rule.data["status"]["recent"][0]["event"];
     assert_eq!(event["subject"], json!(format!("{}/EventRule/minutely", shop.name)));
+    let next: Timestamp = serde_json::from_value(rule.data["status"]["nextScheduleTime"].clone()).expect("an instant");
+    assert_eq!(next.duration_since(minutes[1]).as_secs(), 60);
 }

@@ -24,6 +24,9 @@ pub struct EventRuleStatus {
     /// When the rule last fired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_firing_time: Option<Time>,
+    /// The next instant of the rule's timetables, the first of all when there are several `schedule` sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
     /// The last expression or action that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,

@@ -190,7 +190,9 @@ impl Rules {
                 (faults, false)
             }
         };
-        self.status.publish(&rule, Part::Spec { generation: names.generation, faults, suspended });
+        let timetables =
+            tracked.wanted.as_ref().map(|version| rule::timetables(&rule, &version.spec)).unwrap_or_default();
+        self.status.publish(&rule, Part::Spec { generation: names.generation, faults, suspended, timetables });
     }
 
     /// Brings the rule's wanted version into force, or out of it, as its account allows.

@@ -28,5 +28,5 @@ pub use fault::{EvalError, Fault};
 pub use interest::{Concern, Interest};
 pub use near::NearMiss;
 pub use state::Progress;
-pub use timetable::{Due, Timetable, TimetableFault};
+pub use timetable::{Due, Timetable, TimetableFault, timetables};
 pub use writes::Released;

@@ -7,7 +7,11 @@ use croner::{
 use jiff::tz::TimeZone;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::{api::Missed, event::schedule::Schedule};
+use crate::{
+    api::{EventRuleSpec, Missed},
+    event::schedule::Schedule,
+    record::RuleRef,
+};
 
 /// An instant that is dealt with so late was missed: a restart of the operator within it is none's loss.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
@@ -18,7 +22,7 @@ const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AU
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 /// A timetable that was understood.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Timetable {
     cron: Cron,
     zone: TimeZone,
@@ -92,6 +96,15 @@ impl Timetable {
         }
         None
     }
+}
+
+/// The timetables of a rule's `schedule` sources. One that is not understood is left out: [`compile`](super::compile) says what is wrong with it.
+pub fn timetables(rule: &RuleRef, spec: &EventRuleSpec) -> Vec<Timetable> {
+    let schedules = spec.sources.iter().filter_map(|source| {
+        let schedule = source.schedule.as_ref()?;
+        Some(Schedule::new(&rule.uid.0, &rule.namespace, &rule.name, &source.name, schedule))
+    });
+    schedules.filter_map(|schedule| Timetable::new(&schedule).ok()).collect()
 }
 
 fn parse(cron: &str) -> Result<Cron, String> {

@@ -25,7 +25,7 @@ use crate::{
     api::{ConditionStatus, EventRuleStatus, EventSinkStatus, EventSourceStatus, Reason},
     kubernetes::EventRecorder,
     record::{RuleRef, RuleUid},
-    rule::{NearMiss, Progress},
+    rule::{NearMiss, Progress, Timetable},
 };
 use board::{Board, Rank};
 
@@ -49,6 +49,8 @@ pub enum Part {
         faults: Vec<String>,
         /// `spec.suspend`.
         suspended: bool,
+        /// Of the version that judges.
+        timetables: Vec<Timetable>,
     },
     /// Whether the account may be used.
     Account {

@@ -9,7 +9,7 @@ use crate::{
         LastNearMiss, Reason, StatusCondition,
     },
     record::RuleRef,
-    rule::{NearMiss, Progress},
+    rule::{NearMiss, Progress, Timetable},
     text::cut,
 };
 
@@ -50,7 +50,7 @@ pub struct Parts {
 }
 
 /// What the controller makes of a spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// `metadata.generation`
     pub generation: i64,
@@ -58,6 +58,8 @@ pub struct Spec {
     pub faults: Vec<String>,
     /// `spec.suspend`
     pub suspended: bool,
+    /// Of the version that judges.
+    pub timetables: Vec<Timetable>,
 }
 
 impl Parts {
@@ -70,9 +72,9 @@ impl Parts {
     pub fn take(&mut self, rule: &RuleRef, part: Part) {
         self.rule.clone_from(rule);
         match part {
-            Part::Spec { generation, faults, suspended } => {
+            Part::Spec { generation, faults, suspended, timetables } => {
                 if self.spec.as_ref().is_none_or(|known| known.generation <= generation) {
-                    self.spec = Some(Spec { generation, faults, suspended });
+                    self.spec = Some(Spec { generation, faults, suspended, timetables });
                 }
             }
             Part::Account { generation, usable } => {
@@ -147,6 +149,7 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         let (time, event) = (Time(seconds(near.told.time.0)), short_event(&near.told.event));
         status.last_near_miss = Some(LastNearMiss { time, event, ..near.told.clone() });
     }
+    status.next_schedule_time = next_instant(spec, now);
     let findings = [
         (ConditionType::Ready, ready(spec, parts)),
         (ConditionType::Listening, listening(spec, parts)),
@@ -162,6 +165,12 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.recent.pop();
     }
     Some(status)
+}
+
+/// The instant that the rule's timetables wait for.
+fn next_instant(spec: &Spec, now: Timestamp) -> Option<Time> {
+    let waiting = if spec.suspended { &[] } else { spec.timetables.as_slice() };
+    waiting.iter().filter_map(|timetable| timetable.after(now)).min().map(Time)
 }
 
 /// Whether the miss is told instead of the one that is known. The nearer one is; of equally near ones that passed a filter the last, and of others

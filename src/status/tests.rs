@@ -36,7 +36,7 @@ fn time(second: i64) -> Timestamp {
 }
 
 fn spec(generation: i64) -> Part {
-    Part::Spec { generation, faults: Vec::new(), suspended: false }
+    Part::Spec { generation, faults: Vec::new(), suspended: false, timetables: Vec::new() }
 }
 
 fn good(reason: Reason) -> Finding {
@@ -118,18 +118,37 @@ fn a_rule_is_ready_when_its_version_is_in_force_and_all_sides_are_well() {
 }
 
 #[test]
+fn the_next_instant_is_the_first_of_all_timetables_and_none_of_a_suspended_rule() {
+    let sources = json!([{"name": "late", "schedule": {"cron": "30 9 * * *"}}, {"name": "early", "schedule": {"cron": "0 7 * * *"}}]);
+    let spec = serde_json::from_value(json!({"sources": sources, "actions": []})).expect("a spec");
+    let timetables = crate::rule::timetables(&rule("web"), &spec);
+    let next = |suspended, now: &str| {
+        let timetables = timetables.clone();
+        let parts = parts([Part::Spec { generation: 1, faults: Vec::new(), suspended, timetables }]);
+        let status = merge(None, &parts, now.parse().expect("an instant")).expect("status");
+        status.next_schedule_time.map(|time| time.0.to_string())
+    };
+    assert_eq!(next(false, "2027-01-01T06:59:59Z").as_deref(), Some("2027-01-01T07:00:00Z"));
+    assert_eq!(next(false, "2027-01-01T07:00:00Z").as_deref(), Some("2027-01-01T09:30:00Z"));
+    assert_eq!(next(true, "2027-01-01T07:00:00Z"), None);
+}
+
+#[test]
 fn what_was_said_about_another_generation_does_not_count() {
     let status = merge(None, &parts([spec(3), sources(2)]), time(1)).expect("status");
     expect(&status, Listening, Unknown, Reason::Pending, "");
     expect(&status, Authorized, Unknown, Reason::Pending, "");
-    let late = parts([spec(3), Part::Spec { generation: 2, faults: vec!["old".into()], suspended: false }]);
+    let late = parts([
+        spec(3),
+        Part::Spec { generation: 2, faults: vec!["old".into()], suspended: false, timetables: Vec::new() },
+    ]);
     assert_eq!(merge(None, &late, time(1)).expect("status").observed_generation, Some(3));
 }
 
 #[test]
 fn faults_are_all_told_and_the_version_that_judges_meanwhile() {
     let faults: Vec<String> = (0..3).map(|index| format!("spec.when[{index}].expression:1:1: no")).collect();
-    let mut parts = parts([Part::Spec { generation: 2, faults, suspended: false }]);
+    let mut parts = parts([Part::Spec { generation: 2, faults, suspended: false, timetables: Vec::new() }]);
     parts.progress = Some(progress(1, 0));
     let status = merge(None, &parts, time(1)).expect("status");
     for part in ["spec.when[0]", "spec.when[2].expression:1:1: no", "generation 1 judges until then"] {
@@ -138,7 +157,7 @@ fn faults_are_all_told_and_the_version_that_judges_meanwhile() {
     expect(&status, Listening, Unknown, Reason::Pending, "faults");
 
     let faults = (0..100).map(|index| format!("spec.when[{index}].expression:1:1: {}", "x".repeat(40))).collect();
-    parts.take(&rule("web"), Part::Spec { generation: 3, faults, suspended: false });
+    parts.take(&rule("web"), Part::Spec { generation: 3, faults, suspended: false, timetables: Vec::new() });
     let status = merge(None, &parts, time(1)).expect("status");
     let message = &condition(&status, Ready).message;
     assert!(message.chars().count() <= 1024, "{}", message.len());
@@ -171,7 +190,7 @@ fn a_missing_right_and_a_failed_watch_are_in_ready() {
 #[test]
 fn a_suspended_rule_says_so() {
     let mut parts = in_force();
-    parts.take(&rule("web"), Part::Spec { generation: 2, faults: Vec::new(), suspended: true });
+    parts.take(&rule("web"), Part::Spec { generation: 2, faults: Vec::new(), suspended: true, timetables: Vec::new() });
     expect(&merge(None, &parts, time(1)).expect("status"), Ready, False, Reason::Suspended, "suspend");
 }
 
