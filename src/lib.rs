@@ -14,6 +14,7 @@ pub mod controller;
 pub mod event;
 pub mod kubernetes;
 pub mod net;
+pub mod poison;
 pub mod record;
 pub mod rule;
 pub mod runner;

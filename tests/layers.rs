@@ -30,7 +30,7 @@ const LEVELS: [(&str, u8); 19] = [
     ("main", 10),
     ("lib", 10),
 ];
-const LEAVES: [&str; 4] = ["clock", "config", "telemetry", "text"];
+const LEAVES: [&str; 5] = ["clock", "config", "poison", "telemetry", "text"];
 
 /// What leaves may use all the same: the words they count and the durations they parse.
 const LEAVES_MAY_USE: [&str; 3] = ["api", "record", "bus"];

@@ -171,6 +171,9 @@ pub enum BusError {
     /// A record is larger than [`embedded::MAX_RECORD`].
     #[error("record of {0} bytes is larger than the log takes")]
     TooLarge(usize),
+    /// A record is nested so deep that it could not be read again.
+    #[error("a record is nested deeper than the log takes")]
+    TooDeep,
     /// The bus was closed.
     #[error("the log is closed")]
     Closed,

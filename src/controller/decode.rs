@@ -4,7 +4,10 @@ use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::Duration;
+use crate::{
+    api::Duration,
+    event::{MAX_LEVELS, levels},
+};
 
 /// The names that every object has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub(super) fn names(object: &DynamicObject) -> Option<Names> {
 /// The spec, or what is wrong with it.
 pub(super) fn spec<S: DeserializeOwned>(object: &DynamicObject) -> Result<S, Vec<String>> {
     let spec = &object.data["spec"];
+    if levels(spec) > MAX_LEVELS {
+        return Err(vec![format!("spec: lists and maps are nested deeper than {MAX_LEVELS} levels")]);
+    }
     S::deserialize(spec).map_err(|error| {
         // The schema checks all else; serde would tell the first fault only, and without its place.
         let durations = durations(spec);

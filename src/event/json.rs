@@ -5,10 +5,13 @@ use std::{cell::Cell, fmt};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::MAX_LEVELS;
+
 /// Values in one document, keys of objects not counted: 4 MiB can hold a million, which take 100 MB when they are read.
 const MAX_VALUES: usize = 100_000;
 
-/// Reads a document: UTF-8, no key twice in one object, whole numbers of at most 64 bits, at most 127 levels and 100,000 values.
+/// Reads a document: UTF-8, no key twice in one object, whole numbers of at most 64 bits, at most
+/// [`MAX_LEVELS`] and 100,000 values.
 ///
 /// # Errors
 /// With a sentence that says what is wrong and where; it holds no values.
@@ -16,7 +19,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("no UTF-8 at byte {}", error.valid_up_to()))?;
     let values = Cell::new(0);
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = Strict(&values).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    let read =
+        Strict { values: &values, levels: 0 }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     let value = read.map_err(|error| error.to_string())?;
     match large_integer(text) {
         Some(at) => Err(format!("the whole number at byte {at} has more than 64 bits: send it as a text")),
@@ -52,14 +56,30 @@ fn large_integer(text: &str) -> Option<usize> {
 }
 
 #[derive(Clone, Copy)]
-struct Strict<'c>(&'c Cell<usize>);
+struct Strict<'c> {
+    /// How many were read so far.
+    values: &'c Cell<usize>,
+    /// How many lists and maps are around what is read.
+    levels: usize,
+}
+
+impl Strict<'_> {
+    /// For what is inside a list or a map.
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        let levels = self.levels + 1;
+        if levels > MAX_LEVELS {
+            return Err(E::custom(format_args!("more than {MAX_LEVELS} levels")));
+        }
+        Ok(Self { levels, ..self })
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.0.set(self.0.get() + 1);
-        if self.0.get() > MAX_VALUES {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > MAX_VALUES {
             return Err(D::Error::custom(format_args!("more than {MAX_VALUES} values")));
         }
         deserializer.deserialize_any(self)
@@ -102,20 +122,20 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(self)? {
+        let (inside, mut list) = (self.deeper()?, Vec::new());
+        while let Some(item) = items.next_element_seed(inside)? {
             list.push(item);
         }
         Ok(list.into())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
+        let (inside, mut object) = (self.deeper()?, Map::new());
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
                 return Err(A::Error::custom("a key stands twice in one object"));
             }
-            object.insert(key, entries.next_value_seed(self)?);
+            object.insert(key, entries.next_value_seed(inside)?);
         }
         Ok(object.into())
     }
@@ -151,13 +171,15 @@ mod tests {
             (b"{\"a\": \"\xff\"}", "no UTF-8 at byte 7"),
             (br#""\ud800""#, "hex escape"),
             (b"[NaN]", "expected"),
-            (deep.as_bytes(), "recursion limit"),
+            (deep.as_bytes(), "more than 90 levels"),
             (many.as_bytes(), "more than 100000 values"),
         ];
         for (text, why) in cases {
             let said = read(text).expect_err(why);
             assert!(said.contains(why), "{said}: {why}");
         }
-        assert!(read(format!("{}1{}", "[".repeat(100), "]".repeat(100)).as_bytes()).is_ok());
+        let nested = |levels| read(format!("{}1{}", "[".repeat(levels), "]".repeat(levels)).as_bytes());
+        assert_eq!(nested(MAX_LEVELS).map(|value| crate::event::levels(&value)), Ok(MAX_LEVELS));
+        assert!(nested(MAX_LEVELS + 1).is_err());
     }
 }

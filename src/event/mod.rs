@@ -32,6 +32,19 @@ pub const TYPE_RESOURCE_UPDATED: &str = "dev.signalbox.resource.updated";
 /// The `type` of events made of deleted objects.
 pub const TYPE_RESOURCE_DELETED: &str = "dev.signalbox.resource.deleted";
 
+/// Levels of maps and lists in JSON that others give: the data of an event, a result, a spec. Kubernetes objects have a dozen. The log takes a few more
+/// around them, and what reads it takes 127.
+pub const MAX_LEVELS: usize = 90;
+
+/// How many levels of maps and lists a value has; 0 for a number or a text.
+pub fn levels(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(levels).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// What the types of the events that Signalbox makes begin with. Those of others must not.
 pub const OWN_TYPES: &str = "dev.signalbox.";
 /// The `type` of events made of a timetable's instants.

@@ -3,11 +3,32 @@
 //! JSON keeps every digit of 64-bit integers, can be read by a person with a hex dump, and takes new fields without a new
 //! format. The frame (length, checksum, position, stamp) is the log's own business.
 
+use std::io;
+
+use serde::Serialize as _;
+use serde_json::ser::{CompactFormatter, Formatter};
+
 use super::Record;
+use crate::event::MAX_LEVELS;
 
 /// The format byte that this version writes. Format 1 is the same without decisions that count, format 2 without what is about own writes,
 /// format 3 without replays. A reader refuses later ones loudly.
 pub const FORMAT: u8 = 4;
+
+/// Levels of a record's JSON, [`MAX_LEVELS`] of what others gave and ten around it. Readers take 127; the view's rows, which hold parts of records, have a few
+/// more around them.
+const LEVELS: usize = MAX_LEVELS + 10;
+
+/// Why a record is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// What is nested deeper could not be read again, and then no start would get past it.
+    #[error("the record is nested deeper than {LEVELS} levels")]
+    TooDeep,
+    /// A map has keys that are not strings; no record has such.
+    #[error("encode record: {0}")]
+    Json(#[from] serde_json::Error),
+}
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +47,45 @@ pub enum DecodeError {
 /// Appends the record's bytes to `out`.
 ///
 /// # Errors
-/// None of today's records can fail; a map with keys that are not strings would.
-pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+/// When it is nested too deep.
+pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     out.push(FORMAT);
-    serde_json::to_writer(out, record)
+    let written = record.serialize(&mut serde_json::Serializer::with_formatter(out, Shallow { levels: 0 }));
+    written.map_err(|error| if error.is_io() { EncodeError::TooDeep } else { EncodeError::Json(error) })
+}
+
+/// Writes without spaces, and no deeper than [`LEVELS`]: bytes in memory give no other I/O error.
+struct Shallow {
+    levels: usize,
+}
+
+impl Shallow {
+    fn deeper(&mut self) -> io::Result<()> {
+        self.levels += 1;
+        if self.levels > LEVELS { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
+    }
+}
+
+impl Formatter for Shallow {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.deeper()?;
+        CompactFormatter.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.levels -= 1;
+        CompactFormatter.end_array(writer)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.deeper()?;
+        CompactFormatter.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.levels -= 1;
+        CompactFormatter.end_object(writer)
+    }
 }
 
 /// Reads what [`encode`] wrote.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use crate::clock::Stamp;
 pub use decision::{Decision, Firing, Judgement, Occurrence, SuppressedReason};
-pub use encoding::{DecodeError, FORMAT, decode, encode};
+pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode};
 pub use ledger::{Ledger, OpenFiring, Step, part, whole};
 pub use letter::{DeadLetter, Replay};
 pub use view::{Delta, TABLES, Table};

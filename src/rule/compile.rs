@@ -21,6 +21,7 @@ use crate::{
         Action, ActionKind, BudgetScope, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Job,
         Notify, Rollout, Scale, Target, Variable,
     },
+    poison,
     record::{Account, RuleRef},
 };
 
@@ -94,8 +95,13 @@ impl Rule {
 /// Compiles a rule's spec.
 ///
 /// # Errors
-/// All faults of the spec.
+/// All faults of the spec; one that panics is a fault too, for the spec is there again after every restart.
 pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Result<Arc<Rule>, Vec<Fault>> {
+    let compiled = poison::caught(|| compile_parts(rule, generation, spec));
+    compiled.unwrap_or_else(|poisoned| Err(vec![Fault::new("spec", poisoned.to_string())]))
+}
+
+fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Result<Arc<Rule>, Vec<Fault>> {
     let names = Names::conditions();
     let from_elsewhere = spec.sources.iter().any(|source| source.reference.is_some());
     let names = if from_elsewhere { names.with_extensions() } else { names };

@@ -172,11 +172,11 @@ impl<'a> Way<'a> {
             let permit = self.inner.bus.durable(position).await.map_err(Halt::Bus)?;
             let cx = self.context(&spec.name);
             step::may_act(self.inner).await?;
-            let settled = tokio::time::timeout(step::SETTLE, action.settle(&cx, &request, &result, permit)).await;
-            let failure = match settled {
-                Ok(Ok(())) => continue,
-                Ok(Err(failure)) => failure.message,
-                Err(_) => format!("no answer within {} s", step::SETTLE.as_secs()),
+            let settling = tokio::time::timeout(step::SETTLE, action.settle(&cx, &request, &result, permit));
+            let failure = match step::caught(settling).await {
+                Ok(Ok(Ok(()))) => continue,
+                Ok(Ok(Err(failure))) | Err(failure) => failure.message,
+                Ok(Err(_)) => format!("no answer within {} s", step::SETTLE.as_secs()),
             };
             tracing::warn!(rule = %self.rule.rule, firing = %self.open.firing.id, action = %spec.name, error = %failure, "an action was done, but not settled");
             self.said.push(failure);

@@ -1,8 +1,7 @@
 //! One step of a firing: condition, rendering, intent, attempts, outcome.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::FutureExt as _;
 use serde_json::Value;
 
 use super::{Inner, backoff, targets::Held};
@@ -10,6 +9,8 @@ use crate::{
     actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting, lead, lead_to},
     api::{self, ActionOutcome, RuleMode},
     bus::{BusError, Permit},
+    event::{MAX_LEVELS, levels},
+    poison,
     record::{Intent, OpenFiring, Outcome, Position, Record, Results, RuleRef, Writes},
     rule::{CompiledAction, EvalError, Rule, cel::Scope},
     text,
@@ -73,6 +74,19 @@ impl Step<'_> {
     /// Runs the step to its outcome; `intent` is the last one of an earlier process. Gives the last request too.
     /// `held` is the target of that intent; afterwards it is the step's target, to be held until the outcome is recorded.
     pub(super) async fn run(
+        &self,
+        intent: Option<(u32, Value)>,
+        held: &mut Option<Held>,
+    ) -> Result<(Outcome, Option<Value>), Halt> {
+        let request = intent.as_ref().map(|(_, request)| Waiting::request_of(request.clone()));
+        // Whatever it is that panics: the firing is in the ledger, and would be gone on with after every restart.
+        match caught(self.go(intent, held)).await {
+            Ok(ended) => ended,
+            Err(failure) => Ok((self.bare(ActionOutcome::Failed, failure.message), request)),
+        }
+    }
+
+    async fn go(
         &self,
         intent: Option<(u32, Value)>,
         held: &mut Option<Held>,
@@ -257,7 +271,7 @@ impl Step<'_> {
         };
         let position = match record(self.inner, Record::Intent(intent)).await {
             Ok(position) => position,
-            Err(Halt::Bus(error @ BusError::TooLarge(_))) => {
+            Err(Halt::Bus(error @ (BusError::TooLarge(_) | BusError::TooDeep))) => {
                 return Ok(Err(Failure::last(format!("record the request: {error}"))));
             }
             Err(halt) => return Err(halt),
@@ -324,6 +338,10 @@ impl Step<'_> {
 
     pub(super) fn done(&self, done: Done) -> Outcome {
         let Done { outcome, mut message, mut result, effect } = done;
+        if levels(&result) > MAX_LEVELS {
+            message = format!("{message} (its result of more than {MAX_LEVELS} levels was left out)");
+            result = Value::Null;
+        }
         let size = result.to_string().len();
         if size > RESULT {
             message = format!("{message} (its result of {size} bytes was left out)");
@@ -367,14 +385,8 @@ pub(super) async fn record(inner: &Inner, record: Record) -> Result<Position, Ha
 
 /// An action that panics has failed; the process and the other firings go on.
 pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
-        let message = said(&*panic);
-        tracing::error!(error = message, "an action panicked");
-        Failure::last(format!("this is a fault of signalbox, please report it: {message}"))
+    poison::caught_in(future).await.map_err(|poisoned| {
+        tracing::error!(error = %poisoned, "an action panicked");
+        Failure::last(poisoned.to_string())
     })
-}
-
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic without words")
 }

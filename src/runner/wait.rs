@@ -68,7 +68,7 @@ impl Step<'_> {
         match record(self.inner, Record::Intent(intent)).await {
             Ok(_) => *held = None,
             // Then the target stays held, and a restart finds the mark.
-            Err(Halt::Bus(BusError::TooLarge(_))) => {}
+            Err(Halt::Bus(BusError::TooLarge(_) | BusError::TooDeep)) => {}
             Err(halt) => return Err(halt),
         }
         self.wait(spec, waiting).await

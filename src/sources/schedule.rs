@@ -141,7 +141,7 @@ mod tests {
         let schedule = Schedule::new("r", "shop", "r", "at", &spec);
         let (_, interest) = watch::channel(interest(&[put]));
         let looker = Looker::new(Cluster::with_client(Server::script([]).client()));
-        let emitter = Emitter::new(schedule.watch(), log.clone(), interest, looker);
+        let emitter = Emitter::new(schedule.watch(), log.clone(), interest, looker, Arc::default());
         let (stop, clock) = (CancellationToken::new(), clock.clone());
         let ticker = Ticker { schedule, missed, reached, emitter, clock };
         tokio::spawn({

@@ -335,7 +335,8 @@ impl Supervisor {
     }
 
     fn emitter(&self, key: &WatchKey) -> Emitter {
-        let emitter = Emitter::new(key.clone(), self.bus.clone(), self.interest.clone(), self.looker.clone());
+        let (bus, interest, looker) = (self.bus.clone(), self.interest.clone(), self.looker.clone());
+        let emitter = Emitter::new(key.clone(), bus, interest, looker, self.metrics.clone());
         emitter.with_near_misses(self.misses.clone())
     }
 }

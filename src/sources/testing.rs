@@ -248,6 +248,8 @@ impl Bus for Collected {
     }
 
     fn record(&self, record: Record) -> Result<Head, BusError> {
+        // As a log that is kept.
+        crate::record::encode(&record, &mut Vec::new()).map_err(|_| BusError::TooDeep)?;
         self.records.send_modify(|records| records.push(record));
         Ok(Head { position: Position(self.records.borrow().len() as u64), stamp: Stamp::default() })
     }

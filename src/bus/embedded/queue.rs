@@ -18,7 +18,7 @@ use super::{LINGER, MAX_RECORD, Settings};
 use crate::{
     bus::{BusError, Permit, Reader},
     clock::Clock,
-    record::{self, Entry, Head, Position, Record},
+    record::{self, EncodeError, Entry, Head, Position, Record},
 };
 
 /// The log thread does not linger when so many bytes wait: 1 MiB is written in about the time that the sync takes anyway.
@@ -104,7 +104,10 @@ impl State {
 /// The bytes of a record, if the log takes them.
 pub(super) fn encode(record: &Record) -> Result<Vec<u8>, BusError> {
     let mut bytes = Vec::with_capacity(512);
-    record::encode(record, &mut bytes).expect("the keys of a record's maps are strings");
+    record::encode(record, &mut bytes).map_err(|error| match error {
+        EncodeError::TooDeep => BusError::TooDeep,
+        EncodeError::Json(error) => BusError::Storage(error.to_string().into()),
+    })?;
     if bytes.len() > MAX_RECORD { Err(BusError::TooLarge(bytes.len())) } else { Ok(bytes) }
 }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     event::{Event, TYPE_KUBERNETES_EVENT},
+    poison,
     record::{Account, Decision, EventInput, Firing, FiringId, Head, RuleUid, SuppressedReason},
     rule::{
         cel::{Program, Scope},
@@ -42,8 +43,19 @@ impl Engine {
         judged
     }
 
+    /// Asks one rule. If that panics, it is an error of the rule: the event is in the log, and would be judged again after every restart.
     pub(super) fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
         let Some(rule) = slots.first().map(|slot| &slot.rule) else { return };
+        let (seen, decisions) = (judged.seen.len(), judged.decisions.len());
+        if let Err(poisoned) = poison::caught(|| self.ask(rule, head, events, slots, judged)) {
+            judged.seen.truncate(seen);
+            judged.decisions.truncate(decisions);
+            judged.seen.push(rule.rule.uid.clone());
+            judged.decisions.push(errored(&rule.rule.uid, EvalError::new(poisoned.to_string()).at("spec")));
+        }
+    }
+
+    fn ask(&self, rule: &Rule, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
         let uid = &rule.rule.uid;
         let Some((_, state)) = self.rules.get(uid) else { return };
         let Some(version) = state.in_force.as_ref() else { return };

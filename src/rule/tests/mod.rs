@@ -5,6 +5,7 @@ mod changes;
 mod conditions;
 mod counting;
 mod gone;
+mod hostile;
 mod http;
 mod near;
 mod own;

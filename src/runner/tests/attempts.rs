@@ -1,6 +1,7 @@
 //! Attempts, failures and what comes of them.
 
 use super::*;
+use crate::poison::bait;
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_attempt_is_repeated_with_growing_waits_and_the_same_request() {
@@ -81,6 +82,19 @@ async fn a_panic_fails_its_action_and_nothing_else() {
     let ended = stage.ended(2).await;
     assert_eq!(ended[0].message, "this is a fault of signalbox, please report it: the actor fell");
     assert_eq!(ended[1].outcome, FiringOutcome::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_panics_wherever_it_is_fails_its_firing_and_nothing_else() {
+    let stage = Stage::new(&[]);
+    for name in ["a", "b"] {
+        stage.start(firing("r", "g", name, &[action(name, json!({}))]));
+    }
+    // Nothing runs before the test waits.
+    bait::lay(0);
+    let ended = stage.ended(2).await;
+    assert_eq!(ended[0].message, "this is a fault of signalbox, please report it: poison");
+    assert_eq!((ended[0].outcome, ended[1].outcome), (FiringOutcome::Failed, FiringOutcome::Succeeded));
 }
 
 #[tokio::test(start_paused = true)]

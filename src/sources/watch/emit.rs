@@ -12,6 +12,7 @@ use crate::{
     record::{EventInput, Lookups, Record, SourceRef},
     rule::{Concern, Followed, Interest},
     sources::{NearMisses, append, lookups::Looker},
+    telemetry::Metrics,
 };
 
 /// Memories in one record, about 100 bytes each: 50 kB.
@@ -27,6 +28,7 @@ pub(in crate::sources) struct Emitter {
     interest: watch::Receiver<Arc<Interest>>,
     looker: Looker,
     misses: Option<NearMisses>,
+    metrics: Arc<Metrics>,
     pending: Vec<Origin>,
     flush_at: Option<Instant>,
 }
@@ -37,8 +39,9 @@ impl Emitter {
         bus: Arc<dyn Bus>,
         interest: watch::Receiver<Arc<Interest>>,
         looker: Looker,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { watch, bus, interest, looker, misses: None, pending: Vec::new(), flush_at: None }
+        Self { watch, bus, interest, looker, misses: None, metrics, pending: Vec::new(), flush_at: None }
     }
 
     /// Tells what rules nearly took of the events that concern nobody.
@@ -152,7 +155,8 @@ impl Emitter {
         let input = EventInput { event: event.clone(), origin, only, lookups };
         match append(&self.bus, Record::Event(Box::new(input))).await {
             Ok(_) => Ok(true),
-            Err(error @ BusError::TooLarge(_)) => {
+            Err(error @ (BusError::TooLarge(_) | BusError::TooDeep)) => {
+                self.metrics.object_unreadable();
                 tracing::error!(event.id = event.id, event.source = event.source, %error, "event left out");
                 Ok(false)
             }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bus::BusError,
     event::{Seen, WatchKey},
+    poison,
     rule::Followed,
     telemetry::Metrics,
 };
@@ -332,14 +333,15 @@ impl Watch {
     }
 
     async fn take(&mut self, object: Value, sight: Sight) -> Result<(), BusError> {
-        match self.memory.observe(object, sight, self.api.source(), Timestamp::now(), &self.followed) {
-            Ok(Some(observed)) => self.emitter.observed(observed).await,
-            Ok(None) => Ok(()),
-            Err(error) => {
-                self.unreadable(&error);
-                Ok(())
-            }
+        let (source, now) = (self.api.source(), Timestamp::now());
+        let observed = poison::caught(|| self.memory.observe(object, sight, source, now, &self.followed));
+        match observed {
+            Ok(Ok(Some(observed))) => return self.emitter.observed(observed).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => self.unreadable(&error),
+            Err(poisoned) => self.unreadable(&poisoned),
         }
+        Ok(())
     }
 
     fn unreadable(&self, error: &dyn std::fmt::Display) {

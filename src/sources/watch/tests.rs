@@ -44,10 +44,10 @@ fn start_after(away: Duration, server: Server, kind: &str, memory: HashMap<Strin
     let api = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind));
     let api = Api::new(server.client(), &api, Some("shop"));
     let looker = Looker::new(Cluster::with_client(server.client()));
-    let emitter = Emitter::new(key(kind), log.clone(), interested, looker);
+    let metrics = Arc::new(Metrics::default());
+    let emitter = Emitter::new(key(kind), log.clone(), interested, looker, metrics.clone());
     let (sender, phases) = mpsc::channel(16);
     let stop = CancellationToken::new();
-    let metrics = Arc::new(Metrics::default());
     let watch = Watch::new(key(kind), 1, api, emitter, memory, sender, metrics.clone()).with_away(away);
     let notice = watch.notice();
     let task = tokio::spawn(watch.run(stop.clone()));
@@ -240,6 +240,28 @@ async fn an_object_that_is_known_and_cannot_be_read_any_more_is_counted_and_not_
     let site = start(server, "ConfigMap", memory(5, &[("a", 3), ("b", 4)]));
     assert_eq!(site.log.wait(1).await, ["seen list@6"]);
     assert!(site.metrics.encode().contains("signalbox_watch_objects_unreadable_total 1\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_brings_a_panic_out_is_counted_and_the_watch_goes_on() {
+    let lines = vec![line("ADDED", object("b", 6)), line("ADDED", object("c", 7)), line("MODIFIED", object("b", 8))];
+    let site = start(Server::script([list(5, &[object("a", 3)]), Answer::Open(lines)]), "ConfigMap", HashMap::new());
+    // The first is the object of the list.
+    crate::poison::bait::lay(1);
+    assert_eq!(site.log.wait(3).await[1..], ["resource.created c/7", "resource.created b/8"]);
+    assert!(site.metrics.encode().contains("signalbox_watch_objects_unreadable_total 1\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_nested_too_deep_for_the_log_is_counted_and_the_watch_goes_on() {
+    let mut deep = object("deep", 6);
+    deep["spec"] = (0..crate::event::MAX_LEVELS + 10).fold(json!(1), |inside, _| json!([inside]));
+    let mut deeper = object("deeper", 7);
+    deeper["spec"] = (0..200).fold(json!(1), |inside, _| json!([inside]));
+    let lines = vec![line("ADDED", deep), line("ADDED", deeper), line("ADDED", object("b", 8))];
+    let site = start(Server::script([list(5, &[]), Answer::Open(lines)]), "ConfigMap", HashMap::new());
+    assert_eq!(site.log.wait(3).await[1..], ["seen deep@6", "resource.created b/8"]);
+    assert!(site.metrics.encode().contains("signalbox_watch_objects_unreadable_total 2\n"));
 }
 
 #[tokio::test(start_paused = true)]

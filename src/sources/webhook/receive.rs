@@ -20,6 +20,7 @@ use crate::{
         cloud_events::{self, DecodeError},
         event_source, webhook,
     },
+    poison,
     record::{EventInput, Lookups, Position, Record},
 };
 
@@ -63,7 +64,10 @@ impl Hooks {
         let known = webhook.verifier.verify(&secrets, headers, body, now / 1_000_000);
         known.map_err(|_| Refusal::Unauthenticated)?;
         let plain = unfold(headers, body, max)?;
-        let events = self.decode(hook, webhook, headers, &plain)?;
+        let events = poison::caught(|| self.decode(hook, webhook, headers, &plain)).unwrap_or_else(|poisoned| {
+            tracing::error!(source = hook.name(), namespace = hook.namespace(), error = %poisoned, "a request was not taken");
+            Err(Refusal::Malformed(poisoned.to_string()))
+        })?;
         webhook.draw(events.len())?;
         // What waits for room holds memory: when the disk is known to be full, nobody waits.
         if self.0.bus.stats().disk_full && !events.is_empty() {
@@ -172,6 +176,7 @@ fn refusal(error: &BusError) -> Refusal {
     match error {
         BusError::Full => NO_SPACE,
         BusError::TooLarge(_) => too_large(crate::bus::embedded::MAX_RECORD),
+        BusError::TooDeep => Refusal::Malformed(error.to_string()),
         BusError::Closed | BusError::Storage(_) | BusError::Open { .. } | BusError::Locked { .. } => CLOSED,
     }
 }

@@ -294,6 +294,28 @@ async fn beyond_the_rate_senders_are_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_request_that_brings_a_panic_out_is_refused_and_counted_and_others_are_taken() {
+    let stage = Stage::new(cloud_events());
+    crate::poison::bait::lay(0);
+    let refused = stage.batch(&["m-1"]).await.expect_err("it panics").to_string();
+    assert!(refused.contains("please report it"), "{refused}");
+    assert_eq!(stage.hook().figures().rejected.malformed, 1);
+    assert_eq!(stage.batch(&["m-1"]).await, taken(1, 0));
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_out_of_the_log_again_is_refused() {
+    let stage = Stage::new(json!({}));
+    let nested = |levels| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    let json = [("content-type", "application/json")];
+    for levels in [crate::event::MAX_LEVELS + 1, 124, 127, 10_000] {
+        let refused = stage.send(&json, &nested(levels)).await;
+        assert!(matches!(refused, Err(Refusal::Malformed(_))), "{levels}: {refused:?}");
+    }
+    assert_eq!(stage.send(&json, &nested(crate::event::MAX_LEVELS)).await, taken(1, 0));
+}
+
+#[tokio::test]
 async fn too_many_ids_are_forgotten_before_their_time_and_counted() {
     let stage = Stage::new(cloud_events());
     let ids: Vec<String> = (0..8).map(|id| format!("m-{id}")).collect();
