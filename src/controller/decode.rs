@@ -1,9 +1,10 @@
 //! Objects as they come, decoded with the place of each fault.
 
-use kube::api::DynamicObject;
+use kube::Resource as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Object;
 use crate::{
     api::Duration,
     event::{MAX_LEVELS, levels},
@@ -19,8 +20,8 @@ pub(super) struct Names {
 }
 
 /// The object's names; nothing when the API server left one out, which it never does.
-pub(super) fn names(object: &DynamicObject) -> Option<Names> {
-    let meta = &object.metadata;
+pub(super) fn names(object: &Object) -> Option<Names> {
+    let meta = object.meta();
     Some(Names {
         uid: meta.uid.clone()?,
         namespace: meta.namespace.clone()?,
@@ -30,21 +31,21 @@ pub(super) fn names(object: &DynamicObject) -> Option<Names> {
 }
 
 /// The spec, or what is wrong with it.
-pub(super) fn spec<S: DeserializeOwned>(object: &DynamicObject) -> Result<S, Vec<String>> {
-    let spec = &object.data["spec"];
-    if levels(spec) > MAX_LEVELS {
+pub(super) fn spec<S: DeserializeOwned>(object: &Object) -> Result<S, Vec<String>> {
+    let spec = object.spec().map_err(|error| vec![format!("spec: it cannot be read: {error}")])?;
+    if levels(&spec) > MAX_LEVELS {
         return Err(vec![format!("spec: lists and maps are nested deeper than {MAX_LEVELS} levels")]);
     }
-    S::deserialize(spec).map_err(|error| {
+    S::deserialize(&spec).map_err(|error| {
         // The schema checks all else; serde would tell the first fault only, and without its place.
-        let durations = durations(spec);
+        let durations = durations(&spec);
         if durations.is_empty() { vec![format!("spec: {error}")] } else { durations }
     })
 }
 
 /// The status, or nothing when there is none or a newer version wrote it.
-pub(super) fn status<S: DeserializeOwned>(object: &DynamicObject) -> Option<S> {
-    S::deserialize(object.data.get("status")?).ok()
+pub(super) fn status<S: DeserializeOwned>(object: &Object) -> Option<S> {
+    S::deserialize(object.status().ok()?).ok()
 }
 
 /// The faults of all durations of a rule.
@@ -84,7 +85,7 @@ mod tests {
 
     fn faults(spec_of: Value) -> Vec<String> {
         let object = json!({"metadata": {"name": "web"}, "spec": spec_of});
-        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let object: Object = serde_json::from_value(object).expect("an object");
         spec::<EventRuleSpec>(&object).expect_err("faults")
     }
 
@@ -107,6 +108,19 @@ mod tests {
         ];
         assert_eq!(places, expected);
         assert!(faults[0].contains("\"168h\""), "{faults:?}");
+    }
+
+    #[test]
+    fn a_spec_that_is_nested_too_deep_is_a_fault_of_this_object() {
+        let patch = (0..=MAX_LEVELS).fold(json!(1), |inside, _| json!([inside]));
+        assert!(faults(json!({"actions": [patch]}))[0].contains("nested deeper than 90 levels"));
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let object =
+            format!(r#"{{"metadata": {{"name": "web", "managedFields": {deep}}}, "spec": {deep}, "status": {deep}}}"#);
+        let object: Object = serde_json::from_str(&object).expect("its name is read");
+        let faults = spec::<EventRuleSpec>(&object).expect_err("a fault");
+        assert!(faults[0].starts_with("spec: it cannot be read: recursion limit"), "{faults:?}");
+        assert_eq!(status::<Value>(&object), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod decode;
 mod intake;
+mod object;
 mod reports;
 mod rules;
 mod secrets;
@@ -16,7 +17,7 @@ mod watch;
 
 use std::sync::Arc;
 
-pub use self::watch::run;
+pub use self::{object::Object, watch::run};
 pub use reports::relay;
 pub use rules::{Known, Listeners, Rules};
 pub use sinks::Sinks;

@@ -7,10 +7,9 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use kube::api::DynamicObject;
 use tokio::time::Instant;
 
-use super::{Synced, decode, watch::Reconcile};
+use super::{Object, Synced, decode, watch::Reconcile};
 use crate::{
     api::{EventRule, EventRuleSpec},
     bus::{Bus, BusError},
@@ -157,7 +156,7 @@ impl Rules {
     }
 
     /// Says what is wrong with the object's spec, and settles which version should judge.
-    fn examine(&mut self, names: &decode::Names, object: &DynamicObject) {
+    fn examine(&mut self, names: &decode::Names, object: &Object) {
         let rule = RuleRef {
             uid: RuleUid(names.uid.as_str().into()),
             namespace: names.namespace.clone(),
@@ -256,7 +255,7 @@ impl Rules {
 impl Reconcile for Rules {
     type Kind = EventRule;
 
-    async fn apply(&mut self, object: DynamicObject) -> Result<(), BusError> {
+    async fn apply(&mut self, object: Object) -> Result<(), BusError> {
         let Some(names) = decode::names(&object) else { return Ok(()) };
         let examined = self.rules.get(&names.uid).and_then(|tracked| tracked.examined);
         if examined == Some(names.generation) {
@@ -316,7 +315,7 @@ impl Reconcile for Rules {
 /// The generation of a rule that is gone and whose removal is not in the log yet.
 const GONE: i64 = -1;
 
-fn compiled(rule: &RuleRef, generation: i64, object: &DynamicObject) -> Result<Arc<EventRuleSpec>, Vec<String>> {
+fn compiled(rule: &RuleRef, generation: i64, object: &Object) -> Result<Arc<EventRuleSpec>, Vec<String>> {
     let spec = Arc::new(decode::spec::<EventRuleSpec>(object)?);
     match rule::compile(rule, generation, &spec) {
         Ok(_) => Ok(spec),

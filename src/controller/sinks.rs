@@ -5,11 +5,10 @@ use std::{
     time::Duration,
 };
 
-use kube::api::DynamicObject;
 use tokio::time::Instant;
 
 use super::{
-    Synced, decode,
+    Object, Synced, decode,
     secrets::{self, pending},
     watch::Reconcile,
 };
@@ -102,7 +101,7 @@ impl Sinks {
 impl Reconcile for Sinks {
     type Kind = EventSink;
 
-    async fn apply(&mut self, object: DynamicObject) -> Result<(), BusError> {
+    async fn apply(&mut self, object: Object) -> Result<(), BusError> {
         let Some(decode::Names { uid, namespace, name, generation }) = decode::names(&object) else { return Ok(()) };
         if self.sinks.get(&uid).is_some_and(|tracked| tracked.generation == generation) {
             return Ok(());

@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use kube::api::DynamicObject;
 use tokio::time::Instant;
 
 use super::{
-    Synced, decode,
+    Object, Synced, decode,
     secrets::{self, pending},
     watch::Reconcile,
 };
@@ -135,7 +134,7 @@ impl Sources {
 impl Reconcile for Sources {
     type Kind = EventSource;
 
-    async fn apply(&mut self, object: DynamicObject) -> Result<(), BusError> {
+    async fn apply(&mut self, object: Object) -> Result<(), BusError> {
         let Some(decode::Names { uid, namespace, name, generation }) = decode::names(&object) else { return Ok(()) };
         if self.sources.get(&uid).is_some_and(|tracked| tracked.generation == generation) {
             return Ok(());

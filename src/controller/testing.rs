@@ -9,12 +9,11 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use kube::api::DynamicObject;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 
-use super::{Synced, rules::Listeners};
+use super::{Object, Synced, rules::Listeners};
 use crate::{
     api::USABLE_LABEL,
     bus::{Bus, BusError, Permit, Reader, Recovery, Stats},
@@ -141,7 +140,7 @@ pub(super) fn condition<'a>(status: &'a Value, type_: &str) -> &'a Value {
     found.unwrap_or(&Value::Null)
 }
 
-pub(super) fn object(value: Value) -> DynamicObject {
+pub(super) fn object(value: Value) -> Object {
     serde_json::from_value(value).expect("an object")
 }
 

@@ -5,7 +5,6 @@ use std::{collections::HashSet, future::Future, time::Duration};
 use futures::StreamExt as _;
 use kube::{
     Api, Client, Resource,
-    api::DynamicObject,
     core::ApiResource,
     runtime::{
         WatchStreamExt as _,
@@ -15,6 +14,7 @@ use kube::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Object;
 use crate::bus::BusError;
 
 /// How often a controller looks whether something is to be tried again.
@@ -30,7 +30,7 @@ pub trait Reconcile: Send {
     type Kind: Resource<DynamicType = ()>;
 
     /// The object is as given.
-    fn apply(&mut self, object: DynamicObject) -> impl Future<Output = Result<(), BusError>> + Send;
+    fn apply(&mut self, object: Object) -> impl Future<Output = Result<(), BusError>> + Send;
     /// The object of this uid is gone.
     fn gone(&mut self, uid: &str) -> impl Future<Output = Result<(), BusError>> + Send;
     /// Exactly the objects of these uids exist; each was given to `apply` before.
@@ -50,8 +50,8 @@ pub async fn run<R: Reconcile>(reconciler: R, client: Client, shutdown: Cancella
 
 async fn watch<R: Reconcile>(mut reconciler: R, client: Client) -> Result<(), BusError> {
     let kind = ApiResource::erase::<R::Kind>(&());
-    // Raw objects: a typed watch fails as a whole when one object cannot be decoded.
-    let objects: Api<DynamicObject> = Api::all_with(client, &kind);
+    // A typed watch fails as a whole when one object cannot be decoded.
+    let objects: Api<Object> = Api::all_with(client, &kind);
     let begin = || watcher(objects.clone(), watcher::Config::default()).default_backoff().boxed();
     let (mut events, mut heard) = (begin(), Instant::now());
     let mut tick = tokio::time::interval(TICK);
@@ -72,13 +72,13 @@ async fn watch<R: Reconcile>(mut reconciler: R, client: Client) -> Result<(), Bu
         match event {
             Some(Ok(watcher::Event::Init)) => listed.clear(),
             Some(Ok(watcher::Event::InitApply(object))) => {
-                listed.extend(object.metadata.uid.clone());
+                listed.extend(object.meta().uid.clone());
                 reconciler.apply(object).await?;
             }
             Some(Ok(watcher::Event::InitDone)) => reconciler.listed(&std::mem::take(&mut listed)).await?,
             Some(Ok(watcher::Event::Apply(object))) => reconciler.apply(object).await?,
             Some(Ok(watcher::Event::Delete(object))) => {
-                if let Some(uid) = &object.metadata.uid {
+                if let Some(uid) = &object.meta().uid {
                     reconciler.gone(uid).await?;
                 }
             }
@@ -108,8 +108,8 @@ mod tests {
     impl Reconcile for Notes {
         type Kind = EventSink;
 
-        async fn apply(&mut self, object: DynamicObject) -> Result<(), BusError> {
-            self.0.lock().push(format!("apply {}", object.metadata.uid.unwrap_or_default()));
+        async fn apply(&mut self, object: Object) -> Result<(), BusError> {
+            self.0.lock().push(format!("apply {}", object.meta().uid.clone().unwrap_or_default()));
             Ok(())
         }
 
@@ -137,21 +137,24 @@ mod tests {
                 "metadata": {"namespace": "shop", "name": uid, "uid": uid, "resourceVersion": "7"}})
         };
         let service = tower::service_fn(move |request: Request<Body>| async move {
+            let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
             let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
             let body = if watches {
-                let deleted = json!({"type": "DELETED", "object": object("b", json!({}))});
-                format!("{deleted}\n").into_bytes()
+                // In the order of the API server, which the kind of event goes first in.
+                let line = |type_: &str, object: &str| format!("{{\"type\": \"{type_}\", \"object\": {object}}}\n");
+                let changed = object("c", json!("deep")).to_string().replace("\"deep\"", &deep);
+                [line("ADDED", &changed), line("DELETED", &object("b", json!({})).to_string())].concat().into_bytes()
             } else {
                 let items = [object("a", json!({"slack": 7})), object("b", json!("no object at all"))];
                 let list = json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventSinkList",
                     "metadata": {"resourceVersion": "7"}, "items": items});
-                list.to_string().into_bytes()
+                list.to_string().replace("\"no object at all\"", &deep).into_bytes()
             };
             Ok::<_, kube::Error>(http::Response::new(Body::from(body)))
         });
         let notes = Notes::default();
         run(notes.clone(), Client::new(service, "default"), notes.1.clone()).await.expect("a clean end");
-        assert_eq!(*notes.0.lock(), ["apply a", "apply b", "listed 2", "gone b"]);
+        assert_eq!(*notes.0.lock(), ["apply a", "apply b", "listed 2", "apply c", "gone b"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,7 +80,8 @@ impl Step<'_> {
     ) -> Result<(Outcome, Option<Value>), Halt> {
         let request = intent.as_ref().map(|(_, request)| Waiting::request_of(request.clone()));
         // Whatever it is that panics: the firing is in the ledger, and would be gone on with after every restart.
-        match caught(self.go(intent, held)).await {
+        // On the heap: what is caught would be on the stack twice.
+        match caught(Box::pin(self.go(intent, held))).await {
             Ok(ended) => ended,
             Err(failure) => Ok((self.bare(ActionOutcome::Failed, failure.message), request)),
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::api::{ConditionStatus, Reason};
 use crate::controller::testing::{Site, Statuses, condition, object};
 
-fn rule(generation: i64, change: Value) -> DynamicObject {
+fn rule(generation: i64, change: Value) -> Object {
     let mut spec = json!({
         "serviceAccountName": "ops",
         "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],

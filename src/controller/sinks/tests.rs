@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controller::testing::{Site, Statuses, condition, object};
 
-fn sink(generation: i64, spec: &Value) -> DynamicObject {
+fn sink(generation: i64, spec: &Value) -> Object {
     object(json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventSink", "spec": spec,
         "metadata": {"namespace": "shop", "name": "oncall", "uid": "s1", "generation": generation}}))
 }

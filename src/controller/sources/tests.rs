@@ -51,7 +51,7 @@ impl Notes {
     }
 }
 
-fn source(generation: i64, spec: Value) -> DynamicObject {
+fn source(generation: i64, spec: Value) -> Object {
     object(json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventSource", "spec": spec,
         "metadata": {"namespace": "shop", "name": "github", "uid": "s1", "generation": generation}}))
 }
@@ -80,7 +80,7 @@ fn controller(site: &Site) -> Bench {
 }
 
 impl Bench {
-    async fn apply(&mut self, object: DynamicObject) {
+    async fn apply(&mut self, object: Object) {
         self.sources.apply(object).await.expect("apply");
     }
 
