@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{Authors, Cluster, Right, cache::Expiring};
 use crate::{
@@ -25,6 +25,9 @@ const ALLOWED: Duration = Duration::from_secs(60);
 const DENIED: Duration = Duration::from_secs(5);
 /// Answers kept: about 300 bytes each, 5 MB in all; 3,000 rules with five rights each.
 const ANSWERS: usize = 16_384;
+/// Questions about rights that are open at the same time. A thousand rules that come at once ask mostly the same, and whoever waits finds the answer;
+/// without a bound each would open a connection of its own, 30 KiB and a TLS handshake each.
+const ASKING: usize = 8;
 /// How long it is remembered whether an account may be used.
 const USABLE: Duration = Duration::from_secs(3);
 
@@ -32,11 +35,12 @@ pub(super) struct Caches {
     /// Whether allowed, and when the API server was asked.
     rights: Expiring<(Account, Right), (bool, Instant)>,
     usable: Expiring<Account, Verdict>,
+    asking: Semaphore,
 }
 
 impl Default for Caches {
     fn default() -> Self {
-        Self { rights: Expiring::new(ANSWERS), usable: Expiring::new(ANSWERS) }
+        Self { rights: Expiring::new(ANSWERS), usable: Expiring::new(ANSWERS), asking: Semaphore::new(ASKING) }
     }
 }
 
@@ -110,10 +114,17 @@ impl Cluster {
     /// # Errors
     /// When the API server could not be asked.
     pub async fn may_lately(&self, account: &Account, right: &Right, age: Duration) -> Result<bool, kube::Error> {
-        let (key, now) = ((account.clone(), right.clone()), Instant::now());
-        if let Some((answer, asked)) = self.0.access.rights.get(&key)
-            && now - asked < age
-        {
+        let key = (account.clone(), right.clone());
+        let known = |now: Instant| {
+            let (answer, asked) = self.0.access.rights.get(&key)?;
+            (now - asked < age).then_some(answer)
+        };
+        if let Some(answer) = known(Instant::now()) {
+            return Ok(answer);
+        }
+        let _turn = self.0.access.asking.acquire().await.expect("the semaphore is never closed");
+        let now = Instant::now();
+        if let Some(answer) = known(now) {
             return Ok(answer);
         }
         // The groups that the API server gives every ServiceAccount; a review takes them as they are said.
@@ -236,138 +247,4 @@ pub fn impersonation_denied(error: &kube::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    };
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::kubernetes::{
-        fake::{Fake, failure},
-        policy,
-        ready::Readiness,
-    };
-
-    fn account() -> Account {
-        Account { namespace: "shop".into(), name: "shop-ops".into() }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_denial_is_asked_again_after_five_seconds_and_a_permission_after_sixty() {
-        let fake = Fake::new(|seen| {
-            let allowed = seen.body["spec"]["resourceAttributes"]["verb"] == "get";
-            (201, json!({"spec": {}, "status": {"allowed": allowed}}))
-        });
-        let cluster = Cluster::with_client(fake.client());
-        let (get, patch) = (Right::new("get", "", "pods"), Right::new("patch", "", "pods"));
-        for _ in 0..3 {
-            assert!(cluster.may(&account(), &get).await.expect("review"));
-            assert!(!cluster.may(&account(), &patch).await.expect("review"));
-        }
-        assert_eq!(fake.requests().len(), 2);
-        let spec = &fake.requests()[0].body["spec"];
-        assert_eq!(spec["user"], "system:serviceaccount:shop:shop-ops");
-        assert_eq!(
-            spec["groups"],
-            json!(["system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"])
-        );
-        tokio::time::advance(DENIED).await;
-        cluster.may(&account(), &get).await.expect("review");
-        cluster.may(&account(), &patch).await.expect("review");
-        assert_eq!(fake.requests().len(), 3);
-        tokio::time::advance(ALLOWED).await;
-        cluster.may(&account(), &get).await.expect("review");
-        assert_eq!(fake.requests().len(), 4);
-        let second = Duration::from_secs(1);
-        tokio::time::advance(second).await;
-        assert!(cluster.may_lately(&account(), &get, second * 2).await.expect("review"));
-        assert_eq!(fake.requests().len(), 4);
-        assert!(cluster.may_lately(&account(), &get, second).await.expect("review"));
-        assert_eq!(fake.requests().len(), 5);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_knows_no_roles_yet_takes_no_right_away() {
-        let started = Arc::new(AtomicBool::new(false));
-        let ready = started.clone();
-        let fake = Fake::new(move |seen| match (seen.path.as_str(), ready.load(Ordering::SeqCst)) {
-            ("/readyz", false) => (500, json!("[-]informer-sync failed")),
-            ("/readyz", true) => (200, json!("ok")),
-            (_, allowed) => (201, json!({"spec": {}, "status": {"allowed": allowed}})),
-        });
-        let cluster = Cluster::make(fake.client(), Arc::new(Readiness::doubted()));
-        let get = Right::new("get", "", "pods");
-        let error = cluster.may(&account(), &get).await.expect_err("it is not ready");
-        assert!(error.to_string().contains("not ready"), "{error}");
-        started.store(true, Ordering::SeqCst);
-        assert!(cluster.may(&account(), &get).await.expect("review"));
-    }
-
-    /// What is said of an account, and of one that a rule's Job names, whether or not the policy is there.
-    async fn asked(allowed: bool, found: (u16, Value), policy: (u16, Value)) -> [Result<(), Unusable>; 2] {
-        let fake = Fake::new(move |seen| match seen.path.as_str() {
-            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
-                (201, json!({"spec": {}, "status": {"allowed": allowed}}))
-            }
-            "/api/v1/namespaces/shop/serviceaccounts/shop-ops" => found.clone(),
-            path if path.contains("validatingadmissionpolicybindings/") => (200, policy::tests::binding()),
-            path if path.contains("validatingadmissionpolicies/") => policy.clone(),
-            other => failure(500, "Unexpected", other),
-        });
-        let cluster = Cluster::with_client(fake.client());
-        [cluster.usable(&account()).await, cluster.opted_in(&account()).await]
-    }
-
-    fn labelled(labels: Value) -> (u16, Value) {
-        (200, json!({"metadata": {"name": "shop-ops", "labels": labels}}))
-    }
-
-    fn absent() -> (u16, Value) {
-        failure(404, "NotFound", "no")
-    }
-
-    #[tokio::test]
-    async fn without_the_policy_an_account_is_usable_when_enabled_and_labelled() {
-        let yes = labelled(json!({USABLE_LABEL: "true"}));
-        assert!(asked(true, yes.clone(), absent()).await.iter().all(Result::is_ok));
-        for error in asked(false, yes, absent()).await {
-            let error = error.expect_err("not enabled");
-            assert!(matches!(error, Unusable::NamespaceNotEnabled(_)), "{error}");
-            assert!(error.to_string().contains("rules.namespaces={shop}"), "{error}");
-        }
-        for error in asked(true, absent(), absent()).await {
-            let error = error.expect_err("not there");
-            assert!(matches!(error, Unusable::NotFound(_)), "{error}");
-        }
-        for labels in [json!({}), json!({USABLE_LABEL: "yes"})] {
-            let [error, _] =
-                asked(true, labelled(labels), absent()).await.map(|answer| answer.expect_err("not labelled"));
-            assert!(matches!(error, Unusable::NotLabelled { .. }), "{error}");
-            for part in [
-                "kubectl label serviceaccount shop-ops -n shop signalbox.dev/usable-by-rules=true",
-                "ValidatingAdmissionPolicy signalbox-accounts does not exist",
-            ] {
-                assert!(error.to_string().contains(part), "{part}: {error}");
-            }
-        }
-        for error in asked(true, failure(500, "InternalError", "etcd is away"), absent()).await {
-            let error = error.expect_err("away");
-            assert!(matches!(error, Unusable::Unknown { .. }), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn with_the_policy_the_label_is_needed_only_where_no_author_was_checked() {
-        let policy = (200, policy::tests::policy());
-        let [usable, opted_in] = asked(true, labelled(json!({})), policy).await;
-        usable.expect("its author was checked");
-        let error = opted_in.expect_err("nobody was checked");
-        assert!(matches!(error, Unusable::NotLabelled { .. }), "{error}");
-        let [error, _] = asked(true, labelled(json!({})), failure(500, "InternalError", "etcd is away")).await;
-        let error = error.expect_err("it is not known");
-        assert!(matches!(error, Unusable::Unknown { .. }), "{error}");
-    }
-}
+mod tests;

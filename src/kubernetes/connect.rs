@@ -20,6 +20,9 @@ use tower::{
 /// A peer that is gone is noticed after 30 s + 3 × 10 s without any answer; watches stay open for minutes and would not notice it otherwise.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 
+/// Connections kept for the next requests, 30 KiB each: as many as are under way at once when the operator is busy, not when a thousand rules come.
+const MAX_IDLE: usize = 32;
+
 /// Why there is no way to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -58,7 +61,8 @@ pub(super) fn client(config: &Config) -> Result<Client, ConnectError> {
     tcp.set_keepalive_interval(Some(KEEPALIVE.1));
     tcp.set_keepalive_retries(Some(KEEPALIVE.2));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let pool: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(tls);
+    let pool: legacy::Client<_, Body> =
+        legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(MAX_IDLE).build(tls);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(ReadsOnly::new()))
