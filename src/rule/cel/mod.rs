@@ -1,49 +1,51 @@
 //! Expressions: CEL with the API server's semantics, checked and bounded before it is used.
 //!
-//! An expression is limited before it is parsed (length, brackets), checked after (names, functions, loops, patterns), and counts what it
-//! does while it is evaluated. It cannot reach anything but its scope: no clock, no I/O, no environment. What is known of Kubernetes' function
-//! libraries is listed in `functions`.
+//! An expression is limited before it is parsed (length, brackets), checked after (names, functions, types, loops, patterns), and counts what it
+//! does while it is evaluated. It cannot reach anything but its scope: no clock, no I/O, no environment. The parser is the `cel` crate's; what
+//! is made of its tree, and how that is evaluated, is ours. The functions are listed in `library`.
 
+mod build;
 mod check;
 mod convert;
-mod functions;
+mod eval;
+mod explain;
+mod failure;
+mod fields;
 mod known;
 mod lexer;
 mod library;
+mod loops;
 mod meter;
-mod object;
+mod node;
+mod operators;
 mod parse;
+mod pattern;
 mod scope;
 mod sight;
 mod stack;
+mod static_type;
 mod text;
+mod times;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use cel::{
-    Context, ExecutionError,
-    common::{types::CelBool, value::CowVal},
-};
-use serde_json::Value;
+use serde_json::Value as Json;
 
+pub use explain::Explained;
 pub use scope::Scope;
 pub use text::{Mode, Template, Text};
 
 use super::fault::{EvalError, Fault};
-use crate::text::cut;
+use eval::{Answer, Run};
+use failure::Failure;
+use parse::Compiled;
 pub(super) use parse::LookedUp;
-use parse::{Compiled, ENVIRONMENT, pattern_name};
-
-/// Characters of a message that the crate made.
-const MAX_MESSAGE: usize = 256;
+use static_type::Static;
+use value::Value;
 
 /// An expression does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,8 +83,6 @@ pub struct Names {
     groups: Vec<String>,
     extensions: bool,
 }
-
-const EVENT_FIELDS: [&str; 6] = ["id", "source", "type", "subject", "time", "data"];
 
 impl Names {
     /// What conditions may use: `event`, `source`, `object`, `variables`, `rule` and `now`.
@@ -146,12 +146,34 @@ impl Names {
             "actions" => Some(self.actions.clone()),
             "group" => Some(self.groups.clone()),
             "event" if self.extensions => None,
-            "event" => own(&EVENT_FIELDS),
+            "event" => own(&fields::OF_EVENT),
             "source" => own(&["name"]),
-            "rule" => own(&["name", "namespace", "uid"]),
+            "rule" => own(&fields::OF_RULE),
             "firing" => own(&["id"]),
             "response" => own(&["status", "headers", "body"]),
             _ => None,
+        }
+    }
+
+    /// The type of a name's value.
+    fn type_of(&self, root: &str) -> Static {
+        match root {
+            "event" | "source" | "rule" | "actions" | "firing" | "group" | "response" => Static::Map,
+            "count" => Static::Int,
+            "now" => Static::Timestamp,
+            _ => Static::Dyn,
+        }
+    }
+
+    /// The type of a field of a name's value.
+    fn type_of_field(&self, root: &str, field: &str) -> Static {
+        match (root, field) {
+            ("event", "id" | "source" | "type" | "subject" | "time") | ("source" | "rule" | "firing", _) => {
+                Static::String
+            }
+            ("response", "status") => Static::Int,
+            ("response", "headers") => Static::Map,
+            _ => Static::Dyn,
         }
     }
 }
@@ -200,20 +222,22 @@ impl Program {
 
     /// What it gives, when that is surely neither true nor false.
     pub(super) fn surely_not_bool(&self) -> Option<&'static str> {
-        self.0.surely
+        self.0.type_.surely_not_bool()
     }
 
     /// The expression's value for what the scope holds, as JSON: times and durations as text.
     ///
     /// # Errors
     /// When the expression fails, costs too much, or gives what JSON cannot say.
-    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Value, EvalError> {
-        self.with_value(scope, |value| convert::to_json(&*value, &mut { convert::MAX_RENDERED }))
+    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Json, EvalError> {
+        let value = self.value(scope).map_err(Failure::told)?;
+        convert::to_json(&value, &mut { convert::MAX_RENDERED }).map_err(Failure::told)
     }
 
     /// As [`Program::evaluate`], with nothing for an optional that has no value.
-    pub(super) fn evaluate_optional(&self, scope: &Scope<'_>) -> Result<Option<Value>, EvalError> {
-        self.with_value(scope, |value| convert::optional_to_json(&*value, &mut { convert::MAX_RENDERED }))
+    pub(super) fn evaluate_optional(&self, scope: &Scope<'_>) -> Result<Option<Json>, EvalError> {
+        let value = self.value(scope).map_err(Failure::told)?;
+        convert::optional_to_json(&value, &mut { convert::MAX_RENDERED }).map_err(Failure::told)
     }
 
     /// Whether the expression is true for what the scope holds.
@@ -221,49 +245,13 @@ impl Program {
     /// # Errors
     /// When the expression fails, costs too much, or gives neither true nor false.
     pub fn test(&self, scope: &Scope<'_>) -> Result<bool, EvalError> {
-        self.with_value(scope, |value| match value.downcast_ref::<CelBool>() {
-            Some(answer) => Ok(*answer.inner()),
-            None => Err(ExecutionError::function_error(
-                "condition",
-                format!("gave a value of the type {}, not true or false", value.get_type().name()),
-            )),
-        })
+        match self.value(scope).map_err(Failure::told)? {
+            Value::Bool(answer) => Ok(answer),
+            other => Err(EvalError::new(format!("gave a value of the type {}, not true or false", other.type_name()))),
+        }
     }
 
-    fn with_value<T>(
-        &self,
-        scope: &Scope<'_>,
-        use_value: impl FnOnce(CowVal<'_, '_>) -> Result<T, ExecutionError>,
-    ) -> Result<T, EvalError> {
-        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        context.set_variable_resolver(scope);
-        for (index, pattern) in self.0.patterns.iter().enumerate() {
-            context.add_variable_as_val(pattern_name(index), Box::new(pattern.clone()));
-        }
-        let evaluate = || cel::Value::resolve_val(&self.0.expression, &context).and_then(use_value);
-        // An event that makes the interpreter panic would do so again after every restart.
-        let evaluated = catch_unwind(AssertUnwindSafe(|| stack::for_evaluating(self.0.levels, evaluate)));
-        let evaluated = evaluated.map_err(|_| {
-            EvalError::new("this is a fault of signalbox, please report it: evaluating the expression panicked")
-        })?;
-        evaluated.map_err(|error| self.explain(&error))
-    }
-
-    fn explain(&self, error: &ExecutionError) -> EvalError {
-        match error {
-            ExecutionError::NoSuchKey(key) => {
-                let path = check::path_of(&self.0.expression, key);
-                EvalError::new(format!("no such field: {}", path.as_deref().unwrap_or(key)))
-            }
-            ExecutionError::FunctionError { function, message } if function.starts_with("variables[") => {
-                EvalError { path: function.clone(), message: message.clone() }
-            }
-            ExecutionError::FunctionError { function, message } => match function.as_str() {
-                "value" | "condition" | "cost" | "list" => EvalError::new(message),
-                _ => EvalError::new(format!("{function}(): {message}")),
-            },
-            // Errors of the crate can hold whole values.
-            other => EvalError::new(cut(&other.to_string(), MAX_MESSAGE)),
-        }
+    fn value<'a>(&self, scope: &Scope<'a>) -> Answer<'a> {
+        stack::for_evaluating(self.0.levels, || Run::new(scope).value(&self.0.root))
     }
 }

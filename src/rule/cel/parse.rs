@@ -1,4 +1,4 @@
-//! What an expression is compiled to.
+//! From the text of an expression to what is evaluated.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,32 +7,19 @@ use cel::{
     common::ast::{Expr, LiteralValue, operators},
 };
 
-use super::{
-    CelFault, Names, check,
-    functions::{self, Pattern, compile_pattern},
-    meter,
-};
+use super::{CelFault, Names, build::Builder, check, node::Node, static_type::Static};
 
-/// The environment that all expressions share: building one takes longer than compiling an expression.
-pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
-    let mut env = Env::stdlib();
-    env.add_extension(cel::extensions::strings).expect("the strings library is added once");
-    env.add_extension(cel::extensions::lists).expect("the lists library is added once");
-    functions::register(&mut env).expect("our functions have names of their own");
-    meter::register(&mut env).expect("the meter's functions have names of their own");
-    Arc::new(env)
-});
+/// What parses. It has neither macros nor functions: those are ours.
+static PARSER: LazyLock<Env> = LazyLock::new(Env::default);
 
 /// An expression, checked and made ready to be evaluated.
 pub(super) struct Compiled {
     pub(super) source: Arc<str>,
-    pub(super) expression: IdedExpr,
-    /// Patterns that stand in the expression, in the order of their names there.
-    pub(super) patterns: Box<[Pattern]>,
-    /// What it gives, when that is surely neither true nor false.
-    pub(super) surely: Option<&'static str>,
+    pub(super) root: Node,
+    /// The type of what it gives.
+    pub(super) type_: Static,
     pub(super) looked_up: LookedUp,
-    /// How deep the interpreter recurses.
+    /// How deep the evaluator recurses.
     pub(super) levels: usize,
 }
 
@@ -57,7 +44,8 @@ impl Compiled {
     /// # Errors
     /// All faults.
     pub(super) fn parse(source: &str, names: &Names) -> Result<Self, Vec<CelFault>> {
-        let parsed = ENVIRONMENT.compile(source).map_err(|errors| {
+        let parser = PARSER.parser().enable_ident_escape_syntax(true);
+        let (root, info) = parser.parse_with_source_info(source).map_err(|errors| {
             let of = |error: &cel::ParseError| CelFault {
                 line: usize::try_from(error.pos.0).unwrap_or(1).max(1),
                 column: usize::try_from(error.pos.1).unwrap_or(1).max(1),
@@ -65,65 +53,15 @@ impl Compiled {
             };
             errors.errors.iter().map(of).collect::<Vec<_>>()
         })?;
-        let root = parsed.expression();
-        let offset = |id: u64| parsed.source_info().offset_for(id).map_or(0, |(start, _)| start as usize);
-        check::after_parsing(source, root, names, offset)?;
-        let surely = check::surely_not_bool(root);
-        let looked_up = looked_up(root);
-        let mut expression = root.clone();
-        let mut patterns = Vec::new();
-        take_patterns(&mut expression, &mut patterns);
-        meter::instrument(&mut expression);
-        Ok(Self {
-            source: source.into(),
-            levels: check::levels(&expression),
-            expression,
-            patterns: patterns.into(),
-            surely,
-            looked_up,
-        })
-    }
-}
-
-pub(super) fn pattern_name(index: usize) -> String {
-    format!("@pattern{index}")
-}
-
-/// Takes the literal patterns out of the expression, so that each is compiled once.
-fn take_patterns(node: &mut IdedExpr, patterns: &mut Vec<Pattern>) {
-    if let Expr::Call(call) = &mut node.expr
-        && matches!(call.func_name.as_str(), "matches" | "find" | "findAll")
-    {
-        let index = usize::from(call.target.is_none());
-        if let Some(argument) = call.args.get_mut(index)
-            && let Expr::Literal(LiteralValue::String(text)) = &argument.expr
-            && let Ok(regex) = compile_pattern(text.inner())
-        {
-            argument.expr = Expr::Ident(pattern_name(patterns.len()));
-            patterns.push(Pattern(Arc::new(regex)));
+        check::after_parsing(source, &root).map_err(|fault| vec![fault])?;
+        let offset = |id: u64| info.offset_for(id).map_or(0, |(start, _)| start as usize);
+        let mut builder = Builder::new(names);
+        let (node, type_) = builder.expression(&root);
+        if !builder.faults.is_empty() {
+            let fault = |(id, message)| CelFault::at(source, offset(id), message);
+            return Err(builder.faults.into_iter().map(fault).collect());
         }
-    }
-    match &mut node.expr {
-        Expr::Call(call) => {
-            call.target.iter_mut().for_each(|target| take_patterns(target, patterns));
-            call.args.iter_mut().for_each(|arg| take_patterns(arg, patterns));
-        }
-        Expr::List(list) => list.elements.iter_mut().for_each(|element| take_patterns(element, patterns)),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| {
-            if let cel::common::ast::EntryExpr::MapEntry(entry) = &mut entry.expr {
-                take_patterns(&mut entry.key, patterns);
-                take_patterns(&mut entry.value, patterns);
-            }
-        }),
-        Expr::Select(select) => take_patterns(&mut select.operand, patterns),
-        Expr::Comprehension(comprehension) => {
-            take_patterns(&mut comprehension.iter_range, patterns);
-            take_patterns(&mut comprehension.accu_init, patterns);
-            take_patterns(&mut comprehension.loop_cond, patterns);
-            take_patterns(&mut comprehension.loop_step, patterns);
-            take_patterns(&mut comprehension.result, patterns);
-        }
-        _ => {}
+        Ok(Self { source: source.into(), levels: node.levels(), root: node, type_, looked_up: looked_up(&root) })
     }
 }
 

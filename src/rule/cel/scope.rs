@@ -2,23 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use cel::{
-    ExecutionError,
-    common::{
-        traits::Indexer,
-        types::{CelInt, CelNull, CelString, CelTimestamp, MAP_TYPE, Type},
-        value::{CowVal, Val},
-    },
-    context::VariableResolver,
-};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use super::{
-    Program, convert,
-    meter::{BUDGET, Budget},
-    object::{Fields, Object, boxed},
+    Program,
+    eval::Answer,
+    failure::Failure,
+    fields::Fields,
+    meter::Meter,
+    node::Root,
+    value::{Map, Value},
 };
 use crate::{
     event::Event,
@@ -31,32 +26,30 @@ use crate::{
 /// All expressions evaluated with one scope share its values of variables, each evaluated once, and its budget of steps.
 pub struct Scope<'a> {
     event: Option<&'a Event>,
-    source: [(&'static str, &'a str); 1],
+    source: &'a str,
     rule: Option<&'a RuleRef>,
     now: Option<Timestamp>,
     programs: &'a [(String, Program)],
     results: Option<&'a Results>,
-    firing: Option<[(&'static str, &'a str); 1]>,
+    firing: Option<&'a str>,
     group: Option<&'a GroupValues>,
     count: Option<u64>,
-    values: Vec<(&'a str, &'a Value)>,
-    variables: Mutex<BTreeMap<String, Evaluated>>,
-    budget: Budget,
+    values: Vec<(&'a str, Value<'a>)>,
+    variables: Mutex<BTreeMap<&'a str, Result<Value<'a>, EvalError>>>,
+    meter: Meter,
 }
-
-type Evaluated = Result<Box<dyn Val>, EvalError>;
 
 impl<'a> Scope<'a> {
     /// What conditions see, but for variables.
     pub fn new(event: &'a Event, source: &'a str, rule: &'a RuleRef, now: Timestamp) -> Self {
-        Self { event: Some(event), source: [("name", source)], rule: Some(rule), now: Some(now), ..Self::empty() }
+        Self { event: Some(event), source, rule: Some(rule), now: Some(now), ..Self::empty() }
     }
 
     /// Nothing but what [`Scope::with_value`] adds.
     pub fn empty() -> Self {
         Self {
             event: None,
-            source: [("name", "")],
+            source: "",
             rule: None,
             now: None,
             programs: &[],
@@ -66,7 +59,7 @@ impl<'a> Scope<'a> {
             count: None,
             values: Vec::new(),
             variables: Mutex::default(),
-            budget: Budget::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -84,7 +77,7 @@ impl<'a> Scope<'a> {
 
     /// Adds `firing`.
     pub fn with_firing(mut self, firing: &'a FiringId) -> Self {
-        self.firing = Some([("id", &firing.0)]);
+        self.firing = Some(&firing.0);
         self
     }
 
@@ -96,136 +89,56 @@ impl<'a> Scope<'a> {
     }
 
     /// Adds a name with any value.
-    pub fn with_value(mut self, name: &'a str, value: &'a Value) -> Self {
-        self.values.push((name, value));
+    pub fn with_value(mut self, name: &'a str, value: &'a Json) -> Self {
+        self.values.push((name, Value::from(value)));
         self
     }
 
-    /// What was added by this name.
-    pub(super) fn value(&self, name: &str) -> Option<&'a Value> {
-        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
-    pub(super) fn event(&self) -> Option<&'a Event> {
-        self.event
+    pub(super) fn root(&self, root: &Root) -> Option<Value<'a>> {
+        let fields = |fields| Value::Map(Map::Fields(fields));
+        match root {
+            Root::Event => self.event.map(|event| fields(Fields::Event(event))),
+            Root::Object => self.event.map(object_of),
+            Root::Source => self.event.map(|_| fields(Fields::Text("name", self.source))),
+            Root::Rule => self.rule.map(|rule| fields(Fields::Rule(rule))),
+            Root::Now => self.now.map(|now| Value::Timestamp(to_micros(now).into())),
+            Root::Actions => self.results.map(|results| fields(Fields::Results(results))),
+            Root::Firing => self.firing.map(|id| fields(Fields::Text("id", id))),
+            Root::Group => self.group.map(|values| fields(Fields::Results(values))),
+            Root::Count => self.count.map(|count| Value::Int(i64::try_from(count).unwrap_or(i64::MAX))),
+            Root::Other(_) => None,
+        }
+        .or_else(|| self.values.iter().find(|(known, _)| *known == root.name()).map(|(_, value)| value.clone()))
     }
 
-    pub(super) fn source_name(&self) -> &'a str {
-        self.source[0].1
-    }
-
-    /// Whether `object` is one.
-    pub(super) fn has_object(&self) -> bool {
-        self.event.is_some_and(Event::is_change)
-    }
-
-    /// The value of a variable, if it has one that JSON can say.
-    pub(super) fn variable_as_json(&self, name: &str) -> Option<Value> {
-        let value = self.variable(name).ok()??;
-        convert::to_json(&*value, &mut { convert::MAX_RENDERED }).ok()
-    }
-
-    fn variable(&self, name: &str) -> Result<Option<Box<dyn Val>>, EvalError> {
-        let Some((_, program)) = self.programs.iter().find(|(known, _)| known == name) else {
-            return Ok(None);
+    /// The value of a variable, which is evaluated when it is first asked for.
+    pub(super) fn variable(&self, name: &str) -> Answer<'a> {
+        let programs: &'a [(String, Program)] = self.programs;
+        let Some((name, program)) = programs.iter().find(|(known, _)| known == name) else {
+            return Err(Failure::Missing(format!("variables.{name}")));
         };
-        if let Some(known) = self.variables.lock().get(name) {
-            return match known {
-                Ok(value) => Ok(Some(value.clone())),
-                Err(error) => Err(error.clone()),
-            };
+        if let Some(known) = self.variables.lock().get(name.as_str()) {
+            return known.clone().map_err(Failure::Variable);
         }
         // Not under the lock: the variable may use earlier ones.
-        let value = program
-            .with_value(self, |value| convert::detach(&*value, &mut { convert::MAX_RENDERED }))
-            .map_err(|error| error.at(&format!("variables[{name}]")));
-        self.variables.lock().entry(name.to_owned()).or_insert(value.clone());
-        value.map(Some)
-    }
-}
-
-impl VariableResolver for Scope<'_> {
-    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        let object = |fields| Some(CowVal::owned(Object::new(fields)));
-        match name {
-            "event" => self.event.and_then(|event| object(Fields::Event(event))),
-            "object" => self.event.map(|event| object_of(event).map_or_else(|| CowVal::owned(CelNull), CowVal::Owned)),
-            "source" => self.event.and_then(|_| object(Fields::Texts(&self.source))),
-            "rule" => self.rule.and_then(|rule| {
-                object(Fields::Short([("name", &rule.name), ("namespace", &rule.namespace), ("uid", &rule.uid.0)]))
-            }),
-            "now" => self.now.and_then(instant).map(|now| CowVal::owned(CelTimestamp::from(now))),
-            "variables" => Some(CowVal::owned(Variables(self))),
-            "actions" => self.results.and_then(|results| object(Fields::Results(results))),
-            "firing" => self.firing.as_ref().and_then(|firing| object(Fields::Texts(firing))),
-            "group" => self.group.and_then(|values| object(Fields::Results(values))),
-            "count" => self.count.map(|count| CowVal::owned(CelInt::from(i64::try_from(count).unwrap_or(i64::MAX)))),
-            BUDGET => Some(CowVal::Borrowed(&self.budget)),
-            _ => None,
+        let value = program.value(self);
+        if let Err(Failure::Cost(_)) = value {
+            return value;
         }
-        .or_else(|| Some(CowVal::Owned(boxed(self.value(name)?))))
+        let value = value.map_err(|failure| failure.told().at(&format!("variables[{name}]")));
+        self.variables.lock().entry(name).or_insert(value).clone().map_err(Failure::Variable)
     }
 }
 
-fn object_of(event: &Event) -> Option<Box<dyn Val + '_>> {
-    event.is_change().then(|| event.data.get("object")).flatten().map(boxed)
+fn object_of(event: &Event) -> Value<'_> {
+    event.is_change().then(|| event.data.get("object")).flatten().map_or(Value::Null, Value::from)
 }
 
-fn instant(now: Timestamp) -> Option<chrono::DateTime<chrono::FixedOffset>> {
-    chrono::DateTime::from_timestamp_micros(now.as_microsecond()).map(|now| now.fixed_offset())
-}
-
-/// `variables`, evaluated field by field.
-#[derive(Clone, Copy)]
-struct Variables<'b, 'a>(&'b Scope<'a>);
-
-impl std::fmt::Debug for Variables<'_, '_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("variables")
-    }
-}
-
-impl<'s, 'a> Val for Variables<'s, 'a> {
-    fn get_type(&self) -> &Type {
-        &MAP_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &MAP_TYPE
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        Some(self)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(*self)
-    }
-}
-
-impl<'s, 'a> Indexer for Variables<'s, 'a> {
-    fn get<'b, 'v>(&'b self, key: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        let key = key.downcast_ref::<CelString>().map(|key| key.inner()).unwrap_or_default();
-        match self.0.variable(key) {
-            Ok(Some(value)) => Ok(CowVal::Owned(value)),
-            Ok(None) => Err(ExecutionError::no_such_key(key)),
-            Err(error) => Err(ExecutionError::function_error(&error.path, error.message)),
-        }
-    }
-
-    fn steal<'v>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
-    where
-        Self: 'v,
-    {
-        self.get(key).map(CowVal::into_owned)
-    }
+/// Instants of the log are told to the microsecond.
+fn to_micros(now: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }

@@ -5,13 +5,11 @@
 
 use std::fmt::Write as _;
 
-use cel::{
-    IdedExpr,
-    common::ast::{Expr, LiteralValue, operators},
+use super::{
+    Program, Scope,
+    node::{Kind, Node, Root},
+    value::{List, Value},
 };
-use serde_json::Value;
-
-use super::{Program, Scope, check::each_child};
 use crate::text::cut;
 
 /// Characters of a text that is shown.
@@ -37,39 +35,40 @@ impl Program {
     /// The values that the expression looks at: `event.data.count = 2; source.name = crash`. Empty when there are none.
     pub fn saw(&self, scope: &Scope<'_>) -> String {
         let mut paths = Vec::new();
-        collect(&self.0.expression, &mut paths);
+        collect(&self.0.root, &mut paths);
         let told: Vec<String> = paths.iter().take(MAX_PATHS).filter_map(|path| path.told(scope)).collect();
         cut(&told.join("; "), MAX_SAW)
     }
 }
 
-fn collect(node: &IdedExpr, paths: &mut Vec<Path>) {
+fn collect(node: &Node, paths: &mut Vec<Path>) {
     match path(node) {
         Some(path) if !path.keys.is_empty() => {
             if !paths.contains(&path) {
                 paths.push(path);
             }
         }
-        _ => each_child(node, &mut |child| collect(child, paths)),
+        _ => node.children().into_iter().for_each(|child| collect(child, paths)),
     }
 }
 
-fn path(node: &IdedExpr) -> Option<Path> {
-    let (above, key) = match &node.expr {
-        Expr::Ident(name) => return Some(Path { root: name.clone(), keys: Vec::new() }),
-        Expr::Select(select) => (&*select.operand, Key::Field(select.field.clone())),
-        Expr::Call(call)
-            if [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT].contains(&call.func_name.as_str()) =>
-        {
-            let key = match &call.args.get(1)?.expr {
-                Expr::Literal(LiteralValue::String(key)) => Key::Field(key.inner().to_owned()),
-                Expr::Literal(LiteralValue::Int(index)) => Key::Index(usize::try_from(*index.inner()).ok()?),
+fn path(node: &Node) -> Option<Path> {
+    let (above, key) = match &node.kind {
+        Kind::Root(root) => return Some(Path { root: root.name().to_owned(), keys: Vec::new() }),
+        Kind::Variable(name) => {
+            return Some(Path { root: "variables".to_owned(), keys: vec![Key::Field(name.to_string())] });
+        }
+        Kind::Select { operand, field, .. } | Kind::Has { operand, field } => {
+            (&**operand, Key::Field(field.to_string()))
+        }
+        Kind::Index { pair, .. } => {
+            let key = match &pair[1].kind {
+                Kind::Literal(Value::String(key)) => Key::Field(key.to_string()),
+                Kind::Literal(Value::Int(index)) => Key::Index(usize::try_from(*index).ok()?),
                 _ => return None,
             };
-            (call.args.first()?, key)
+            (&pair[0], key)
         }
-        // The wrappers that count the cost.
-        Expr::Call(call) if call.func_name.starts_with('@') && call.args.len() == 1 => return path(&call.args[0]),
         _ => return None,
     };
     let mut path = path(above)?;
@@ -79,46 +78,30 @@ fn path(node: &IdedExpr) -> Option<Path> {
 
 impl Path {
     fn told(&self, scope: &Scope<'_>) -> Option<String> {
-        let event = scope.event()?;
         let keys: Vec<&str> = self.keys.iter().map(|key| if let Key::Field(name) = key { name } else { "" }).collect();
-        let made;
         let (start, used) = match (self.root.as_str(), keys.as_slice()) {
-            ("event", ["data", ..]) => (Some(&event.data), 1),
-            ("event", [attribute, ..]) => {
-                made = attribute_of(event, attribute);
-                (made.as_ref(), 1)
-            }
-            ("object", _) => (event.data.get("object").filter(|_| scope.has_object()), 0),
-            ("source", ["name"]) => {
-                made = Some(scope.source_name().into());
-                (made.as_ref(), 1)
-            }
-            ("variables", [name, ..]) => {
-                made = scope.variable_as_json(name);
-                (made.as_ref(), 1)
-            }
-            ("target", _) => (scope.value("target"), 0),
+            ("variables", [name, ..]) => (scope.variable(name).ok(), 1),
+            ("event" | "object" | "target", _) | ("source", ["name"]) => (scope.root(&Root::of(&self.root)), 0),
             _ => return None,
         };
-        let value = self.keys[used..].iter().try_fold(start?, |value, key| match key {
-            Key::Field(name) => value.get(name),
-            Key::Index(index) => value.get(index),
-        });
+        // What is nothing at all has nothing to tell.
+        let start = start.filter(|start| !matches!((start, keys.len() > used), (Value::Null, true)))?;
+        let value = self.keys[used..].iter().try_fold(start, |value, key| key.of(&value));
         Some(match value {
-            None => format!("{self} is not there"),
-            Some(value) => format!("{self} = {}", shown(value, may_show(&self.root, &keys))),
+            None | Some(Value::Optional(None)) => format!("{self} is not there"),
+            Some(value) => format!("{self} = {}", shown(&value, may_show(&self.root, &keys))),
         })
     }
 }
 
-fn attribute_of(event: &crate::event::Event, name: &str) -> Option<Value> {
-    match name {
-        "id" => Some(event.id.as_str().into()),
-        "source" => Some(event.source.as_str().into()),
-        "type" => Some(event.type_.as_str().into()),
-        "subject" => event.subject.as_deref().map(Value::from),
-        "time" => event.time.map(|time| time.to_string().into()),
-        name => event.extensions.get(name).cloned(),
+impl Key {
+    fn of<'a>(&self, value: &Value<'a>) -> Option<Value<'a>> {
+        match (value, self) {
+            (Value::Map(map), Key::Field(name)) => map.field(name),
+            (Value::List(list), Key::Index(index)) => List::get(list, *index),
+            (Value::Optional(Some(value)), key) => key.of(value),
+            _ => None,
+        }
     }
 }
 
@@ -141,13 +124,21 @@ fn may_show(root: &str, keys: &[&str]) -> bool {
     }
 }
 
-fn shown(value: &Value, texts_too: bool) -> String {
+fn shown(value: &Value<'_>, texts_too: bool) -> String {
     match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Uint(value) => value.to_string(),
+        Value::Double(value) => value.to_string(),
         Value::String(text) if texts_too => cut(text, MAX_TEXT),
         Value::String(_) => "a text (not shown)".to_owned(),
-        Value::Array(items) => format!("a list of {}", items.len()),
-        Value::Object(map) => format!("a map of {}", map.len()),
-        plain => plain.to_string(),
+        Value::List(list) => format!("a list of {}", list.len()),
+        Value::Map(map) => format!("a map of {}", map.len()),
+        Value::Timestamp(time) => time.to_string(),
+        Value::Duration(duration) => super::times::write_duration(*duration),
+        Value::Optional(Some(value)) => shown(value, texts_too),
+        other => format!("a {} (not shown)", other.type_name()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Room on the stack for the parser and the interpreter, which recurse. What they need is bounded by the limits of [`super::check`]; a thread's
+//! Room on the stack for the parser and the evaluator, which recurse. What they need is bounded by the limits of [`super::check`]; a thread's
 //! own stack may be smaller, and overflowing it would end the process.
 
 /// The parser goes 96 levels deep before it refuses; a level takes about 200 KiB when it is not optimised.
@@ -11,7 +11,7 @@ pub(super) fn for_parsing<T>(parse: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(PARSING, PARSING, parse)
 }
 
-/// Runs the interpreter on a tree of so many levels: on the present stack if that has room.
+/// Runs the evaluator on a tree of so many levels: on the present stack if that has room.
 pub(super) fn for_evaluating<T>(levels: usize, evaluate: impl FnOnce() -> T) -> T {
     let room = (levels + 2) * LEVEL;
     stacker::maybe_grow(room, room, evaluate)

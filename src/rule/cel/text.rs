@@ -124,7 +124,7 @@ impl Text {
                 Part::Expression(program) => {
                     let value = program.evaluate(scope)?;
                     let value = convert::to_text(&value)
-                        .map_err(|_| EvalError::new(format!("{} is null", program.source().trim())))?;
+                        .ok_or_else(|| EvalError::new(format!("{} is null", program.source().trim())))?;
                     text.push_str(&encode(value));
                 }
             }

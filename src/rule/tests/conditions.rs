@@ -63,7 +63,7 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
         "spec.sources[1].name:1:1: there is another \"a\"",
         "spec.variables[0].expression:1:1: `variables` has no `two`: known are none",
         "spec.variables[1].expression:1:4:",
-        "spec.when[0].expression:1:1: gives a sum, not true or false",
+        "spec.when[0].expression:1:1: gives a number, not true or false",
         "spec.when[1].expression:1:9: unknown name `evnt`",
         "spec.sources[0].kubernetesEvent.regarding.selector.matchExpressions[0].operator:1:1: unknown operator \"Is\"",
         "spec.sources[1]:1:1: exactly one of kubernetesEvent, resource, ref and schedule",
