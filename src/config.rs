@@ -77,6 +77,10 @@ pub struct Settings {
     /// How many firings one group of a rule may begin in any minute; those beyond wait, none is dropped. 0: any number.
     #[arg(long, env = "SIGNALBOX_FIRINGS_PER_MINUTE", default_value_t = 120)]
     pub firings_per_minute: u32,
+    /// How many firings may wait or be under way; beyond that no events are taken until some have ended, none is dropped. They wait on disk, with some 500
+    /// bytes of memory each.
+    #[arg(long, env = "SIGNALBOX_OPEN_FIRINGS", default_value_t = 100_000, value_parser = open_firings)]
+    pub open_firings: usize,
     /// How long records are kept after the state has absorbed them.
     #[arg(long, env = "SIGNALBOX_RETENTION_AGE", default_value = "24h", value_parser = duration)]
     pub retention_age: Duration,
@@ -148,6 +152,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn recheck(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_secs(1);
     duration(text).and_then(|time| if time < LEAST { Err("must be 1s or more".to_owned()) } else { Ok(time) })
+}
+
+/// Reads a number of firings: with fewer, one rule's target that hangs for a moment would hold up all.
+fn open_firings(text: &str) -> Result<usize, String> {
+    const LEAST: usize = 1_000;
+    let number = text.parse::<usize>().map_err(|error| error.to_string())?;
+    if number < LEAST { Err("must be 1000 or more".to_owned()) } else { Ok(number) }
 }
 
 /// Reads the duration of a Lease, which has whole seconds: not so short that one slow answer costs it.

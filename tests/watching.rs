@@ -82,6 +82,9 @@ impl Bus for Log {
     fn row(&self, _: Table, _: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
         Box::pin(async { Ok(None) })
     }
+    fn read(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
+        Ok(None)
+    }
     fn stats(&self) -> Stats {
         Stats::default()
     }

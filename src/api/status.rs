@@ -176,8 +176,6 @@ pub struct Suppressed {
     pub cooldown: u64,
     /// Of a group beyond `groups.max`.
     pub too_many_groups: u64,
-    /// While 5,000 firings of the rule waited or were under way.
-    pub backlog: u64,
     /// Beyond `throttle.budget`.
     pub budget: u64,
     /// Changes that the rule itself made: they never make it fire.
@@ -191,8 +189,8 @@ pub struct Suppressed {
 impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
-        let Self { cooldown, too_many_groups, backlog, budget, own_write, concurrency, total: _ } = self;
-        self.total = cooldown + too_many_groups + backlog + budget + own_write + concurrency;
+        let Self { cooldown, too_many_groups, budget, own_write, concurrency, total: _ } = self;
+        self.total = cooldown + too_many_groups + budget + own_write + concurrency;
         self
     }
 }

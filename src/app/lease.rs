@@ -15,7 +15,7 @@ use crate::{
     bus::{Bus, BusError, embedded::Embedded},
     config::{LeaseName, Settings},
     kubernetes::{Authority, Claim, Cluster, Displaced, Keeper, Taken},
-    record::{Finished, OpenFiring, Record},
+    record::{Brief, Finished, FiringId, Record},
     shard::Recovered,
     status::{ObjectRef, StatusQueue, Story},
     telemetry::Metrics,
@@ -75,13 +75,14 @@ pub(super) fn give_way(displaced: &Displaced, bus: &dyn Bus, recovered: &mut Rec
     for (watch, _) in std::mem::take(&mut recovered.memory) {
         bus.record(Record::Forget(watch))?;
     }
-    let ours = |open: &OpenFiring| displaced.own_ended.is_some_and(|ended| accepted(open) < ended.as_microsecond());
+    let ours =
+        |(_, open): &(FiringId, Brief)| displaced.own_ended.is_some_and(|ended| open.since < ended.as_microsecond());
     let (ours, theirs): (Vec<_>, Vec<_>) = std::mem::take(&mut recovered.open).into_iter().partition(ours);
     recovered.open = ours;
-    for open in &theirs {
+    for (id, open) in &theirs {
         bus.record(Record::Finished(Finished {
-            firing: open.firing.id.clone(),
-            rule: open.firing.rule.uid.clone(),
+            firing: id.clone(),
+            rule: open.rule.clone(),
             outcome: FiringOutcome::Expired,
             message: format!("not carried out: it was accepted when log {} may have acted already", displaced.log),
             failed_at: None,
@@ -95,11 +96,6 @@ pub(super) fn give_way(displaced: &Displaced, bus: &dyn Bus, recovered: &mut Rec
         "another log acted before this one: its volume is lost, or it is not this operator's"
     );
     Ok(())
-}
-
-/// Wall time, in microseconds since 1970.
-fn accepted(open: &OpenFiring) -> i64 {
-    open.firing.stamp.wall
 }
 
 /// Tells on the Lease that a log is lost.

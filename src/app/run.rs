@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::EventRuleSpec,
-    bus::{Bus, BusError, embedded},
+    bus::{Bus, BusError, Firings},
     clock::{Clock, Quota},
     config::Settings,
     controller::{self, Known, Synced},
@@ -28,7 +28,7 @@ use crate::{
     record::RuleRef,
     runner::Runner,
     server::{LateRules, Rules},
-    shard::{self, Recovered, Shard, State, Suppressions},
+    shard::{self, Bounds, Recovered, Shard, State, Suppressions},
     sinks::Registry,
     sources::{NearMisses, Supervisor},
     status::{Part, StatusQueue, Writer},
@@ -72,7 +72,8 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics.bus_lost();
         lease::give_way(displaced, &*bus, &mut recovered)?;
     }
-    let operator = Operator::new(settings, bus, cluster, asked.authority, metrics, stop, last_stop)?;
+    let firings = Firings::new(bus, recovered.state.ledger.shelf().clone());
+    let operator = Operator::new(settings, firings, cluster, asked.authority, metrics, stop, last_stop)?;
     Operator { taken, rules, ..operator }.run(recovered, readiness, tasks, late).await
 }
 
@@ -140,20 +141,20 @@ struct Operator {
 impl Operator {
     fn new(
         settings: Settings,
-        bus: Arc<embedded::Embedded>,
+        firings: Firings,
         cluster: Cluster,
         authority: Authority,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
         last_stop: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let bus: Arc<dyn Bus> = bus;
+        let bus = Arc::clone(firings.bus());
         let http = Http::new(guard(&settings)?);
         let registry = Registry::default();
         let slowed = LateStatus::default();
         let limit = pace::limit(settings.firings_per_minute, &slowed, &metrics);
-        let (log, sinks) = (Arc::clone(&bus), registry.clone());
-        let runner = Runner::new(cluster.clone(), authority, log, sinks, http, Clock::real(0), limit);
+        let sinks = registry.clone();
+        let runner = Runner::new(cluster.clone(), authority, firings, sinks, http, Clock::real(0), limit);
         Ok(Self {
             settings,
             bus,
@@ -312,6 +313,7 @@ impl Operator {
             bus: Arc::clone(&self.bus),
             state,
             runner: self.runner.clone(),
+            bounds: Bounds::open(self.settings.open_firings),
             status,
             interest,
             misses,

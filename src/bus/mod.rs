@@ -4,10 +4,13 @@
 //! bytes.
 
 pub mod embedded;
+mod firings;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+
+pub use firings::{Firings, Missing};
 
 use crate::record::{Delta, Entry, Head, LogId, Position, Record, Table};
 
@@ -61,6 +64,12 @@ pub trait Bus: Send + Sync + 'static {
     /// # Errors
     /// When the view cannot be read.
     fn row(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>>;
+
+    /// The same for a start, before anything else goes on: blocks.
+    ///
+    /// # Errors
+    /// When the view cannot be read.
+    fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BusError>;
 
     /// Figures for metrics.
     fn stats(&self) -> Stats;

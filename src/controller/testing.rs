@@ -204,6 +204,10 @@ impl Bus for Site {
         Box::pin(async { Ok(None) })
     }
 
+    fn read(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
+        Ok(None)
+    }
+
     fn stats(&self) -> Stats {
         Stats::default()
     }

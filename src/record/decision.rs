@@ -82,7 +82,7 @@ pub enum SuppressedReason {
     TooManyGroups,
     /// `throttle.budget`
     Budget,
-    /// More of the rule's firings are open than one rule may have.
+    /// More of the rule's firings were open than one rule could have. Earlier versions said so; now firings wait on disk.
     Backlog,
     /// The event tells of what the rule itself has written.
     OwnWrite,

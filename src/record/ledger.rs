@@ -1,13 +1,16 @@
 //! The open firings: a fold of decisions, intents and outcomes, and what a restart needs to finish them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Effect, Finished, Firing, FiringId, Intent, Outcome, Results, Writes, Written};
+use super::{Effect, Finished, Firing, FiringId, Intent, Outcome, Position, Results, RuleUid, Shelf, Writes, Written};
 use crate::{
-    api::{ActionOutcome, EventRuleSpec},
+    api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec},
     event::Event,
 };
 
@@ -68,50 +71,108 @@ impl OpenFiring {
     }
 }
 
-/// All open firings.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What memory holds of every open firing: enough to find its turn. About 200 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brief {
+    /// The rule.
+    pub rule: RuleUid,
+    /// The group.
+    pub group: Arc<str>,
+    /// Set when it does not wait for others of its group: `concurrencyPolicy: Allow`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub side_by_side: bool,
+    /// The event's position: older firings have smaller ones.
+    pub input: Position,
+    /// Wall time of the decision, in microseconds since 1970.
+    pub since: i64,
+    /// Set while a step of it has an intent and no outcome: whoever goes on with it has to begin there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acting: bool,
+}
+
+impl Brief {
+    /// What memory holds of the firing.
+    pub fn of(open: &OpenFiring) -> Self {
+        let OpenFiring { firing, spec, .. } = open;
+        Self {
+            rule: firing.rule.uid.clone(),
+            group: firing.group.as_str().into(),
+            side_by_side: spec.concurrency_policy == ConcurrencyPolicy::Allow,
+            input: firing.input,
+            since: firing.stamp.wall,
+            acting: is_acting(open),
+        }
+    }
+}
+
+fn is_acting(open: &OpenFiring) -> bool {
+    open.steps.values().any(|step| step.intent.is_some() && step.outcome.is_none())
+}
+
+/// All open firings: a brief of each, and on the shelf those that memory needs whole.
+///
+/// A record about a step, and the end, are taken in by a firing that is on the shelf: whoever carries it out has borrowed it, and a start brings it there.
+#[derive(Debug, Default)]
 pub struct Ledger {
-    open: BTreeMap<FiringId, OpenFiring>,
+    open: BTreeMap<FiringId, Brief>,
+    shelf: Shelf,
 }
 
 impl Ledger {
     /// The ledger that a view held.
-    pub fn restore(open: impl IntoIterator<Item = OpenFiring>) -> Self {
-        Self { open: open.into_iter().map(|one| (one.firing.id.clone(), one)).collect() }
+    pub fn restore(open: impl IntoIterator<Item = (FiringId, Brief)>) -> Self {
+        let mut uids = BTreeSet::<RuleUid>::new();
+        let mut one_uid = |brief: Brief| match uids.get(&brief.rule) {
+            Some(rule) => Brief { rule: rule.clone(), ..brief },
+            None => {
+                uids.insert(brief.rule.clone());
+                brief
+            }
+        };
+        let open = open.into_iter().map(|(id, brief)| (id, one_uid(brief))).collect();
+        Self { open, shelf: Shelf::default() }
+    }
+
+    /// The firings that memory holds whole.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// A rule fired.
-    pub fn begin(&mut self, firing: Firing, event: Arc<Event>, spec: Arc<EventRuleSpec>) -> &OpenFiring {
-        let id = firing.id.clone();
-        self.open.entry(id).or_insert(OpenFiring { firing, event, spec, steps: BTreeMap::new() })
+    pub fn begin(&mut self, firing: Firing, event: Arc<Event>, spec: Arc<EventRuleSpec>) {
+        if !self.open.contains_key(&firing.id) {
+            self.reopen(OpenFiring { firing, event, spec, steps: BTreeMap::new() });
+        }
     }
 
     /// A dead letter is run again.
     pub fn reopen(&mut self, open: OpenFiring) {
-        self.open.insert(open.firing.id.clone(), open);
+        self.open.insert(open.firing.id.clone(), Brief::of(&open));
+        self.shelf.put(open);
     }
 
     /// A step is about to act.
     pub fn intend(&mut self, intent: &Intent) {
-        if let Some(open) = self.open.get_mut(&intent.firing) {
+        self.change(&intent.firing, |open| {
             let step = open.steps.entry(intent.action.clone()).or_default();
             step.intent = Some((intent.rendering, intent.request.clone()));
             step.writes.clone_from(&intent.writes);
-        }
+        });
     }
 
     /// A step has written.
     pub fn written(&mut self, written: &Written) {
-        let open = self.open.get_mut(&written.firing);
-        if let Some(step) = open.and_then(|open| open.steps.get_mut(&written.action)) {
-            step.writes = None;
-            step.wrote = Some(written.effect.clone());
-        }
+        self.change(&written.firing, |open| {
+            if let Some(step) = open.steps.get_mut(&written.action) {
+                step.writes = None;
+                step.wrote = Some(written.effect.clone());
+            }
+        });
     }
 
     /// A step has an outcome.
     pub fn settle(&mut self, outcome: &Outcome) {
-        if let Some(open) = self.open.get_mut(&outcome.firing) {
+        self.change(&outcome.firing, |open| {
             let step = open.steps.entry(outcome.action.clone()).or_default();
             step.outcome = Some(outcome.outcome);
             if outcome.effect.is_some() {
@@ -119,22 +180,28 @@ impl Ledger {
             }
             step.message.clone_from(&outcome.message);
             step.result.clone_from(&outcome.result);
-        }
+        });
     }
 
     /// A firing has ended; gives what was known of it.
     pub fn finish(&mut self, finished: &Finished) -> Option<OpenFiring> {
-        self.open.remove(&finished.firing)
+        self.open.remove(&finished.firing)?;
+        self.shelf.take(&finished.firing).map(Arc::unwrap_or_clone)
     }
 
-    /// One open firing.
-    pub fn get(&self, id: &FiringId) -> Option<&OpenFiring> {
+    /// One open firing, if memory holds it whole.
+    pub fn get(&self, id: &FiringId) -> Option<Arc<OpenFiring>> {
+        self.shelf.get(id)
+    }
+
+    /// What memory holds of every open firing, of one.
+    pub fn brief(&self, id: &FiringId) -> Option<&Brief> {
         self.open.get(id)
     }
 
-    /// All open firings, oldest input first within equal rules.
-    pub fn open(&self) -> impl Iterator<Item = &OpenFiring> {
-        self.open.values()
+    /// All open firings, in no order that means something.
+    pub fn open(&self) -> impl Iterator<Item = (&FiringId, &Brief)> {
+        self.open.iter()
     }
 
     /// How many are open.
@@ -145,5 +212,11 @@ impl Ledger {
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    fn change(&mut self, id: &FiringId, change: impl FnOnce(&mut OpenFiring)) {
+        if let (Some(open), Some(brief)) = (self.shelf.change(id, change), self.open.get_mut(id)) {
+            brief.acting = is_acting(&open);
+        }
     }
 }

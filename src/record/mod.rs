@@ -6,6 +6,7 @@ mod decision;
 mod encoding;
 mod ledger;
 mod letter;
+mod shelf;
 mod view;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -16,8 +17,9 @@ use serde_json::Value;
 pub use crate::clock::Stamp;
 pub use decision::{Decision, Firing, Judgement, Occurrence, SuppressedReason};
 pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode};
-pub use ledger::{Ledger, OpenFiring, Step, part, whole};
+pub use ledger::{Brief, Ledger, OpenFiring, Step, part, whole};
 pub use letter::{DeadLetter, Replay};
+pub use shelf::Shelf;
 pub use view::{Delta, TABLES, Table};
 
 use crate::{
@@ -128,6 +130,19 @@ pub enum Record {
     Finished(Finished),
     /// A dead letter is run again.
     Replay(Replay),
+}
+
+impl Record {
+    /// The open firing that a record of its way is about.
+    pub fn firing(&self) -> Option<&FiringId> {
+        match self {
+            Self::Intent(intent) => Some(&intent.firing),
+            Self::Written(written) => Some(&written.firing),
+            Self::Outcome(outcome) => Some(&outcome.firing),
+            Self::Finished(finished) => Some(&finished.firing),
+            _ => None,
+        }
+    }
 }
 
 /// An event and what was looked up for it before it was appended.

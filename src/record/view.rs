@@ -10,8 +10,10 @@ pub enum Table {
     Rules,
     /// State per group. Key: rule uid, 0, group.
     Groups,
-    /// Open firings. Key: firing id.
+    /// Open firings: read one by one, when their turn comes. Key: firing id.
     Firings,
+    /// What memory holds of every open firing ([`crate::record::Brief`]). Key: firing id.
+    FiringIndex,
     /// What watches remember. Key: watch, 0, uid.
     Watches,
     /// Single values. Key: name.
@@ -25,15 +27,16 @@ pub enum Table {
 impl Table {
     /// Whether a start reads its rows. Those of the others may be more than fits in memory.
     pub fn is_read_at_start(self) -> bool {
-        self != Self::DeadLetters
+        !matches!(self, Self::Firings | Self::DeadLetters)
     }
 }
 
 /// All tables, for whoever goes through them.
-pub const TABLES: [Table; 7] = [
+pub const TABLES: [Table; 8] = [
     Table::Rules,
     Table::Groups,
     Table::Firings,
+    Table::FiringIndex,
     Table::Watches,
     Table::Meta,
     Table::DeadLetterIndex,

@@ -276,7 +276,8 @@ impl Engine {
                     SuppressedReason::Cooldown => state.counts.suppressed.cooldown += 1,
                     SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
                     SuppressedReason::Budget => state.counts.suppressed.budget += 1,
-                    SuppressedReason::Backlog => state.counts.suppressed.backlog += 1,
+                    // Only a log that an earlier version wrote says so.
+                    SuppressedReason::Backlog => {}
                     SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
                     SuppressedReason::OwnWrite => {
                         state.counts.suppressed.own_write += 1;
@@ -305,7 +306,7 @@ impl Engine {
         let uid = &firing.rule.uid;
         let Some((_, state)) = self.rules.get_mut(uid) else { return };
         state.counts.fired += 1;
-        state.running.insert(firing.id.clone(), firing.group.clone());
+        state.running.insert(firing.id.clone(), firing.group.as_str().into());
         state.last_firing = Some(firing.stamp.timestamp());
         let limit = state.history_limit();
         if limit > 0 {

@@ -19,10 +19,6 @@ use crate::{
     record::{FiringId, Occurrence, RuleRef},
 };
 
-/// Firings of one rule that may wait or be under way, about 4 KiB each: half of what all rules may have together, so that one that runs away or
-/// whose target hangs does not stop the others.
-pub(super) const MAX_OPEN: u64 = 5_000;
-
 /// What status tells of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -78,7 +74,7 @@ pub(super) struct State {
     /// Firings, where the budget is the rule's.
     pub spent: Spent,
     /// The groups of the firings that wait or are under way.
-    pub running: BTreeMap<FiringId, String>,
+    pub running: BTreeMap<FiringId, Arc<str>>,
     /// What the rule itself writes.
     pub own: OwnWrites,
     /// [`groups_hash`] of the spec that the groups belong to.
@@ -112,15 +108,9 @@ impl State {
         anew
     }
 
-    /// Whether so many firings wait or are under way that no more can be begun.
-    pub(super) fn has_backlog(&self) -> bool {
-        let Counts { fired, succeeded, observed, failed, expired, .. } = self.counts;
-        fired.saturating_sub(succeeded + observed + failed + expired) >= MAX_OPEN
-    }
-
     /// Whether a firing of the group is open and the rule wants no second one beside it.
     pub(super) fn is_busy(&self, rule: &Rule, group: &str) -> bool {
-        rule.spec.concurrency_policy == ConcurrencyPolicy::Forbid && self.running.values().any(|one| one == group)
+        rule.spec.concurrency_policy == ConcurrencyPolicy::Forbid && self.running.values().any(|one| **one == *group)
     }
 
     /// Whether the budget allows no firing of the group.

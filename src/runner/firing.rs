@@ -10,46 +10,72 @@ use super::{
 use crate::{
     actions::{Context, Waiting},
     api::{self, ActionOutcome, FiringOutcome, OnError, RuleMode},
+    bus::{BusError, Missing},
     clock::Stamp,
-    record::{Effect, Finished, OpenFiring, Position, Record, Results, Written},
+    record::{Effect, Finished, FiringId, OpenFiring, Position, Record, Results, RuleUid, Written},
     rule::{CompiledAction, Rule, compile},
     text,
 };
 
+/// How long the view is given until it can be read again.
+const UNREAD: Duration = Duration::from_secs(1);
+
+/// Fetches the firing whose turn has come. Nothing: it goes on after a restart, or it has ended because it cannot be read.
+pub(super) async fn fetch(inner: &Inner, rule: &RuleUid, id: &FiringId) -> Option<Arc<OpenFiring>> {
+    loop {
+        let missing = match inner.firings.lend(id).await {
+            Ok(open) => return Some(open),
+            Err(missing) => missing,
+        };
+        tracing::error!(firing = %id, error = %missing, "a firing that waited cannot be read");
+        match missing {
+            Missing::Bus(BusError::Full) => tokio::select! {
+                () = inner.stop.cancelled() => return None,
+                () = tokio::time::sleep(UNREAD) => {}
+            },
+            Missing::Bus(error) => {
+                inner.fail(error);
+                return None;
+            }
+            Missing::Unreadable { .. } => {
+                let ended = finish(inner, (id, rule), FiringOutcome::Failed, missing.to_string(), None).await;
+                halted(inner, ended);
+                return None;
+            }
+        }
+    }
+}
+
 /// Carries the firing out, or as much of it as can be; says nothing, because the log says it all.
-pub(super) async fn carry_out(inner: &Arc<Inner>, job: Job) {
-    match go(inner, job).await {
+pub(super) async fn carry_out(inner: &Arc<Inner>, job: Job, open: Arc<OpenFiring>) {
+    halted(inner, go(inner, job, &open).await);
+}
+
+fn halted(inner: &Inner, ended: Result<(), Halt>) {
+    match ended {
         Ok(()) => {}
         Err(Halt::Interrupted) => tracing::debug!("a firing goes on after the restart"),
         Err(Halt::Bus(error)) => inner.fail(error),
     }
 }
 
-async fn go(inner: &Arc<Inner>, job: Job) -> Result<(), Halt> {
-    let Job { open, rule, held } = job;
-    let rule = match rule {
-        Some(rule) => rule,
-        None => match compile(&open.firing.rule, open.firing.generation, &open.spec) {
-            Ok(rule) => rule,
-            Err(faults) => {
-                return finish(
-                    inner,
-                    &open,
-                    FiringOutcome::Failed,
-                    format!("the rule cannot be read any more: {}", text::join(faults)),
-                    None,
-                )
-                .await;
-            }
-        },
+async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt> {
+    let Job { rule, held, .. } = job;
+    let of = (&open.firing.id, &open.firing.rule.uid);
+    let rule = match rule.map_or_else(|| compiled(inner, open), Ok) {
+        Ok(rule) => rule,
+        Err(why) => {
+            let message = format!("the rule cannot be read any more: {why}");
+            return finish(inner, of, FiringOutcome::Failed, message, None).await;
+        }
     };
     step::may_act(inner).await?;
-    if let Some(message) = expired(&open, &rule, inner.services.clock.now()) {
-        return finish(inner, &open, FiringOutcome::Expired, message, None).await;
+    if let Some(message) = expired(open, &rule, inner.services.clock.now()) {
+        return finish(inner, of, FiringOutcome::Expired, message, None).await;
     }
     let mut way = Way {
         inner,
-        open: &open,
+        open,
         rule: &rule,
         results: open.results(),
         said: Vec::new(),
@@ -64,6 +90,18 @@ async fn go(inner: &Arc<Inner>, job: Job) -> Result<(), Halt> {
         }
     }
     way.end().await
+}
+
+/// The rule as it was when the firing was decided. One that is compiled serves the next firing of the same version.
+fn compiled(inner: &Inner, open: &OpenFiring) -> Result<Arc<Rule>, String> {
+    let OpenFiring { firing, spec, .. } = open;
+    let fits = |rule: &&Arc<Rule>| rule.generation == firing.generation && rule.spec == *spec;
+    if let Some(rule) = inner.compiled.lock().get(&firing.rule.uid).filter(fits) {
+        return Ok(Arc::clone(rule));
+    }
+    let rule = compile(&firing.rule, firing.generation, spec).map_err(text::join)?;
+    inner.compiled.lock().insert(firing.rule.uid.clone(), Arc::clone(&rule));
+    Ok(rule)
 }
 
 /// Why the firing is not to begin any more. One that has begun is finished.
@@ -157,7 +195,8 @@ impl<'a> Way<'a> {
                 (outcome, self.said.join("; "), None)
             }
         };
-        finish(self.inner, self.open, outcome, message, failed_at).await
+        let of = (&self.open.firing.id, &self.open.firing.rule.uid);
+        finish(self.inner, of, outcome, message, failed_at).await
     }
 
     async fn settle(&mut self) -> Result<(), Halt> {
@@ -216,15 +255,14 @@ impl<'a> Way<'a> {
 
 async fn finish(
     inner: &Inner,
-    open: &OpenFiring,
+    (firing, rule): (&FiringId, &RuleUid),
     outcome: FiringOutcome,
     message: String,
     failed_at: Option<String>,
 ) -> Result<(), Halt> {
-    let firing = &open.firing;
     let finished = Finished {
-        firing: firing.id.clone(),
-        rule: firing.rule.uid.clone(),
+        firing: firing.clone(),
+        rule: rule.clone(),
         outcome,
         message: text::cut(&message, step::MESSAGE),
         failed_at,

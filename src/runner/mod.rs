@@ -12,7 +12,7 @@ mod step;
 mod targets;
 mod wait;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
@@ -20,12 +20,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     actions::{self, Action, Services},
-    api::{self, ConcurrencyPolicy},
-    bus::{Bus, BusError},
+    api,
+    bus::{Bus, BusError, Firings},
     clock::Clock,
     kubernetes::{Authority, Cluster},
     net::Http,
-    record::{OpenFiring, RuleRef, RuleUid, whole},
+    record::{Brief, FiringId, OpenFiring, RuleRef, RuleUid, whole},
     rule::Rule,
     sinks::Registry,
 };
@@ -77,7 +77,10 @@ struct Inner {
     /// Whether anything may be done at all.
     authority: Authority,
     bus: Arc<dyn Bus>,
+    firings: Firings,
     build: Box<Build>,
+    /// The last version of each rule that was compiled for a firing of an earlier process.
+    compiled: Mutex<HashMap<RuleUid, Arc<Rule>>>,
     lanes: Mutex<Lanes<Job>>,
     pace: Mutex<Pace>,
     slowed: Box<Slowed>,
@@ -90,9 +93,9 @@ struct Inner {
     fatal: watch::Sender<Option<BusError>>,
 }
 
-/// A firing to carry out.
+/// A firing to carry out. It waits without what it is about, which is fetched when its turn comes.
 struct Job {
-    open: OpenFiring,
+    id: FiringId,
     /// Nothing for a firing of an earlier process.
     rule: Option<Arc<Rule>>,
     /// The target of the step that an earlier process began.
@@ -104,28 +107,30 @@ impl Runner {
     pub fn new(
         cluster: Cluster,
         authority: Authority,
-        bus: Arc<dyn Bus>,
+        firings: Firings,
         sinks: Registry,
         http: Http,
         clock: Clock,
         limit: Limit,
     ) -> Self {
         let services = Arc::new(Services { cluster, sinks, http, clock, scales: actions::Scales::default() });
-        Self::with_build(services, authority, bus, Box::new(actions::build), limit)
+        Self::with_build(services, authority, firings, Box::new(actions::build), limit)
     }
 
     pub(crate) fn with_build(
         services: Arc<Services>,
         authority: Authority,
-        bus: Arc<dyn Bus>,
+        firings: Firings,
         build: Box<Build>,
         limit: Limit,
     ) -> Self {
         Self(Arc::new(Inner {
             services,
             authority,
-            bus,
+            bus: Arc::clone(firings.bus()),
+            firings,
             build,
+            compiled: Mutex::default(),
             lanes: Mutex::new(Lanes::new(FIRINGS_PER_RULE)),
             pace: Mutex::new(Pace::new(limit.firings_per_minute)),
             slowed: limit.slowed,
@@ -137,9 +142,10 @@ impl Runner {
         }))
     }
 
-    /// Begins a firing that was just decided; `rule` is compiled of its spec. Returns at once: it runs after the earlier ones of its group.
-    pub fn start(&self, open: OpenFiring, rule: Arc<Rule>) {
-        self.push(Job { open, rule: Some(rule), held: None });
+    /// Begins a firing that was just decided, and that the ledger has; `rule` is compiled of its spec. Returns at once: it runs after the earlier ones
+    /// of its group.
+    pub fn start(&self, id: &FiringId, open: &Brief, rule: Arc<Rule>) {
+        self.push(open, Job { id: id.clone(), rule: Some(rule), held: None });
     }
 
     /// Goes on with the firings of an earlier process; to be called before anything is started. An action that may have been carried out is not
@@ -147,12 +153,12 @@ impl Runner {
     ///
     /// Steps that were begun come first, each with its target held, and the others in the order of their events: otherwise those could fill the
     /// rule's places while they wait for a target whose holder waits for a place.
-    pub fn resume(&self, open: impl IntoIterator<Item = OpenFiring>) {
-        let mut jobs: Vec<_> = open.into_iter().map(|open| (self.0.begun(&open), open)).collect();
-        jobs.sort_by_key(|(begun, open)| (begun.is_none(), open.firing.input));
-        for (target, open) in jobs {
+    pub fn resume(&self, open: impl IntoIterator<Item = (FiringId, Brief)>) {
+        let mut jobs: Vec<_> = open.into_iter().map(|(id, brief)| (self.0.begun(&id, &brief), id, brief)).collect();
+        jobs.sort_by_key(|(begun, _, brief)| (begun.is_none(), brief.input));
+        for (target, id, brief) in jobs {
             let held = target.and_then(|target| self.0.targets.try_hold(target));
-            self.push(Job { open, rule: None, held });
+            self.push(&brief, Job { id, rule: None, held });
         }
     }
 
@@ -188,25 +194,20 @@ impl Runner {
         ended
     }
 
-    fn push(&self, job: Job) {
+    fn push(&self, open: &Brief, job: Job) {
         if self.0.stop.is_cancelled() {
             return;
         }
-        let rule = job.open.firing.rule.uid.clone();
-        let group = lane(&job.open);
-        if self.0.lanes.lock().push(&rule, &group, job) {
-            self.0.tasks.spawn(Arc::clone(&self.0).work(rule));
+        let lane = lane(&job.id, open);
+        if self.0.lanes.lock().push(&open.rule, &lane, job) {
+            self.0.tasks.spawn(Arc::clone(&self.0).work(open.rule.clone()));
         }
     }
 }
 
 /// Firings of one lane are carried out one after the other: those of a group, unless the rule wants them side by side.
-fn lane(open: &OpenFiring) -> String {
-    let OpenFiring { firing, spec, .. } = open;
-    match spec.concurrency_policy {
-        ConcurrencyPolicy::Queue | ConcurrencyPolicy::Forbid => firing.group.clone(),
-        ConcurrencyPolicy::Allow => format!("{}\0{}", firing.group, firing.id),
-    }
+fn lane(id: &FiringId, open: &Brief) -> String {
+    if open.side_by_side { format!("{}\0{id}", open.group) } else { open.group.as_ref().to_owned() }
 }
 
 fn is_lane(lane: &str, group: &str) -> bool {
@@ -215,7 +216,8 @@ fn is_lane(lane: &str, group: &str) -> bool {
 
 impl Inner {
     /// The target of the firing's step that has an intent and no outcome.
-    fn begun(&self, open: &OpenFiring) -> Option<String> {
+    fn begun(&self, id: &FiringId, brief: &Brief) -> Option<String> {
+        let open = if brief.acting { self.firings.lend_here(id)? } else { return None };
         open.steps.iter().find_map(|(name, step)| {
             let (Some((_, request)), None) = (&step.intent, &step.outcome) else { return None };
             let spec = open.spec.actions.iter().find(|action| action.name == whole(name).0)?;
@@ -226,21 +228,29 @@ impl Inner {
     /// Carries out firings of the rule until none is ready.
     async fn work(self: Arc<Self>, rule: RuleUid) {
         while !self.stop.is_cancelled() {
-            let Some((group, job)) = self.next(&rule) else { return };
+            let Some((lane, job)) = self.next(&rule) else { return };
+            let open = tokio::select! {
+                () = self.kill.cancelled() => return,
+                open = firing::fetch(&self, &rule, &job.id) => open,
+            };
+            let Some(open) = open else {
+                self.lanes.lock().done(&rule, &lane);
+                continue;
+            };
             // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
-            let begun = job.held.is_some() || (job.rule.is_none() && !job.open.steps.is_empty());
-            let wait = if begun { None } else { self.pace.lock().begin(&rule, &job.open.firing.group, Instant::now()) };
+            let begun = job.held.is_some() || (job.rule.is_none() && !open.steps.is_empty());
+            let wait = if begun { None } else { self.pace.lock().begin(&rule, &open.firing.group, Instant::now()) };
             if let Some(wait) = wait {
-                self.park(group, job, wait);
+                self.park(lane, job, &open, wait);
                 continue;
             }
-            let (name, paced) = (job.open.firing.rule.clone(), job.open.firing.group.clone());
+            let (name, paced) = (open.firing.rule.clone(), open.firing.group.clone());
             tokio::select! {
                 () = self.kill.cancelled() => return,
-                () = firing::carry_out(&self, job) => {}
+                () = firing::carry_out(&self, job, open) => {}
             }
             let mut lanes = self.lanes.lock();
-            let rests = lanes.done(&rule, &group) && !lanes.has(&rule, |lane| is_lane(lane, &paced));
+            let rests = lanes.done(&rule, &lane) && !lanes.has(&rule, |lane| is_lane(lane, &paced));
             drop(lanes);
             if rests && self.pace.lock().rests(&rule, &paced) {
                 (self.slowed)(&name, None);
@@ -253,15 +263,16 @@ impl Inner {
     }
 
     /// Lets the group rest for so long, with the firing as its next.
-    fn park(self: &Arc<Self>, group: String, job: Job, wait: Duration) {
-        let rule = job.open.firing.rule.clone();
+    fn park(self: &Arc<Self>, lane: String, job: Job, open: &OpenFiring, wait: Duration) {
+        let (rule, group) = (open.firing.rule.clone(), open.firing.group.clone());
         let limit = self.pace.lock().limit();
-        (self.slowed)(&rule, Some(Slow { group: job.open.firing.group.clone(), limit, wait }));
-        self.lanes.lock().park(&rule.uid, &group, job);
+        (self.slowed)(&rule, Some(Slow { group, limit, wait }));
+        self.firings.give_back(&job.id);
+        self.lanes.lock().park(&rule.uid, &lane, job);
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
             if inner.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-                let more = inner.lanes.lock().unpark(&rule.uid, group);
+                let more = inner.lanes.lock().unpark(&rule.uid, lane);
                 if more {
                     inner.work(rule.uid).await;
                 }

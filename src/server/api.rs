@@ -88,19 +88,18 @@ async fn history(
 ) -> Answer {
     let (rules, page) = (ready(&rules)?, Page::read(query.as_deref())?);
     let (rule, account) = rules.enter(&headers, &namespace, &name).await?;
-    let (uid, limit, of) = (rule.uid.clone(), page.limit, account.clone());
-    let (open, recent) = rules
+    let (uid, limit) = (rule.uid.clone(), page.limit);
+    let (oldest, recent) = rules
         .ask(move |state| {
-            let wanted = |open: &&OpenFiring| open.firing.rule.uid == uid && told::acts_as(open, &of);
-            let open = state.ledger.open().filter(wanted).take(limit);
             let progress = state.engine.progress(&uid).unwrap_or_default();
-            (open.cloned().collect::<Vec<OpenFiring>>(), progress.recent)
+            (told::oldest(state, &uid, limit), progress.recent)
         })
         .await?;
+    let open = rules.open(oldest, &account).await?;
     let (letters, more) = rules.letters(&rule.uid, &account, page).await?;
     let mut body = json!({
         "rule": rule.to_string(),
-        "open": open.iter().map(told::open).collect::<Vec<_>>(),
+        "open": open.iter().map(|open| told::open(open)).collect::<Vec<_>>(),
         "recent": recent,
         "deadLetters": letters.iter().map(told::letter).collect::<Vec<_>>(),
     });
@@ -125,7 +124,11 @@ async fn trace(
     entry::admit(&visitor, &found.rule, &found.account)?;
     let admit = |open: &OpenFiring| entry::admit(&visitor, &found.rule, &told::account(open));
     let body = match found.what {
-        told::What::Open(open) => admit(&open).map(|()| told::tree(&open, None))?,
+        told::What::Open(id, open) => {
+            // It may have ended a moment ago.
+            let open = rules.whole(&id, open).await?.ok_or_else(unknown)?;
+            admit(&open).map(|()| told::tree(&open, None))?
+        }
         told::What::Letter(id, place) => {
             let letter = rules.read(&id, place).await?.ok_or_else(unknown)?;
             admit(&letter.open).map(|()| told::tree(&letter.open, Some(&letter.finished)))?
@@ -237,6 +240,30 @@ impl Rules {
             letters.extend(letter.filter(|letter| told::acts_as(&letter.open, account)));
         }
         Ok((letters, more))
+    }
+
+    /// Those of them that the account may see; one that has ended meanwhile is left out.
+    async fn open(
+        &self,
+        found: Vec<(FiringId, Option<Arc<OpenFiring>>)>,
+        account: &Account,
+    ) -> Result<Vec<Arc<OpenFiring>>, Refusal> {
+        let mut all = Vec::with_capacity(found.len());
+        for (id, here) in found {
+            let open = self.whole(&id, here).await?;
+            all.extend(open.filter(|open| told::acts_as(open, account)));
+        }
+        Ok(all)
+    }
+
+    /// An open firing, from memory or from the view.
+    async fn whole(&self, id: &FiringId, here: Option<Arc<OpenFiring>>) -> Result<Option<Arc<OpenFiring>>, Refusal> {
+        if here.is_some() {
+            return Ok(here);
+        }
+        let row = self.bus.row(Table::Firings, id.0.as_bytes().to_vec()).await.map_err(failed)?;
+        let unread = |error| failed(format!("read firing {id}: {error}"));
+        row.map(|row| serde_json::from_slice(&row).map(Arc::new)).transpose().map_err(unread)
     }
 
     async fn read(&self, id: &FiringId, place: Place) -> Result<Option<DeadLetter>, Refusal> {

@@ -28,7 +28,9 @@ pub use suppressed::Suppressions;
 use crate::{
     bus::{Bus, BusError, Reader},
     clock::Clock,
-    record::{Decision, Entry, EventInput, Head, Judgement, Outcome, Position, Record, Replay, whole},
+    record::{
+        Decision, Entry, EventInput, Finished, FiringId, Head, Judgement, Outcome, Position, Record, Replay, whole,
+    },
     rule::{Interest, Judged, Rule},
     runner::Runner,
     sources::NearMisses,
@@ -47,8 +49,25 @@ const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How many records one turn of the loop takes: status and interest are published once per turn.
 const TURN: usize = 256;
 
-/// How many firings may be open before inputs have to wait. At about 4 KiB each this is 40 MiB.
-const MAX_OPEN_FIRINGS: usize = 10_000;
+/// How many firings may be held in memory because the view does not have them yet: when there are more, it is written before anything else is read. At
+/// about 4 KiB each this is 8 MiB, which the view takes in some 50 ms.
+const MAX_FRESH: usize = 2_048;
+
+/// How much of what is open memory may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Firings that may be open before inputs have to wait. Memory holds some 500 bytes of each.
+    pub open: usize,
+    /// Firings that memory may hold whole because the view does not have them yet.
+    pub fresh: usize,
+}
+
+impl Bounds {
+    /// So many firings may be open.
+    pub fn open(open: usize) -> Self {
+        Self { open, fresh: MAX_FRESH }
+    }
+}
 
 /// What the loop works with.
 pub struct Shard {
@@ -58,6 +77,8 @@ pub struct Shard {
     pub state: State,
     /// Carries firings out.
     pub runner: Runner,
+    /// How much of what is open memory may hold.
+    pub bounds: Bounds,
     /// Where progress is told.
     pub status: StatusQueue,
     /// Where sources learn what rules are concerned with.
@@ -95,14 +116,15 @@ impl Shard {
                 done = async { checkpoint.as_mut().expect("guarded").await }, if checkpoint.is_some() => {
                     checkpoint = None;
                     done?;
+                    self.state.committed();
                 }
-                entries = reader.next(TURN) => {
+                entries = reader.next(TURN), if self.has_room() => {
                     let Some(entries) = entries else { break };
                     for entry in &entries {
                         self.take(entry)?;
                         folded = entry.head.position;
                     }
-                    if self.state.ledger.len() < MAX_OPEN_FIRINGS {
+                    if self.state.ledger.len() < self.bounds.open {
                         reader.advance(folded);
                     }
                     self.publish();
@@ -110,6 +132,10 @@ impl Shard {
                     self.questions.answer(&self.state);
                 }
                 () = self.questions.come() => self.questions.answer(&self.state),
+                () = std::future::ready(()), if checkpoint.is_none() && !self.has_room() => {
+                    committed = (self.state.position(), Instant::now());
+                    checkpoint = Some(self.checkpoint());
+                }
                 _ = timer.tick(), if checkpoint.is_none() => {
                     self.suppressions.tell(&self.status, &self.state.engine);
                     if self.state.position() > committed.0 || committed.1.elapsed() >= ALIVE_INTERVAL {
@@ -121,6 +147,7 @@ impl Shard {
         }
         if let Some(running) = checkpoint {
             running.await?;
+            self.state.committed();
         }
         self.finish(reader).await
     }
@@ -139,16 +166,18 @@ impl Shard {
         self.checkpoint().await
     }
 
+    /// Whether memory may take in more firings that the view does not have.
+    fn has_room(&self) -> bool {
+        self.state.ledger.shelf().fresh() < self.bounds.fresh
+    }
+
     fn take(&mut self, entry: &Entry) -> Result<(), BusError> {
         match &*entry.record {
             Record::Event(input) => self.judge(&entry.head, input)?,
             Record::Intent(intent) => self.traces.intended(&entry.head, intent),
             Record::Outcome(outcome) => self.settled(&entry.head, outcome),
             Record::Finished(finished) => {
-                if let Some(open) = self.state.ledger.get(&finished.firing) {
-                    stories::finished(&self.status, &open.firing, finished);
-                    self.traces.finished(&entry.head, open, finished);
-                }
+                self.ended(&entry.head, finished);
                 self.metrics.firing_finished(finished.outcome);
             }
             _ => {}
@@ -158,6 +187,18 @@ impl Shard {
             self.start_again(&entry.head, replay);
         }
         self.judge_released(&entry.head)
+    }
+
+    /// Tells of the end of a firing. One that was not begun may not be in memory.
+    fn ended(&self, head: &Head, finished: &Finished) {
+        let State { ledger, engine, .. } = &self.state;
+        let Some(brief) = ledger.brief(&finished.firing) else { return };
+        if let Some(rule) = engine.rule(&finished.rule) {
+            stories::finished(&self.status, &rule.rule, &brief.group, finished);
+        }
+        if let Some(open) = ledger.get(&finished.firing) {
+            self.traces.finished(head, &open, finished);
+        }
     }
 
     /// Judges an event.
@@ -197,7 +238,7 @@ impl Shard {
                 let rule: Arc<Rule> = Arc::clone(rule);
                 stories::fired(&self.status, &firing, &open.event, &rule);
                 self.traces.fired(head, input, &firing, self.clock.now());
-                self.runner.start(open.clone(), rule);
+                self.start(&firing.id, rule);
             }
         }
         Ok(())
@@ -209,7 +250,13 @@ impl Shard {
         let Some(open) = self.state.ledger.get(&id) else { return };
         let Some(rule) = self.state.engine.rule(&open.firing.rule.uid) else { return };
         stories::fired_again(&self.status, &open.firing, &replay.of);
-        self.runner.start(open.clone(), Arc::clone(rule));
+        self.start(&id, Arc::clone(rule));
+    }
+
+    fn start(&self, id: &FiringId, rule: Arc<Rule>) {
+        if let Some(brief) = self.state.ledger.brief(id) {
+            self.runner.start(id, brief, rule);
+        }
     }
 
     /// Says of samples of the events what rules nearly took. Last in a turn: what fired is under way.
@@ -236,7 +283,7 @@ impl Shard {
             self.metrics.action_settled(outcome.outcome, Duration::from_micros(micros.unsigned_abs()));
         }
         stories::settled(&self.status, &open.firing, outcome);
-        self.traces.settled(head, open, outcome);
+        self.traces.settled(head, &open, outcome);
     }
 
     /// Tells everything once: status knows nothing of earlier processes.
@@ -272,6 +319,11 @@ impl Shard {
     fn checkpoint(&mut self) -> BoxFuture<'static, Result<(), BusError>> {
         let (delta, position) = self.state.delta(self.clock.now());
         let bus = Arc::clone(&self.bus);
-        Box::pin(async move { bus.commit(delta, position).await })
+        // What was decided about the records up to there came into the log after them, and a start judges none of them again.
+        let decided = bus.stats().appended;
+        Box::pin(async move {
+            bus.durable(decided).await?;
+            bus.commit(delta, position).await
+        })
     }
 }

@@ -8,7 +8,7 @@ use super::{State, letters::Letters, state};
 use crate::{
     bus::{Bus, BusError},
     event::{Seen, WatchKey},
-    record::{EventInput, Head, Judgement, Ledger, OpenFiring, Position, Record, Table},
+    record::{Brief, EventInput, FiringId, Head, Judgement, Ledger, OpenFiring, Position, Record, Table},
     rule::{Engine, Judged},
 };
 
@@ -22,7 +22,7 @@ pub struct Recovered {
     /// What watches remember.
     pub memory: WatchMemory,
     /// Firings that have not ended: to be resumed.
-    pub open: Vec<OpenFiring>,
+    pub open: Vec<(FiringId, Brief)>,
     /// What could not be read, in words.
     pub damage: Vec<String>,
     /// How many records were read after the view.
@@ -47,13 +47,18 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     let recovery = bus.recover()?;
     let mut damage = recovery.damage;
     let mut memory = WatchMemory::new();
-    let mut firings = Vec::new();
+    let (mut briefs, mut whole) = (Vec::new(), Vec::new());
     let (mut engine_rows, mut letter_rows) = (Vec::new(), Vec::new());
     let mut listened = None;
     for (table, key, value) in recovery.rows {
         match table {
+            Table::FiringIndex => match serde_json::from_slice::<Brief>(&value) {
+                Ok(brief) => briefs.push((FiringId(String::from_utf8_lossy(&key).into()), brief)),
+                Err(error) => damage.push(format!("open firing {}: {error}", String::from_utf8_lossy(&key))),
+            },
+            // Of a view without an index of them.
             Table::Firings => match serde_json::from_slice::<OpenFiring>(&value) {
-                Ok(open) => firings.push(open),
+                Ok(open) => whole.push(open),
                 Err(error) => damage.push(format!("open firing {}: {error}", String::from_utf8_lossy(&key))),
             },
             Table::Watches => match watch_row(&key, &value) {
@@ -70,11 +75,16 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     damage.extend(lost);
     let (letters, lost) = Letters::restore(letter_rows, |rule| engine.knows(rule));
     damage.extend(lost);
-    let mut state = State::new(engine, Ledger::restore(firings), letters, &memory, recovery.applied);
+    let ledger = ledger(bus, briefs, &whole, &mut damage);
+    let mut state = State::new(engine, ledger, letters, &memory, recovery.applied);
+    whole.into_iter().for_each(|open| state.rewrite(open.firing.id));
 
     let judgements = Judgements::of(recovery.applied, &recovery.tail);
     for entry in &recovery.tail {
         note(&mut memory, &entry.record);
+        if let Some(id) = entry.record.firing() {
+            bring(bus, &state.ledger, id, &mut damage);
+        }
         if let Record::Event(input) = &*entry.record {
             let judged = state.engine.judge(&entry.head, input);
             decide(bus, &mut state, &entry.head, input, judged, None, &judgements)?;
@@ -88,9 +98,34 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     }
     // The process that evicted them has counted them.
     state.letters.take_evicted();
-    let open = state.ledger.open().cloned().collect();
+    let open = state.ledger.open().map(|(id, brief)| (id.clone(), brief.clone())).collect();
     let last = recovery.tail.last().map(|entry| entry.head.stamp.wall);
     Ok(Recovered { state, memory, open, damage, replayed: recovery.tail.len(), listened: listened.max(last) })
+}
+
+/// The open firings that the view held. Whole are those that steps are at work for, and all of a view without an index.
+fn ledger(bus: &dyn Bus, briefs: Vec<(FiringId, Brief)>, whole: &[OpenFiring], damage: &mut Vec<String>) -> Ledger {
+    let acting: Vec<_> = briefs.iter().filter(|(_, brief)| brief.acting).map(|(id, _)| id.clone()).collect();
+    let mut ledger = Ledger::restore(briefs);
+    acting.iter().for_each(|id| bring(bus, &ledger, id, damage));
+    whole.iter().for_each(|open| ledger.reopen(open.clone()));
+    ledger
+}
+
+/// Brings an open firing into memory that is in the view only.
+fn bring(bus: &dyn Bus, ledger: &Ledger, id: &FiringId, damage: &mut Vec<String>) {
+    if ledger.brief(id).is_none() || ledger.get(id).is_some() {
+        return;
+    }
+    let row = bus.read(Table::Firings, id.0.as_bytes()).map_err(|error| error.to_string());
+    let open = row.and_then(|row| {
+        let row = row.ok_or("it is not in the view")?;
+        serde_json::from_slice::<OpenFiring>(&row).map_err(|error| error.to_string())
+    });
+    match open {
+        Ok(open) => drop(ledger.shelf().bring(open)),
+        Err(error) => damage.push(format!("open firing {id}: {error}")),
+    }
 }
 
 fn watch_row(key: &[u8], value: &[u8]) -> Result<(WatchKey, String, Seen), serde_json::Error> {

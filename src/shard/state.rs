@@ -25,6 +25,8 @@ pub struct State {
     pub letters: Letters,
     position: Position,
     touched_firings: BTreeSet<FiringId>,
+    /// What the last delta wrote of them.
+    written_firings: BTreeSet<FiringId>,
     watches: Watches,
 }
 
@@ -41,13 +43,19 @@ impl State {
             .iter()
             .map(|(watch, objects)| (watch.clone(), objects.keys().map(|uid| uid.as_str().into()).collect()));
         let watches = Watches { uids: uids.collect(), changed: BTreeMap::new() };
-        ledger.open().for_each(|open| engine.resume(open));
+        for (id, brief) in ledger.open() {
+            engine.resume(id, brief);
+            if let Some(open) = ledger.get(id) {
+                engine.resume_writes(&open);
+            }
+        }
         // A version that knows no letters writes rules without their number.
         let rules: Vec<RuleUid> = engine.known().map(|(rule, ..)| rule.uid.clone()).collect();
         for rule in rules {
             engine.keeps_letters(&rule, letters.count(&rule) as u64);
         }
-        Self { engine, ledger, letters, position, touched_firings: BTreeSet::new(), watches }
+        let (touched_firings, written_firings) = (BTreeSet::new(), BTreeSet::new());
+        Self { engine, ledger, letters, position, touched_firings, written_firings, watches }
     }
 
     /// The last position folded.
@@ -137,9 +145,16 @@ impl State {
     /// operator is known to have listened.
     pub fn delta(&mut self, now: Stamp) -> (Delta, Position) {
         let mut delta = self.engine.dirty();
-        for id in std::mem::take(&mut self.touched_firings) {
-            let row = self.ledger.get(&id).map(to_json);
-            delta.push((Table::Firings, id.0.as_bytes().to_vec(), row));
+        self.written_firings = std::mem::take(&mut self.touched_firings);
+        for id in &self.written_firings {
+            let key = id.0.as_bytes().to_vec();
+            let brief = self.ledger.brief(id);
+            // One that could not be read stays as it is until it ends.
+            if let (Some(_), None) = (brief, self.ledger.get(id)) {
+                continue;
+            }
+            delta.push((Table::FiringIndex, key.clone(), brief.map(to_json)));
+            delta.push((Table::Firings, key, self.ledger.get(id).as_deref().map(to_json)));
         }
         for ((watch, uid), seen) in std::mem::take(&mut self.watches.changed) {
             delta.push((Table::Watches, to_json(&(&watch, &uid)), seen.as_ref().map(to_json)));
@@ -147,6 +162,20 @@ impl State {
         self.letters.delta(&mut delta);
         delta.push((Table::Meta, LISTENED.to_vec(), Some(to_json(&now.wall))));
         (delta, self.position)
+    }
+
+    /// The last delta is written: memory lets go of the firings that only wait.
+    pub fn committed(&mut self) {
+        for id in std::mem::take(&mut self.written_firings) {
+            if !self.touched_firings.contains(&id) {
+                self.ledger.shelf().stored(&id);
+            }
+        }
+    }
+
+    /// A firing that the view of an earlier version held: the next delta writes it as this one does.
+    pub(super) fn rewrite(&mut self, id: FiringId) {
+        self.touched_firings.insert(id);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     api::{ActionOutcome, FiringOutcome},
     event::Event,
-    record::{Finished, Firing, FiringId, Outcome, whole},
+    record::{Finished, Firing, FiringId, Outcome, RuleRef, whole},
     rule::Rule,
     status::{ObjectRef, StatusQueue, Story},
 };
@@ -64,7 +64,7 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
 }
 
 /// A firing has ended: told on the rule. A failure was told by its action already.
-pub(super) fn finished(status: &StatusQueue, firing: &Firing, finished: &Finished) {
+pub(super) fn finished(status: &StatusQueue, rule: &RuleRef, group: &str, finished: &Finished) {
     let reason = match finished.outcome {
         FiringOutcome::Succeeded => "Succeeded",
         FiringOutcome::Observed => "Observed",
@@ -72,11 +72,11 @@ pub(super) fn finished(status: &StatusQueue, firing: &Firing, finished: &Finishe
         FiringOutcome::Failed | FiringOutcome::Running => return,
     };
     status.event(Story {
-        object: ObjectRef::rule(&firing.rule),
+        object: ObjectRef::rule(rule),
         warning: finished.outcome == FiringOutcome::Expired,
         reason: reason.to_owned(),
         action: "Act".to_owned(),
-        note: format!("{} for {}; firing {}", finished.message, firing.group, firing.id),
+        note: format!("{} for {group}; firing {}", finished.message, finished.firing),
         times: 1,
     });
 }

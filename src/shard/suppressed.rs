@@ -62,7 +62,6 @@ fn words(reason: SuppressedReason) -> Option<(bool, &'static str)> {
         SuppressedReason::Budget => (false, "throttle.budget is used up"),
         SuppressedReason::Concurrency => (false, "a firing of its group is open, and concurrencyPolicy is Forbid"),
         SuppressedReason::TooManyGroups => (true, "there are as many groups as groups.max allows"),
-        SuppressedReason::Backlog => (true, "5,000 firings of the rule are open"),
-        SuppressedReason::OwnWrite => return None,
+        SuppressedReason::OwnWrite | SuppressedReason::Backlog => return None,
     })
 }

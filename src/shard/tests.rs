@@ -20,7 +20,7 @@ use crate::{
     event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_UPDATED, WatchKey},
     record::{
         Decision, Effect, Entry, EventInput, Finished, FiringId, Head, Intent, Judgement, Lookups, OpenFiring,
-        Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, Writes, Written,
+        Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, Table, Writes, Written,
     },
     rule::Judged,
 };
@@ -127,10 +127,27 @@ impl Loop {
     async fn checkpoint(&mut self) {
         let (delta, position) = self.state.delta(Stamp { at: 0, wall: 1_790_000_000_000_000 });
         self.bus.commit(delta, position).await.expect("commit");
+        self.state.committed();
     }
 
-    fn oldest(&self) -> Option<&OpenFiring> {
-        self.state.ledger.open().min_by_key(|open| open.firing.input)
+    /// The oldest open firing, lent as to a runner.
+    fn oldest(&self) -> Option<Arc<OpenFiring>> {
+        let (id, _) = self.state.ledger.open().min_by_key(|(_, brief)| brief.input)?;
+        let shelf = self.state.ledger.shelf();
+        Some(shelf.lend(id).unwrap_or_else(|| shelf.bring(self.whole(id))))
+    }
+
+    /// An open firing, from wherever it is.
+    fn whole(&self, id: &FiringId) -> OpenFiring {
+        if let Some(open) = self.state.ledger.get(id) {
+            return OpenFiring::clone(&open);
+        }
+        let row = self.bus.read(Table::Firings, id.0.as_bytes()).expect("read the view").expect("the view has it");
+        serde_json::from_slice(&row).expect("a firing")
+    }
+
+    fn all(&self) -> Vec<OpenFiring> {
+        self.state.ledger.open().map(|(id, _)| self.whole(id)).collect()
     }
 
     fn write(&self, pod: u8) -> Option<Record> {
@@ -166,13 +183,12 @@ impl Loop {
     }
 
     /// What people can see of the state.
-    fn seen(&self) -> (serde_json::Value, Vec<FiringId>, Vec<FiringId>) {
+    fn seen(&self) -> (serde_json::Value, Vec<OpenFiring>, Vec<FiringId>) {
         let progress = self.state.engine.progress(&uid()).map(|progress| {
             let recent: Vec<_> = progress.recent.iter().map(|one| (&one.id, one.outcome)).collect();
             json!({"counts": progress.counts, "recent": recent, "generation": progress.generation})
         });
-        let open = self.state.ledger.open().map(|open| open.firing.id.clone()).collect();
-        (progress.unwrap_or_default(), open, self.state.letters.of_rule(&uid()).cloned().collect())
+        (progress.unwrap_or_default(), self.all(), self.state.letters.of_rule(&uid()).cloned().collect())
     }
 }
 
@@ -372,8 +388,7 @@ async fn a_firing_keeps_the_spec_that_decided_it() {
         shard.append(record).await;
     }
     shard.turn().await;
-    let to =
-        |shard: &Loop| shard.state.ledger.open().map(|open| open.spec.actions[0].scale.clone()).collect::<Vec<_>>();
+    let to = |shard: &Loop| shard.all().iter().map(|open| open.spec.actions[0].scale.clone()).collect::<Vec<_>>();
     let before = to(&shard);
     assert_eq!(before[0].as_ref().and_then(|scale| scale.to), Some(2));
     drop(shard);

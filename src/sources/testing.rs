@@ -274,6 +274,10 @@ impl Bus for Collected {
         Box::pin(async { Ok(None) })
     }
 
+    fn read(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
+        Ok(None)
+    }
+
     fn stats(&self) -> Stats {
         Stats::default()
     }

@@ -178,7 +178,7 @@ impl Metrics {
             "Time from the event's entry into the log to the outcome of an action that was carried out",
             self.event_to_action.clone(),
         );
-        to.register("open_firings", "Firings whose actions are being carried out", self.open_firings.clone());
+        to.register("open_firings", "Firings that wait or are being carried out", self.open_firings.clone());
         to.register("dead_letters", "Firings that failed for good and are kept", self.dead_letters.clone());
         to.register(
             "dead_letters_evicted",
@@ -228,7 +228,6 @@ impl Metrics {
             "SuppressedByCooldown",
             "SuppressedByTooManyGroups",
             "SuppressedByBudget",
-            "SuppressedByBacklog",
             "SuppressedByOwnWrite",
             "SuppressedByConcurrency",
         ];

@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 use signalbox::{
     api::EventRuleSpec,
     bus::{
-        Bus, Reader,
+        Bus, Firings, Reader,
         embedded::{Embedded, Settings},
     },
     clock::Clock,
     event::Event,
     kubernetes::{Authority, Cluster},
     net::{Guard, Http},
-    record::{Finished, Firing, FiringId, Intent, OpenFiring, Position, Record, RuleRef, RuleUid, Stamp, Step},
+    record::{
+        Brief, Finished, Firing, FiringId, Intent, OpenFiring, Position, Record, RuleRef, RuleUid, Shelf, Stamp, Step,
+    },
     rule::compile,
     runner::{Limit, Runner},
     sinks::Registry,
@@ -30,6 +32,7 @@ pub struct Stage {
     /// A client that may do everything.
     pub client: kube::Client,
     runner: Runner,
+    shelf: Shelf,
     /// The sinks that the runner knows.
     pub sinks: Registry,
     reader: Box<dyn Reader>,
@@ -67,9 +70,12 @@ impl Stage {
         let cluster = Cluster::connect_with(plane.config().await).expect("a cluster");
         let http = Http::new(Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]));
         let sinks = Registry::default();
-        let runner = Runner::new(cluster, Authority::sole(), bus, sinks.clone(), http, Clock::real(0), Limit::none());
+        let shelf = Shelf::default();
+        let firings = Firings::new(bus, shelf.clone());
+        let runner =
+            Runner::new(cluster, Authority::sole(), firings, sinks.clone(), http, Clock::real(0), Limit::none());
         let client = plane.client().await;
-        Self { namespace, client, runner, sinks, reader, records: Vec::new(), _folder: folder }
+        Self { namespace, client, runner, shelf, sinks, reader, records: Vec::new(), _folder: folder }
     }
 
     /// A firing of a rule with these actions.
@@ -123,7 +129,9 @@ impl Stage {
     /// Runs a firing to its end.
     pub async fn run(&mut self, open: OpenFiring) -> Finished {
         let rule = compile(&open.firing.rule, 1, &open.spec).expect("a rule");
-        self.runner.start(open, rule);
+        let (id, brief) = (open.firing.id.clone(), Brief::of(&open));
+        self.shelf.put(open);
+        self.runner.start(&id, &brief, rule);
         self.finished().await
     }
 
@@ -146,7 +154,9 @@ impl Stage {
             let Intent { rendering, request, .. } = self.intent(action);
             open.steps.insert((*action).into(), Step { intent: Some((rendering, request)), ..Step::default() });
         }
-        self.runner.resume([open]);
+        let known = (open.firing.id.clone(), Brief::of(&open));
+        self.shelf.put(open);
+        self.runner.resume([known]);
         self.finished().await
     }
 

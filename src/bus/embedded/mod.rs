@@ -208,13 +208,10 @@ impl Embedded {
             drop(held);
             row
         });
-        let trouble = match read.await {
-            Ok(Ok(row)) => return Ok(row),
-            Ok(Err(Trouble::Full)) => return Err(BusError::Full),
-            Ok(Err(Trouble::Damaged(reason) | Trouble::Failed(reason))) => reason,
-            Err(error) => error.to_string(),
-        };
-        Err(BusError::Storage(format!("view: {trouble}").into()))
+        match read.await {
+            Ok(row) => row.map_err(unread),
+            Err(error) => Err(unread(Trouble::Failed(error.to_string()))),
+        }
     }
 
     /// Waits for `time`.
@@ -281,6 +278,10 @@ impl Bus for Embedded {
         Box::pin(self.read_view(table, key))
     }
 
+    fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
+        self.view.row(table, key).map_err(unread)
+    }
+
     fn stats(&self) -> Stats {
         let [appended, durable, folded] = self.shared.positions();
         Stats {
@@ -302,6 +303,14 @@ impl Bus for Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.shared.close();
+    }
+}
+
+/// A row was not read.
+fn unread(trouble: Trouble) -> BusError {
+    match trouble {
+        Trouble::Full => BusError::Full,
+        Trouble::Damaged(reason) | Trouble::Failed(reason) => BusError::Storage(format!("view: {reason}").into()),
     }
 }
 

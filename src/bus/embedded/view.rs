@@ -9,7 +9,9 @@ use super::writer::is_full;
 use crate::record::{Delta, LogId, Position, TABLES, Table};
 
 /// Version of the tables below. One that came later may be missing, and a version of the program that does not know it lets it be.
-const VERSION: &[u8] = &[1];
+const VERSION: &[u8] = &[2];
+/// The version before it, which has no index of open firings: a start reads them all, and the first write makes the file one of this version.
+const WITHOUT_INDEX: &[u8] = &[1];
 /// redb would take 1 GiB. Rows are read once, at the start, and written once a second: only inner pages are worth keeping.
 const CACHE: usize = 16 << 20;
 
@@ -20,6 +22,7 @@ fn table(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]>
         Table::Rules => "rules",
         Table::Groups => "groups",
         Table::Firings => "firings",
+        Table::FiringIndex => "firing-index",
         Table::Watches => "watches",
         Table::Meta => "meta",
         Table::DeadLetterIndex => "dead-letter-index",
@@ -84,7 +87,7 @@ impl View {
         let slot = self.database.lock();
         // It is opened again by a write only: after it was closed the folder may be another process's.
         let Some(database) = &*slot else {
-            return Err(Trouble::Failed("it is closed, or waits for space on the disk".to_owned()));
+            return Err(Trouble::Full);
         };
         one(database, of, key).map_err(trouble)
     }
@@ -142,7 +145,7 @@ fn read(database: &Database, id: &LogId) -> Result<Option<Rows>, Trouble> {
         Err(error) => Err(trouble(error.into())),
     };
     let version = value("version")?;
-    if version != VERSION {
+    if version != VERSION && version != WITHOUT_INDEX {
         return Err(Trouble::Failed(format!(
             "the view has format {version:?}, and this version reads {VERSION:?}: use the version that wrote it, or a newer one"
         )));
@@ -154,7 +157,8 @@ fn read(database: &Database, id: &LogId) -> Result<Option<Rows>, Trouble> {
     }
     let applied = value("applied_position")?;
     let applied = applied.try_into().map_err(|_| Trouble::Damaged("applied_position is no number".to_owned()))?;
-    let rows = rows(&read).map_err(trouble)?;
+    let wanted = |table: Table| table.is_read_at_start() || (version == WITHOUT_INDEX && table == Table::Firings);
+    let rows = rows(&read, wanted).map_err(trouble)?;
     Ok(Some((rows, u64::from_be_bytes(applied))))
 }
 
@@ -167,16 +171,18 @@ fn one(database: &Database, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, re
 fn opened(read: &redb::ReadTransaction, of: Table) -> Result<Option<Opened>, redb::Error> {
     match read.open_table(table(of)) {
         Ok(table) => Ok(Some(table)),
-        Err(redb::TableError::TableDoesNotExist(_)) if matches!(of, Table::DeadLetterIndex | Table::DeadLetters) => {
+        Err(redb::TableError::TableDoesNotExist(_))
+            if matches!(of, Table::FiringIndex | Table::DeadLetterIndex | Table::DeadLetters) =>
+        {
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn rows(read: &redb::ReadTransaction) -> Result<Vec<Row>, redb::Error> {
+fn rows(read: &redb::ReadTransaction, wanted: impl Fn(Table) -> bool) -> Result<Vec<Row>, redb::Error> {
     let mut rows = Vec::new();
-    for one in TABLES.into_iter().filter(|one| one.is_read_at_start()) {
+    for one in TABLES.into_iter().filter(|one| wanted(*one)) {
         let Some(table) = opened(read, one)? else { continue };
         for row in table.iter()? {
             let (key, value) = row?;
@@ -201,7 +207,10 @@ fn apply(database: &Database, delta: &Delta, position: Position) -> Result<(), r
             }
         }
     }
-    write.open_table(BUS)?.insert("applied_position", position.0.to_be_bytes().as_slice())?;
+    let mut bus = write.open_table(BUS)?;
+    bus.insert("version", VERSION)?;
+    bus.insert("applied_position", position.0.to_be_bytes().as_slice())?;
+    drop(bus);
     Ok(write.commit()?)
 }
 

@@ -146,10 +146,9 @@ impl Engine {
             Some(SuppressedReason::Concurrency)
         } else if rule.cooldown.is_some() && state.groups.is_cooling(&group, now) {
             Some(SuppressedReason::Cooldown)
-        } else if rule.budget.is_some_and(|budget| state.is_spent(&budget, &group, now)) {
-            Some(SuppressedReason::Budget)
         } else {
-            state.has_backlog().then_some(SuppressedReason::Backlog)
+            let is_spent = rule.budget.is_some_and(|budget| state.is_spent(&budget, &group, now));
+            is_spent.then_some(SuppressedReason::Budget)
         };
         if let Some(reason) = reason {
             let occurrence = counted.map(|(occurrence, _)| occurrence);

@@ -1,17 +1,23 @@
 //! The engine's part in own writes: what steps are writing, and the events that waited for them.
 
+use std::sync::Arc;
+
 use super::Engine;
 use crate::{
-    record::{Effect, EventInput, FiringId, Head, OpenFiring, Position, RuleUid, Writes},
+    record::{Brief, Effect, EventInput, FiringId, Head, OpenFiring, Position, RuleUid, Writes},
     rule::{engine::judge::Views, state::State, writes::Released},
 };
 
 impl Engine {
-    /// Goes on with a firing of an earlier process, and with what it was writing.
-    pub fn resume(&mut self, open: &OpenFiring) {
-        if let Some((_, state)) = self.rules.get_mut(&open.firing.rule.uid) {
-            state.running.insert(open.firing.id.clone(), open.firing.group.clone());
+    /// Goes on with a firing of an earlier process.
+    pub fn resume(&mut self, id: &FiringId, open: &Brief) {
+        if let Some((_, state)) = self.rules.get_mut(&open.rule) {
+            state.running.insert(id.clone(), Arc::clone(&open.group));
         }
+    }
+
+    /// Goes on with what a firing of an earlier process was writing.
+    pub fn resume_writes(&mut self, open: &OpenFiring) {
         for (action, step) in &open.steps {
             if let (Some(writes), None) = (&step.writes, &step.outcome)
                 && let Some(state) = self.listener(writes)

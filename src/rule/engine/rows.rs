@@ -24,7 +24,12 @@ impl Engine {
             match table {
                 Table::Rules => engine.restore_rule(&key, &value, &mut damage),
                 Table::Groups => groups.push((key, value)),
-                Table::Firings | Table::Watches | Table::Meta | Table::DeadLetterIndex | Table::DeadLetters => {}
+                Table::Firings
+                | Table::FiringIndex
+                | Table::Watches
+                | Table::Meta
+                | Table::DeadLetterIndex
+                | Table::DeadLetters => {}
             }
         }
         for (key, value) in groups {

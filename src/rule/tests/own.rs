@@ -189,8 +189,8 @@ fn what_waits_and_what_was_written_outlive_a_restart() {
     let (mut two, damage) = Engine::restore(log(), rows);
     assert!(damage.is_empty(), "{damage:?}");
     // What waits for the second waits while only the first is known.
-    two.resume(&writing("f1", "web"));
-    two.resume(&writing("f2", "db"));
+    two.resume_writes(&writing("f1", "web"));
+    two.resume_writes(&writing("f2", "db"));
     assert!(two.take_released().is_empty());
     assert_eq!(run(&mut two, &[update("db", 5)]), ["waits for shop/Deployment/db"]);
     assert_eq!(end(&mut two, "f2", "db", Some(6)), ["own write shop/Deployment/db"; 2]);

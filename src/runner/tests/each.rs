@@ -98,7 +98,7 @@ async fn a_restart_goes_on_with_the_objects_that_were_found_where_it_stopped() {
     open.steps.insert("restart".into(), step(found, None));
     open.steps.insert("restart.0".into(), step(json!({"text": "old"}), Some(ActionOutcome::Succeeded)));
     open.steps.insert("restart.1".into(), step(json!({"text": "written", "target": "gone"}), None));
-    stage.runner.resume([open]);
+    stage.resume([open]);
     let ended = stage.ended(1).await;
     assert_eq!(ended[0].outcome, FiringOutcome::Succeeded);
     assert_eq!(*lists.lock(), 0, "nobody is looked for again");

@@ -20,7 +20,7 @@ async fn a_resumed_action_is_carried_out_again_and_never_rendered_again() {
     open.steps.insert("a".into(), step);
     let request = json!({"text": "as recorded"});
     open.steps.insert("b".into(), Step { intent: Some((4, request)), ..Step::default() });
-    stage.runner.resume([open]);
+    stage.resume([open]);
     let ended = stage.ended(1).await.remove(0);
     assert_eq!(ended.message, "did a; did b; did c");
     assert_eq!(
@@ -57,7 +57,7 @@ async fn settling_comes_after_the_outcome_is_durable_also_after_a_restart() {
         ..Step::default()
     };
     open.steps.insert("settling".into(), step);
-    stage.runner.resume([open]);
+    stage.resume([open]);
     stage.ended(1).await;
     assert_eq!(stage.told(), ["durable", "settle {\"n\":8}"]);
 }

@@ -23,7 +23,7 @@ use crate::{
     bus::{Permit, Reader, Recovery, Stats},
     clock::Stamp,
     kubernetes::fake::Fake,
-    record::{Delta, Effect, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Step, Table},
+    record::{Delta, Effect, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Shelf, Step, Table},
     rule::compile,
 };
 
@@ -85,6 +85,10 @@ impl Bus for MemoryBus {
 
     fn row(&self, _: Table, _: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
         Box::pin(async { Ok(None) })
+    }
+
+    fn read(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
+        Ok(None)
     }
 
     fn stats(&self) -> Stats {
@@ -219,6 +223,7 @@ impl Action for Actor {
 
 struct Stage {
     runner: Runner,
+    shelf: Shelf,
     bus: Arc<MemoryBus>,
     story: Story,
 }
@@ -254,13 +259,27 @@ impl Stage {
         let build = move |spec: &api::Action| -> Option<Box<dyn Action>> {
             Some(Box::new(Actor { name: spec.name.clone(), script: names.clone(), story: told.clone() }))
         };
-        let runner = Runner::with_build(testing::services(fake), authority, bus.clone(), Box::new(build), limit);
-        Self { runner, bus, story }
+        let shelf = Shelf::default();
+        let firings = Firings::new(bus.clone(), shelf.clone());
+        let runner = Runner::with_build(testing::services(fake), authority, firings, Box::new(build), limit);
+        Self { runner, shelf, bus, story }
     }
 
     fn start(&self, open: OpenFiring) {
         let rule = compile(&open.firing.rule, open.firing.generation, &open.spec).expect("a rule");
-        self.runner.start(open, rule);
+        let (id, brief) = self.put(open);
+        self.runner.start(&id, &brief, rule);
+    }
+
+    /// Goes on with what an earlier process has left.
+    fn resume(&self, open: impl IntoIterator<Item = OpenFiring>) {
+        self.runner.resume(open.into_iter().map(|open| self.put(open)).collect::<Vec<_>>());
+    }
+
+    fn put(&self, open: OpenFiring) -> (FiringId, Brief) {
+        let known = (open.firing.id.clone(), Brief::of(&open));
+        self.shelf.put(open);
+        known
     }
 
     /// Waits, in paused time, until so many firings have ended.

@@ -86,7 +86,7 @@ async fn firings_of_one_group_run_side_by_side_where_the_rule_allows_it() {
     let before = Instant::now();
     let allow = |id: &str| {
         let mut open = firing("r", "g", id, &[action("slow", json!({}))]);
-        Arc::make_mut(&mut open.spec).concurrency_policy = ConcurrencyPolicy::Allow;
+        Arc::make_mut(&mut open.spec).concurrency_policy = api::ConcurrencyPolicy::Allow;
         open
     };
     for number in 0..20 {

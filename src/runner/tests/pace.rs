@@ -53,7 +53,7 @@ async fn a_stop_waits_for_no_group_that_rests_and_what_was_begun_is_finished_at_
         open
     };
     let before = Instant::now();
-    next.runner.resume([begun("f0"), begun("f1")]);
+    next.resume([begun("f0"), begun("f1")]);
     next.ended(2).await;
     assert!(before.elapsed() < Duration::from_secs(1));
 }

@@ -50,7 +50,7 @@ async fn what_an_earlier_process_began_comes_before_all_that_want_its_target() {
     // More than there are places: they must not take the place of the one that they wait for.
     let waiting = FIRINGS_PER_RULE + 4;
     let wait = |n: usize| firing("r", &format!("g{n}"), &format!("f{n}"), &[action_on("web", "waiting")]);
-    stage.runner.resume((0..waiting).map(wait).chain([begun]));
+    stage.resume((0..waiting).map(wait).chain([begun]));
     assert!(stage.runner.0.targets.try_hold("web".into()).is_none(), "held before anything can be started");
     stage.start(firing("new", "g", "fn", &[action_on("web", "new")]));
     let ended = tokio::time::timeout(Duration::from_secs(60), stage.ended(waiting + 2)).await;

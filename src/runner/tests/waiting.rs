@@ -124,7 +124,7 @@ async fn a_restart_goes_on_waiting_and_does_nothing_again() {
     let next = Stage::on(&cluster.fake(), &[], Limit::none());
     let mut resumed = open;
     resumed.steps.insert("grow".into(), Step { intent, ..Step::default() });
-    next.runner.resume([resumed]);
+    next.resume([resumed]);
     next.start(firing("another", "g", "fa", &[action_on("web", "another")]));
     for_seconds(5).await;
     assert_eq!(next.outcomes()[0].0, "another", "the target is free");

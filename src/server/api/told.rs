@@ -1,16 +1,19 @@
 //! What is told of firings. Neither requests nor results of actions: a result may be another service's answer.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{
     api::{ActionOutcome, EventRef, FiringOutcome, FiringStatus},
-    record::{Account, DeadLetter, Finished, FiringId, OpenFiring, RuleRef, Step, whole},
+    record::{Account, DeadLetter, Finished, FiringId, OpenFiring, RuleRef, RuleUid, Step, whole},
     shard::{Place, State},
 };
 
 /// Where a firing was found.
 pub(super) enum What {
-    Open(Box<OpenFiring>),
+    /// Whole, if memory holds it so.
+    Open(FiringId, Option<Arc<OpenFiring>>),
     Letter(FiringId, Place),
     Recent(FiringStatus),
 }
@@ -27,9 +30,9 @@ pub(super) struct Found {
 pub(super) fn find(state: &State, namespace: &str, id: &FiringId) -> Option<Found> {
     let mut of_namespace = state.engine.accounts().filter(|(rule, _)| rule.namespace == namespace);
     let found = |rule: &RuleRef, account: &Account, what| Found { rule: rule.clone(), account: account.clone(), what };
-    if let Some(open) = state.ledger.get(id) {
-        let (rule, account) = of_namespace.find(|(rule, _)| rule.uid == open.firing.rule.uid)?;
-        return Some(found(rule, account, What::Open(Box::new(open.clone()))));
+    if let Some(brief) = state.ledger.brief(id) {
+        let (rule, account) = of_namespace.find(|(rule, _)| rule.uid == brief.rule)?;
+        return Some(found(rule, account, What::Open(id.clone(), state.ledger.get(id))));
     }
     if let Some((kept, place)) = state.letters.find(id) {
         let (rule, account) = of_namespace.find(|(rule, _)| rule.uid == kept.rule)?;
@@ -39,6 +42,13 @@ pub(super) fn find(state: &State, namespace: &str, id: &FiringId) -> Option<Foun
         let recent = state.engine.progress(&rule.uid)?.recent.into_iter().find(|one| *one.id == *id.0)?;
         Some(found(rule, account, What::Recent(recent)))
     })
+}
+
+/// The oldest open firings of a rule, at most `limit`; whole, if memory holds them so.
+pub(super) fn oldest(state: &State, rule: &RuleUid, limit: usize) -> Vec<(FiringId, Option<Arc<OpenFiring>>)> {
+    let mut open: Vec<_> = state.ledger.open().filter(|(_, brief)| brief.rule == *rule).collect();
+    open.sort_by_key(|(_, brief)| brief.input);
+    open.into_iter().take(limit).map(|(id, _)| (id.clone(), state.ledger.get(id))).collect()
 }
 
 /// The account that the firing acted as, and that could see its event.

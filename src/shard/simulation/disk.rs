@@ -273,7 +273,8 @@ impl Bus for SimulatedBus {
         let Disk { rows, applied, .. } = state.disk.clone();
         let tail: Vec<Entry> = state.disk.entries().filter(|entry| entry.head.position > applied).collect();
         state.given = Some(tail.last().map_or(applied, |last| last.head.position));
-        let rows = rows.into_iter().map(|((table, key), value)| (table, key, value)).collect();
+        let at_start = rows.into_iter().filter(|((table, _), _)| table.is_read_at_start());
+        let rows = at_start.map(|((table, key), value)| (table, key, value)).collect();
         Ok(Recovery { rows, applied, tail, damage: Vec::new() })
     }
 
@@ -286,7 +287,14 @@ impl Bus for SimulatedBus {
     }
 
     fn row(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
-        Box::pin(async move { Ok(self.0.state.lock().disk.rows.get(&(table, key)).cloned()) })
+        Box::pin(async move {
+            self.dawdle().await;
+            if self.lives() { self.read(table, &key) } else { pending().await }
+        })
+    }
+
+    fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
+        Ok(self.0.state.lock().disk.rows.get(&(table, key.to_vec())).cloned())
     }
 
     fn stats(&self) -> Stats {

@@ -20,11 +20,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shard, Suppressions, recover};
+use super::{Bounds, Shard, Suppressions, recover};
 use crate::{
     actions::{Services, testing},
     api::{self, EventRuleSpec},
-    bus::Bus,
+    bus::{Bus, Firings},
     clock::{Clock, Quota},
     event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_UPDATED, WatchKey},
     kubernetes::{Authority, event_channel, fake::Fake},
@@ -45,6 +45,8 @@ const WORKLOAD: usize = 40;
 const LIFE: u64 = 250;
 /// Looks for rest, a tenth of a simulated second apart: repetitions wait for a minute at most.
 const PATIENCE: u32 = 100_000;
+/// Hardly anything is held in memory, so that firings are read from the view all the time.
+const BOUNDS: Bounds = Bounds { open: 4, fresh: 2 };
 /// A run that has not come to rest after so many operations never does.
 const ENDLESS: u64 = 200_000;
 
@@ -181,8 +183,9 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         Some(Box::new(Bump { world: Arc::clone(&world), bus: of_actions.clone() }))
     };
     let services: Arc<Services> = services;
-    let runner = Runner::with_build(services, Authority::sole(), Arc::clone(&shared), Box::new(build), Limit::none());
     let Ok(recovered) = recover(&*shared) else { return false };
+    let firings = Firings::new(Arc::clone(&shared), recovered.state.ledger.shelf().clone());
+    let runner = Runner::with_build(services, Authority::sole(), firings, Box::new(build), Limit::none());
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
     let reader = shared.reader().expect("the only reader");
     let metrics = Arc::<crate::telemetry::Metrics>::default();
@@ -192,6 +195,7 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         interest: watch::channel(recovered.state.engine.interest()).0,
         state: recovered.state,
         runner: runner.clone(),
+        bounds: BOUNDS,
         status: StatusQueue::new(events),
         misses: NearMisses::new(Quota::per_second(0), |_| ()),
         suppressions: Suppressions::default(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    record::{DeadLetter, Replay, Table},
+    record::{DeadLetter, Replay},
     shard::Place,
 };
 
@@ -134,7 +134,7 @@ async fn a_letter_is_run_again_once_with_the_rule_as_it_is_now() {
     assert_eq!(replay_oldest(&mut shard, true).await, 1);
     shard.turn().await;
     assert_eq!(kept(&shard), (0, json!(0)));
-    let open: Vec<OpenFiring> = shard.state.ledger.open().cloned().collect();
+    let open = shard.all();
     assert_eq!(open.len(), 1, "the second time there is nothing to be run");
     let OpenFiring { firing, spec, event, .. } = &open[0];
     assert_ne!(firing.id, id);
@@ -146,7 +146,7 @@ async fn a_letter_is_run_again_once_with_the_rule_as_it_is_now() {
 
     drop(shard);
     let mut shard = Loop::open(dir.path());
-    assert_eq!(shard.state.ledger.open().cloned().collect::<Vec<_>>(), open, "it goes on after a crash");
+    assert_eq!(shard.all(), open, "it goes on after a crash");
     shard.bus.record(shard.finish_oldest(FiringOutcome::Failed).expect("open")).expect("record");
     shard.turn().await;
     assert_eq!(kept(&shard), (1, json!(1)), "what fails again is kept again");

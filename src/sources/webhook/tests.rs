@@ -69,6 +69,10 @@ impl Bus for Narrow {
         self.log.row(table, key)
     }
 
+    fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
+        self.log.read(table, key)
+    }
+
     fn stats(&self) -> Stats {
         let appended = Position(self.log.short().len() as u64);
         Stats { appended, disk_full: self.full.load(Ordering::Relaxed), ..Stats::default() }
