@@ -132,6 +132,8 @@ pub enum Reason {
     ActionFailed,
     /// A group of the rule fires faster than the operator allows, and is slowed down.
     RunawayRule,
+    /// So many firings are open, most of them of this rule, that no more events are taken.
+    Backlog,
     /// A Secret or one of its keys is not there.
     SecretNotFound,
     /// The last notification was delivered.

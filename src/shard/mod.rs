@@ -2,6 +2,7 @@
 //!
 //! It knows neither kinds of sources nor kinds of actions. `state` is the pure fold, `recovery` the start.
 
+mod backlog;
 mod desk;
 mod letters;
 mod recovery;
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use backlog::Backlog;
 pub use desk::{Desk, Questions, desk};
 pub use letters::{Kept, Letters, MAX_LETTERS, MAX_OF_RULE, Place};
 pub use recovery::{Recovered, RecoveryError, WatchMemory, recover};
@@ -108,6 +110,7 @@ impl Shard {
         let mut checkpoint: Option<BoxFuture<'static, Result<(), BusError>>> = None;
         let mut folded = Position(0);
         let mut committed = (Position(0), Instant::now());
+        let mut backlog = Backlog::default();
         self.publish_all();
         loop {
             tokio::select! {
@@ -124,7 +127,7 @@ impl Shard {
                         self.take(entry)?;
                         folded = entry.head.position;
                     }
-                    if self.state.ledger.len() < self.bounds.open {
+                    if !self.holds_inputs() {
                         reader.advance(folded);
                     }
                     self.publish();
@@ -138,6 +141,7 @@ impl Shard {
                 }
                 _ = timer.tick(), if checkpoint.is_none() => {
                     self.suppressions.tell(&self.status, &self.state.engine);
+                    self.tell_of_open(&mut backlog);
                     if self.state.position() > committed.0 || committed.1.elapsed() >= ALIVE_INTERVAL {
                         committed = (self.state.position(), Instant::now());
                         checkpoint = Some(self.checkpoint());
@@ -164,6 +168,19 @@ impl Shard {
         self.publish();
         self.suppressions.tell(&self.status, &self.state.engine);
         self.checkpoint().await
+    }
+
+    /// Whether inputs have to wait until firings have ended. Records of the ledger, which end them, never wait.
+    fn holds_inputs(&self) -> bool {
+        self.state.ledger.len() >= self.bounds.open
+    }
+
+    fn tell_of_open(&self, backlog: &mut Backlog) {
+        let State { ledger, engine, .. } = &self.state;
+        let held = self.holds_inputs();
+        self.metrics.oldest_open_firing(ledger.open().map(|(_, brief)| brief.since).min());
+        self.metrics.inputs_held(held);
+        backlog.tell(held, ledger, engine, &self.status);
     }
 
     /// Whether memory may take in more firings that the view does not have.

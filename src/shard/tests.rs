@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod letters;
+mod waiting;
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -194,9 +195,13 @@ impl Loop {
 
 /// Opens the log as soon as the thread of the one that was just dropped has let go of it.
 fn open(dir: &Path) -> Arc<Embedded> {
+    open_with(dir, &Settings::default())
+}
+
+fn open_with(dir: &Path, settings: &Settings) -> Arc<Embedded> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        match Embedded::open(dir, Settings::default()) {
+        match Embedded::open(dir, settings.clone()) {
             Err(BusError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
             opened => return opened.expect("open the log"),
         }

@@ -77,6 +77,8 @@ pub enum Part {
     },
     /// Which of the rule's groups is slowed down; nothing when none is any more.
     Slowed(Option<Slowed>),
+    /// Of all rules this one has the most open firings, so many, while no more events are taken; nothing when that is over.
+    Backlog(Option<usize>),
     /// An event that the rule nearly took.
     NearMiss(NearMiss),
     /// The rule is gone.

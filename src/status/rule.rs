@@ -45,6 +45,8 @@ pub struct Parts {
     pub progress: Option<Progress>,
     /// A group that is slowed down.
     pub slowed: Option<Slowed>,
+    /// Open firings, while they keep inputs waiting.
+    pub backlog: Option<usize>,
     /// What the rule nearly took.
     pub near: Option<NearMiss>,
 }
@@ -65,7 +67,8 @@ pub struct Spec {
 impl Parts {
     /// Nothing known yet.
     pub fn new(rule: RuleRef) -> Self {
-        Self { rule, spec: None, account: None, rights: None, sources: None, progress: None, slowed: None, near: None }
+        let (spec, account, rights, sources, progress) = (None, None, None, None, None);
+        Self { rule, spec, account, rights, sources, progress, slowed: None, backlog: None, near: None }
     }
 
     /// Takes in a part about the rule, unless it is about an older generation than what is known.
@@ -97,6 +100,7 @@ impl Parts {
                 }
             }
             Part::Slowed(slowed) => self.slowed = slowed,
+            Part::Backlog(open) => self.backlog = open,
             Part::NearMiss(miss) => {
                 if self.near.as_ref().is_none_or(|known| replaces(&miss, known)) {
                     self.near = Some(miss);
@@ -154,7 +158,7 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         (ConditionType::Ready, ready(spec, parts)),
         (ConditionType::Listening, listening(spec, parts)),
         (ConditionType::Authorized, authorized(spec, parts)),
-        (ConditionType::Acting, parts.slowed.as_ref().map_or_else(|| acting(&status), runs_away)),
+        (ConditionType::Acting, held_up(parts).unwrap_or_else(|| acting(&status))),
     ];
     status.conditions = findings
         .into_iter()
@@ -331,7 +335,20 @@ fn acting(status: &EventRuleStatus) -> Finding {
     }
 }
 
-/// Nothing is lost, but whoever wrote the rule should know.
+/// Nothing is lost, but somebody should know.
+fn held_up(parts: &Parts) -> Option<Finding> {
+    let slowed = parts.slowed.as_ref().map(runs_away);
+    parts.backlog.map(backlog).or(slowed)
+}
+
+fn backlog(open: usize) -> Finding {
+    let message = format!(
+        "{open} firings of the rule wait or are under way, so many that no more events are taken for any rule until some have ended; none is lost. \
+         Does what it acts upon answer? The limit is limits.openFirings of the chart"
+    );
+    (ConditionStatus::False, Reason::Backlog, message)
+}
+
 fn runs_away(slowed: &Slowed) -> Finding {
     let Slowed { group, limit, until } = slowed;
     let message = format!(

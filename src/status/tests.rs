@@ -217,6 +217,19 @@ fn acting_tells_about_the_last_firing_that_ended() {
 }
 
 #[test]
+fn a_rule_whose_firings_keep_events_waiting_says_so_until_they_do_not() {
+    let mut all = in_force();
+    all.take(&rule("web"), Part::Backlog(Some(99_000)));
+    let status = merge(None, &all, time(10)).expect("a status");
+    for part in ["99000 firings", "none is lost", "limits.openFirings"] {
+        expect(&status, ConditionType::Acting, ConditionStatus::False, Reason::Backlog, part);
+    }
+    all.take(&rule("web"), Part::Backlog(None));
+    let status = merge(Some(&status), &all, time(11)).expect("a status");
+    expect(&status, ConditionType::Acting, ConditionStatus::True, Reason::NoFailures, "");
+}
+
+#[test]
 fn a_rule_that_runs_away_says_so_and_what_to_do_until_it_has_recovered() {
     let mut all = in_force();
     let slowed = Slowed { group: "shop/Deployment/web".into(), limit: 120, until: time(1_800_000_000) };

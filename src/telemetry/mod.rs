@@ -37,6 +37,8 @@ pub struct Metrics {
     actions: Family<OutcomeLabels, Counter>,
     event_to_action: Histogram,
     open_firings: Gauge,
+    oldest_open_firing: Gauge,
+    inputs_held: Gauge,
     dead_letters: Gauge,
     dead_letters_evicted: Counter,
     slowed_rules: Gauge,
@@ -142,6 +144,8 @@ impl Default for Metrics {
             actions: Family::default(),
             event_to_action,
             open_firings: Gauge::default(),
+            oldest_open_firing: Gauge::default(),
+            inputs_held: Gauge::default(),
             dead_letters: Gauge::default(),
             dead_letters_evicted: Counter::default(),
             slowed_rules: Gauge::default(),
@@ -179,6 +183,16 @@ impl Metrics {
             self.event_to_action.clone(),
         );
         to.register("open_firings", "Firings that wait or are being carried out", self.open_firings.clone());
+        to.register(
+            "oldest_open_firing_timestamp_seconds",
+            "When the oldest of the open firings was decided, in seconds since 1970; 0 while none is open",
+            self.oldest_open_firing.clone(),
+        );
+        to.register(
+            "inputs_held",
+            "1 while no events are taken because as many firings are open as may be",
+            self.inputs_held.clone(),
+        );
         to.register("dead_letters", "Firings that failed for good and are kept", self.dead_letters.clone());
         to.register(
             "dead_letters_evicted",
@@ -306,6 +320,16 @@ impl Metrics {
     /// So many firings are open.
     pub fn open_firings(&self, count: usize) {
         self.open_firings.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// When the oldest open firing was decided, in microseconds since 1970; nothing while none is open.
+    pub fn oldest_open_firing(&self, since: Option<i64>) {
+        self.oldest_open_firing.set(since.unwrap_or(0) / 1_000_000);
+    }
+
+    /// Whether inputs wait because too many firings are open.
+    pub fn inputs_held(&self, held: bool) {
+        self.inputs_held.set(i64::from(held));
     }
 
     /// So many dead letters are kept, and so many more had to go for newer ones.

@@ -33,6 +33,8 @@ fn every_metric_is_written_with_its_name_and_labels() {
     metrics.action_settled(ActionOutcome::Succeeded, Duration::from_millis(3));
     metrics.action_settled(ActionOutcome::Failed, Duration::from_secs(100));
     metrics.open_firings(2);
+    metrics.oldest_open_firing(Some(1_790_000_000_900_000));
+    metrics.inputs_held(true);
     metrics.bus(Stats { appended: Position(9), folded: Position(4), syncs: 3, ..Stats::default() });
     metrics.bus(Stats { appended: Position(10), folded: Position(10), syncs: 4, ..Stats::default() });
     metrics.watch_moved(None, Some(WatchState::Starting));
@@ -56,6 +58,8 @@ fn every_metric_is_written_with_its_name_and_labels() {
         "signalbox_event_to_action_seconds_count 1",
         "signalbox_event_to_action_seconds_bucket{le=\"0.004\"} 1",
         "signalbox_open_firings 2",
+        "signalbox_oldest_open_firing_timestamp_seconds 1790000000",
+        "signalbox_inputs_held 1",
         "signalbox_bus_position{of=\"Appended\"} 10",
         "signalbox_bus_lag_records 0",
         "signalbox_bus_log_bytes 0",

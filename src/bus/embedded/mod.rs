@@ -185,6 +185,8 @@ impl Embedded {
             let held = (Arc::clone(&turn), Arc::clone(&self.volume));
             let done = tokio::task::spawn_blocking(move || {
                 let done = job.run();
+                // The view's file is closed before the volume is free.
+                drop(job);
                 drop(held);
                 done
             });
@@ -205,6 +207,7 @@ impl Embedded {
         let (view, held) = (Arc::clone(&self.view), Arc::clone(&self.volume));
         let read = tokio::task::spawn_blocking(move || {
             let row = view.row(table, &key);
+            drop(view);
             drop(held);
             row
         });

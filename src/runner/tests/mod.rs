@@ -37,6 +37,8 @@ struct MemoryBus {
     records: Mutex<Vec<Record>>,
     /// What [`Bus::record`] answers next instead of appending.
     troubles: Mutex<Vec<BusError>>,
+    /// What the view answers, the last first; then nothing is in it.
+    rows: Mutex<Vec<Result<Option<Vec<u8>>, BusError>>>,
 }
 
 impl Bus for MemoryBus {
@@ -84,7 +86,7 @@ impl Bus for MemoryBus {
     }
 
     fn row(&self, _: Table, _: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, BusError>> {
-        Box::pin(async { Ok(None) })
+        Box::pin(async { self.rows.lock().pop().unwrap_or(Ok(None)) })
     }
 
     fn read(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
@@ -254,6 +256,7 @@ impl Stage {
             story: story.clone(),
             records: Mutex::default(),
             troubles: Mutex::default(),
+            rows: Mutex::default(),
         });
         let (names, told) = (script, story.clone());
         let build = move |spec: &api::Action| -> Option<Box<dyn Action>> {

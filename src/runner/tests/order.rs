@@ -100,3 +100,59 @@ async fn firings_of_one_group_run_side_by_side_where_the_rule_allows_it() {
     stage.ended(40).await;
     assert!(before.elapsed().as_secs() >= 60, "together they are one group, whose pace is limited");
 }
+
+/// A firing that only the view has.
+fn start_stored(stage: &Stage, id: &str) -> Vec<u8> {
+    let open = firing("r", "g", id, &[action("one", json!({}))]);
+    let row = serde_json::to_vec(&open).expect("JSON");
+    stage.start(open);
+    stage.shelf.stored(&FiringId(id.into()));
+    assert!(stage.shelf.is_empty());
+    row
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_firing_that_waited_on_disk_is_read_when_its_turn_comes_and_the_disk_answers() {
+    let stage = Stage::new(&[]);
+    let row = start_stored(&stage, "f1");
+    *stage.bus.rows.lock() = vec![Ok(Some(row)), Err(BusError::Full), Err(BusError::Full)];
+    let before = Instant::now();
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+    assert_eq!(before.elapsed().as_secs(), 2);
+    assert!(stage.told().contains(&"execute one First f1".to_owned()), "{:?}", stage.told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_firing_that_cannot_be_read_has_failed_and_the_next_of_its_group_goes_on() {
+    let stage = Stage::new(&[]);
+    start_stored(&stage, "f1");
+    stage.start(firing("r", "g", "f2", &[action("one", json!({}))]));
+    *stage.bus.rows.lock() = vec![Ok(Some(b"{".to_vec()))];
+    let ended = stage.ended(2).await;
+    let told: Vec<_> = ended.iter().map(|ended| (&*ended.firing.0, ended.outcome)).collect();
+    assert_eq!(told, [("f1", FiringOutcome::Failed), ("f2", FiringOutcome::Succeeded)]);
+    assert!(ended[0].message.contains("what the view has of firing f1 cannot be read"), "{}", ended[0].message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_fails_ends_the_process() {
+    let stage = Stage::new(&[]);
+    start_stored(&stage, "f1");
+    *stage.bus.rows.lock() = vec![Err(BusError::Storage("it is broken".into()))];
+    assert!(stage.runner.failed().await.to_string().contains("it is broken"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_firing_that_is_slowed_down_waits_on_disk() {
+    let stage = Stage::limited(&[], Limit { firings_per_minute: 1, slowed: Box::new(|_, _| ()) });
+    stage.start(firing("r", "g", "f1", &[action("one", json!({}))]));
+    stage.ended(1).await;
+    stage.start(firing("r", "g", "f2", &[action("one", json!({}))]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let f2 = FiringId("f2".into());
+    let row = serde_json::to_vec(&*stage.shelf.get(&f2).expect("the view does not have it yet")).expect("JSON");
+    stage.shelf.stored(&f2);
+    assert!(stage.shelf.get(&f2).is_none());
+    *stage.bus.rows.lock() = vec![Ok(Some(row))];
+    assert_eq!(stage.ended(2).await[1].outcome, FiringOutcome::Succeeded);
+}
