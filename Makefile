@@ -71,6 +71,10 @@ bench-latency: prerequisites ## measure the time from an event to its effect, be
 bench-bus: prerequisites ## measure what it takes until events are on stable storage, beside fdatasync on the same disk
 	cargo bench $(ALL) --bench bus
 
+.PHONY: bench-backlog
+bench-backlog: prerequisites ## measure what it costs that WAITING firings wait for a sink that hangs, and what other rules notice
+	WAITING=$${WAITING:-60000} SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench backlog
+
 .PHONY: bench-memory
 bench-memory: prerequisites ## measure what the operator needs for nothing, 10,000 Pods and 1,000 rules
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench memory
