@@ -1,6 +1,11 @@
 //! A bus whose disk is memory: what was synced survives a crash, of what was not some may.
 
-use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -11,18 +16,18 @@ use crate::{
     bus::{Bus, BusError, Permit, Reader, Recovery, Stats},
     clock::Clock,
     event::TYPE_RESOURCE_UPDATED,
-    record::{self, Decision, Delta, Entry, FiringId, Head, Intent, LogId, Position, Record, Table},
+    record::{self, Delta, Entry, FiringId, Head, Intent, LogId, Position, Record, Table},
 };
 
 /// What survives.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
-    /// Encoded records, in order.
-    pub(super) records: Vec<(Head, Vec<u8>)>,
+    /// What is read of the records' bytes, in order. They are decoded once: each life reads all of them.
+    pub(super) records: Vec<Entry>,
     /// The intents among them.
     intents: Vec<(Position, Intent)>,
-    fired: usize,
-    finished: usize,
+    /// The ids of the events among them.
+    events: BTreeSet<String>,
     changes: usize,
     rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     applied: Position,
@@ -32,22 +37,12 @@ impl Disk {
     fn count(&mut self, position: Position, record: &Record) {
         match record {
             Record::Intent(intent) => self.intents.push((position, intent.clone())),
-            Record::Judgement(judgement) => {
-                let fired = |decision: &&Decision| matches!(decision, Decision::Fired(_));
-                self.fired += judgement.decisions.iter().filter(fired).count();
+            Record::Event(input) => {
+                self.events.insert(input.event.id.clone());
+                self.changes += usize::from(input.event.type_ == TYPE_RESOURCE_UPDATED);
             }
-            Record::Finished(_) => self.finished += 1,
-            Record::Event(input) => self.changes += usize::from(input.event.type_ == TYPE_RESOURCE_UPDATED),
             _ => {}
         }
-    }
-
-    /// All records, as a reader of the whole log sees them.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.records.iter().map(|(head, bytes)| Entry {
-            head: *head,
-            record: Arc::new(record::decode(bytes).expect("what was written is read")),
-        })
     }
 }
 
@@ -138,18 +133,13 @@ impl SimulatedBus {
     /// How far the run is, for whoever finds that it does not end.
     pub(super) fn tell(&self) -> String {
         let state = self.0.state.lock();
-        let Disk { records, fired, finished, changes, .. } = &state.disk;
-        format!(
-            "{} records, {fired} fired, {finished} finished, {changes} changes, folded {}",
-            records.len(),
-            state.folded
-        )
+        let Disk { records, changes, .. } = &state.disk;
+        format!("{} records, {changes} changes, folded {}", records.len(), state.folded)
     }
 
-    /// Firings that were decided and have not ended.
-    pub(super) fn open_firings(&self) -> usize {
-        let state = self.0.state.lock();
-        state.disk.fired - state.disk.finished
+    /// Ids of the events that are in the log.
+    pub(super) fn events(&self) -> BTreeSet<String> {
+        self.0.state.lock().disk.events.clone()
     }
 
     /// Changes of objects that are in the log.
@@ -177,11 +167,13 @@ impl SimulatedBus {
         let mut state = self.0.state.lock();
         let (synced, all) = (state.synced, state.disk.records.len());
         let kept = synced + state.random.usize(0..=all - synced);
-        let mut disk = state.disk.clone();
-        disk.records.truncate(kept);
-        (disk.fired, disk.finished, disk.changes) = (0, 0, 0);
-        disk.intents.clear();
-        for entry in disk.clone().entries() {
+        let mut disk = Disk {
+            records: state.disk.records[..kept].to_vec(),
+            rows: std::mem::take(&mut state.disk.rows),
+            applied: state.disk.applied,
+            ..Disk::default()
+        };
+        for entry in state.disk.records.drain(..kept) {
             disk.count(entry.head.position, &entry.record);
         }
         disk
@@ -201,9 +193,10 @@ impl SimulatedBus {
     fn push(&self, record: &Record) -> Head {
         let mut bytes = Vec::new();
         record::encode(record, &mut bytes).expect("it can be encoded");
+        let read = Arc::new(record::decode(&bytes).expect("what was written is read"));
         let mut state = self.0.state.lock();
         let head = Head { position: Position(state.disk.records.len() as u64 + 1), stamp: self.0.clock.now() };
-        state.disk.records.push((head, bytes));
+        state.disk.records.push(Entry { head, record: read });
         state.disk.count(head.position, record);
         drop(state);
         self.0.arrived.notify_one();
@@ -270,11 +263,11 @@ impl Bus for SimulatedBus {
 
     fn recover(&self) -> Result<Recovery, BusError> {
         let mut state = self.0.state.lock();
-        let Disk { rows, applied, .. } = state.disk.clone();
-        let tail: Vec<Entry> = state.disk.entries().filter(|entry| entry.head.position > applied).collect();
+        let applied = state.disk.applied;
+        let tail = state.disk.records[usize::try_from(applied.0).expect("small")..].to_vec();
         state.given = Some(tail.last().map_or(applied, |last| last.head.position));
-        let at_start = rows.into_iter().filter(|((table, _), _)| table.is_read_at_start());
-        let rows = at_start.map(|((table, key), value)| (table, key, value)).collect();
+        let rows = state.disk.rows.iter().filter(|((table, _), _)| table.is_read_at_start());
+        let rows = rows.map(|((table, key), value)| (*table, key.clone(), value.clone())).collect();
         Ok(Recovery { rows, applied, tail, damage: Vec::new() })
     }
 
@@ -326,11 +319,7 @@ impl Reader for SimulatedReader {
                 let entries: Vec<Entry> = {
                     let state = self.bus.0.state.lock();
                     let from = usize::try_from(self.at.0).expect("small");
-                    let decode = |(head, bytes): &(Head, Vec<u8>)| Entry {
-                        head: *head,
-                        record: Arc::new(record::decode(bytes).expect("what was written is read")),
-                    };
-                    state.disk.records[from..].iter().take(most).map(decode).collect()
+                    state.disk.records[from..].iter().take(most).cloned().collect()
                 };
                 if let Some(last) = entries.last() {
                     self.at = last.head.position;

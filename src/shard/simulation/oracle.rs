@@ -17,13 +17,14 @@ type Judgements = BTreeMap<Turn, Vec<Decision>>;
 
 /// Checks the whole log, and the world, of a run that has come to rest. `acked` are the events of which the log has said that they are safe.
 pub(super) fn check(disk: &Disk, world: &World, acked: &BTreeSet<String>) {
-    let entries: Vec<Entry> = disk.entries().collect();
-    let log = Log::read(&entries);
+    let entries = &disk.records;
+    let mut log = Log::read(entries);
     let missing: Vec<_> = acked.difference(&log.events).collect();
     assert!(missing.is_empty(), "lost: {missing:?}");
-    let (judgements, state) = again(&entries);
+    let (judgements, state, again) = again(entries);
     assert_eq!(log.judgements, judgements, "a judgement that is made again is the same");
     assert!(state.ledger.is_empty(), "every firing has ended");
+    log.firings.extend(again);
     for id in log.firings.keys() {
         assert_eq!(log.finished.get(id), Some(&1), "{id} has one end");
     }
@@ -81,10 +82,12 @@ impl Log {
 }
 
 /// The judgements of a shard that reads the log from its beginning and never crashes.
-fn again(entries: &[Entry]) -> (Judgements, State) {
-    let engine = Engine::new(LogId("simulated".into()));
+/// Also the firings of dead letters that were run again.
+fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>) {
+    let log = LogId("simulated".into());
+    let engine = Engine::new(log.clone());
     let mut state = State::new(engine, Ledger::default(), Letters::default(), &HashMap::new(), Position(0));
-    let mut judgements = Judgements::new();
+    let (mut judgements, mut replayed) = (Judgements::new(), BTreeMap::new());
     let mut decide = |state: &mut State, head: &Head, input: &EventInput, judged: Judged, released| {
         let judgement = Judgement::of(head, released, &judged.decisions);
         if !judgement.decisions.is_empty() {
@@ -98,12 +101,17 @@ fn again(entries: &[Entry]) -> (Judgements, State) {
             decide(&mut state, &entry.head, input, judged, None);
         }
         state.fold(&entry.head, &entry.record);
+        if let Record::Replay(replay) = &*entry.record
+            && let Some(open) = state.ledger.get(&replay.firing(&log, entry.head.position))
+        {
+            replayed.insert(open.firing.id.clone(), open.firing.clone());
+        }
         for released in state.engine.take_released() {
             let judged = state.engine.judge_released(&entry.head, &released);
             decide(&mut state, &released.head(&entry.head), &released.input, judged, Some(entry.head.position));
         }
     }
-    (judgements, state)
+    (judgements, state, replayed)
 }
 
 /// What succeeded was done once, and nothing was done twice or for nothing.
