@@ -19,7 +19,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How often a locked volume is tried again.
+/// How often a volume that is locked or full is tried again.
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 
 /// What `/readyz` says. A clone is the same.
@@ -70,7 +70,7 @@ pub(super) async fn serve(
     Ok(async move { server::serve(listener, admin, stop).await.context("serve probes and metrics") })
 }
 
-/// Opens the log; waits for another process that has it. Gives nothing when told to stop meanwhile.
+/// Opens the log; waits for another process that has it, and for space on a full disk. Gives nothing when told to stop meanwhile.
 pub(super) async fn open(
     settings: &Settings,
     readiness: &Readiness,
@@ -88,6 +88,10 @@ pub(super) async fn open(
             Err(error @ BusError::Locked { .. }) => {
                 tracing::warn!(%error, "waiting for the volume");
                 readiness.waits_for(format!("waiting for the volume: {error}"));
+            }
+            Err(error @ BusError::Full) => {
+                tracing::error!(%error, "waiting for space: nothing begins until it returns");
+                readiness.waits_for(format!("waiting for space on the volume: {error}"));
             }
             Err(error) => return Err(error.into()),
         }

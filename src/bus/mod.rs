@@ -174,7 +174,8 @@ pub enum BusError {
     /// Writing or syncing failed: what was not confirmed must be taken as lost, and the process must end.
     #[error("write the log: {0}")]
     Storage(Arc<str>),
-    /// The disk was full when the log was closed: what was not confirmed is lost. While the log is open, a full disk is waited for.
+    /// The disk was full when the log was to be opened: try again later. Or when it was closed: what was not confirmed is lost. While the log is open, a full
+    /// disk is waited for.
     #[error("the log's disk is full")]
     Full,
     /// A record is larger than [`embedded::MAX_RECORD`].

@@ -82,6 +82,11 @@ impl Frame {
         self.head.position.0
     }
 
+    /// Where it begins.
+    pub(super) fn start(&self) -> usize {
+        self.payload.start - FRAME
+    }
+
     /// Where the next frame begins.
     pub(super) fn end(&self) -> usize {
         self.payload.end

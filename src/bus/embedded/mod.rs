@@ -3,6 +3,7 @@
 //! Folder: `LOCK` (who has it), `log-id`, `epoch` (one more at each open), `segments/<first position>.log` (see `frame.rs`),
 //! `view.redb`. Knows no rules.
 
+mod files;
 mod frame;
 mod queue;
 mod replay;
@@ -14,7 +15,6 @@ mod volume;
 mod writer;
 
 use std::{
-    fs::{File, OpenOptions},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -27,10 +27,11 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use self::{
+    files::{Disk, Files, Way},
     frame::Header,
     queue::{QueueReader, Shared},
-    replay::Replay,
-    segment::{Segments, Wrap},
+    replay::{Replay, Unreadable},
+    segment::Segments,
     view::{Rows, Trouble, View},
     volume::Volume,
     writer::{Active, Writer},
@@ -45,8 +46,6 @@ use crate::{
 pub const LINGER: Duration = Duration::from_millis(50);
 /// The largest record, in bytes.
 pub const MAX_RECORD: usize = 8 << 20;
-/// How long a commit waits before it tries a full disk again.
-const FULL_RETRY: Duration = Duration::from_millis(200);
 
 /// What can be chosen about the embedded bus.
 #[derive(Clone, Debug)]
@@ -61,6 +60,8 @@ pub struct Settings {
     pub capacity_records: usize,
     /// Appends wait while records of so many bytes are not yet both folded and durable.
     pub capacity_bytes: usize,
+    /// How long to wait before a full disk is tried again.
+    pub full_retry: Duration,
 }
 
 impl Default for Settings {
@@ -72,6 +73,7 @@ impl Default for Settings {
             retention_bytes: 1 << 30,
             capacity_records: 16_384,
             capacity_bytes: 64 << 20,
+            full_retry: Duration::from_millis(200),
         }
     }
 }
@@ -99,19 +101,22 @@ impl Embedded {
     /// Opens the log in `dir`, or begins one. Blocks while it reads the records after the view.
     ///
     /// # Errors
-    /// [`BusError::Locked`] while another process has the folder: try again later. [`BusError::Open`] when something in it cannot be
+    /// [`BusError::Locked`] while another process has the folder, and [`BusError::Full`] while the disk is: try again later. [`BusError::Open`] when something in it cannot be
     /// used, with what to do.
     pub fn open(dir: &Path, settings: Settings) -> Result<Arc<Self>, BusError> {
-        Self::open_with(dir, settings, Arc::new(|file| Box::new(file)))
+        Self::open_on(Arc::new(Disk), dir, settings)
     }
 
-    fn open_with(dir: &Path, settings: Settings, wrap: Wrap) -> Result<Arc<Self>, BusError> {
-        let volume = Arc::new(Volume::open(dir)?);
-        let found = segment::list(&volume.segments()).map_err(|error| volume.error(format!("segments: {error}")))?;
-        let id = volume.id(known_id(&found))?;
+    fn open_on(files: Arc<dyn Files>, dir: &Path, settings: Settings) -> Result<Arc<Self>, BusError> {
+        let volume = Arc::new(Volume::open(Arc::clone(&files), dir)?);
+        let found = segment::list(&*files, &volume.segments()).map_err(|error| volume.failed("segments: ", &error))?;
+        let id = volume.id(known_id(&*files, &found))?;
         let (view, (rows, applied), note) = open_view(&volume, &id, &found)?;
-        let replay =
-            replay::replay(&found, &id, applied, settings.segment_bytes).map_err(|reason| volume.error(reason))?;
+        let replay = replay::replay(&*files, &found, &id, applied, settings.segment_bytes);
+        let replay = replay.map_err(|error| match error {
+            Unreadable::Content(reason) => volume.error(reason),
+            Unreadable::Files(error) => volume.failed("segments: ", &error),
+        })?;
         let epoch = volume.next_epoch(replay.epoch)?;
         let Replay { tail, mut damage, last, last_at, sealed, active, .. } = replay;
         damage.extend(note);
@@ -120,21 +125,20 @@ impl Embedded {
         }
         let active = active
             .map(|(path, len)| {
-                let file =
-                    OpenOptions::new().write(true).open(&path).map_err(|error| volume.error(error.to_string()))?;
-                Ok(Active { file: wrap(file), path, len, filled: len })
+                let file = files.open(&path, Way::Existing).map_err(|error| volume.failed("", &error))?;
+                Ok(Active { file, path, len, filled: len })
             })
             .transpose()?;
         let shared = Shared::new(settings.clone(), Clock::real(last_at), last);
         shared.active_bytes.store(active.as_ref().map_or(0, |active| active.len), Ordering::Relaxed);
-        let segments = Arc::new(Segments::new(volume.segments(), sealed));
+        let segments = Arc::new(Segments::new(files, volume.segments(), sealed));
         let writer = Writer {
             shared: Arc::clone(&shared),
             segments: Arc::clone(&segments),
             id: id.clone(),
             epoch,
             segment_bytes: settings.segment_bytes,
-            wrap,
+            full_retry: settings.full_retry,
             active,
             last,
         };
@@ -199,7 +203,7 @@ impl Embedded {
                 Err(error) => return Err(BusError::Storage(format!("view: {error}").into())),
             }
             tracing::warn!("the disk is full: the view is written when space returns");
-            self.closed_within(FULL_RETRY).await?;
+            self.closed_within(self.settings.full_retry).await?;
         }
     }
 
@@ -341,10 +345,10 @@ impl Commit {
 }
 
 /// The log's identity as a segment tells it.
-fn known_id(found: &[(u64, PathBuf)]) -> Option<String> {
+fn known_id(files: &dyn Files, found: &[(u64, PathBuf)]) -> Option<String> {
     found.iter().find_map(|(_, path)| {
         let mut start = [0; frame::HEADER];
-        std::io::Read::read_exact(&mut File::open(path).ok()?, &mut start).ok()?;
+        files.open(path, Way::Existing).ok()?.read_at(&mut start, 0).ok()?;
         match frame::read_header(&start) {
             Header::Sound { id, .. } => Some(id),
             Header::Foreign(_) | Header::Damaged => None,
@@ -366,18 +370,19 @@ fn open_view(volume: &Volume, id: &LogId, found: &[(u64, PathBuf)]) -> Result<(V
     };
     let fail = |trouble: Trouble| match trouble {
         Trouble::Damaged(reason) | Trouble::Failed(reason) => volume.error(format!("view.redb: {reason}")),
-        Trouble::Full => volume.error("view.redb: the disk is full".to_owned()),
+        Trouble::Full => BusError::Full,
     };
-    if !path.exists() && begins > 1 {
+    if begins > 1 && volume.files().about(&path).is_err() {
         return Err(too_short("is missing"));
     }
-    match View::open(&path, id) {
+    match View::open(volume.files(), &path, id) {
         Ok((_, (_, 0))) if begins > 1 => Err(too_short("is empty")),
         Ok((view, rows)) => Ok((view, rows, None)),
         Err(Trouble::Damaged(reason)) if begins > 1 => Err(too_short(&format!("is damaged ({reason})"))),
         Err(Trouble::Damaged(reason)) => {
-            let aside = view::move_aside(&path).map_err(|error| volume.error(format!("move view.redb: {error}")))?;
-            let (view, rows) = View::open(&path, id).map_err(fail)?;
+            let aside = files::move_aside(&**volume.files(), &path)
+                .map_err(|error| volume.failed("move view.redb: ", &error))?;
+            let (view, rows) = View::open(volume.files(), &path, id).map_err(fail)?;
             let aside = aside.display();
             Ok((
                 view,

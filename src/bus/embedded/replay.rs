@@ -1,13 +1,13 @@
 //! Reading the log at the start: finds where it ends, cuts a torn end, leaves out damage and says so, gives the records after the view.
 
 use std::{
-    fs::OpenOptions,
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
+    files::{Files, Way, move_aside},
     frame::{self, Frame, HEADER, Header, Scan},
     segment::Sealed,
 };
@@ -32,29 +32,47 @@ pub(super) struct Replay {
     pub(super) active: Option<(PathBuf, u64)>,
 }
 
+/// Why the log cannot be gone on with.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// What it holds, in words.
+    Content(String),
+    /// A file.
+    Files(io::Error),
+}
+
 /// Reads the segments that hold records after `applied`, and at least one record if there is any.
 ///
 /// # Errors
-/// In words, when a segment is of another version or log, or cannot be read.
-pub(super) fn replay(found: &[(u64, PathBuf)], id: &LogId, applied: u64, segment_bytes: u64) -> Result<Replay, String> {
+/// When a segment is of another version or log, or when a file cannot be read or its end not be mended.
+pub(super) fn replay(
+    files: &dyn Files,
+    found: &[(u64, PathBuf)],
+    id: &LogId,
+    applied: u64,
+    segment_bytes: u64,
+) -> Result<Replay, Unreadable> {
     let start = found.iter().rposition(|&(first, _)| first <= applied.max(1)).unwrap_or(0);
     let begin = found.get(start).map_or(1, |&(first, _)| first);
     let mut fold = Fold { applied, next: begin.min(applied + 1), ..Fold::default() };
     let mut end = None;
     for (index, (first, path)) in found.iter().enumerate().skip(start) {
-        let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let sound = fold.header(path, *first, &bytes, id)?;
+        let bytes = files.read(path).map_err(Unreadable::Files)?;
+        let sound = fold.header(path, *first, &bytes, id).map_err(Unreadable::Content)?;
         fold.reach(*first);
         let mut scan = frame::scan(&bytes, *first, fold.epoch);
         if index + 1 == found.len() {
             fold.cut(&mut scan);
-            let len = scan.frames.last().map_or(HEADER, Frame::end);
-            end = Some((sound, len as u64));
+            end = Some(End {
+                sound,
+                len: scan.frames.last().map_or(HEADER, Frame::end),
+                doubtful: doubtful(&bytes, &scan),
+            });
         }
-        fold.take(path, &bytes, &scan)?;
+        fold.take(path, &bytes, &scan).map_err(Unreadable::Content)?;
     }
     let last = fold.next - 1;
-    let (sealed, active) = close_files(found, end, last, segment_bytes, applied).map_err(|error| format!("{error}"))?;
+    let (sealed, active) = close_files(files, found, end, last, segment_bytes, applied).map_err(Unreadable::Files)?;
     if last < applied {
         fold.damage.push(format!("the log ends at position {last}, but the view was made at {applied}"));
     }
@@ -62,34 +80,54 @@ pub(super) fn replay(found: &[(u64, PathBuf)], id: &LogId, applied: u64, segment
     Ok(Replay { tail, damage, last: last.max(applied), last_at, epoch, sealed, active })
 }
 
+/// The end of the last segment.
+struct End {
+    /// Whether its header can be trusted.
+    sound: bool,
+    /// Where its last whole record ends.
+    len: usize,
+    /// Where the records begin that nothing says were synced, and their bytes.
+    doubtful: Option<(usize, Vec<u8>)>,
+}
+
+fn doubtful(bytes: &[u8], scan: &Scan) -> Option<(usize, Vec<u8>)> {
+    let last = scan.frames.last()?;
+    let from = scan.frames.iter().find(|frame| frame.position() > last.synced)?.start();
+    Some((from, bytes[from..last.end()].to_vec()))
+}
+
 /// Segments to be written no more, and the one to go on with, with its length.
-type Files = (Vec<Sealed>, Option<(PathBuf, u64)>);
+type Found = (Vec<Sealed>, Option<(PathBuf, u64)>);
 
 /// Makes the last segment end at its last whole record, and decides whether it is gone on with.
 fn close_files(
+    files: &dyn Files,
     found: &[(u64, PathBuf)],
-    end: Option<(bool, u64)>,
+    end: Option<End>,
     last: u64,
     segment_bytes: u64,
     applied: u64,
-) -> io::Result<Files> {
-    let (Some((first, path)), Some((sound, len))) = (found.last(), end) else { return Ok((Vec::new(), None)) };
+) -> io::Result<Found> {
+    let (Some((first, path)), Some(end)) = (found.last(), end) else { return Ok((Vec::new(), None)) };
+    let len = end.len as u64;
     let mut sealed = Vec::new();
     for pair in found.windows(2) {
-        let bytes = std::fs::metadata(&pair[0].1)?.len();
+        let bytes = files.about(&pair[0].1)?.len;
         sealed.push(Sealed { last: pair[1].0 - 1, bytes, path: pair[0].1.clone() });
     }
-    if !sound && last < *first {
+    if !end.sound && last < *first {
         // Nothing in it can be read, and its name is needed for the next record.
-        let aside = (1..).map(|n| path.with_extension(format!("damaged-{n}"))).find(|aside| !aside.exists());
-        std::fs::rename(path, aside.expect("the numbers do not end"))?;
+        move_aside(files, path)?;
         return Ok((sealed, None));
     }
-    let file = OpenOptions::new().write(true).open(path)?;
+    let file = files.open(path, Way::Existing)?;
     file.set_len(len)?;
-    // Also what was written and not synced by a process that was killed: it is read now, so it must stay.
-    file.sync_all()?;
-    if sound && len < segment_bytes && last >= applied {
+    // It is read now, so it must stay. Written anew: after an fsync that failed the kernel counts the pages as clean, and syncs nothing.
+    if let Some((from, bytes)) = end.doubtful {
+        file.write_at(&bytes, from as u64)?;
+    }
+    file.sync()?;
+    if end.sound && len < segment_bytes && last >= applied {
         return Ok((sealed, Some((path.clone(), len))));
     }
     sealed.push(Sealed { last, bytes: len, path: path.clone() });

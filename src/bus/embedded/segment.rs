@@ -1,9 +1,7 @@
 //! Segments as files: their names, how they are made, and which of them retention drops. Knows no records.
 
 use std::{
-    fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -11,35 +9,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::frame;
+use super::{
+    files::{self, Files, Handle},
+    frame,
+};
 use crate::record::LogId;
-
-/// What the log thread does to a segment. Tests put faults between it and the file.
-pub(super) trait SegmentFile: Send {
-    /// Writes all bytes at the offset.
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Puts on stable storage what was written.
-    fn sync(&mut self) -> io::Result<()>;
-    /// Drops what is beyond `len`.
-    fn truncate(&mut self, len: u64) -> io::Result<()>;
-}
-
-impl SegmentFile for File {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
-
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.set_len(len)
-    }
-}
-
-/// Makes of a file what the log thread writes to.
-pub(super) type Wrap = Arc<dyn Fn(File) -> Box<dyn SegmentFile> + Send + Sync>;
 
 /// A segment that is written no more.
 #[derive(Clone, Debug)]
@@ -51,14 +25,15 @@ pub(super) struct Sealed {
 
 /// The folder of segments.
 pub(super) struct Segments {
+    files: Arc<dyn Files>,
     folder: PathBuf,
     /// Oldest first.
     sealed: Mutex<Vec<Sealed>>,
 }
 
 impl Segments {
-    pub(super) fn new(folder: PathBuf, sealed: Vec<Sealed>) -> Self {
-        Self { folder, sealed: Mutex::new(sealed) }
+    pub(super) fn new(files: Arc<dyn Files>, folder: PathBuf, sealed: Vec<Sealed>) -> Self {
+        Self { files, folder, sealed: Mutex::new(sealed) }
     }
 
     /// Adds the segment that the log thread has just left.
@@ -72,14 +47,9 @@ impl Segments {
     }
 
     /// Makes the segment that begins at `first`. Whole or not at all: its header is synced under another name first.
-    pub(super) fn create(&self, id: &LogId, first: u64) -> io::Result<(PathBuf, File)> {
+    pub(super) fn create(&self, id: &LogId, first: u64) -> io::Result<(PathBuf, Box<dyn Handle>)> {
         let path = self.folder.join(name(first));
-        let new = path.with_extension("new");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
-        file.write_all_at(&frame::header(&id.0, first), 0)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &path)?;
-        sync_folder(&self.folder)?;
+        let file = files::replace(&*self.files, &path, &frame::header(&id.0, first))?;
         Ok((path, file))
     }
 
@@ -90,25 +60,25 @@ impl Segments {
         let mut total = active + sealed.iter().map(|segment| segment.bytes).sum::<u64>();
         let mut dropped = 0;
         for segment in sealed.iter() {
-            if segment.last > committed || (total <= limit && !older(&segment.path, age)) {
+            if segment.last > committed || (total <= limit && !self.is_older(&segment.path, age)) {
                 break;
             }
-            std::fs::remove_file(&segment.path)?;
+            self.files.remove(&segment.path)?;
             total -= segment.bytes;
             dropped += 1;
         }
         if dropped > 0 {
             sealed.drain(..dropped);
-            sync_folder(&self.folder)?;
+            self.files.sync_folder(&self.folder)?;
         }
         Ok(())
     }
-}
 
-/// The time of a segment's last write is the file's own. One that cannot be told counts as young.
-fn older(path: &Path, age: Duration) -> bool {
-    let modified = std::fs::metadata(path).and_then(|meta| meta.modified());
-    modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|passed| passed > age))
+    /// The time of a segment's last write is the file's own. One that cannot be told counts as young.
+    fn is_older(&self, path: &Path, age: Duration) -> bool {
+        let modified = self.files.about(path).map(|about| about.modified);
+        modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|passed| passed > age))
+    }
 }
 
 /// `00000000000000000001.log`
@@ -117,12 +87,11 @@ pub(super) fn name(first: u64) -> String {
 }
 
 /// The segments in a folder by first position, and nothing of what a crash left half made.
-pub(super) fn list(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(super) fn list(files: &dyn Files, folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for file in std::fs::read_dir(folder)? {
-        let path = file?.path();
+    for path in files.list(folder)? {
         match path.extension().and_then(|end| end.to_str()) {
-            Some("new") => std::fs::remove_file(&path)?,
+            Some("new") => files.remove(&path)?,
             Some("log") => {
                 let first = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
                 found.extend(first.filter(|&first| path.ends_with(name(first))).map(|first| (first, path)));
@@ -132,9 +101,4 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Puts a folder's entries on stable storage.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

@@ -1,11 +1,15 @@
 //! The view: rows of bytes in a redb file, with the position that they tell the state after. Knows no row.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-use super::writer::is_full;
+use super::files::{Files, Handle, Way, is_full, replace};
 use crate::record::{Delta, LogId, Position, TABLES, Table};
 
 /// Version of the tables below. One that came later may be missing, and a version of the program that does not know it lets it be.
@@ -51,23 +55,23 @@ pub(super) type Rows = (Vec<Row>, u64);
 
 /// The view's file.
 pub(super) struct View {
+    files: Arc<dyn Files>,
     path: PathBuf,
     /// Nothing after it was closed, or after a failed write: redb takes no more then until it is opened again.
     database: Mutex<Option<Database>>,
 }
 
 impl View {
-    /// Opens the file, or makes it, and reads it all.
-    pub(super) fn open(path: &Path, id: &LogId) -> Result<(Self, Rows), Trouble> {
-        let database = database(path)?;
-        let rows = match read(&database, id)? {
-            Some(rows) => rows,
-            None => {
-                begin(&database, id).map_err(trouble)?;
-                (Vec::new(), 0)
-            }
-        };
-        Ok((Self { path: path.to_owned(), database: Mutex::new(Some(database)) }, rows))
+    /// Opens the file, or makes it whole or not at all, and reads it all.
+    pub(super) fn open(files: &Arc<dyn Files>, path: &Path, id: &LogId) -> Result<(Self, Rows), Trouble> {
+        if files.about(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            make(&**files, path, id)?;
+        }
+        renew(&**files, path).map_err(|error| trouble(redb::Error::Io(error)))?;
+        let database = database(&**files, path, Way::Existing)?;
+        let rows = read(&database, id)?;
+        let (files, database) = (Arc::clone(files), Mutex::new(Some(database)));
+        Ok((Self { files, path: path.to_owned(), database }, rows))
     }
 
     /// Writes all of it or nothing.
@@ -75,11 +79,22 @@ impl View {
         let mut slot = self.database.lock();
         let database = match slot.take() {
             Some(database) => database,
-            None => database(&self.path)?,
+            None => database(&*self.files, &self.path, Way::Existing)?,
         };
-        apply(&database, delta, position).map_err(trouble)?;
-        *slot = Some(database);
-        Ok(())
+        match apply(&database, delta, position).map_err(trouble) {
+            Ok(()) => {
+                *slot = Some(database);
+                Ok(())
+            }
+            Err(Trouble::Full) => Err(Trouble::Full),
+            Err(trouble) => {
+                // Whoever opens the file next in this boot reads what may never have reached the disk.
+                if let Err(error) = self.files.open(&doubt(&self.path), Way::Kept) {
+                    tracing::warn!(%error, "it could not be noted that the view is to be written anew");
+                }
+                Err(trouble)
+            }
+        }
     }
 
     /// One row.
@@ -100,20 +115,65 @@ impl View {
     }
 }
 
-/// Moves a damaged file out of the way, and tells where to.
-pub(super) fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let aside = (1..).map(|n| path.with_extension(format!("redb.damaged-{n}"))).find(|aside| !aside.exists());
-    let aside = aside.expect("the numbers do not end");
-    std::fs::rename(path, &aside)?;
-    Ok(aside)
+/// The view's file, as redb uses it.
+#[derive(Debug)]
+struct Backend(Box<dyn Handle>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    /// A failed fsync is never taken for a full disk, which would be tried again.
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync().map_err(|error| io::Error::other(format!("fsync: {error}")))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(data, offset)
+    }
 }
 
-fn database(path: &Path) -> Result<Database, Trouble> {
+/// Makes an empty view. A crash leaves nothing by the view's name.
+fn make(files: &dyn Files, path: &Path, id: &LogId) -> Result<(), Trouble> {
+    let new = path.with_extension("new");
+    let database = database(files, &new, Way::Emptied)?;
+    begin(&database, id).map_err(trouble)?;
+    database.close().map_err(|error| trouble(error.into()))?;
+    let named = files.rename(&new, path).and_then(|()| files.sync_folder(path.parent().unwrap_or(Path::new("."))));
+    named.map_err(|error| trouble(redb::Error::Io(error)))
+}
+
+/// The file whose existence says that the view is to be written anew. It need not survive a loss of power: what was read from memory only is then gone.
+fn doubt(path: &Path) -> PathBuf {
+    path.with_extension("doubt")
+}
+
+/// Writes the view anew after an fsync of it has failed: the kernel counts its pages as clean then, and another fsync would sync nothing.
+fn renew(files: &dyn Files, path: &Path) -> io::Result<()> {
+    let doubt = doubt(path);
+    if files.about(&doubt).is_err() {
+        return Ok(());
+    }
+    replace(files, path, &files.read(path)?)?;
+    files.remove(&doubt)
+}
+
+fn database(files: &dyn Files, path: &Path, way: Way) -> Result<Database, Trouble> {
+    let file = files.open(path, way).map_err(|error| trouble(redb::Error::Io(error)))?;
     let opened = Database::builder()
         .set_cache_size(CACHE)
         // Without it redb may panic on a file that was changed behind its back.
         .set_check_integrity_on_open(true)
-        .create(path);
+        .create_with_backend(Backend(file));
     opened.map_err(|error| trouble(error.into()))
 }
 
@@ -131,14 +191,9 @@ fn begin(database: &Database, id: &LogId) -> Result<(), redb::Error> {
     Ok(write.commit()?)
 }
 
-/// Nothing when the file is new.
-fn read(database: &Database, id: &LogId) -> Result<Option<Rows>, Trouble> {
+fn read(database: &Database, id: &LogId) -> Result<Rows, Trouble> {
     let read = database.begin_read().map_err(|error| trouble(error.into()))?;
-    let bus = match read.open_table(BUS) {
-        Ok(bus) => bus,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(trouble(error.into())),
-    };
+    let bus = read.open_table(BUS).map_err(|error| trouble(error.into()))?;
     let value = |key: &str| match bus.get(key) {
         Ok(Some(value)) => Ok(value.value().to_vec()),
         Ok(None) => Err(Trouble::Damaged(format!("no {key}"))),
@@ -159,7 +214,7 @@ fn read(database: &Database, id: &LogId) -> Result<Option<Rows>, Trouble> {
     let applied = applied.try_into().map_err(|_| Trouble::Damaged("applied_position is no number".to_owned()))?;
     let wanted = |table: Table| table.is_read_at_start() || (version == WITHOUT_INDEX && table == Table::Firings);
     let rows = rows(&read, wanted).map_err(trouble)?;
-    Ok(Some((rows, u64::from_be_bytes(applied))))
+    Ok((rows, u64::from_be_bytes(applied)))
 }
 
 fn one(database: &Database, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {

@@ -11,14 +11,13 @@ use std::{
 };
 
 use super::{
+    files::{Handle, is_full},
     frame::{self, HEADER},
     queue::{Pending, Shared},
-    segment::{Sealed, SegmentFile, Segments, Wrap},
+    segment::{Sealed, Segments},
 };
 use crate::{bus::BusError, record::LogId};
 
-/// How long the log thread waits before it tries a full disk again.
-const FULL_RETRY: Duration = Duration::from_millis(200);
 /// A buffer grown beyond this is not kept: 4 times the 1 MiB at which the log thread stops lingering.
 const KEPT_BUFFER: usize = 4 << 20;
 /// How far ahead of the records zeros are written: 1 MiB is a few hundred firings, and takes a few milliseconds.
@@ -31,7 +30,7 @@ pub(super) struct Writer {
     pub(super) id: LogId,
     pub(super) epoch: u64,
     pub(super) segment_bytes: u64,
-    pub(super) wrap: Wrap,
+    pub(super) full_retry: Duration,
     pub(super) active: Option<Active>,
     /// The last position on stable storage.
     pub(super) last: u64,
@@ -39,7 +38,7 @@ pub(super) struct Writer {
 
 /// The segment being written.
 pub(super) struct Active {
-    pub(super) file: Box<dyn SegmentFile>,
+    pub(super) file: Box<dyn Handle>,
     pub(super) path: PathBuf,
     /// Where the next frame goes.
     pub(super) len: u64,
@@ -53,11 +52,6 @@ enum Failure {
     Full,
     /// The state of the file is not known any more.
     Fatal(io::Error),
-}
-
-/// Whether space may return.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Writer {
@@ -120,7 +114,7 @@ impl Writer {
                     if !self.shared.disk_full.swap(true, Ordering::Relaxed) {
                         tracing::error!("the log's disk is full: nothing goes on until space returns");
                     }
-                    if !self.shared.pause(FULL_RETRY) {
+                    if !self.shared.pause(self.full_retry) {
                         return Err(BusError::Full);
                     }
                 }
@@ -164,7 +158,7 @@ impl Writer {
                     .segments
                     .create(&self.id, self.last + 1)
                     .map_err(|error| if is_full(&error) { Failure::Full } else { Failure::Fatal(error) })?;
-                Ok(empty.insert(Active { file: (self.wrap)(file), path, len: HEADER as u64, filled: HEADER as u64 }))
+                Ok(empty.insert(Active { file, path, len: HEADER as u64, filled: HEADER as u64 }))
             }
         }
     }
@@ -173,7 +167,7 @@ impl Writer {
 impl Active {
     /// Drops what is not a record.
     fn cut(&mut self) -> io::Result<()> {
-        self.file.truncate(self.len)?;
+        self.file.set_len(self.len)?;
         self.filled = self.len;
         Ok(())
     }

@@ -67,7 +67,7 @@ fn what_was_confirmed_survives_kill_9() {
         confirmed = last;
         bus.shared.close();
         drop(bus);
-        while matches!(Volume::open(dir.path()), Err(BusError::Locked { .. })) {
+        while matches!(Volume::open(Arc::new(Disk), dir.path()), Err(BusError::Locked { .. })) {
             std::thread::yield_now();
         }
     }
@@ -119,7 +119,8 @@ async fn follow(steps: Vec<Step>) {
             Step::Reopen | Step::Tear(_) => {
                 bus.close().await.expect("close");
                 if let Step::Tear(garbage) = step {
-                    let (_, path) = segment::list(&dir.path().join("segments")).expect("list").pop().expect("one");
+                    let (_, path) =
+                        segment::list(&Disk, &dir.path().join("segments")).expect("list").pop().expect("one");
                     let file = OpenOptions::new().append(true).open(path).expect("open");
                     io::Write::write_all(&mut &file, &vec![garbage; garbage.into()]).expect("write");
                 }

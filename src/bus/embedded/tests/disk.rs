@@ -96,3 +96,34 @@ async fn zeros_ahead_of_the_records_are_no_records_after_a_crash() {
     again.close().await.expect("close");
     assert_eq!(texts(&open(&crashed).recover().expect("recover").tail), numbered(1..=4));
 }
+
+#[tokio::test]
+async fn a_slow_fsync_delays_what_waits_for_it_and_no_more() {
+    const SLOW: Duration = Duration::from_millis(500);
+    let dir = tempfile::tempdir().expect("tempdir");
+    let faults = Faults::default();
+    let bus = faulty(&dir, &faults, Settings::default());
+    write_each(&bus, ["1".to_owned()]).await;
+    *faults.sync_takes.lock() = SLOW;
+    let (begin, before) = (Instant::now(), bus.stats().syncs);
+    // 200 senders, one after the other has its answer four times.
+    let senders = (0..200).map(|sender| {
+        let bus = Arc::clone(&bus);
+        async move {
+            for n in 0..4 {
+                let asked = Instant::now();
+                let head = bus.append(note(&format!("{sender}/{n}"))).await.expect("append");
+                bus.durable(head.position).await.expect("durable");
+                assert!(bus.stats().durable >= head.position);
+                assert!(asked.elapsed() >= SLOW, "no answer comes before an fsync that began after the append");
+                assert!(asked.elapsed() < Duration::from_secs(5), "no sender waits until it gives up");
+            }
+        }
+    });
+    futures::future::join_all(senders).await;
+    let syncs = bus.stats().syncs - before;
+    assert!(syncs <= 9, "800 records went out with {syncs} fsyncs in {:?}", begin.elapsed());
+    *faults.sync_takes.lock() = Duration::ZERO;
+    bus.close().await.expect("close");
+    assert_eq!(open(&dir).recover().expect("recover").tail.len(), 801);
+}

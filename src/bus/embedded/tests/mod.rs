@@ -1,25 +1,31 @@
 //! The log in a folder of its own: what the tests share.
 
 mod crash;
+mod crashes;
 mod damage;
 mod disk;
+mod memory;
 mod order;
 mod rows;
 mod view;
 
 use std::{
     collections::BTreeMap,
+    fs::{File, OpenOptions, TryLockError},
     io,
     os::unix::fs::FileExt,
     process::{Command, Stdio},
     sync::atomic::AtomicU64 as Counter,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{segment::SegmentFile, *};
+use super::{
+    files::{About, Handle},
+    *,
+};
 use crate::record::{Entry, Record, RuleUid, SourceRef, Table};
 
 fn note(text: &str) -> Record {
@@ -66,7 +72,7 @@ fn numbered(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
 
 /// The log's only segment.
 fn segment(dir: &TempDir) -> PathBuf {
-    let found = segment::list(&dir.path().join("segments")).expect("list");
+    let found = segment::list(&Disk, &dir.path().join("segments")).expect("list");
     assert_eq!(found.len(), 1);
     found[0].1.clone()
 }
@@ -92,42 +98,101 @@ async fn written(settings: Settings, count: u64) -> TempDir {
     dir
 }
 
-/// What the disk does, and how often it was asked.
-#[derive(Clone, Default)]
+/// What the disk does, and how often it was asked to write.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) full: Arc<AtomicBool>,
     sync_fails: Arc<AtomicBool>,
+    /// How long an fsync takes on top.
+    pub(crate) sync_takes: Arc<Mutex<Duration>>,
     tries: Arc<Counter>,
 }
 
-struct Faulty(File, Faults);
+#[derive(Debug)]
+struct Faulty<T>(T, Faults);
 
-impl SegmentFile for Faulty {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+impl Faults {
+    fn space(&self) -> io::Result<()> {
+        if self.full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        std::thread::sleep(*self.sync_takes.lock());
+        if self.sync_fails.load(Ordering::Relaxed) { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+    }
+}
+
+impl Files for Faulty<Disk> {
+    fn open(&self, path: &Path, way: Way) -> io::Result<Box<dyn Handle>> {
+        Ok(Box::new(Faulty(self.0.open(path, way)?, self.1.clone())))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.read(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.0.list(folder)
+    }
+
+    fn about(&self, path: &Path) -> io::Result<About> {
+        self.0.about(path)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        self.0.make_folder(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.1.sync().and_then(|()| self.0.sync_folder(folder))
+    }
+}
+
+impl Handle for Faulty<Box<dyn Handle>> {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, room: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_at(room, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.1.tries.fetch_add(1, Ordering::Relaxed);
-        if self.1.full.load(Ordering::Relaxed) {
-            SegmentFile::write_at(&mut self.0, &bytes[..bytes.len() / 2], offset)?;
-            return Err(io::ErrorKind::StorageFull.into());
+        if let Err(full) = self.1.space() {
+            self.0.write_at(&bytes[..bytes.len() / 2], offset)?;
+            return Err(full);
         }
-        SegmentFile::write_at(&mut self.0, bytes, offset)
+        self.0.write_at(bytes, offset)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        if self.1.sync_fails.load(Ordering::Relaxed) {
-            return Err(io::Error::from_raw_os_error(libc::EIO));
-        }
-        self.0.sync()
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
+    fn sync(&self) -> io::Result<()> {
+        self.1.sync().and_then(|()| self.0.sync())
+    }
+
+    fn try_lock(&self) -> Result<(), TryLockError> {
+        self.0.try_lock()
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.0.unlock()
     }
 }
 
 pub(crate) fn faulty(dir: &TempDir, faults: &Faults, settings: Settings) -> Arc<Embedded> {
-    let faults = faults.clone();
-    let wrap: Wrap = Arc::new(move |file| Box::new(Faulty(file, faults.clone())));
-    Embedded::open_with(dir.path(), settings, wrap).expect("open")
+    Embedded::open_on(Arc::new(Faulty(Disk, faults.clone())), dir.path(), settings).expect("open")
 }
 
 fn row(key: &str, value: Option<&str>) -> (Table, Vec<u8>, Option<Vec<u8>>) {

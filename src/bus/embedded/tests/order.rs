@@ -29,8 +29,8 @@ async fn what_is_durable_is_read_back_in_order() {
 async fn the_reader_gets_records_before_they_are_durable() {
     let dir = tempfile::tempdir().expect("tempdir");
     let stuck = Faults::default();
-    stuck.full.store(true, Ordering::Relaxed);
     let bus = faulty(&dir, &stuck, Settings::default());
+    stuck.full.store(true, Ordering::Relaxed);
     let mut reader = bus.reader().expect("the first reader");
     assert!(bus.reader().is_none());
     for text in ["a", "b", "c"] {

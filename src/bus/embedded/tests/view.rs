@@ -27,13 +27,13 @@ async fn retention_drops_committed_segments_only_and_oldest_first() {
     let bus = Embedded::open(dir.path(), Settings { retention_bytes: 0, ..small() }).expect("open");
     write_each(&bus, numbered(1..=9)).await;
     let folder = dir.path().join("segments");
-    let before = segment::list(&folder).expect("list");
+    let before = segment::list(&Disk, &folder).expect("list");
     let covered = before[2].0;
     bus.commit(Vec::new(), Position(covered)).await.expect("commit");
-    let after = segment::list(&folder).expect("list");
+    let after = segment::list(&Disk, &folder).expect("list");
     assert_eq!(after, before[2..], "the segment that holds {covered} stays, for what comes after it");
     bus.commit(Vec::new(), Position(9)).await.expect("commit");
-    assert_eq!(segment::list(&folder).expect("list").len(), 1, "the one being written stays");
+    assert_eq!(segment::list(&Disk, &folder).expect("list").len(), 1, "the one being written stays");
     // The log thread may be about to fill the segment with zeros.
     let on_disk = || std::fs::metadata(&before.last().expect("some").1).expect("metadata").len();
     let told = async {
@@ -54,11 +54,11 @@ async fn retention_by_age_drops_old_segments_only() {
     let bus = Embedded::open(dir.path(), small()).expect("open");
     write_each(&bus, numbered(1..=9)).await;
     let folder = dir.path().join("segments");
-    let before = segment::list(&folder).expect("list");
+    let before = segment::list(&Disk, &folder).expect("list");
     let old = SystemTime::now() - Duration::from_hours(25);
     File::options().write(true).open(&before[0].1).and_then(|file| file.set_modified(old)).expect("age");
     bus.commit(Vec::new(), Position(9)).await.expect("commit");
-    assert_eq!(segment::list(&folder).expect("list"), before[1..]);
+    assert_eq!(segment::list(&Disk, &folder).expect("list"), before[1..]);
 }
 
 #[tokio::test]
