@@ -34,7 +34,9 @@ pub enum EncodeError {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A newer or older version wrote it.
-    #[error("record format {0} is none of 1 to {FORMAT}: it was written by another version of signalbox")]
+    #[error(
+        "record format {0} is none of 1 to {FORMAT}: a newer version of signalbox wrote it; start the version that wrote it, or a newer one"
+    )]
     Format(u8),
     /// No bytes at all.
     #[error("record is empty")]

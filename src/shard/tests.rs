@@ -25,6 +25,7 @@ use crate::{
     rule::Judged,
 };
 
+mod formats;
 mod letters;
 mod waiting;
 

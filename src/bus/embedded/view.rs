@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use super::files::{Files, Handle, Way, is_full, replace};
-use crate::record::{Delta, LogId, Position, TABLES, Table};
+use crate::record::{Delta, FORMAT, LogId, Position, TABLES, Table};
 
 /// Version of the tables below. One that came later may be missing, and a version of the program that does not know it lets it be.
 const VERSION: &[u8] = &[2];
@@ -205,6 +205,13 @@ fn read(database: &Database, id: &LogId) -> Result<Rows, Trouble> {
             "the view has format {version:?}, and this version reads {VERSION:?}: use the version that wrote it, or a newer one"
         )));
     }
+    // A newer version may have shut down in order: then the log has no record after the view that would tell.
+    let format = bus.get("record_format").map_err(|error| trouble(error.into()))?;
+    if let Some(format) = format.and_then(|format| format.value().first().copied()).filter(|format| *format > FORMAT) {
+        return Err(Trouble::Failed(format!(
+            "the view was made of records of format {format}, and this version reads 1 to {FORMAT}: start the version that wrote it, or a newer one"
+        )));
+    }
     let log = value("log")?;
     if log != id.0.as_bytes() {
         let log = String::from_utf8_lossy(&log).into_owned();
@@ -262,10 +269,12 @@ fn apply(database: &Database, delta: &Delta, position: Position) -> Result<(), r
             }
         }
     }
-    let mut bus = write.open_table(BUS)?;
-    bus.insert("version", VERSION)?;
-    bus.insert("applied_position", position.0.to_be_bytes().as_slice())?;
-    drop(bus);
+    {
+        let mut bus = write.open_table(BUS)?;
+        bus.insert("version", VERSION)?;
+        bus.insert("record_format", [FORMAT].as_slice())?;
+        bus.insert("applied_position", position.0.to_be_bytes().as_slice())?;
+    }
     Ok(write.commit()?)
 }
 

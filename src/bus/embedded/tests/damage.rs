@@ -143,6 +143,42 @@ async fn records_of_a_newer_version_are_refused() {
 }
 
 #[tokio::test]
+async fn a_segment_of_a_newer_layout_is_refused_with_what_to_do() {
+    let dir = written(Settings::default(), 1).await;
+    let path = segment(&dir);
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[8] += 1;
+    let crc = crc32fast::hash(&[&bytes[..12], &bytes[16..frame::HEADER]].concat());
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, &bytes).expect("write");
+    let error = Embedded::open(dir.path(), Settings::default()).err().expect("refused").to_string();
+    assert!(
+        error.contains("has format 2") && error.contains("use the version that wrote it, or a newer one"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&path).expect("read"), bytes, "it is left as it was");
+}
+
+#[tokio::test]
+async fn a_view_of_a_newer_version_is_refused_with_what_to_do() {
+    for (key, words) in [("version", "view has format"), ("record_format", "made of records of format")] {
+        let dir = written(Settings::default(), 1).await;
+        // Shut down in order by a newer version, the log has nothing after the view.
+        let bus = open(&dir);
+        bus.commit(Vec::new(), Position(1)).await.expect("commit");
+        bus.close().await.expect("close");
+        let database = redb::Database::open(dir.path().join("view.redb")).expect("open the view");
+        let write = database.begin_write().expect("begin");
+        let table = redb::TableDefinition::<&str, &[u8]>::new("bus");
+        write.open_table(table).expect("a table").insert(key, &[crate::record::FORMAT + 1][..]).expect("insert");
+        write.commit().expect("commit");
+        drop(database);
+        let error = Embedded::open(dir.path(), Settings::default()).err().expect("refused").to_string();
+        assert!(error.contains(words) && error.contains("the version that wrote it, or a newer one"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_segment_of_another_log_is_refused() {
     let dir = written(Settings::default(), 1).await;
     let other = written(Settings::default(), 1).await;

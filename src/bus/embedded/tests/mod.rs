@@ -98,6 +98,20 @@ async fn written(settings: Settings, count: u64) -> TempDir {
     dir
 }
 
+/// A log's first segment with these records, each with this format byte, as one process has written them one by one.
+pub(crate) fn segment_of(id: &str, format: u8, records: &[Record]) -> Vec<u8> {
+    let mut bytes = frame::header(id, 1).to_vec();
+    for (before, record) in records.iter().enumerate() {
+        let mut payload = queue::encode(record).expect("encode");
+        payload[0] = format;
+        let (before, at) = (before as u64, before as i64 + 1);
+        let head =
+            Head { position: Position(before + 1), stamp: crate::clock::Stamp { at, wall: 1_790_000_000_000_000 } };
+        frame::write(&mut bytes, head, 1, before, &payload);
+    }
+    bytes
+}
+
 /// What the disk does, and how often it was asked to write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
