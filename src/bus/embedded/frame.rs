@@ -139,6 +139,11 @@ pub(super) fn scan(bytes: &[u8], first: u64, mut epoch: u64) -> Scan {
     found
 }
 
+/// Whether a whole frame of this position is there.
+pub(super) fn is_at(bytes: &[u8], at: usize, position: u64) -> bool {
+    parse(bytes, at, position.saturating_sub(1)).is_some_and(|frame| frame.position() == position)
+}
+
 fn parse(bytes: &[u8], at: usize, after: u64) -> Option<Frame> {
     let fixed = bytes.get(at..at + FRAME)?;
     let len = u32_at(fixed, 4) as usize;

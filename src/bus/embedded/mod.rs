@@ -111,8 +111,8 @@ impl Embedded {
         let volume = Arc::new(Volume::open(Arc::clone(&files), dir)?);
         let found = segment::list(&*files, &volume.segments()).map_err(|error| volume.failed("segments: ", &error))?;
         let id = volume.id(known_id(&*files, &found))?;
-        let (view, (rows, applied), note) = open_view(&volume, &id, &found)?;
-        let replay = replay::replay(&*files, &found, &id, applied, settings.segment_bytes);
+        let (view, Rows { rows, applied, mark }, note) = open_view(&volume, &id, &found)?;
+        let replay = replay::replay(&*files, &found, &id, (applied, mark), settings.segment_bytes);
         let replay = replay.map_err(|error| match error {
             Unreadable::Content(reason) => volume.error(reason),
             Unreadable::Files(error) => volume.failed("segments: ", &error),
@@ -124,9 +124,9 @@ impl Embedded {
             tracing::error!(damage, "the log is damaged");
         }
         let active = active
-            .map(|(path, len)| {
+            .map(|(first, path, len)| {
                 let file = files.open(&path, Way::Existing).map_err(|error| volume.failed("", &error))?;
-                Ok(Active { file, path, len, filled: len })
+                Ok(Active { file, path, first, len, filled: len })
             })
             .transpose()?;
         let shared = Shared::new(settings.clone(), Clock::real(last_at), last);
@@ -334,7 +334,7 @@ struct Commit {
 
 impl Commit {
     fn run(&self) -> Result<(), Trouble> {
-        self.view.write(&self.delta, self.position)?;
+        self.view.write(&self.delta, self.position, self.segments.mark_at(self.position.0))?;
         self.committed.store(self.position.0, Ordering::Relaxed);
         let Settings { retention_age, retention_bytes, .. } = self.settings;
         if let Err(error) = self.segments.retain(self.position.0, retention_age, retention_bytes, self.active) {
@@ -376,7 +376,7 @@ fn open_view(volume: &Volume, id: &LogId, found: &[(u64, PathBuf)]) -> Result<(V
         return Err(too_short("is missing"));
     }
     match View::open(volume.files(), &path, id) {
-        Ok((_, (_, 0))) if begins > 1 => Err(too_short("is empty")),
+        Ok((_, Rows { applied: 0, .. })) if begins > 1 => Err(too_short("is empty")),
         Ok((view, rows)) => Ok((view, rows, None)),
         Err(Trouble::Damaged(reason)) if begins > 1 => Err(too_short(&format!("is damaged ({reason})"))),
         Err(Trouble::Damaged(reason)) => {

@@ -9,7 +9,7 @@ use std::{
 use super::{
     files::{Files, Way, move_aside},
     frame::{self, Frame, HEADER, Header, Scan},
-    segment::Sealed,
+    segment::{Mark, Sealed},
 };
 use crate::record::{self, Entry, LogId};
 
@@ -28,8 +28,8 @@ pub(super) struct Replay {
     pub(super) epoch: u64,
     /// Segments to be written no more.
     pub(super) sealed: Vec<Sealed>,
-    /// The segment to go on with, and its length.
-    pub(super) active: Option<(PathBuf, u64)>,
+    /// The segment to go on with: its first position, and its length.
+    pub(super) active: Option<(u64, PathBuf, u64)>,
 }
 
 /// Why the log cannot be gone on with.
@@ -41,7 +41,8 @@ pub(super) enum Unreadable {
     Files(io::Error),
 }
 
-/// Reads the segments that hold records after `applied`, and at least one record if there is any.
+/// Reads the segments that hold records after `applied`, and at least one record if there is any. The first of them is read from the mark on, if there
+/// is a record.
 ///
 /// # Errors
 /// When a segment is of another version or log, or when a file cannot be read or its end not be mended.
@@ -49,7 +50,7 @@ pub(super) fn replay(
     files: &dyn Files,
     found: &[(u64, PathBuf)],
     id: &LogId,
-    applied: u64,
+    (applied, mark): (u64, Option<Mark>),
     segment_bytes: u64,
 ) -> Result<Replay, Unreadable> {
     let start = found.iter().rposition(|&(first, _)| first <= applied.max(1)).unwrap_or(0);
@@ -57,19 +58,19 @@ pub(super) fn replay(
     let mut fold = Fold { applied, next: begin.min(applied + 1), ..Fold::default() };
     let mut end = None;
     for (index, (first, path)) in found.iter().enumerate().skip(start) {
-        let bytes = files.read(path).map_err(Unreadable::Files)?;
-        let sound = fold.header(path, *first, &bytes, id).map_err(Unreadable::Content)?;
-        fold.reach(*first);
-        let mut scan = frame::scan(&bytes, *first, fold.epoch);
+        let mark = mark.filter(|mark| index == start && mark.segment == *first);
+        let part = Part::read(files, path, mark).map_err(Unreadable::Files)?;
+        let sound = fold.header(path, *first, &part.bytes, id).map_err(Unreadable::Content)?;
+        match mark {
+            Some(mark) if part.skipped > 0 => fold.next = fold.next.max(mark.position),
+            _ => fold.reach(*first),
+        }
+        let mut scan = frame::scan(&part.bytes, *first, fold.epoch);
         if index + 1 == found.len() {
             fold.cut(&mut scan);
-            end = Some(End {
-                sound,
-                len: scan.frames.last().map_or(HEADER, Frame::end),
-                doubtful: doubtful(&bytes, &scan),
-            });
+            end = Some(part.end(sound, &scan));
         }
-        fold.take(path, &bytes, &scan).map_err(Unreadable::Content)?;
+        fold.take(path, &part.bytes, &scan).map_err(Unreadable::Content)?;
     }
     let last = fold.next - 1;
     let (sealed, active) = close_files(files, found, end, last, segment_bytes, applied).map_err(Unreadable::Files)?;
@@ -90,14 +91,42 @@ struct End {
     doubtful: Option<(usize, Vec<u8>)>,
 }
 
-fn doubtful(bytes: &[u8], scan: &Scan) -> Option<(usize, Vec<u8>)> {
-    let last = scan.frames.last()?;
-    let from = scan.frames.iter().find(|frame| frame.position() > last.synced)?.start();
-    Some((from, bytes[from..last.end()].to_vec()))
+/// What was read of a segment: its header, and what comes after so many bytes that were skipped.
+struct Part {
+    bytes: Vec<u8>,
+    skipped: usize,
+}
+
+impl Part {
+    /// The segment from the mark on; all of it when there is not the record that the mark tells of.
+    fn read(files: &dyn Files, path: &Path, mark: Option<Mark>) -> io::Result<Self> {
+        if let Some(part) = mark.and_then(|mark| Self::marked(files, path, mark)) {
+            return Ok(part);
+        }
+        Ok(Self { bytes: files.read(path)?, skipped: 0 })
+    }
+
+    fn marked(files: &dyn Files, path: &Path, mark: Mark) -> Option<Self> {
+        let file = files.open(path, Way::Existing).ok()?;
+        let (len, offset) = (usize::try_from(file.len().ok()?).ok()?, usize::try_from(mark.offset).ok()?);
+        let skipped = offset.checked_sub(HEADER)?;
+        let mut bytes = vec![0; len.checked_sub(skipped)?];
+        file.read_at(bytes.get_mut(..HEADER)?, 0).ok()?;
+        file.read_at(bytes.get_mut(HEADER..)?, mark.offset).ok()?;
+        frame::is_at(&bytes, HEADER, mark.position).then_some(Self { bytes, skipped })
+    }
+
+    fn end(&self, sound: bool, scan: &Scan) -> End {
+        let len = scan.frames.last().map_or(HEADER, Frame::end);
+        let synced = scan.frames.last().map_or(0, |last| last.synced);
+        let from = scan.frames.iter().find(|frame| frame.position() > synced).map(Frame::start);
+        let doubtful = from.map(|from| (from + self.skipped, self.bytes[from..len].to_vec()));
+        End { sound, len: len + self.skipped, doubtful }
+    }
 }
 
 /// Segments to be written no more, and the one to go on with, with its length.
-type Found = (Vec<Sealed>, Option<(PathBuf, u64)>);
+type Found = (Vec<Sealed>, Option<(u64, PathBuf, u64)>);
 
 /// Makes the last segment end at its last whole record, and decides whether it is gone on with.
 fn close_files(
@@ -128,7 +157,7 @@ fn close_files(
     }
     file.sync()?;
     if end.sound && len < segment_bytes && last >= applied {
-        return Ok((sealed, Some((path.clone(), len))));
+        return Ok((sealed, Some((*first, path.clone(), len))));
     }
     sealed.push(Sealed { last, bytes: len, path: path.clone() });
     Ok((sealed, None))

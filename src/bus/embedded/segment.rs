@@ -1,6 +1,7 @@
 //! Segments as files: their names, how they are made, and which of them retention drops. Knows no records.
 
 use std::{
+    collections::VecDeque,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,22 +24,66 @@ pub(super) struct Sealed {
     pub(super) path: PathBuf,
 }
 
+/// Where a record begins. A start need not read what is before it in its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The record.
+    pub(super) position: u64,
+    /// The segment's first position.
+    pub(super) segment: u64,
+    /// Where in the segment.
+    pub(super) offset: u64,
+}
+
+impl Mark {
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [self.position, self.segment, self.offset].iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    /// Reads what [`Mark::to_bytes`] made.
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        let (words, []) = bytes.as_chunks::<8>() else { return None };
+        let [position, segment, offset] = words else { return None };
+        let [position, segment, offset] = [position, segment, offset].map(|word| u64::from_be_bytes(*word));
+        Some(Self { position, segment, offset })
+    }
+}
+
 /// The folder of segments.
 pub(super) struct Segments {
     files: Arc<dyn Files>,
     folder: PathBuf,
+    /// Some of the places where a write began that no commit has passed yet, in order.
+    marks: Mutex<VecDeque<Mark>>,
     /// Oldest first.
     sealed: Mutex<Vec<Sealed>>,
 }
 
 impl Segments {
     pub(super) fn new(files: Arc<dyn Files>, folder: PathBuf, sealed: Vec<Sealed>) -> Self {
-        Self { files, folder, sealed: Mutex::new(sealed) }
+        Self { files, folder, marks: Mutex::default(), sealed: Mutex::new(sealed) }
     }
 
     /// Adds the segment that the log thread has just left.
     pub(super) fn seal(&self, segment: Sealed) {
         self.sealed.lock().push(segment);
+    }
+
+    /// Keeps where a write began, unless the last that was kept is less than `apart` bytes before it.
+    pub(super) fn mark(&self, mark: Mark, apart: u64) {
+        let mut marks = self.marks.lock();
+        if marks.back().is_none_or(|last| last.segment != mark.segment || mark.offset - last.offset >= apart) {
+            marks.push_back(mark);
+        }
+    }
+
+    /// The last mark at or before `position`, if there is one. Those before it are forgotten.
+    pub(super) fn mark_at(&self, position: u64) -> Option<Mark> {
+        let mut marks = self.marks.lock();
+        while marks.get(1).is_some_and(|next| next.position <= position) {
+            marks.pop_front();
+        }
+        marks.front().filter(|mark| mark.position <= position).copied()
     }
 
     /// Bytes of the segments that are written no more.

@@ -9,7 +9,10 @@ use std::{
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-use super::files::{Files, Handle, Way, is_full, replace};
+use super::{
+    files::{Files, Handle, Way, is_full, replace},
+    segment::Mark,
+};
 use crate::record::{Delta, FORMAT, LogId, Position, TABLES, Table};
 
 /// Version of the tables below. One that came later may be missing, and a version of the program that does not know it lets it be.
@@ -50,8 +53,15 @@ type Row = (Table, Vec<u8>, Vec<u8>);
 
 type Opened = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-/// All rows, and the position that they tell the state after.
-pub(super) type Rows = (Vec<Row>, u64);
+/// What a start reads of the view.
+pub(super) struct Rows {
+    /// The rows of the tables that a start reads.
+    pub(super) rows: Vec<Row>,
+    /// The position that they tell the state after.
+    pub(super) applied: u64,
+    /// Where the log may be read from, at or before that.
+    pub(super) mark: Option<Mark>,
+}
 
 /// The view's file.
 pub(super) struct View {
@@ -74,14 +84,14 @@ impl View {
         Ok((Self { files, path: path.to_owned(), database }, rows))
     }
 
-    /// Writes all of it or nothing.
-    pub(super) fn write(&self, delta: &Delta, position: Position) -> Result<(), Trouble> {
+    /// Writes all of it or nothing. Without a mark the last one stays.
+    pub(super) fn write(&self, delta: &Delta, position: Position, mark: Option<Mark>) -> Result<(), Trouble> {
         let mut slot = self.database.lock();
         let database = match slot.take() {
             Some(database) => database,
             None => database(&*self.files, &self.path, Way::Existing)?,
         };
-        match apply(&database, delta, position).map_err(trouble) {
+        match apply(&database, delta, position, mark).map_err(trouble) {
             Ok(()) => {
                 *slot = Some(database);
                 Ok(())
@@ -219,9 +229,12 @@ fn read(database: &Database, id: &LogId) -> Result<Rows, Trouble> {
     }
     let applied = value("applied_position")?;
     let applied = applied.try_into().map_err(|_| Trouble::Damaged("applied_position is no number".to_owned()))?;
+    let applied = u64::from_be_bytes(applied);
+    let mark = bus.get("mark").map_err(|error| trouble(error.into()))?;
+    let mark = mark.and_then(|mark| Mark::of(mark.value())).filter(|mark| mark.position <= applied);
     let wanted = |table: Table| table.is_read_at_start() || (version == WITHOUT_INDEX && table == Table::Firings);
     let rows = rows(&read, wanted).map_err(trouble)?;
-    Ok((rows, u64::from_be_bytes(applied)))
+    Ok(Rows { rows, applied, mark })
 }
 
 fn one(database: &Database, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
@@ -254,7 +267,7 @@ fn rows(read: &redb::ReadTransaction, wanted: impl Fn(Table) -> bool) -> Result<
     Ok(rows)
 }
 
-fn apply(database: &Database, delta: &Delta, position: Position) -> Result<(), redb::Error> {
+fn apply(database: &Database, delta: &Delta, position: Position, mark: Option<Mark>) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     for one in TABLES {
         let mut rows = delta.iter().filter(|(table, ..)| *table == one).peekable();
@@ -273,6 +286,9 @@ fn apply(database: &Database, delta: &Delta, position: Position) -> Result<(), r
         let mut bus = write.open_table(BUS)?;
         bus.insert("version", VERSION)?;
         bus.insert("record_format", [FORMAT].as_slice())?;
+        if let Some(mark) = mark {
+            bus.insert("mark", mark.to_bytes().as_slice())?;
+        }
         bus.insert("applied_position", position.0.to_be_bytes().as_slice())?;
     }
     Ok(write.commit()?)

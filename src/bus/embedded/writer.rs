@@ -14,12 +14,14 @@ use super::{
     files::{Handle, is_full},
     frame::{self, HEADER},
     queue::{Pending, Shared},
-    segment::{Sealed, Segments},
+    segment::{Mark, Sealed, Segments},
 };
 use crate::{bus::BusError, record::LogId};
 
 /// A buffer grown beyond this is not kept: 4 times the 1 MiB at which the log thread stops lingering.
 const KEPT_BUFFER: usize = 4 << 20;
+/// How many marks a segment has, at most: a start reads 64 KiB too much of one of 64 MiB.
+const MARKS: u64 = 1024;
 /// How far ahead of the records zeros are written: 1 MiB is a few hundred firings, and takes a few milliseconds.
 const AHEAD: u64 = 1 << 20;
 
@@ -40,6 +42,8 @@ pub(super) struct Writer {
 pub(super) struct Active {
     pub(super) file: Box<dyn Handle>,
     pub(super) path: PathBuf,
+    /// Its first position.
+    pub(super) first: u64,
     /// Where the next frame goes.
     pub(super) len: u64,
     /// The file's length: from `len` to here it holds zeros.
@@ -136,11 +140,13 @@ impl Writer {
         }
         // After a failed fsync the kernel may count the pages as clean: another try would succeed without having written them.
         active.file.sync().map_err(Failure::Fatal)?;
+        let (segment, offset) = (active.first, active.len);
         active.len += bytes.len() as u64;
         active.filled = active.filled.max(active.len);
         let filled = active.filled;
         self.shared.active_bytes.store(filled, Ordering::Relaxed);
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        self.segments.mark(Mark { position: self.last + 1, segment, offset }, self.segment_bytes / MARKS);
         Ok(())
     }
 
@@ -158,7 +164,8 @@ impl Writer {
                     .segments
                     .create(&self.id, self.last + 1)
                     .map_err(|error| if is_full(&error) { Failure::Full } else { Failure::Fatal(error) })?;
-                Ok(empty.insert(Active { file, path, len: HEADER as u64, filled: HEADER as u64 }))
+                let (first, len) = (self.last + 1, HEADER as u64);
+                Ok(empty.insert(Active { file, path, first, len, filled: len }))
             }
         }
     }

@@ -78,8 +78,11 @@ fn segment(dir: &TempDir) -> PathBuf {
 }
 
 fn frames(path: &Path) -> Vec<frame::Frame> {
-    let bytes = std::fs::read(path).expect("read the segment");
-    frame::scan(&bytes, 1, 0).frames
+    frames_of(&std::fs::read(path).expect("read the segment"))
+}
+
+fn frames_of(bytes: &[u8]) -> Vec<frame::Frame> {
+    frame::scan(bytes, 1, 0).frames
 }
 
 fn flip(path: &Path, offset: usize) {

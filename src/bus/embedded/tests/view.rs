@@ -121,3 +121,33 @@ async fn a_view_ahead_of_the_log_gives_out_no_position_twice() {
     let recovery = open(&dir).recover().expect("recover");
     assert_eq!((positions(&recovery.tail), recovery.damage.len()), (vec![4], 0));
 }
+
+#[tokio::test]
+async fn a_start_reads_from_the_last_mark_before_the_view_on() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let bus = open(&dir);
+    let long = "x".repeat(100_000);
+    write_each(&bus, (1..=6).map(|n| format!("{n}{long}"))).await;
+    bus.commit(Vec::new(), Position(4)).await.expect("commit");
+    bus.close().await.expect("close");
+    let path = segment(&dir);
+    let whole = std::fs::read(&path).expect("read");
+    // What is before the mark is not looked at: that it is gone goes unnoticed.
+    let mut scribbled = whole.clone();
+    scribbled[frames(&path)[0].start()..frames(&path)[3].start()].fill(7);
+    std::fs::write(&path, &scribbled).expect("write");
+    let bus = open(&dir);
+    let recovery = bus.recover().expect("recover");
+    assert_eq!((positions(&recovery.tail), recovery.damage), (vec![5, 6], vec![]));
+    assert_eq!(write_each(&bus, ["7".to_owned()]).await, [7]);
+    bus.close().await.expect("close");
+    assert_eq!(positions(&open(&dir).recover().expect("recover").tail), [5, 6, 7]);
+    // A mark that points at nothing whole is no mark.
+    let mut other = whole;
+    let fourth = frames_of(&other)[3].payload.start + 1;
+    other[fourth] ^= 1;
+    std::fs::write(&path, &other).expect("write");
+    let bus = open(&dir);
+    let recovery = bus.recover().expect("recover");
+    assert_eq!((positions(&recovery.tail), recovery.damage), (vec![5, 6], vec![]));
+}
