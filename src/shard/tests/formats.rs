@@ -120,7 +120,7 @@ async fn a_log_of_each_format_is_read_whole_and_gone_on_with() {
             (&json!(2), &json!(1)),
             "format {format}: {seen}"
         );
-        let open_inputs = shard.state.ledger.open().map(|open| open.firing.input.0).collect::<Vec<_>>();
+        let open_inputs = shard.state.ledger.open().map(|(_, brief)| brief.input.0).collect::<Vec<_>>();
         assert!(
             open_inputs.contains(&14) && open.len() == 1 + usize::from(format >= 4),
             "format {format}: {open_inputs:?}"
