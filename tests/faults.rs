@@ -269,3 +269,40 @@ async fn a_job_of_somebody_else_is_left_alone_and_ours_is_launched_once() {
     assert_eq!(jobs(3).await.len(), 3);
     assert_eq!(told(&sink).len(), 2);
 }
+
+#[tokio::test]
+async fn a_deleted_rule_does_nothing_more_and_a_suspended_one_finishes_what_has_fired() {
+    let site = Site::start().await;
+    let shop = site.namespace("inflight").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let mut operator = site.setup.start_ready().await;
+    for name in ["deleted", "suspended"] {
+        let mut action = tell(&format!("{name} ${{event.data.regarding.name}}"));
+        action["retry"] = json!({"limit": 10, "backoff": "1s", "maxBackoff": "2s"});
+        shop.rule(name, json!({"sources": on_events(), "actions": [action, grow()]})).await;
+    }
+    shop.deployment("web", 0).await;
+    sink.answer(Answer::status(503));
+    shop.event("p.1", "p", "BackOff").await;
+    sink.await_requests(4).await;
+    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
+    edit(&shop, "suspended", json!({"spec": {"suspend": true}})).await;
+    rules.delete("deleted", &DeleteParams::default()).await.expect("delete the rule");
+    let suspended = |status: &Value| support::site::condition(status, "Ready")["reason"] == "Suspended";
+    // The operator hears of rules in their order: when it knows this one, it knows that the other is gone.
+    let other = json!([{"name": "other", "kubernetesEvent": {"reasons": ["Other"]}}]);
+    shop.rule("later", json!({"sources": other, "actions": [grow()]})).await;
+    shop.rule_status("suspended", "it is suspended", suspended).await;
+    let of_deleted = || sink.requests().iter().filter(|request| request.json()["text"] == "deleted p").count();
+    let before = of_deleted();
+    operator.kill();
+    operator = site.setup.start_ready().await;
+    sink.answer(Answer::status(200));
+    let status = shop.rule_status("suspended", "it is done", |status| status["counts"]["succeeded"] == 1).await;
+    assert_eq!(status["counts"]["fired"], 1);
+    assert_eq!(shop.replicas("web").await, 1, "one rule has gone on");
+    assert!(of_deleted() <= before + 1, "an attempt that was under way came to its end, and no other was begun");
+    let ended = operator.metrics().await;
+    assert!(ended.contains("signalbox_firings_total{outcome=\"Succeeded\"} 1"), "{ended}");
+}

@@ -241,7 +241,7 @@ impl Operator {
         tasks: &mut JoinSet<Ended>,
         late: &mut JoinSet<Ended>,
     ) -> anyhow::Result<impl Future<Output = Result<(), BusError>> + Send + 'static> {
-        let Recovered { state, mut memory, open, listened, .. } = recovered;
+        let Recovered { state, mut memory, open, orphans, listened, .. } = recovered;
         let known = known_rules(&state);
         let (events, event_writer) = kubernetes::event_channel(
             self.cluster.own().clone(),
@@ -301,6 +301,7 @@ impl Operator {
             // What was under way is older than whatever rules will make of new events, and may need the sinks.
             if stop.run_until_cancelled(sinks_synced.wait()).await.is_some() {
                 runner.resume(open);
+                runner.end(orphans);
                 controller::run(rules, client, stop).await?;
             }
             Ok(())

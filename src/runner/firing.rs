@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Inner, Job,
     step::{self, Halt, Part, Step},
@@ -60,7 +62,7 @@ fn halted(inner: &Inner, ended: Result<(), Halt>) {
 }
 
 async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt> {
-    let Job { rule, held, .. } = job;
+    let Job { rule, held, gone, .. } = job;
     let of = (&open.firing.id, &open.firing.rule.uid);
     let rule = match rule.map_or_else(|| compiled(inner, open), Ok) {
         Ok(rule) => rule,
@@ -82,8 +84,12 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
         failed: None,
         settle: Vec::new(),
         held,
+        gone,
     };
     for (spec, compiled) in rule.spec.actions.iter().zip(&rule.actions) {
+        if way.gone.is_cancelled() {
+            break;
+        }
         way.act(spec, compiled).await?;
         if way.failed.is_some() && spec.on_error == OnError::Stop {
             break;
@@ -127,6 +133,7 @@ pub(super) struct Way<'a> {
     settle: Vec<(&'a api::Action, serde_json::Value, serde_json::Value, Position)>,
     /// The target of the step that an earlier process began.
     pub(super) held: Option<Held>,
+    gone: CancellationToken,
 }
 
 impl<'a> Way<'a> {
@@ -179,6 +186,7 @@ impl<'a> Way<'a> {
             open: self.open,
             rule: self.rule,
             results: &self.results,
+            gone: &self.gone,
             spec,
             compiled,
             part,
@@ -189,6 +197,9 @@ impl<'a> Way<'a> {
         self.settle().await?;
         let (outcome, message, failed_at) = match self.failed.take() {
             Some((action, message)) => (FiringOutcome::Failed, message, Some(format!("actions[{action}]"))),
+            None if self.gone.is_cancelled() && self.said.len() < self.rule.actions.len() => {
+                (FiringOutcome::Expired, step::GONE.to_owned(), None)
+            }
             None => {
                 self.said.retain(|message| !message.is_empty());
                 let outcome = if self.observes() { FiringOutcome::Observed } else { FiringOutcome::Succeeded };

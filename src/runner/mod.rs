@@ -85,6 +85,8 @@ struct Inner {
     pace: Mutex<Pace>,
     slowed: Box<Slowed>,
     targets: Targets,
+    /// Cancelled when the rule is gone; of the rules that have fired.
+    rules: Mutex<HashMap<RuleUid, CancellationToken>>,
     tasks: TaskTracker,
     /// No new attempts.
     stop: CancellationToken,
@@ -100,6 +102,8 @@ struct Job {
     rule: Option<Arc<Rule>>,
     /// The target of the step that an earlier process began.
     held: Option<Held>,
+    /// The rule is gone.
+    gone: CancellationToken,
 }
 
 impl Runner {
@@ -135,6 +139,7 @@ impl Runner {
             pace: Mutex::new(Pace::new(limit.firings_per_minute)),
             slowed: limit.slowed,
             targets: Targets::default(),
+            rules: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -145,7 +150,8 @@ impl Runner {
     /// Begins a firing that was just decided, and that the ledger has; `rule` is compiled of its spec. Returns at once: it runs after the earlier ones
     /// of its group.
     pub fn start(&self, id: &FiringId, open: &Brief, rule: Arc<Rule>) {
-        self.push(open, Job { id: id.clone(), rule: Some(rule), held: None });
+        let gone = self.0.gone(&open.rule);
+        self.push(open, Job { id: id.clone(), rule: Some(rule), held: None, gone });
     }
 
     /// Goes on with the firings of an earlier process; to be called before anything is started. An action that may have been carried out is not
@@ -158,7 +164,24 @@ impl Runner {
         jobs.sort_by_key(|(begun, _, brief)| (begun.is_none(), brief.input));
         for (target, id, brief) in jobs {
             let held = target.and_then(|target| self.0.targets.try_hold(target));
-            self.push(&brief, Job { id, rule: None, held });
+            let gone = self.0.gone(&brief.rule);
+            self.push(&brief, Job { id, rule: None, held, gone });
+        }
+    }
+
+    /// The rule is gone, and so is the reason for what it has begun: attempts under way come to their end, and no other is begun.
+    pub fn remove(&self, rule: &RuleUid) {
+        if let Some(gone) = self.0.rules.lock().remove(rule) {
+            gone.cancel();
+        }
+    }
+
+    /// Ends the firings of an earlier process whose rules are gone.
+    pub fn end(&self, orphans: impl IntoIterator<Item = (FiringId, Brief)>) {
+        for (id, brief) in orphans {
+            let gone = CancellationToken::new();
+            gone.cancel();
+            self.push(&brief, Job { id, rule: None, held: None, gone });
         }
     }
 
@@ -215,6 +238,11 @@ fn is_lane(lane: &str, group: &str) -> bool {
 }
 
 impl Inner {
+    /// Tells when the firing's rule is gone.
+    fn gone(&self, rule: &RuleUid) -> CancellationToken {
+        self.rules.lock().entry(rule.clone()).or_default().clone()
+    }
+
     /// The target of the firing's step that has an intent and no outcome.
     fn begun(&self, id: &FiringId, brief: &Brief) -> Option<String> {
         let open = if brief.acting { self.firings.lend_here(id)? } else { return None };
@@ -239,7 +267,11 @@ impl Inner {
             };
             // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
             let begun = job.held.is_some() || (job.rule.is_none() && !open.steps.is_empty());
-            let wait = if begun { None } else { self.pace.lock().begin(&rule, &open.firing.group, Instant::now()) };
+            let wait = if begun || job.gone.is_cancelled() {
+                None
+            } else {
+                self.pace.lock().begin(&rule, &open.firing.group, Instant::now())
+            };
             if let Some(wait) = wait {
                 self.park(lane, job, &open, wait);
                 continue;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::{Inner, backoff, targets::Held};
 use crate::{
@@ -28,6 +29,8 @@ const AFTER_CONFLICT: Duration = Duration::from_millis(50);
 const FULL: Duration = Duration::from_secs(1);
 /// How long rendering may take, which reads from the cluster at most.
 const RENDER: Duration = Duration::from_secs(30);
+/// What becomes of the firings of a rule that is gone.
+pub(super) const GONE: &str = "ended before all was done: the rule was deleted";
 /// How long settling one step may take.
 pub(super) const SETTLE: Duration = Duration::from_secs(30);
 
@@ -58,6 +61,7 @@ pub(super) struct Step<'a> {
     pub(super) open: &'a OpenFiring,
     pub(super) rule: &'a Rule,
     pub(super) results: &'a Results,
+    pub(super) gone: &'a CancellationToken,
     pub(super) spec: &'a api::Action,
     pub(super) compiled: &'a CompiledAction,
     pub(super) part: Part<'a>,
@@ -92,6 +96,12 @@ impl Step<'_> {
         intent: Option<(u32, Value)>,
         held: &mut Option<Held>,
     ) -> Result<(Outcome, Option<Value>), Halt> {
+        if self.gone.is_cancelled() {
+            return Ok((
+                self.bare(ActionOutcome::Failed, GONE),
+                intent.map(|(_, request)| Waiting::request_of(request)),
+            ));
+        }
         if intent.is_none()
             && let Some(outcome) = self.condition()
         {
@@ -153,6 +163,9 @@ impl Step<'_> {
             tracing::debug!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, error = %failure, ?pause, "an attempt failed");
             tokio::select! {
                 () = self.inner.stop.cancelled() => return Err(Halt::Interrupted),
+                () = self.gone.cancelled() => {
+                    return Ok((self.bare(ActionOutcome::Failed, GONE), recorded.map(|recorded| recorded.request)));
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }

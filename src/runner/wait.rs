@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Inner,
     lanes::Place,
-    step::{Halt, Part, Step, caught, record},
+    step::{GONE, Halt, Part, Step, caught, record},
     targets::Held,
 };
 use crate::{
@@ -78,7 +78,11 @@ impl Step<'_> {
     pub(super) async fn wait(&self, spec: &WaitFor, waiting: Waiting) -> Result<(Outcome, Option<Value>), Halt> {
         let request = waiting.request().clone();
         let _resting = rest(self.inner, &self.rule.rule.uid);
-        let outcome = match caught(waiting.end(&self.cx, spec, |target| self.look(target))).await {
+        let waiting = caught(waiting.end(&self.cx, spec, |target| self.look(target)));
+        let Some(ended) = self.gone.run_until_cancelled(waiting).await else {
+            return Ok((self.bare(ActionOutcome::Failed, GONE), Some(request)));
+        };
+        let outcome = match ended {
             Ok(Ok(done)) => self.done(done),
             Ok(Err(failure)) if failure.kind == FailureKind::Interrupted => return Err(Halt::Interrupted),
             Ok(Err(failure)) | Err(failure) => self.bare(ActionOutcome::Failed, failure.message),

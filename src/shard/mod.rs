@@ -191,6 +191,7 @@ impl Shard {
     fn take(&mut self, entry: &Entry) -> Result<(), BusError> {
         match &*entry.record {
             Record::Event(input) => self.judge(&entry.head, input)?,
+            Record::RuleRemove(rule) => self.runner.remove(rule),
             Record::Intent(intent) => self.traces.intended(&entry.head, intent),
             Record::Outcome(outcome) => self.settled(&entry.head, outcome),
             Record::Finished(finished) => {

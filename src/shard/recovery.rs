@@ -23,6 +23,8 @@ pub struct Recovered {
     pub memory: WatchMemory,
     /// Firings that have not ended: to be resumed.
     pub open: Vec<(FiringId, Brief)>,
+    /// Firings that have not ended and whose rules are gone: to be ended.
+    pub orphans: Vec<(FiringId, Brief)>,
     /// What could not be read, in words.
     pub damage: Vec<String>,
     /// How many records were read after the view.
@@ -98,9 +100,11 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     }
     // The process that evicted them has counted them.
     state.letters.take_evicted();
-    let open = state.ledger.open().map(|(id, brief)| (id.clone(), brief.clone())).collect();
+    // A rule whose row could not be read may be there all the same.
+    let known = |(_, brief): &(FiringId, Brief)| !damage.is_empty() || state.engine.knows(&brief.rule);
+    let (open, orphans) = state.ledger.open().map(|(id, brief)| (id.clone(), brief.clone())).partition(known);
     let last = recovery.tail.last().map(|entry| entry.head.stamp.wall);
-    Ok(Recovered { state, memory, open, damage, replayed: recovery.tail.len(), listened: listened.max(last) })
+    Ok(Recovered { state, memory, open, orphans, damage, replayed: recovery.tail.len(), listened: listened.max(last) })
 }
 
 /// The open firings that the view held. Whole are those that steps are at work for, and all of a view without an index.

@@ -25,6 +25,7 @@ use crate::{
     rule::Judged,
 };
 
+mod edits;
 mod formats;
 mod letters;
 mod waiting;
@@ -399,6 +400,28 @@ async fn a_firing_keeps_the_spec_that_decided_it() {
     assert_eq!(before[0].as_ref().and_then(|scale| scale.to), Some(2));
     drop(shard);
     assert_eq!(to(&Loop::open(dir.path())), before);
+}
+
+#[tokio::test]
+async fn what_a_rule_began_before_it_was_deleted_is_not_gone_on_with() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    for record in put(2).into_iter().chain([event(1, 0)]) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    let bus = Arc::clone(&shard.bus);
+    let recovered = |bus: &Arc<Embedded>| recover(&**bus).expect("recover");
+    bus.durable(bus.stats().appended).await.expect("durable");
+    drop((shard, bus));
+    let bus = open(dir.path());
+    let before = recovered(&bus);
+    assert_eq!((before.open.len(), before.orphans.len()), (1, 0));
+    let removed = bus.append(Record::RuleRemove(uid())).await.expect("append");
+    bus.durable(removed.position).await.expect("durable");
+    drop(bus);
+    let after = recovered(&open(dir.path()));
+    assert_eq!((after.open.len(), after.orphans.len()), (0, 1));
 }
 
 #[tokio::test]

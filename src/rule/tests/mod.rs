@@ -2,6 +2,7 @@
 
 mod budget;
 mod changes;
+mod clocks;
 mod conditions;
 mod counting;
 mod gone;

@@ -150,3 +150,43 @@ async fn a_firing_that_comes_too_late_to_begin_does_nothing_and_one_that_has_beg
     let outcomes: Vec<_> = stage.ended(3).await[1..].iter().map(|ended| ended.outcome).collect();
     assert_eq!(outcomes, [FiringOutcome::Succeeded; 2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_is_deleted_begins_nothing_more_and_what_it_was_at_comes_to_its_end() {
+    let again = [Play::Fail(FailureKind::Retryable { after: None })];
+    let plays = [
+        ("slow", &[Play::After(Duration::from_secs(15))][..]),
+        ("again", &again[..]),
+        ("other", &[Play::Fail(FailureKind::Retryable { after: None }), Play::Succeed][..]),
+    ];
+    let stage = Stage::new(&plays);
+    let patient = json!({"retry": {"backoff": "10m", "maxBackoff": "10m"}});
+    stage.start(firing("r", "at-work", "f1", &[action("slow", json!({"timeout": "20s"})), action("later", json!({}))]));
+    stage.start(firing("r", "retries", "f2", &[action("again", patient.clone())]));
+    stage.start(firing("r", "retries", "f3", &[action("queued", json!({}))]));
+    stage.start(firing("s", "g", "f4", &[action("other", patient)]));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.runner.remove(&RuleUid("r".into()));
+    let ended = stage.ended(4).await;
+    let told = |id: &str| ended.iter().find(|one| *one.firing.0 == *id).map(|one| (one.outcome, one.message.as_str()));
+    let deleted = "ended before all was done: the rule was deleted";
+    assert_eq!(told("f1"), Some((FiringOutcome::Expired, deleted)));
+    assert_eq!(told("f2"), Some((FiringOutcome::Failed, deleted)));
+    assert_eq!(told("f3"), Some((FiringOutcome::Expired, deleted)));
+    assert_eq!(told("f4").map(|(outcome, _)| outcome), Some(FiringOutcome::Succeeded));
+    let outcomes = stage.outcomes();
+    assert_eq!(
+        outcomes.iter().filter(|(_, outcome, _)| *outcome == ActionOutcome::Succeeded).count(),
+        2,
+        "slow and other"
+    );
+    assert_eq!(stage.told().iter().filter(|told| told.starts_with("execute")).count(), 4, "{:?}", stage.told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_process_began_for_a_rule_that_is_gone_is_ended() {
+    let stage = Stage::new(&[]);
+    stage.runner.end([stage.put(firing("r", "g", "f1", &[action("a", json!({}))]))]);
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Expired);
+    assert_eq!(stage.outcomes(), []);
+}

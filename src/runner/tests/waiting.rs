@@ -147,3 +147,14 @@ async fn observing_waits_for_nothing() {
     let ended = stage.ended(1).await.remove(0);
     assert_eq!((ended.outcome, ended.message.as_str()), (FiringOutcome::Observed, "would do grow"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_its_rule_is_deleted_nobody_waits_any_more() {
+    let stage = Stage::on(&Cluster::default().fake(), &[("grow", &[Play::Change("web")])], Limit::none());
+    stage.start(firing("r", "g", "f", &[waiting_on("web", "grow"), action("tell", json!({}))]));
+    for_seconds(60).await;
+    stage.runner.remove(&RuleUid("r".into()));
+    for_seconds(1).await;
+    assert_eq!(stage.ended(1).await[0].message, "ended before all was done: the rule was deleted");
+    assert_eq!(stage.outcomes().len(), 1, "the next action was not begun");
+}
