@@ -306,3 +306,34 @@ async fn a_deleted_rule_does_nothing_more_and_a_suspended_one_finishes_what_has_
     let ended = operator.metrics().await;
     assert!(ended.contains("signalbox_firings_total{outcome=\"Succeeded\"} 1"), "{ended}");
 }
+
+/// A list of rules is read by the operator as a whole, so one that cannot be read must not hide the others.
+#[tokio::test]
+async fn a_rule_that_is_nested_too_deep_to_be_read_has_a_fault_and_the_others_work() {
+    let site = Site::start().await;
+    let shop = site.namespace("deep").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let operator = site.setup.start_ready().await;
+    let sources = on_events();
+    let patch = json!({"target": {"kind": "Deployment", "name": "web"}, "patch": {"spec": "DEEP"}});
+    let rule = json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventRule", "metadata": {"name": "deep"},
+        "spec": {"sources": sources, "actions": [{"name": "change", "patch": patch}]}});
+    let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+    let path = format!("/apis/signalbox.dev/v1alpha1/namespaces/{}/eventrules", shop.name);
+    let body = rule.to_string().replace("\"DEEP\"", &deep).into_bytes();
+    let create = http::Request::post(&path).header("content-type", "application/json").body(body).expect("a request");
+    shop.client.request_text(create).await.expect("the API server takes it");
+
+    shop.rule("plain", json!({"sources": sources, "actions": [tell("${event.subject}")]})).await;
+    drop(operator);
+    let _operator = site.setup.start_ready().await;
+    shop.event("p.1", "p", "BackOff").await;
+    shop.rule_status("plain", "it has told", |status| status["counts"]["succeeded"] == 1).await;
+    eventually("its fault is told", PATIENCE, async || {
+        let read = http::Request::get(format!("{path}/deep")).body(Vec::new()).expect("a request");
+        let text = shop.client.request_text(read).await.ok()?;
+        text.contains("spec: it cannot be read").then_some(())
+    })
+    .await;
+}

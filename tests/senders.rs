@@ -5,9 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use kube::api::ListParams;
@@ -114,6 +115,60 @@ async fn what_was_answered_is_done_once_whenever_the_operator_is_killed() {
     let told = told(&sink);
     assert_eq!(told.len(), EVENTS);
     assert!(told.values().all(|keys| keys.len() == 1), "what was told again has the same key: {told:?}");
+}
+
+/// As `helm upgrade` does, with senders that send again what was refused.
+#[tokio::test]
+async fn an_operator_that_is_replaced_in_mid_stream_loses_nothing_and_refuses_nothing_for_good() {
+    let site = Site::start().await;
+    let shop = site.namespace("replaced").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.deployment("web", 0).await;
+    let mut operator = site.setup.start_ready().await;
+    listen(&shop, json!([grow(), tell()])).await;
+    let (door, done) = (Mutex::new(operator.hooks().to_owned()), AtomicBool::new(false));
+    let path = format!("/hooks/{}/floor", shop.name);
+    let sending = async {
+        let (mut answers, mut pace) =
+            (BTreeMap::<Option<u16>, usize>::new(), tokio::time::interval(Duration::from_millis(20)));
+        let (mut events, mut after) = (0, 0);
+        while after < 10 {
+            let event = json!({"specversion": "1.0", "id": format!("m-{events}"), "source": "/floor", "type": "com.example.temp",
+                "subject": format!("m-{events}")});
+            loop {
+                pace.tick().await;
+                let address = door.lock().expect("nobody panics").clone();
+                let answer =
+                    post(&address, &path, &[EVENT], event.to_string().as_bytes()).await.map(|(status, _)| status);
+                *answers.entry(answer).or_default() += 1;
+                if matches!(answer, Some(200 | 202)) {
+                    break;
+                }
+            }
+            events += 1;
+            after += usize::from(done.load(Ordering::SeqCst));
+        }
+        (events, answers)
+    };
+    let replacing = async {
+        for number in 1..=3 {
+            sink.await_requests(number * 20).await;
+            assert!(operator.terminate().await.success());
+            operator = site.setup.start();
+            operator.hooks().clone_into(&mut door.lock().expect("nobody panics"));
+            operator.ready().await;
+        }
+        done.store(true, Ordering::SeqCst);
+        operator
+    };
+    let ((events, answers), _operator) = tokio::join!(sending, replacing);
+    assert!(answers.keys().all(|answer| matches!(answer, None | Some(200 | 202 | 503))), "{answers:?}");
+    assert!(answers.contains_key(&None), "nobody listens between two of them: {answers:?}");
+    shop.rule_status("floor", "every event is done", |status| status["counts"]["succeeded"] == events).await;
+    let told = told(&sink);
+    assert_eq!((shop.replicas("web").await, told.len()), (i64::try_from(events).expect("small"), events));
+    assert!(told.values().all(|keys| keys.len() == 1), "each is told with one key: {told:?}");
 }
 
 #[tokio::test]

@@ -242,6 +242,9 @@ impl Operator {
         late: &mut JoinSet<Ended>,
     ) -> anyhow::Result<impl Future<Output = Result<(), BusError>> + Send + 'static> {
         let Recovered { state, mut memory, open, orphans, listened, .. } = recovered;
+        // Before the shard starts what is new: events come in as soon as EventSources are known.
+        self.runner.resume(open);
+        self.runner.end(orphans);
         let known = known_rules(&state);
         let (events, event_writer) = kubernetes::event_channel(
             self.cluster.own().clone(),
@@ -298,10 +301,9 @@ impl Operator {
         );
         let (runner, client, stop) = (self.runner.clone(), self.cluster.own().clone(), self.stop.clone());
         tasks.spawn(named("rules", async move {
-            // What was under way is older than whatever rules will make of new events, and may need the sinks.
+            // Firings may need the sinks.
             if stop.run_until_cancelled(sinks_synced.wait()).await.is_some() {
-                runner.resume(open);
-                runner.end(orphans);
+                runner.begin();
                 controller::run(rules, client, stop).await?;
             }
             Ok(())

@@ -88,6 +88,8 @@ struct Inner {
     /// Cancelled when the rule is gone; of the rules that have fired.
     rules: Mutex<HashMap<RuleUid, CancellationToken>>,
     tasks: TaskTracker,
+    /// Firings may be carried out.
+    go: CancellationToken,
     /// No new attempts.
     stop: CancellationToken,
     /// No attempts at all.
@@ -107,7 +109,7 @@ struct Job {
 }
 
 impl Runner {
-    /// A runner that has nothing to do yet.
+    /// A runner that has nothing to do yet, and carries nothing out before [`Runner::begin`].
     pub fn new(
         cluster: Cluster,
         authority: Authority,
@@ -141,6 +143,7 @@ impl Runner {
             targets: Targets::default(),
             rules: Mutex::default(),
             tasks: TaskTracker::new(),
+            go: CancellationToken::new(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             fatal: watch::Sender::new(None),
@@ -154,7 +157,13 @@ impl Runner {
         self.push(open, Job { id: id.clone(), rule: Some(rule), held: None, gone });
     }
 
-    /// Goes on with the firings of an earlier process; to be called before anything is started. An action that may have been carried out is not
+    /// From now on firings are carried out. What they may need, such as sinks, is known.
+    pub fn begin(&self) {
+        self.0.go.cancel();
+    }
+
+    /// Goes on with the firings of an earlier process; to be called before anything is started: otherwise what is new could change a target that a step
+    /// is in the middle of changing. An action that may have been carried out is not
     /// rendered again.
     ///
     /// Steps that were begun come first, each with its target held, and the others in the order of their events: otherwise those could fill the
@@ -255,6 +264,9 @@ impl Inner {
 
     /// Carries out firings of the rule until none is ready.
     async fn work(self: Arc<Self>, rule: RuleUid) {
+        if self.stop.run_until_cancelled(self.go.cancelled()).await.is_none() {
+            return;
+        }
         while !self.stop.is_cancelled() {
             let Some((lane, job)) = self.next(&rule) else { return };
             let open = tokio::select! {

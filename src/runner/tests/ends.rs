@@ -190,3 +190,18 @@ async fn what_an_earlier_process_began_for_a_rule_that_is_gone_is_ended() {
     assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Expired);
     assert_eq!(stage.outcomes(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_carried_out_before_it_may_be() {
+    let stage = Stage::made(&Fake::new(|_| (500, json!({}))), &[], Limit::none(), Authority::sole());
+    stage.runner.resume([firing("r", "g", "f1", &[action("a", json!({}))])]);
+    stage.start(firing("s", "g", "f2", &[action("b", json!({}))]));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stage.told(), Vec::<String>::new());
+    stage.runner.begin();
+    assert_eq!(stage.ended(2).await.len(), 2);
+    // A process that stops before it has begun does not wait for anything.
+    let stopped = Stage::made(&Fake::new(|_| (500, json!({}))), &[], Limit::none(), Authority::sole());
+    stopped.start(firing("r", "g", "f1", &[action("a", json!({}))]));
+    assert!(stopped.runner.drain(Duration::from_secs(1)).await);
+}

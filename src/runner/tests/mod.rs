@@ -240,11 +240,16 @@ impl Stage {
     }
 
     fn authorised(plays: &[(&str, &[Play])], limit: Limit, authority: Authority) -> Self {
-        Self::made(&Fake::new(|_| (500, json!({}))), plays, limit, authority)
+        Self::made(&Fake::new(|_| (500, json!({}))), plays, limit, authority).begun()
     }
 
     fn on(fake: &Fake, plays: &[(&str, &[Play])], limit: Limit) -> Self {
-        Self::made(fake, plays, limit, Authority::sole())
+        Self::made(fake, plays, limit, Authority::sole()).begun()
+    }
+
+    fn begun(self) -> Self {
+        self.runner.begin();
+        self
     }
 
     fn made(fake: &Fake, plays: &[(&str, &[Play])], limit: Limit, authority: Authority) -> Self {

@@ -226,6 +226,7 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         clock: run.clock.clone(),
     };
     runner.resume(recovered.open);
+    runner.begin();
     let stop = CancellationToken::new();
     tokio::select! {
         biased;
