@@ -267,6 +267,6 @@ async fn a_token_that_was_replaced_is_used_at_once_and_one_that_is_missing_is_to
     shop.event("e.1", "e", "BackOff").await;
     let status = shop.rule_status("replaced", "2 failed", |status| status["counts"]["failed"] == 2).await;
     let told = status["lastError"]["message"].as_str().unwrap_or_default();
-    assert!(told.contains(&format!("Secret {}/api has no key token", shop.name)), "{status:#}");
+    assert!(told.contains(&format!("Secret {}/api has no value under the key token", shop.name)), "{status:#}");
     assert!(!status.to_string().contains("three") && !status.to_string().contains("four"), "{status:#}");
 }

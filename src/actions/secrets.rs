@@ -16,16 +16,15 @@ pub(super) async fn read(
 ) -> Result<Secrets, Failure> {
     let mut secrets = Secrets::default();
     for key in keys {
-        let data = match cx.services.cluster.secret(account, &key.name).await {
-            Ok(data) => data,
-            Err(error @ SecretError::NotFound { .. }) => return Err(Failure::retryable(mend(&error.to_string()))),
+        let value = match cx.services.cluster.secret_key(account, &key).await {
+            Ok(value) => value,
+            Err(error @ (SecretError::NotFound { .. } | SecretError::NoValue { .. })) => {
+                return Err(Failure::retryable(mend(&error.to_string())));
+            }
             Err(error @ SecretError::Other { .. }) => return Err(Failure::retryable(error.to_string())),
             Err(error) => return Err(Failure::last(error.to_string())),
         };
-        let value = data.get(&key.key).ok_or_else(|| {
-            Failure::retryable(mend(&format!("Secret {}/{} has no key {}", account.namespace, key.name, key.key)))
-        })?;
-        secrets.insert(key, value);
+        secrets.insert(key, &value);
     }
     Ok(secrets)
 }

@@ -23,27 +23,16 @@ pub(super) async fn missing(
 ) -> Result<Vec<String>, Finding> {
     let mut missing = Vec::new();
     for wanted in keys {
-        match cluster.secret(account, &wanted.name).await {
-            Ok(data) if data.get(&wanted.key).is_some_and(|value| !value.trim_ascii().is_empty()) => {}
-            Ok(_) => {
-                let namespace = &account.namespace;
-                missing.push(format!("Secret {namespace}/{} has no value under the key {}", wanted.name, wanted.key));
-                // Whoever adds the key does not want to wait for what is remembered.
-                cluster.forget_secret(namespace, &wanted.name);
-            }
-            Err(error @ SecretError::NotFound { .. }) => {
-                missing.push(format!("{error}; its key {} is needed", wanted.key))
-            }
-            Err(SecretError::Forbidden(right)) => {
-                return Err((ConditionStatus::False, Reason::RightMissing, right.to_string()));
-            }
-            Err(SecretError::Unusable(error)) => {
-                return Err((ConditionStatus::False, error.reason(), error.to_string()));
-            }
-            Err(error @ (SecretError::Decode { .. } | SecretError::Other { .. })) => {
-                return Err(pending(&error.to_string()));
-            }
+        let Err(error) = cluster.secret_key(account, wanted).await else { continue };
+        if let Some(what) = error.missing(wanted) {
+            missing.push(what);
+            continue;
         }
+        return Err(match error {
+            SecretError::Forbidden(right) => (ConditionStatus::False, Reason::RightMissing, right.to_string()),
+            SecretError::Unusable(error) => (ConditionStatus::False, error.reason(), error.to_string()),
+            other => pending(&other.to_string()),
+        });
     }
     Ok(missing)
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Resource as _;
 
 use super::{Cluster, Right, cache::Expiring, impersonation_denied};
-use crate::record::Account;
+use crate::{api::SecretKeyRef, record::Account};
 
 /// A Secret that was changed is read anew after so long at the latest; a sink that is refused says [`Cluster::forget_secret`].
 const AGE: Duration = Duration::from_secs(30);
@@ -26,6 +26,16 @@ pub enum SecretError {
         namespace: String,
         /// Name of the Secret.
         name: String,
+    },
+    /// It has no such key, or an empty one.
+    #[error("Secret {namespace}/{name} has no value under the key {key}")]
+    NoValue {
+        /// Namespace of the account.
+        namespace: String,
+        /// Name of the Secret.
+        name: String,
+        /// The key.
+        key: String,
     },
     /// The account may not read it.
     #[error(transparent)]
@@ -51,7 +61,33 @@ pub enum SecretError {
     },
 }
 
+impl SecretError {
+    /// What is missing of the key that was asked for, in words; nothing when it cannot be told whether anything is.
+    pub fn missing(&self, wanted: &SecretKeyRef) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some(format!("{self}; its key {} is needed", wanted.key)),
+            Self::NoValue { .. } => Some(self.to_string()),
+            Self::Forbidden(_) | Self::Unusable(_) | Self::Decode { .. } | Self::Other { .. } => None,
+        }
+    }
+}
+
 impl Cluster {
+    /// The value of a key of a Secret, read as [`Cluster::secret`] does. One of spaces only is none: whoever adds it does not want to wait, so it is
+    /// read anew next time.
+    ///
+    /// # Errors
+    /// As [`Cluster::secret`], and when there is no value.
+    pub async fn secret_key(&self, account: &Account, wanted: &SecretKeyRef) -> Result<Vec<u8>, SecretError> {
+        let data = self.secret(account, &wanted.name).await?;
+        if let Some(value) = data.get(&wanted.key).filter(|value| !value.trim_ascii().is_empty()) {
+            return Ok(value.clone());
+        }
+        let SecretKeyRef { name, key } = wanted.clone();
+        self.forget_secret(&account.namespace, &name);
+        Err(SecretError::NoValue { namespace: account.namespace.clone(), name, key })
+    }
+
     /// What is in the Secret of the account's namespace, read with the account's rights, at most 30 s old.
     ///
     /// # Errors
@@ -127,6 +163,21 @@ mod tests {
         tokio::time::advance(AGE).await;
         cluster.secret(&account(), "slack").await.expect("secret");
         assert_eq!(fake.requests().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_key_without_a_value_is_missing_and_looked_for_anew() {
+        let data = json!({"url": "aGk=", "empty": "IAo="});
+        let fake = Fake::new(move |_| (200, json!({"metadata": {"name": "slack"}, "data": data})));
+        let cluster = Cluster::with_client(fake.client());
+        let wanted = |key: &str| SecretKeyRef { name: "slack".to_owned(), key: key.to_owned() };
+        assert_eq!(cluster.secret_key(&account(), &wanted("url")).await.expect("a value"), b"hi");
+        for key in ["empty", "none"] {
+            let error = cluster.secret_key(&account(), &wanted(key)).await.expect_err("no value");
+            let said = format!("Secret shop/slack has no value under the key {key}");
+            assert_eq!(error.missing(&wanted(key)), Some(said));
+        }
+        assert_eq!(fake.requests().len(), 2, "what was remembered at first, and after the first miss");
     }
 
     #[tokio::test]

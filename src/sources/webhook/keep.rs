@@ -122,20 +122,10 @@ async fn secrets(cluster: &Cluster, hook: &Hook, webhook: &Webhook) -> Result<(S
     })?;
     let (mut secrets, mut missing) = (Secrets::default(), Vec::new());
     for key in webhook.verifier.keys() {
-        match cluster.secret(&hook.account, &key.name).await {
-            Ok(data) => match data.get(&key.key).filter(|value| !value.trim_ascii().is_empty()) {
-                Some(value) => secrets.insert(key.clone(), value),
-                None => {
-                    let namespace = hook.namespace();
-                    missing.push(format!("Secret {namespace}/{} has no value under the key {}", key.name, key.key));
-                    cluster.forget_secret(namespace, &key.name);
-                }
-            },
+        match cluster.secret_key(&hook.account, key).await {
+            Ok(value) => secrets.insert(key.clone(), &value),
             Err(error @ SecretError::Other { .. }) => return Err(Trouble::Away(error.to_string())),
-            Err(error @ SecretError::NotFound { .. }) => {
-                missing.push(format!("{error}; its key {} is needed", key.key));
-            }
-            Err(error) => return Err(Trouble::Refused(error.to_string())),
+            Err(error) => missing.push(error.missing(key).ok_or_else(|| Trouble::Refused(error.to_string()))?),
         }
     }
     Ok((secrets, missing))
