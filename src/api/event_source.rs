@@ -61,6 +61,7 @@ impl EventSourceSpec {
     pub fn secrets(&self) -> &[SecretKeyRef] {
         match self.webhook.as_ref().and_then(|webhook| webhook.auth.kind()) {
             Some(AuthKind::Hmac(HmacAuth { secret_refs: keys, .. }))
+            | Some(AuthKind::StandardWebhooks(StandardWebhooksAuth { secret_refs: keys, .. }))
             | Some(AuthKind::Bearer(BearerAuth { secret_refs: keys }))
             | Some(AuthKind::Basic(BasicAuth { password_secret_refs: keys, .. })) => keys,
             Some(AuthKind::None) | None => &[],
@@ -76,8 +77,10 @@ impl EventSourceSpec {
 /// A way in by HTTP. What is answered with 2xx is on stable storage; anything else is to be sent again by the sender.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("self.preset == 'Generic' || (!has(self.type) && !has(self.idHeader))")
-    .message("type and idHeader are for preset Generic: a CloudEvent has its own type and id"))]
+#[x_kube(validation = kube::core::cel::Rule::new("self.preset == 'Generic' || (!has(self.type) && !has(self.idHeader) && !has(self.headers))")
+    .message("type, idHeader and headers are for preset Generic: a CloudEvent has its own type, id and extensions"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.auth.standardWebhooks) || !has(self.idHeader)")
+    .message("idHeader is not to be set with standardWebhooks: webhook-id is the delivery's id"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.type) || self.type == 'dev.signalbox.webhook' || !self.type.startsWith('dev.signalbox.')")
     .message("type must not begin with dev.signalbox., except the default dev.signalbox.webhook: those are Signalbox's own events"))]
 pub struct WebhookSource {
@@ -93,10 +96,16 @@ pub struct WebhookSource {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[!-~]+$"))]
     pub type_: Option<String>,
     /// With preset `Generic`: the header whose value is the delivery's id: what comes again with the same id within 24 hours is answered with 2xx
-    /// and is no second event. Default: `Idempotency-Key`, else `webhook-id`; a request that has none is an event of its own.
+    /// and is no second event. Default: `Idempotency-Key`, else `webhook-id`; a request that has none is an event of its own. With
+    /// `auth.standardWebhooks` it is `webhook-id`, which is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
     pub id_header: Option<String>,
+    /// With preset `Generic`: headers of the request that are kept with the event, each as an extension named as it is in lower case without dashes:
+    /// `X-GitHub-Event` is `event.xgithubevent`, and absent where the request has none. Headers that show who may send cannot be kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9-]+$")))]
+    pub headers: Vec<String>,
     /// Bytes that a body may have, after decompression too: 1 KiB to 4 MiB; default: 1 MiB. What is larger is answered with 413.
     #[serde(default = "default_max_body_bytes")]
     #[schemars(range(min = 1024, max = 4_194_304))]
@@ -120,15 +129,19 @@ pub enum WebhookPreset {
     CloudEvents,
 }
 
-/// How a sender shows that it may send. Exactly one of `hmac`, `bearer`, `basic` and `none` is set. Where a Secret is missing, nothing is accepted.
+/// How a sender shows that it may send. Exactly one of `hmac`, `standardWebhooks`, `bearer`, `basic` and `none` is set. Where a Secret is missing, nothing is accepted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.hmac), has(self.bearer), has(self.basic), has(self.none)].filter(set, set).size() == 1")
-    .message("exactly one of hmac, bearer, basic and none must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.hmac), has(self.standardWebhooks), has(self.bearer), has(self.basic), has(self.none)].filter(set, set).size() == 1")
+    .message("exactly one of hmac, standardWebhooks, bearer, basic and none must be set"))]
 pub struct WebhookAuth {
     /// A header carries an HMAC of the body's bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac: Option<HmacAuth>,
+    /// Signed as www.standardwebhooks.com says: `webhook-signature` carries signatures `v1,<Base64>` of `webhook-id`, `webhook-timestamp` and
+    /// the body. The signed id is the delivery's id, so `idHeader` is not to be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standard_webhooks: Option<StandardWebhooksAuth>,
     /// `Authorization: Bearer <token>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<BearerAuth>,
@@ -145,6 +158,8 @@ pub struct WebhookAuth {
 pub enum AuthKind<'a> {
     /// `hmac`
     Hmac(&'a HmacAuth),
+    /// `standardWebhooks`
+    StandardWebhooks(&'a StandardWebhooksAuth),
     /// `bearer`
     Bearer(&'a BearerAuth),
     /// `basic`
@@ -156,11 +171,12 @@ pub enum AuthKind<'a> {
 impl WebhookAuth {
     /// The way that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<AuthKind<'_>> {
-        match (&self.hmac, &self.bearer, &self.basic, &self.none) {
-            (Some(auth), None, None, None) => Some(AuthKind::Hmac(auth)),
-            (None, Some(auth), None, None) => Some(AuthKind::Bearer(auth)),
-            (None, None, Some(auth), None) => Some(AuthKind::Basic(auth)),
-            (None, None, None, Some(NoAuth {})) => Some(AuthKind::None),
+        match (&self.hmac, &self.standard_webhooks, &self.bearer, &self.basic, &self.none) {
+            (Some(auth), None, None, None, None) => Some(AuthKind::Hmac(auth)),
+            (None, Some(auth), None, None, None) => Some(AuthKind::StandardWebhooks(auth)),
+            (None, None, Some(auth), None, None) => Some(AuthKind::Bearer(auth)),
+            (None, None, None, Some(auth), None) => Some(AuthKind::Basic(auth)),
+            (None, None, None, None, Some(NoAuth {})) => Some(AuthKind::None),
             _ => None,
         }
     }
@@ -232,6 +248,19 @@ pub struct SignedTimestamp {
     #[schemars(length(max = 64))]
     pub separator: String,
     /// How far the time may be from the operator's, to either side: `1s` to `24h`; default: `5m`.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: Duration,
+}
+
+/// Signed as Standard Webhooks says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StandardWebhooksAuth {
+    /// The keys as the sender shows them, Base64 with or without `whsec_` before it: one, or two while the sender changes from one to the other; either
+    /// may match.
+    #[schemars(length(min = 1, max = 2))]
+    pub secret_refs: Vec<SecretKeyRef>,
+    /// How far `webhook-timestamp` may be from the operator's time, to either side: `1s` to `24h`; default: `5m`.
     #[serde(default = "default_tolerance")]
     pub tolerance: Duration,
 }

@@ -32,7 +32,7 @@ pub use event_sink::{
 pub use event_source::{
     AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,
     EventSourceStatus, HmacAlgorithm, HmacAuth, NoAuth, RateLimit, Rejected, SignatureEncoding, SignedTimestamp,
-    WebhookAuth, WebhookPreset, WebhookSource,
+    StandardWebhooksAuth, WebhookAuth, WebhookPreset, WebhookSource,
 };
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};

@@ -3,7 +3,7 @@
 //! JSON is kept as it is. A form becomes a map of texts; one with nothing but `payload`, which holds JSON, becomes that (GitHub's default). Text stays
 //! text, everything else is bytes.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value};
 
@@ -18,11 +18,28 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// The field in which senders put JSON.
 const PAYLOAD: &str = "payload";
 
+/// A header that is kept with the event, and the name of the extension that it is kept as.
+pub type KeptHeader = (HeaderName, String);
+
+/// The extension that a header is kept as; nothing when there can be none of that name, as for one of letters that CloudEvents has a meaning for.
+pub fn extension(header: &HeaderName) -> Option<String> {
+    const TAKEN: [&str; 9] =
+        ["specversion", "id", "source", "type", "subject", "time", "data", "datacontenttype", "dataschema"];
+    let name: String = header.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
+    (!name.is_empty() && !TAKEN.contains(&name.as_str())).then_some(name)
+}
+
 /// The event of a request, without subject and time.
 ///
 /// # Errors
-/// When the body is not what the content type says, or the id cannot be one.
-pub fn decode(headers: &HeaderMap, body: &[u8], id: &str, source: &str, type_: &str) -> Result<Event, DecodeError> {
+/// When the body is not what the content type says, or the id or a header that is kept cannot be an attribute.
+pub fn decode(
+    headers: &HeaderMap,
+    body: &[u8],
+    id: &str,
+    (source, type_): (&str, &str),
+    kept: &[KeptHeader],
+) -> Result<Event, DecodeError> {
     attribute("the delivery's id", id)?;
     let content_type = ContentType::of(headers)?;
     let (data, bytes) = payload(&content_type, body)?;
@@ -31,7 +48,27 @@ pub fn decode(headers: &HeaderMap, body: &[u8], id: &str, source: &str, type_: &
         attribute("the content type", &content_type.whole)?;
         event.extensions.insert("datacontenttype".to_owned(), content_type.whole.into());
     }
+    for (header, name) in kept {
+        if let Some(value) = value(headers, header)? {
+            event.extensions.insert(name.clone(), value.into());
+        }
+    }
     Ok(event)
+}
+
+/// The value of a header; nothing when it is not there or empty.
+fn value(headers: &HeaderMap, header: &HeaderName) -> Result<Option<String>, DecodeError> {
+    let mut values = headers.get_all(header).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(DecodeError::Malformed(format!("{header}: there are two such headers")));
+    }
+    let text = std::str::from_utf8(value.as_bytes());
+    let text = text.map_err(|_| DecodeError::Malformed(format!("{header} is no UTF-8")))?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    attribute(header.as_str(), text).map(|()| Some(text.to_owned()))
 }
 
 fn payload(content_type: &ContentType, body: &[u8]) -> Result<(Value, Option<ByteString>), DecodeError> {
@@ -65,7 +102,7 @@ mod tests {
 
     fn data(kind: &str, body: &str) -> Result<Value, DecodeError> {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_str(kind).expect("a value"))]);
-        decode(&headers, body.as_bytes(), "d-1", "/source", "com.acme.push").map(|event| event.data)
+        decode(&headers, body.as_bytes(), "d-1", ("/source", "com.acme.push"), &[]).map(|event| event.data)
     }
 
     #[test]
@@ -89,12 +126,42 @@ mod tests {
     }
 
     #[test]
+    fn headers_that_were_chosen_are_extensions_and_no_others() {
+        let kept: Vec<KeptHeader> = ["x-github-event", "x-empty", "x-absent"]
+            .map(HeaderName::from_static)
+            .map(|header| (header.clone(), extension(&header).expect("a name")))
+            .into();
+        let pairs = [("x-github-event", "push ü"), ("x-empty", ""), ("x-other", "1"), ("authorization", "Bearer t")];
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+        }
+        let read = |headers: &HeaderMap| decode(headers, b"{}", "d-1", ("/source", "t"), &kept);
+        let event = read(&headers).expect("an event");
+        assert_eq!(json!(event.extensions), json!({"xgithubevent": "push ü"}));
+        for bad in [HeaderValue::from_bytes(b"\xff").expect("bytes"), HeaderValue::from_static("twice")] {
+            let mut odd = headers.clone();
+            if bad != "twice" {
+                odd.remove("x-github-event");
+            }
+            odd.append("x-github-event", bad);
+            assert!(matches!(read(&odd), Err(DecodeError::Malformed(_))));
+        }
+        let long = HeaderValue::from_str(&"x".repeat(5_000)).expect("a value");
+        headers.insert("x-github-event", long);
+        assert!(matches!(read(&headers), Err(DecodeError::Malformed(_))));
+        for name in ["type", "data", "ID", "-", "data-schema"] {
+            assert_eq!(extension(&name.parse().expect("a name")), None, "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_no_json_stays_what_it_is() {
         assert_eq!(data("text/plain", "hello"), Ok(json!("hello")));
-        let event = decode(&HeaderMap::new(), b"{}", "d-1", "/source", "t").expect("an event");
+        let event = decode(&HeaderMap::new(), b"{}", "d-1", ("/source", "t"), &[]).expect("an event");
         assert_eq!((event.bytes, event.data), (Some(ByteString(b"{}".to_vec())), Value::Null));
         assert!(matches!(data("application/json", "{"), Err(DecodeError::Malformed(_))));
-        let odd = decode(&HeaderMap::new(), b"", "a\nb", "/source", "t").expect_err("no id").to_string();
+        let odd = decode(&HeaderMap::new(), b"", "a\nb", ("/source", "t"), &[]).expect_err("no id").to_string();
         assert!(odd.contains("control characters"), "{odd}");
     }
 }

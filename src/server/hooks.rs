@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Extension, Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -60,6 +60,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(11);
 /// After how many seconds to come again.
 const RETRY_AFTER: u64 = 2;
+
+const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
+const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
+const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
 
 const BUSY: Refusal = Refusal::Unavailable("too much is coming in at once: send it again later");
 const STOPPING: Refusal = Refusal::Unavailable("signalbox is stopping: send it again later");
@@ -180,7 +184,7 @@ async fn connection(stream: TcpStream, router: Router, hall: Hall, _room: OwnedS
 
 fn router(hall: Hall) -> Router {
     Router::new()
-        .route("/hooks/{namespace}/{name}", post(take).fallback(other_method))
+        .route("/hooks/{namespace}/{name}", post(take).options(ask).fallback(other_method))
         .fallback(async |State(hall): State<Hall>| unknown(&hall))
         .with_state(hall)
 }
@@ -197,6 +201,36 @@ async fn other_method(State(hall): State<Hall>, Path((namespace, name)): Path<(S
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], refusal.to_string()).into_response()
 }
 
+/// What a sender of CloudEvents asks before it sends, so that nobody is made to send to who does not want it. Whether it may send is seen by each
+/// request's credentials all the same. <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md#4-abuse-protection>
+async fn ask(
+    State(hall): State<Hall>,
+    Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(hook) = hall.door.hooks.get(&namespace, &name) else { return nobody(&hall) };
+    let allowed = match hook.handshake() {
+        Ok(Some(allowed)) if headers.contains_key(REQUEST_ORIGIN) => allowed,
+        Ok(_) => return other_method(State(hall), Path((namespace, name))).await,
+        Err(refusal) => {
+            hall.door.hooks.refused(Some(&hook), &refusal);
+            return answer(&refusal);
+        }
+    };
+    let rate = allowed.map_or_else(|| "*".to_owned(), |events| events.to_string());
+    let headers = [(header::ALLOW, "POST".to_owned()), (ALLOWED_ORIGIN, "*".to_owned()), (ALLOWED_RATE, rate)];
+    (StatusCode::OK, headers).into_response()
+}
+
+/// For who is not known, or not yet.
+fn nobody(hall: &Hall) -> Response {
+    if (hall.door.listed)() {
+        return unknown(hall);
+    }
+    hall.door.hooks.refused(None, &STARTING);
+    answer(&STARTING)
+}
+
 /// Takes one request.
 async fn take(
     State(hall): State<Hall>,
@@ -204,13 +238,7 @@ async fn take(
     Extension(place): Extension<Arc<Place>>,
     request: Request,
 ) -> Response {
-    let Some(hook) = hall.door.hooks.get(&namespace, &name) else {
-        if (hall.door.listed)() {
-            return unknown(&hall);
-        }
-        hall.door.hooks.refused(None, &STARTING);
-        return answer(&STARTING);
-    };
+    let Some(hook) = hall.door.hooks.get(&namespace, &name) else { return nobody(&hall) };
     let (parts, body) = request.into_parts();
     let read = match timeout(BODY_TIME, read(&hall, &hook, &parts.headers, body)).await {
         Ok(read) => read,

@@ -231,13 +231,14 @@ proptest! {
         let structured = headers(&[("content-type", kind.as_bytes())]);
         let binary = headers(&[("content-type", kind.as_bytes()), ("ce-specversion", b"1.0"), ("ce-id", &odd), ("ce-source", b"/s"),
             ("ce-type", b"com.example.temp"), ("ce-time", b"2026-11-02T07:20:00Z"), ("ce-x", &odd), ("ce-subject", b"%ff%0a\\\"")]);
+        let kept: Vec<webhook::KeptHeader> = vec![(HeaderName::from_static("ce-x"), "cex".to_owned())];
         let mut events = Vec::new();
         for headers in [&structured, &binary] {
             for body in [body.clone(), [b"[", &body[..], b"]"].concat()] {
                 events.extend(cloud_events::decode(headers, &body).into_iter().flatten());
             }
             let id = String::from_utf8_lossy(&odd);
-            events.extend(webhook::decode(headers, &body, &id, "/source", "com.acme.push"));
+            events.extend(webhook::decode(headers, &body, &id, ("/source", "com.acme.push"), &kept));
         }
         for event in events {
             let origin = event_source::origin("shop", "floor", "u/1".to_owned(), 1);

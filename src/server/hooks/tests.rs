@@ -133,6 +133,29 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn senders_of_cloud_events_may_ask_before_they_send_and_others_not() {
+    let asks =
+        |headers: &str| format!("OPTIONS /hooks/shop/github HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n");
+    let origin = "WebHook-Request-Origin: eventemitter.example.com\r\nWebHook-Request-Rate: 120\r\n";
+    let site = Site::start(cloud_events()).await;
+    let said = site.ask(asks(origin).as_bytes()).await;
+    for part in ["allow: POST", "webhook-allowed-origin: *", "webhook-allowed-rate: *"] {
+        says(&said, 200, part);
+    }
+    says(&site.ask(asks("").as_bytes()).await, 405, "allow: POST");
+    let unknown = asks(origin).replace("github", "other");
+    says(&site.ask(unknown.as_bytes()).await, 503, "retry-after: ");
+    // To be allowed to send is not to be known.
+    let bearer = json!({"bearer": {"secretRefs": [{"name": "s", "key": "k"}]}});
+    let limit = json!({"events": 1, "per": "2s"});
+    let site = Site::start(json!({"preset": "CloudEvents", "auth": bearer, "rateLimit": limit})).await;
+    says(&site.ask(asks(origin).as_bytes()).await, 200, "webhook-allowed-rate: 30");
+    says(&site.post(EVENT, &event("m-1")).await, 503, "were not read yet");
+    let site = Site::start(nobody_asked()).await;
+    says(&site.ask(asks(origin).as_bytes()).await, 405, "allow: POST");
+}
+
+#[tokio::test]
 async fn each_request_has_its_answer() {
     let site = Site::start(cloud_events()).await;
     says(&site.post(EVENT, &event("m-1")).await, 202, "");

@@ -7,10 +7,16 @@ use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{BuildError, Received, Refusal, verify::Verifier};
+use super::{
+    BuildError, Received, Refusal,
+    verify::{Verifier, WEBHOOK_ID},
+};
 use crate::{
     api::{DEFAULT_WEBHOOK_TYPE, EventSourceKind, EventSourceSpec, RateLimit, Rejected, WebhookPreset},
-    event::OWN_TYPES,
+    event::{
+        OWN_TYPES,
+        webhook::{KeptHeader, extension},
+    },
     kubernetes::Bucket,
     record::Account,
     sinks::Secrets,
@@ -18,7 +24,7 @@ use crate::{
 };
 
 /// Where senders put a delivery's id, if the spec does not say.
-const ID_HEADERS: [HeaderName; 2] = [HeaderName::from_static("idempotency-key"), HeaderName::from_static("webhook-id")];
+const ID_HEADERS: [HeaderName; 2] = [HeaderName::from_static("idempotency-key"), WEBHOOK_ID];
 /// What a body may be, in bytes: what is larger might not fit into a record of the log.
 const BODY: std::ops::RangeInclusive<u32> = 1024..=4 << 20;
 /// In which time a rate is counted.
@@ -32,7 +38,11 @@ pub(super) struct Webhook {
     pub(super) type_: String,
     pub(super) id_headers: Vec<HeaderName>,
     pub(super) max_body: usize,
+    /// Headers that are kept with the event.
+    pub(super) kept: Vec<KeptHeader>,
     rate: Option<Mutex<Bucket>>,
+    /// Events that `rateLimit` allows in a minute.
+    per_minute: Option<u64>,
 }
 
 impl Webhook {
@@ -42,15 +52,23 @@ impl Webhook {
         };
         let mut faults = Vec::new();
         let verifier = Verifier::new(&spec.auth, &mut faults);
-        if spec.preset == WebhookPreset::CloudEvents && (spec.type_.is_some() || spec.id_header.is_some()) {
-            faults.push("webhook: type and idHeader are for preset Generic".to_owned());
+        if spec.preset == WebhookPreset::CloudEvents
+            && (spec.type_.is_some() || spec.id_header.is_some() || !spec.headers.is_empty())
+        {
+            faults.push("webhook: type, idHeader and headers are for preset Generic".to_owned());
         }
         let type_ = spec.type_.as_deref().unwrap_or(DEFAULT_WEBHOOK_TYPE);
         if type_.is_empty() || (type_.starts_with(OWN_TYPES) && type_ != DEFAULT_WEBHOOK_TYPE) {
             faults.push(format!("webhook.type: must not be empty and not begin with {OWN_TYPES}"));
         }
+        let signed = spec.auth.standard_webhooks.is_some();
+        if signed && spec.id_header.is_some() {
+            faults.push("webhook.idHeader: not with standardWebhooks: webhook-id is the delivery's id".to_owned());
+        }
         let named = spec.id_header.as_ref().map(|name| name.parse::<HeaderName>());
         let id_headers = match named {
+            // Whoever has overheard a request can put any other header to it.
+            None if signed => vec![WEBHOOK_ID],
             None => ID_HEADERS.to_vec(),
             Some(Ok(name)) => vec![name],
             Some(Err(_)) => {
@@ -62,6 +80,7 @@ impl Webhook {
             faults.push(format!("webhook.maxBodyBytes: must be {} to {}", BODY.start(), BODY.end()));
         }
         let rate = spec.rate_limit.as_ref().and_then(|limit| bucket(limit, &mut faults));
+        let kept = kept(&spec.headers, verifier.as_ref(), &mut faults);
         match verifier {
             Some(verifier) if faults.is_empty() => Ok(Self {
                 verifier,
@@ -69,7 +88,9 @@ impl Webhook {
                 type_: type_.to_owned(),
                 id_headers,
                 max_body: spec.max_body_bytes as usize,
+                kept,
                 rate: rate.map(Mutex::new),
+                per_minute: spec.rate_limit.as_ref().map(per_minute),
             }),
             _ => Err(BuildError(faults)),
         }
@@ -81,6 +102,30 @@ impl Webhook {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         rate.lock().draw(events, Instant::now()).map_err(Refusal::RateLimited)
     }
+}
+
+/// The headers that are kept, and the extensions that they become.
+fn kept(names: &[String], verifier: Option<&Verifier>, faults: &mut Vec<String>) -> Vec<KeptHeader> {
+    let mut kept: Vec<KeptHeader> = Vec::new();
+    for name in names {
+        let extension = name.parse::<HeaderName>().ok().and_then(|header| Some((extension(&header)?, header)));
+        match extension {
+            Some((_, header)) if verifier.is_some_and(|verifier| verifier.is_proof(&header)) => {
+                faults.push(format!("webhook.headers: {name} shows who may send: it cannot be kept"));
+            }
+            Some((extension, _)) if kept.iter().any(|(_, other)| *other == extension) => {
+                faults.push(format!("webhook.headers: two would be event.{extension}"));
+            }
+            Some((extension, header)) => kept.push((header, extension)),
+            None => faults.push(format!("webhook.headers: {name} cannot be the name of an extension")),
+        }
+    }
+    kept
+}
+
+/// At least one: a sender that may send none has no use for an answer.
+fn per_minute(limit: &RateLimit) -> u64 {
+    (u64::from(limit.events) * 60 / limit.per.get().as_secs().max(1)).max(1)
 }
 
 fn bucket(limit: &RateLimit, faults: &mut Vec<String>) -> Option<Bucket> {
@@ -185,6 +230,15 @@ impl Hook {
 
     pub(super) fn webhook(&self) -> Result<&Webhook, Refusal> {
         self.made.as_ref().map_err(|_| super::NOT_READY)
+    }
+
+    /// Whether senders may ask, before they send CloudEvents, whether they may: how many events a minute they may send then, if there is a limit.
+    ///
+    /// # Errors
+    /// When it takes nothing now.
+    pub fn handshake(&self) -> Result<Option<Option<u64>>, Refusal> {
+        let webhook = self.webhook()?;
+        Ok((webhook.preset == WebhookPreset::CloudEvents).then_some(webhook.per_minute))
     }
 
     pub(super) fn secrets(&self) -> Option<Arc<Secrets>> {

@@ -95,7 +95,7 @@ impl Hooks {
         let sent = hook.id_of(webhook, headers)?;
         let id = sent.clone().unwrap_or_else(|| self.next_id());
         let source = event_source::event_source(hook.namespace(), hook.name());
-        let mut event = webhook::decode(headers, body, &id, &source, &webhook.type_)?;
+        let mut event = webhook::decode(headers, body, &id, (&source, &webhook.type_), &webhook.kept)?;
         event.time = Some(self.0.clock.now().timestamp());
         event.subject = Some(format!("{}/EventSource/{}", hook.namespace(), hook.name()));
         let hash = sent.map(|_| ids::hash(&event));

@@ -319,6 +319,36 @@ async fn what_could_not_be_read_out_of_the_log_again_is_refused() {
     assert_eq!(stage.send(&json, &nested(crate::event::MAX_LEVELS)).await, taken(1, 0));
 }
 
+#[test]
+fn headers_that_show_who_may_send_and_names_that_mean_something_cannot_be_kept() {
+    let hmac = json!({"hmac": {"header": "X-Mine", "secretRefs": [{"name": "a", "key": "k"}]}});
+    let faults = |webhook: Value| Webhook::new(&spec(webhook)).expect_err("faults").0;
+    let proofs = ["Authorization", "x-hub-signature-256", "X-Gitlab-Token", "Cookie", "X-Mine", "X-Api-Key"];
+    let told = faults(json!({"auth": hmac, "headers": proofs}));
+    assert!(told.len() == proofs.len() && told.iter().all(|fault| fault.contains("who may send")), "{told:?}");
+    let told = faults(json!({"headers": ["Type", "X-A", "x-a", "a b", "--"]}));
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(faults(json!({"preset": "CloudEvents", "headers": ["X-A"]})).len(), 1);
+}
+
+#[tokio::test]
+async fn a_signed_id_is_the_deliverys_id_whatever_other_headers_say() {
+    let auth = json!({"standardWebhooks": {"secretRefs": [{"name": "a", "key": "k"}]}});
+    let webhook = Webhook::new(&spec(json!({"auth": auth}))).expect("a spec");
+    assert_eq!(webhook.id_headers, ["webhook-id"]);
+    let told = Webhook::new(&spec(json!({"auth": auth, "idHeader": "X-Id"}))).expect_err("a fault").0;
+    assert!(told[0].contains("webhook-id is the delivery's id"), "{told:?}");
+}
+
+#[tokio::test]
+async fn chosen_headers_are_kept_with_the_event() {
+    let stage = Stage::new(json!({"headers": ["X-GitHub-Event"]}));
+    let sent = [("content-type", "application/json"), ("x-github-event", "push"), ("x-other", "1")];
+    assert_eq!(stage.send(&sent, "{}").await, taken(1, 0));
+    let extensions = &stage.bus.log.events()[0].event.extensions;
+    assert_eq!(json!(extensions), json!({"datacontenttype": "application/json", "xgithubevent": "push"}));
+}
+
 #[tokio::test]
 async fn too_many_ids_are_forgotten_before_their_time_and_counted() {
     let stage = Stage::new(cloud_events());

@@ -10,7 +10,7 @@ use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    api::{AuthKind, HmacAlgorithm, HmacAuth, SecretKeyRef, SignatureEncoding, WebhookAuth},
+    api::{self, AuthKind, HmacAlgorithm, HmacAuth, SecretKeyRef, SignatureEncoding, WebhookAuth},
     sinks::Secrets,
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Verifier {
 #[derive(Clone, Debug)]
 enum Way {
     Hmac(Signature),
+    StandardWebhooks(StandardWebhooks),
     Bearer,
     Basic(String),
     Anybody,
@@ -60,11 +61,18 @@ impl Verifier {
     pub(super) fn new(auth: &WebhookAuth, faults: &mut Vec<String>) -> Option<Self> {
         let (way, keys) = match auth.kind() {
             Some(AuthKind::Hmac(hmac)) => (Way::Hmac(Signature::new(hmac, faults)?), hmac.secret_refs.clone()),
+            Some(AuthKind::StandardWebhooks(auth)) => {
+                let tolerance = tolerance("webhook.auth.standardWebhooks.tolerance", &auth.tolerance, faults);
+                (Way::StandardWebhooks(StandardWebhooks { tolerance }), auth.secret_refs.clone())
+            }
             Some(AuthKind::Bearer(bearer)) => (Way::Bearer, bearer.secret_refs.clone()),
             Some(AuthKind::Basic(basic)) => (Way::Basic(basic.username.clone()), basic.password_secret_refs.clone()),
             Some(AuthKind::None) => return Some(Self { way: Way::Anybody, keys: Vec::new() }),
             None => {
-                faults.push("webhook.auth: exactly one of hmac, bearer, basic and none must be set".to_owned());
+                faults.push(
+                    "webhook.auth: exactly one of hmac, standardWebhooks, bearer, basic and none must be set"
+                        .to_owned(),
+                );
                 return None;
             }
         };
@@ -72,6 +80,14 @@ impl Verifier {
             faults.push("webhook.auth: name a Secret and its key".to_owned());
         }
         Some(Self { way, keys })
+    }
+
+    /// Whether a header shows, or may show elsewhere, who may send: it is not for events, which more people may read.
+    pub(super) fn is_proof(&self, header: &HeaderName) -> bool {
+        const WORDS: [&str; 8] =
+            ["authorization", "cookie", "signature", "token", "secret", "password", "api-key", "apikey"];
+        let own = matches!(&self.way, Way::Hmac(signature) if signature.header == *header);
+        own || WORDS.iter().any(|word| header.as_str().contains(word))
     }
 
     /// The Secrets that [`Verifier::verify`] needs: one of them at least.
@@ -92,6 +108,7 @@ impl Verifier {
         let good = match &self.way {
             Way::Anybody => true,
             Way::Hmac(signature) => signature.matches(keys, headers, body, now).unwrap_or(false),
+            Way::StandardWebhooks(signed) => signed.matches(keys, headers, body, now).unwrap_or(false),
             Way::Bearer => matches_token(keys, headers).unwrap_or(false),
             Way::Basic(user) => matches_password(user, keys, headers).unwrap_or(false),
         };
@@ -115,13 +132,9 @@ impl Signature {
         let timestamp = match timestamp {
             None => None,
             Some((header, spec)) => {
-                let tolerance = spec.tolerance.get();
-                if !TOLERANCE.contains(&tolerance.as_secs()) || tolerance.subsec_nanos() != 0 {
-                    let why = "must be whole seconds from 1s to 24h";
-                    faults.push(format!("webhook.auth.hmac.timestamp.tolerance: {} {why}", spec.tolerance));
-                }
+                let tolerance = tolerance("webhook.auth.hmac.timestamp.tolerance", &spec.tolerance, faults);
                 let (prefix, separator) = (spec.prefix.clone(), spec.separator.clone());
-                Some(Timestamp { header: header?, prefix, separator, tolerance: tolerance.as_secs() })
+                Some(Timestamp { header: header?, prefix, separator, tolerance })
             }
         };
         let HmacAuth { algorithm, encoding, prefix, .. } = spec.clone();
@@ -153,11 +166,70 @@ impl Signature {
     fn signed<'a>(&'a self, headers: &'a HeaderMap, body: &'a [u8], now: u64) -> Option<Vec<&'a [u8]>> {
         let Some(timestamp) = &self.timestamp else { return Some(vec![body]) };
         let time = only(headers, &timestamp.header)?;
-        // `parse` would take a sign, too.
-        let digits = time.iter().all(u8::is_ascii_digit);
-        let seconds: u64 = std::str::from_utf8(time).ok().filter(|_| digits)?.parse().ok()?;
-        let near = seconds.abs_diff(now) <= timestamp.tolerance;
-        near.then(|| vec![timestamp.prefix.as_bytes(), time, timestamp.separator.as_bytes(), body])
+        let parts = || vec![timestamp.prefix.as_bytes(), time, timestamp.separator.as_bytes(), body];
+        is_near(time, now, timestamp.tolerance).then(parts)
+    }
+}
+
+/// Seconds out of the spec.
+fn tolerance(field: &str, spec: &api::Duration, faults: &mut Vec<String>) -> u64 {
+    let tolerance = spec.get();
+    if !TOLERANCE.contains(&tolerance.as_secs()) || tolerance.subsec_nanos() != 0 {
+        faults.push(format!("{field}: {spec} must be whole seconds from 1s to 24h"));
+    }
+    tolerance.as_secs()
+}
+
+/// Whether a header's seconds since 1970 are no further from `now`.
+fn is_near(time: &[u8], now: u64, tolerance: u64) -> bool {
+    // `parse` would take a sign, too.
+    let digits = time.iter().all(u8::is_ascii_digit);
+    let seconds = std::str::from_utf8(time).ok().filter(|_| digits).and_then(|text| text.parse::<u64>().ok());
+    seconds.is_some_and(|seconds| seconds.abs_diff(now) <= tolerance)
+}
+
+// === impl StandardWebhooks ===
+
+/// <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
+#[derive(Clone, Debug)]
+struct StandardWebhooks {
+    /// Seconds.
+    tolerance: u64,
+}
+
+/// The delivery's id, which is signed.
+pub(super) const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+/// Signatures of one request: one for each key of the sender, who changes from one to the next.
+const MAX_SIGNATURES: usize = 8;
+
+impl StandardWebhooks {
+    fn matches<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: u64,
+    ) -> Option<bool> {
+        let (id, time) = (only(headers, &WEBHOOK_ID)?, only(headers, &WEBHOOK_TIMESTAMP)?);
+        // A dot in the id would make another time and body of the same signed bytes.
+        if id.is_empty() || id.contains(&b'.') || !is_near(time, now, self.tolerance) {
+            return None;
+        }
+        let signed: [&[u8]; 5] = [id, b".", time, b".", body];
+        let written = only(headers, &WEBHOOK_SIGNATURE)?.split(|byte| *byte == b' ');
+        // Others are of other versions, such as v1a, which is asymmetric.
+        let ours = written.filter_map(|one| BASE64.decode(one.strip_prefix(b"v1,")?).ok());
+        let signatures: Vec<Vec<u8>> = ours.take(MAX_SIGNATURES).collect();
+        let usable = keys.filter_map(|key| BASE64.decode(key.strip_prefix(b"whsec_").unwrap_or(key)).ok());
+        let mut good = false;
+        for key in usable.filter(|key| !key.is_empty()) {
+            for signature in &signatures {
+                good |= is_mac::<Sha256>(&key, &signed, signature);
+            }
+        }
+        Some(good)
     }
 }
 

@@ -196,7 +196,7 @@ fn anybody_is_let_in_only_where_the_spec_says_so() {
     for auth in [json!({}), json!({"none": {}, "bearer": {"secretRefs": refs()}})] {
         let mut faults = Vec::new();
         assert!(Verifier::new(&serde_json::from_value(auth).expect("an auth"), &mut faults).is_none());
-        assert_eq!(faults, ["webhook.auth: exactly one of hmac, bearer, basic and none must be set"]);
+        assert_eq!(faults, ["webhook.auth: exactly one of hmac, standardWebhooks, bearer, basic and none must be set"]);
     }
 }
 
@@ -208,4 +208,67 @@ fn faults_of_the_spec_are_told_together() {
     assert!(Verifier::new(&serde_json::from_value(auth).expect("an auth"), &mut faults).is_none());
     assert_eq!(faults.len(), 3, "{faults:?}");
     assert!(faults[2].contains("must be whole seconds from 1s to 24h"), "{faults:?}");
+}
+
+/// The example of the reference libraries: secret, id, time, body and signature.
+const STANDARD: (&str, &str, u64, &str, &str) = (
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "msg_p5jXN8AQM9LWM0D4loKWxJek",
+    1_614_265_330,
+    r#"{"test": 2432232314}"#,
+    "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+);
+
+/// Whether the example is taken with these headers in the place of its own, at so many seconds after its time.
+fn takes_standard(keys: &[&str], changed: &[(&str, &str)], later: i64, body: &str) -> bool {
+    let (_, id, time, _, signature) = STANDARD;
+    let time_text = time.to_string();
+    let own = [("webhook-id", id), ("webhook-timestamp", &time_text), ("webhook-signature", signature)];
+    let kept = own.iter().filter(|(name, _)| !changed.iter().any(|(other, _)| other == name));
+    let sent: Vec<_> = kept.chain(changed).copied().filter(|(_, value)| *value != "-").collect();
+    let verifier = verifier(json!({"standardWebhooks": {"secretRefs": refs()}}));
+    let now = time.saturating_add_signed(later);
+    verifier.verify(&secrets(keys), &headers(&sent), body.as_bytes(), now).is_ok()
+}
+
+#[test]
+fn a_standard_webhook_is_taken_with_any_of_the_senders_signatures_and_either_key() {
+    let (key, _, _, body, signature) = STANDARD;
+    assert!(takes_standard(&[key], &[], 0, body));
+    assert!(takes_standard(&[key.trim_start_matches("whsec_")], &[], -300, body), "without its prefix");
+    assert!(takes_standard(&["whsec_b3RoZXI=", key], &[], 300, body), "the second of two keys");
+    let several = format!("v1a,AAAA v1,{} {signature}", BASE64.encode(&[7; 32]));
+    assert!(takes_standard(&[key], &[("webhook-signature", &several)], 0, body));
+}
+
+#[test]
+fn a_standard_webhook_is_refused_when_anything_of_it_is_another() {
+    let (key, id, time, body, signature) = STANDARD;
+    let later = (time + 1).to_string();
+    let digits = signature.trim_start_matches("v1,");
+    let (bare, asymmetric, signed) = (digits, format!("v1a,{digits}"), format!("+{time}"));
+    let dotted = format!("{id}.{time}");
+    let cases: [&[(&str, &str)]; 11] = [
+        &[("webhook-id", "-")],
+        &[("webhook-id", "msg_other")],
+        &[("webhook-id", &dotted)],
+        &[("webhook-timestamp", "-")],
+        &[("webhook-timestamp", &later)],
+        &[("webhook-timestamp", &signed)],
+        &[("webhook-signature", "-")],
+        &[("webhook-signature", bare)],
+        &[("webhook-signature", &asymmetric)],
+        &[("webhook-signature", "v1,")],
+        &[("webhook-id", id), ("webhook-id", id)],
+    ];
+    for changed in cases {
+        assert!(!takes_standard(&[key], changed, 0, body), "{changed:?}");
+    }
+    assert!(!takes_standard(&[key], &[], 301, body), "too old");
+    assert!(!takes_standard(&[key], &[], -301, body), "from the future");
+    assert!(!takes_standard(&[key], &[], 0, &body.replace(' ', "")), "written anew");
+    for wrong in ["whsec_b3RoZXI=", "whsec_", "no base 64!", key.trim_end_matches('w')] {
+        assert!(!takes_standard(&[wrong], &[], 0, body), "{wrong}");
+    }
+    assert!(!takes_standard(&[], &[], 0, body), "without a key");
 }
