@@ -116,7 +116,9 @@ impl Sender {
         for (number, began) in sent {
             let began = began.await.expect("a sender");
             let arrived = async || told.first.lock().get(&number).copied();
-            times.push(eventually("it is told", PATIENCE, arrived).await.duration_since(began).as_secs_f64() * 1000.0);
+            times.push(
+                eventually("it is told", PATIENCE * 10, arrived).await.duration_since(began).as_secs_f64() * 1000.0,
+            );
         }
         times.sort_by(f64::total_cmp);
         let at = |share: f64| (times[(times.len() as f64 * share) as usize] * 100.0).round() / 100.0;
@@ -143,7 +145,7 @@ async fn main() {
     let shop = site.namespace("backlog").await;
     let (well, hangs) = (sink(&shop, "well").await, sink(&shop, "hangs").await);
     well.answers.send_replace(true);
-    let setup = site.setup.args(&["--firings-per-minute=0", "--log=warn"]);
+    let setup = site.setup.args(&["--firings-per-minute=0"]);
     let operator = setup.start_ready().await;
     rules(&shop).await;
     let sender = Sender::to(&operator, &shop);
@@ -156,7 +158,7 @@ async fn main() {
     stream::iter(0..waiting).for_each_concurrent(PARALLEL, send).await;
     let taken_per_s = (waiting as f64 / began.elapsed().as_secs_f64()).round();
     let open = async || (metric(&operator, "signalbox_open_firings").await >= waiting as f64 - 100.0).then_some(());
-    eventually("all of them wait", PATIENCE, open).await;
+    eventually("all of them wait", PATIENCE * 10, open).await;
     let beside = sender.measure(&well, WELL).await;
     let oldest = metric(&operator, "signalbox_oldest_open_firing_timestamp_seconds").await;
     let (rss, peak) = (mib(&operator, "VmRSS:"), mib(&operator, "VmHWM:"));
@@ -179,7 +181,7 @@ async fn main() {
     eventually("everything is told", PATIENCE * 20, all).await;
     let told_per_s = (waiting as f64 / began.elapsed().as_secs_f64()).round();
     let none = async || (metric(&operator, "signalbox_open_firings").await == 0.0).then_some(());
-    eventually("nothing waits any more", PATIENCE, none).await;
+    eventually("nothing waits any more", PATIENCE * 10, none).await;
     let doubled: u64 = hangs.keys.lock().values().map(|keys| keys.len() as u64 - 1).sum();
     let lost = waiting - hangs.keys.lock().len() as u64;
     let ratio = (beside.1 / alone.1 * 100.0).round() / 100.0;

@@ -194,7 +194,7 @@ async fn what_an_earlier_process_began_for_a_rule_that_is_gone_is_ended() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_carried_out_before_it_may_be() {
     let stage = Stage::made(&Fake::new(|_| (500, json!({}))), &[], Limit::none(), Authority::sole());
-    stage.runner.resume([firing("r", "g", "f1", &[action("a", json!({}))])]);
+    stage.resume([firing("r", "g", "f1", &[action("a", json!({}))])]);
     stage.start(firing("s", "g", "f2", &[action("b", json!({}))]));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(stage.told(), Vec::<String>::new());

@@ -102,6 +102,7 @@ impl Process {
         let services: Arc<Services> = actions::testing::services(&fake);
         let runner = Runner::with_build(services, authority.clone(), firings, Box::new(build), Limit::none());
         runner.resume(recovered.open);
+        runner.begin();
         let metrics = Arc::<Metrics>::default();
         let (events, _) = event_channel(fake.client(), "waiting", metrics.kubernetes_events_dropped());
         let (desk, questions) = crate::shard::desk();
