@@ -177,9 +177,9 @@ async fn tell(shop: &Shop, told: &Told, acked: u64, (kills, mut waits): (u64, Ve
     waits.sort_unstable();
     let (p50, max) = (waits.get(waits.len() / 2), waits.last());
     let restart = json!({"p50": p50.map(|ms| *ms as u64), "max": max.map(|ms| *ms as u64)});
+    eprintln!("{jobs} Jobs");
     println!(
-        "{}",
-        json!({"acked": acked, "jobs": jobs, "lost": lost, "doubled": doubled, "kills": kills, "restart_to_first_action_ms": restart})
+        r#"{{"acked":{acked},"lost":{lost},"doubled":{doubled},"kills":{kills},"restart_to_first_action_ms":{restart}}}"#
     );
     lost == 0 && doubled == 0
 }

@@ -3,6 +3,8 @@
 use super::*;
 
 const CHILD: &str = "SIGNALBOX_TEST_LOG";
+/// The operation on files that the process aborts at.
+const DIES: &str = "SIGNALBOX_TEST_DIES";
 
 /// Not a test of its own: what the next test runs in another process.
 #[test]
@@ -10,8 +12,11 @@ fn child_that_appends_until_killed() {
     let Ok(dir) = std::env::var(CHILD) else { return };
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     runtime.block_on(async {
-        let settings = Settings { segment_bytes: 4096, ..Settings::default() };
-        let bus = Embedded::open(Path::new(&dir), settings).expect("open");
+        let settings = Settings { segment_bytes: 4096, retention_bytes: 8192, ..Settings::default() };
+        let faults = Faults::default();
+        let dies = std::env::var(DIES).map_or(0, |text| text.parse().expect("a number"));
+        faults.dies_after.store(dies, Ordering::Relaxed);
+        let bus = faulty_in(Path::new(&dir), &faults, settings);
         let mut reader = bus.reader().expect("reader");
         loop {
             let heads: Vec<_> = (0..3).map(|n| bus.record(note(&n.to_string())).expect("record")).collect();
@@ -28,48 +33,81 @@ fn child_that_appends_until_killed() {
     });
 }
 
-#[test]
-fn what_was_confirmed_survives_kill_9() {
-    let dir = tempfile::tempdir().expect("tempdir");
-    let mut confirmed = 0;
-    for round in 1..=3 {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "bus::embedded::tests::crash::child_that_appends_until_killed", "--nocapture"])
-            .env(CHILD, dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("spawn");
-        let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().expect("stdout")));
-        let mut said = BTreeMap::from([("durable", 0_u64), ("committed", 0)]);
-        let mut hear = |line: String| {
-            for (word, position) in &mut said {
-                if let Some(rest) = line.strip_prefix(word) {
-                    *position = rest.trim().parse().expect("a position");
-                }
-            }
-            said["durable"]
-        };
-        while hear(lines.next().expect("the child lives").expect("line")) < confirmed + 100 * round {}
-        child.kill().expect("kill");
-        child.wait().expect("wait");
-        for line in lines.map_while(Result::ok) {
-            hear(line);
-        }
+/// The process, and its words.
+fn child(dir: &TempDir, dies: u64) -> (std::process::Child, io::Lines<io::BufReader<std::process::ChildStdout>>) {
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "bus::embedded::tests::crash::child_that_appends_until_killed", "--nocapture"])
+        .env(CHILD, dir.path())
+        .env(DIES, dies.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("spawn");
+    let lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().expect("stdout")));
+    (child, lines)
+}
 
-        let bus = open(&dir);
+/// What a process has said is safe.
+#[derive(Default)]
+struct Said {
+    durable: u64,
+    committed: u64,
+}
+
+impl Said {
+    fn hear(&mut self, line: &str) -> u64 {
+        let position = |word: &str| line.strip_prefix(word).map(|rest| rest.trim().parse().expect("a position"));
+        self.durable = position("durable").unwrap_or(self.durable);
+        self.committed = position("committed").unwrap_or(self.committed);
+        self.durable
+    }
+
+    /// Opens what it has left, checks it, and lets go of it. Gives the last position.
+    fn check(&self, dir: &TempDir) -> u64 {
+        let bus = open(dir);
         let recovery = bus.recover().expect("recover");
         assert!(recovery.damage.is_empty(), "{:?}", recovery.damage);
-        assert!(recovery.applied.0 >= said["committed"]);
+        assert!(recovery.applied.0 >= self.committed);
         let last = bus.stats().appended.0;
-        assert!(last >= said["durable"], "confirmed {}, found {last}", said["durable"]);
+        assert!(last >= self.durable, "confirmed {}, found {last}", self.durable);
         assert_eq!(positions(&recovery.tail), (recovery.applied.0 + 1..=last).collect::<Vec<_>>());
-        confirmed = last;
         bus.shared.close();
         drop(bus);
         while matches!(Volume::open(Arc::new(Disk), dir.path()), Err(BusError::Locked { .. })) {
             std::thread::yield_now();
         }
+        last
+    }
+}
+
+#[test]
+fn what_was_confirmed_survives_kill_9() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut confirmed = 0;
+    for round in 1..=3 {
+        let ((mut child, mut lines), mut said) = (child(&dir, 0), Said::default());
+        while said.hear(&lines.next().expect("the child lives").expect("line")) < confirmed + 100 * round {}
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        for line in lines.map_while(Result::ok) {
+            said.hear(&line);
+        }
+        confirmed = said.check(&dir);
+    }
+}
+
+#[test]
+fn what_was_confirmed_survives_an_abort_at_any_operation_on_files() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    // The first of a new log, one by one; later ones as primes fall on them: rolls, commits and retention come every few dozen.
+    for dies in (1..=24).step_by(3).chain([41, 83, 127, 167, 211, 257, 307, 353]) {
+        let ((mut child, lines), mut said) = (child(&dir, dies), Said::default());
+        for line in lines.map_while(Result::ok) {
+            said.hear(&line);
+        }
+        let ended = child.wait().expect("wait");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(libc::SIGABRT), "at {dies}");
+        said.check(&dir);
     }
 }
 

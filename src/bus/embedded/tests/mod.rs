@@ -122,6 +122,8 @@ pub(crate) struct Faults {
     sync_fails: Arc<AtomicBool>,
     /// How long an fsync takes on top.
     pub(crate) sync_takes: Arc<Mutex<Duration>>,
+    /// Operations after which the process aborts, less those that were done; 0: it does not.
+    dies_after: Arc<Counter>,
     tries: Arc<Counter>,
 }
 
@@ -129,11 +131,21 @@ pub(crate) struct Faults {
 struct Faulty<T>(T, Faults);
 
 impl Faults {
+    /// Counts an operation that changes something.
+    fn step(&self) {
+        let left = self.dies_after.load(Ordering::Relaxed);
+        if left == 1 {
+            std::process::abort();
+        }
+        self.dies_after.store(left.saturating_sub(1), Ordering::Relaxed);
+    }
+
     fn space(&self) -> io::Result<()> {
         if self.full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.step();
         std::thread::sleep(*self.sync_takes.lock());
         if self.sync_fails.load(Ordering::Relaxed) { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
     }
@@ -141,6 +153,9 @@ impl Faults {
 
 impl Files for Faulty<Disk> {
     fn open(&self, path: &Path, way: Way) -> io::Result<Box<dyn Handle>> {
+        if way != Way::Existing {
+            self.1.step();
+        }
         Ok(Box::new(Faulty(self.0.open(path, way)?, self.1.clone())))
     }
 
@@ -157,14 +172,17 @@ impl Files for Faulty<Disk> {
     }
 
     fn make_folder(&self, path: &Path) -> io::Result<()> {
+        self.1.step();
         self.0.make_folder(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.1.step();
         self.0.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.1.step();
         self.0.remove(path)
     }
 
@@ -183,6 +201,7 @@ impl Handle for Faulty<Box<dyn Handle>> {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.1.step();
         self.1.tries.fetch_add(1, Ordering::Relaxed);
         if let Err(full) = self.1.space() {
             self.0.write_at(&bytes[..bytes.len() / 2], offset)?;
@@ -192,6 +211,7 @@ impl Handle for Faulty<Box<dyn Handle>> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.1.step();
         self.0.set_len(len)
     }
 
@@ -209,7 +229,11 @@ impl Handle for Faulty<Box<dyn Handle>> {
 }
 
 pub(crate) fn faulty(dir: &TempDir, faults: &Faults, settings: Settings) -> Arc<Embedded> {
-    Embedded::open_on(Arc::new(Faulty(Disk, faults.clone())), dir.path(), settings).expect("open")
+    faulty_in(dir.path(), faults, settings)
+}
+
+fn faulty_in(dir: &Path, faults: &Faults, settings: Settings) -> Arc<Embedded> {
+    Embedded::open_on(Arc::new(Faulty(Disk, faults.clone())), dir, settings).expect("open")
 }
 
 fn row(key: &str, value: Option<&str>) -> (Table, Vec<u8>, Option<Vec<u8>>) {
