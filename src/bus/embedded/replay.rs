@@ -61,10 +61,7 @@ pub(super) fn replay(
         let mark = mark.filter(|mark| index == start && mark.segment == *first);
         let part = Part::read(files, path, mark).map_err(Unreadable::Files)?;
         let sound = fold.header(path, *first, &part.bytes, id).map_err(Unreadable::Content)?;
-        match mark {
-            Some(mark) if part.skipped > 0 => fold.next = fold.next.max(mark.position),
-            _ => fold.reach(*first),
-        }
+        fold.reach(*first);
         let mut scan = frame::scan(&part.bytes, *first, fold.epoch);
         if index + 1 == found.len() {
             fold.cut(&mut scan);

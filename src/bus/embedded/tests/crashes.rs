@@ -55,12 +55,12 @@ impl Known {
         self.epoch = bus.epoch();
     }
 
-    /// One life from the opening to the close, or to the first error.
-    async fn live(&mut self, memory: &Memory) -> Result<(), BusError> {
+    /// One life with so many writes from the opening to the close, or to the first error.
+    async fn live(&mut self, memory: &Memory, writes: u64) -> Result<(), BusError> {
         let bus = Embedded::open_on(Arc::new(memory.clone()), Path::new("/data/log"), settings())?;
         self.check(&bus);
         self.lives += 1;
-        for write in 1..=WRITES {
+        for write in 1..=writes {
             let mut last = Position(0);
             for one in 0..=write % 2 {
                 let words = format!("{}/{write}/{one}", self.lives);
@@ -89,7 +89,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn operations() -> Vec<String> {
     let (memory, mut known) = (Memory::default(), Known::default());
     for _ in 0..2 {
-        block_on(known.live(&memory)).expect("no fault");
+        block_on(known.live(&memory, WRITES)).expect("no fault");
     }
     memory.done()
 }
@@ -103,17 +103,22 @@ fn at<T>(memory: &Memory, what: impl std::fmt::Debug, done: impl FnOnce() -> T) 
     })
 }
 
-/// Two lives, of which one ends by the fault; a crash; then two lives without.
+/// Two lives, of which one ends by the fault; a crash; then it goes on.
 fn dies(fault: Fault, crash: Crash) {
     let (memory, mut known) = (Memory::default(), Known::default());
     memory.strike(fault);
     at(&memory, (fault, crash), || {
-        let _ = (0..2).try_for_each(|_| block_on(known.live(&memory)));
+        let _ = (0..2).try_for_each(|_| block_on(known.live(&memory, WRITES)));
         // When the log thread has done a little less than in the count, nothing has died.
         let left = memory.after(if memory.is_dead() { crash } else { Crash::Process });
-        block_on(known.live(&left)).expect("it opens, and goes on");
-        block_on(known.live(&left.after(Crash::Power))).expect("what it went on from is on stable storage");
+        goes_on(&mut known, &left);
     });
+}
+
+/// A life that writes once, and after a loss of power another. What the first has found must be on stable storage, though it has written nothing near it.
+fn goes_on(known: &mut Known, memory: &Memory) {
+    block_on(known.live(memory, 1)).expect("it opens, and goes on");
+    block_on(known.live(&memory.after(Crash::Power), WRITES)).expect("what it went on from is on stable storage");
 }
 
 #[test]
@@ -162,7 +167,7 @@ fn a_disk_that_is_full_for_a_while_is_waited_for_and_nothing_is_lost() {
         at(&memory, fault, || {
             let (mut whole, mut tries) = (0, 0);
             while whole < 2 {
-                match block_on(known.live(&memory)) {
+                match block_on(known.live(&memory, WRITES)) {
                     Ok(()) => whole += 1,
                     // A start begins again: the program waits and tries to open it.
                     Err(BusError::Full) => tries += 1,
@@ -170,7 +175,7 @@ fn a_disk_that_is_full_for_a_while_is_waited_for_and_nothing_is_lost() {
                 }
                 assert!(tries < 20, "it goes on when space returns");
             }
-            block_on(known.live(&memory.after(Crash::Power))).expect("it opens");
+            block_on(known.live(&memory.after(Crash::Power), WRITES)).expect("it opens");
         });
     }
 }
@@ -184,10 +189,8 @@ fn after_a_failed_fsync_the_process_ends_and_what_was_confirmed_is_there() {
         let fault = Fault::Fails(number as u64 + 1);
         memory.strike(fault);
         at(&memory, (fault, what), || {
-            ended += u64::from((0..2).try_for_each(|_| block_on(known.live(&memory))).is_err());
-            let again = memory.after(Crash::Process);
-            block_on(known.live(&again)).expect("it opens, and goes on");
-            block_on(known.live(&again.after(Crash::Power))).expect("what it went on from is on stable storage");
+            ended += u64::from((0..2).try_for_each(|_| block_on(known.live(&memory, WRITES))).is_err());
+            goes_on(&mut known, &memory.after(Crash::Process));
         });
     }
     assert!(ended > 20, "{ended} have ended the process");

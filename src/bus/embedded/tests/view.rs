@@ -141,7 +141,9 @@ async fn a_start_reads_from_the_last_mark_before_the_view_on() {
     assert_eq!((positions(&recovery.tail), recovery.damage), (vec![5, 6], vec![]));
     assert_eq!(write_each(&bus, ["7".to_owned()]).await, [7]);
     bus.close().await.expect("close");
-    assert_eq!(positions(&open(&dir).recover().expect("recover").tail), [5, 6, 7]);
+    let bus = open(&dir);
+    assert_eq!(positions(&bus.recover().expect("recover").tail), [5, 6, 7]);
+    bus.close().await.expect("close");
     // A mark that points at nothing whole is no mark.
     let mut other = whole;
     let fourth = frames_of(&other)[3].payload.start + 1;
