@@ -39,8 +39,9 @@ enum What {
 
 impl Followed {
     /// Compiles the expression; it sees `object` only.
-    fn compile(expression: &str) -> Result<Self, Vec<CelFault>> {
-        let program = Program::compile_all(expression, &Names::of(&["object"]))?;
+    fn compile(expression: &str, source: &ResourceSource) -> Result<Self, Vec<CelFault>> {
+        let kind = [(source.api_version.as_str(), source.kind.as_str())];
+        let program = Program::compile_all(expression, &Names::of(&["object"]).with_object_of(kind.into_iter()))?;
         Ok(Self { id: hash(expression.as_bytes()), what: What::Value(program) })
     }
 
@@ -83,7 +84,7 @@ pub(super) fn compile(source: &ResourceSource, path: &str, faults: &mut Vec<Faul
     }
     let mut compiled = Vec::new();
     for (index, expression) in expressions.iter().enumerate() {
-        match Followed::compile(expression) {
+        match Followed::compile(expression, source) {
             Ok(followed) => compiled.push(followed),
             Err(found) => faults.extend(found.into_iter().map(|fault| fault.of(&format!("{path}[{index}]")))),
         }

@@ -105,7 +105,9 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     let names = Names::conditions();
     let from_elsewhere = spec.sources.iter().any(|source| source.reference.is_some());
     let names = if from_elsewhere { names.with_extensions() } else { names };
-    let mut compiler = Compiler { faults: Vec::new(), names };
+    let resources = spec.sources.iter().filter_map(|source| source.resource.as_ref());
+    let kinds = resources.map(|resource| (resource.api_version.as_str(), resource.kind.as_str()));
+    let mut compiler = Compiler { faults: Vec::new(), names: names.with_object_of(kinds) };
     compiler.header(spec);
     let variables = compiler.variables(&spec.variables);
     let conditions = compiler.conditions(&spec.when, "spec.when");
@@ -238,7 +240,11 @@ impl Compiler {
             let path = format!("spec.sources[{index}]");
             let filter = Filter::compile(source, rule, &path, &mut self.faults);
             self.unique(&format!("{path}.when"), source.when.iter().map(|one| one.name.as_str()));
+            let all = self.names.clone();
+            let kind = source.resource.iter().map(|one| (one.api_version.as_str(), one.kind.as_str()));
+            self.names = std::mem::take(&mut self.names).with_object_of(kind);
             let conditions = self.conditions(&source.when, &format!("{path}.when"));
+            self.names = all;
             compiled.extend(filter.map(|filter| CompiledSource { name: source.name.clone(), filter, conditions }));
         }
         compiled

@@ -2,6 +2,7 @@
 //! evaluated is refused, all faults at once.
 
 mod macros;
+mod shapes;
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ use cel::{
 use super::{
     Names,
     check::MAX_LITERAL,
+    kinds::Shape,
     library::{self, NAMESPACES, TYPES},
     node::{Kind, Node, Operator, Root},
     pattern,
@@ -23,11 +25,18 @@ use super::{
 /// A node and what is known of its type.
 pub(super) type Typed = (Node, Static);
 
+/// A name that a macro binds.
+struct Bound {
+    name: String,
+    type_: Static,
+    shapes: Vec<Shape>,
+}
+
 /// Builds nodes; collects faults by the parser's ids.
 pub(super) struct Builder<'n> {
     names: &'n Names,
-    /// Names that macros around the present expression bind, and their types.
-    bound: Vec<(String, Static)>,
+    /// What macros around the present expression bind.
+    bound: Vec<Bound>,
     loops: usize,
     pub(super) faults: Vec<(u64, String)>,
 }
@@ -59,12 +68,12 @@ impl<'n> Builder<'n> {
     }
 
     fn is_bound(&self, name: &str) -> bool {
-        self.bound.iter().any(|(bound, _)| bound == name)
+        self.bound.iter().any(|bound| bound.name == name)
     }
 
     fn name(&mut self, id: u64, name: &str) -> Typed {
-        if let Some(slot) = self.bound.iter().rposition(|(bound, _)| bound == name) {
-            return (Node::new(Kind::Local { slot, name: name.into() }), self.bound[slot].1);
+        if let Some(slot) = self.bound.iter().rposition(|bound| bound.name == name) {
+            return (Node::new(Kind::Local { slot, name: name.into() }), self.bound[slot].type_);
         }
         let plain = name.trim_start_matches('.');
         if plain == "variables" && self.names.roots.contains(plain) {
@@ -114,6 +123,7 @@ impl<'n> Builder<'n> {
 
     /// Checks `operand.field` where the operand is a name whose fields are known.
     fn field(&mut self, operand: &IdedExpr, field: &str) -> (Static, Known) {
+        self.refuse_misspelt(operand, field);
         let Expr::Ident(name) = &operand.expr else { return (Static::Dyn, Known::Value) };
         let root = name.trim_start_matches('.');
         if self.is_bound(name) || !self.names.roots.contains(root) {

@@ -11,6 +11,7 @@ mod eval;
 mod explain;
 mod failure;
 mod fields;
+mod kinds;
 mod known;
 mod lexer;
 mod library;
@@ -82,6 +83,8 @@ pub struct Names {
     actions: Vec<String>,
     groups: Vec<String>,
     extensions: bool,
+    /// What `object` may be, where that is known: `apps/v1 Deployment`.
+    kinds: Vec<String>,
 }
 
 impl Names {
@@ -110,6 +113,21 @@ impl Names {
     pub fn with_extensions(mut self) -> Self {
         self.extensions = true;
         self
+    }
+
+    /// These names, where `object` is of one of these kinds, each an API version and a kind. Fields of Kubernetes' own are checked if all are.
+    pub fn with_object_of<'k>(mut self, kinds: impl Iterator<Item = (&'k str, &'k str)>) -> Self {
+        self.kinds = kinds.map(|(api_version, kind)| format!("{api_version} {kind}")).collect();
+        self.kinds.sort();
+        self.kinds.dedup();
+        self
+    }
+
+    /// What `object` is made of; nothing unless all its kinds are Kubernetes' own.
+    fn object_shapes(&self) -> Vec<kinds::Shape> {
+        let shape =
+            |name: &String| name.split_once(' ').and_then(|(api_version, kind)| kinds::shape_of(api_version, kind));
+        self.kinds.iter().map(shape).collect::<Option<Vec<_>>>().unwrap_or_default()
     }
 
     /// A variable that may be used from here on.

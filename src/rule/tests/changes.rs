@@ -78,7 +78,7 @@ fn what_asks_for_no_update_or_uses_other_names_is_a_fault() {
         faults(rule(&[REPLICAS], json!({"apiVersion": "v1", "kind": "Event"}))),
         [format!("{path}:1:1: is not for Kubernetes Events")]
     );
-    let both = faults(rule(&["object.x", "event.id", "object +"], json!({})));
+    let both = faults(rule(&["object.spec.x", "event.id", "object +"], json!({})));
     assert!(both.len() == 2 && both[0].starts_with(&format!("{path}[1]:1:1: unknown name `event`")), "{both:?}");
     assert!(both[1].starts_with(&format!("{path}[2]:1:")), "{both:?}");
 }

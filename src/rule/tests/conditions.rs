@@ -82,6 +82,34 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
 }
 
 #[test]
+fn what_a_rule_watches_decides_which_fields_are_right() {
+    let watch = |name: &str, kind: &str, more: Value| {
+        let mut resource = json!({"apiVersion": "apps/v1", "kind": kind});
+        more.as_object().into_iter().flatten().for_each(|(key, value)| resource[key] = value.clone());
+        json!({"name": name, "resource": resource})
+    };
+    let mut stateful = watch("b", "StatefulSet", json!({"changedExpressions": ["object.stauts"]}));
+    stateful["when"] = json!([{"name": "w", "expression": "object.spec.sevriceName == 'x'"}]);
+    let spec = spec(json!({
+        "sources": [watch("a", "Deployment", json!({})), stateful, {"name": "c", "kubernetesEvent": {}}],
+        "when": [{"name": "both", "expression": "object.spec.serviceName == 'x' || object.spec.paused"}, {"name": "none", "expression": "object.sepc == 1"}],
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "${object.metdata.name}"}, "to": 3}}]
+    }));
+    let faults = compile(&rule_ref("web"), 1, &spec).expect_err("faults");
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let expected = [
+        "spec.when[1].expression:1:1: apps/v1 Deployment or apps/v1 StatefulSet has no such field `sepc`",
+        "spec.sources[1].resource.changedExpressions[0]:1:1: apps/v1 StatefulSet has no such field `stauts`",
+        "spec.sources[1].when[0].expression:1:7: apps/v1 StatefulSet has no such field `sevriceName`",
+        "spec.actions[0].scale.target.name:1:3: apps/v1 Deployment or apps/v1 StatefulSet has no such field `metdata`",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault}\nis not\n{expected}");
+    }
+}
+
+#[test]
 fn actions_are_filled_in_and_scripts_are_not() {
     let spec = spec(json!({"actions": [
         {"name": "run", "job": {"script": {"image": "i", "run": "echo ${HOME} ${event.id}"}}},

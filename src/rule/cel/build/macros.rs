@@ -5,11 +5,12 @@ use cel::{IdedExpr, common::ast::Expr};
 use super::{
     super::{
         check::MAX_LOOPS,
+        kinds::Shape,
         node::{Kind, Loop, Node, Over},
         static_type::Static,
         value::Value,
     },
-    Builder, Typed,
+    Bound, Builder, Typed,
 };
 
 impl Builder<'_> {
@@ -64,6 +65,7 @@ impl Builder<'_> {
         body: &IdedExpr,
     ) -> Typed {
         let (range, of_range) = self.expression(target);
+        let shapes = self.shapes(target);
         if !of_range.may_be(Static::List) && (!of_range.may_be(Static::Map) || over == Over::SortBy) {
             return self.no_overload(node.id, over.name(), &[of_range]);
         }
@@ -75,7 +77,11 @@ impl Builder<'_> {
             self.fault(node.id, format!("loops are nested more than {MAX_LOOPS} deep"))
         } else {
             let outer = self.bound.len();
-            self.bound.extend(names.iter().map(|name| (name.to_string(), Static::Dyn)));
+            for (index, name) in names.iter().enumerate() {
+                // The last name stands for elements; alone, for the keys of a map.
+                let shapes = if index + 1 == names.len() { elements(&shapes, names.len()) } else { Vec::new() };
+                self.bound.push(Bound { name: name.to_string(), type_: Static::Dyn, shapes });
+            }
             let filter = filter.map(|filter| self.condition(filter, over.name()));
             let body = match over {
                 Over::All | Over::Exists | Over::ExistsOne => self.condition(body, over.name()),
@@ -113,18 +119,20 @@ impl Builder<'_> {
     }
 
     pub(super) fn bind(&mut self, name: &IdedExpr, value: &IdedExpr, body: &IdedExpr) -> Typed {
+        let shapes = self.shapes(value);
         let (value, type_) = self.expression(value);
         let Some(names) = self.new_names(&[name]) else {
             return (Node::new(Kind::Literal(Value::Null)), Static::Dyn);
         };
         let name = names.into_iter().next().unwrap_or_default();
-        self.bound.push((name.to_string(), type_));
+        self.bound.push(Bound { name: name.to_string(), type_, shapes });
         let (body, type_) = self.expression(body);
         self.bound.pop();
         (Node::new(Kind::Bind { name, pair: Box::new([value, body]) }), type_)
     }
 
     fn optional(&mut self, name: &IdedExpr, target: &IdedExpr, body: &IdedExpr, flat: bool) -> Typed {
+        let shapes = self.shapes(target);
         let (target_node, of) = self.expression(target);
         let called = if flat { "optFlatMap" } else { "optMap" };
         if !of.may_be(Static::Optional) {
@@ -134,9 +142,18 @@ impl Builder<'_> {
             return (Node::new(Kind::Literal(Value::Null)), Static::Dyn);
         };
         let name = names.into_iter().next().unwrap_or_default();
-        self.bound.push((name.to_string(), Static::Dyn));
+        self.bound.push(Bound { name: name.to_string(), type_: Static::Dyn, shapes });
         let (body, _) = self.expression(body);
         self.bound.pop();
         (Node::new(Kind::Optional { name, flat, pair: Box::new([target_node, body]) }), Static::Optional)
     }
+}
+
+/// What the elements of a range are made of, for a loop with so many names.
+fn elements(range: &[Shape], names: usize) -> Vec<Shape> {
+    let element = |shape: &Shape| match (shape, names) {
+        (Shape::Map(_), 1) => Shape::Any,
+        (shape, _) => shape.element(),
+    };
+    range.iter().map(element).collect()
 }
