@@ -24,7 +24,7 @@ demo-down: ## remove what the demo made, and with it the kind cluster unless KUB
 	if [ -n "$${KUBECONFIG:-}" ]; then e2e/demo down; else e2e/cluster/down; fi
 
 .PHONY: test
-test: lint test-unit test-apiserver e2e ## run everything below: lints and all tests
+test: lint test-unit fuzz test-apiserver e2e ## run everything below: lints and all tests
 
 .PHONY: lint
 lint: prerequisites ## check formatting, lints, licences and sources of dependencies
@@ -40,6 +40,10 @@ UNIT_TESTS = $(addprefix --test ,$(filter-out $(APISERVER_TESTS),$(basename $(no
 .PHONY: test-unit
 test-unit: prerequisites ## run the tests that need nothing: unit, property and simulated-time tests
 	cargo test $(ALL) --lib --bins $(UNIT_TESTS)
+
+.PHONY: fuzz
+fuzz: prerequisites ## run random expressions and texts for FUZZ_SECONDS (60) each; SEED=… begins with what a failure named
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test $(ALL) --test fuzz -- --nocapture
 
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves

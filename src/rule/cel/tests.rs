@@ -1,6 +1,7 @@
 mod evaluator;
 mod extensions;
 mod functions;
+mod hostile;
 mod kinds;
 
 use serde_json::{Value, json};
