@@ -74,6 +74,7 @@ impl Stage {
         let firings = Firings::new(bus, shelf.clone());
         let runner =
             Runner::new(cluster, Authority::sole(), firings, sinks.clone(), http, Clock::real(0), Limit::none());
+        runner.begin();
         let client = plane.client().await;
         Self { namespace, client, runner, shelf, sinks, reader, records: Vec::new(), _folder: folder }
     }
