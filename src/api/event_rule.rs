@@ -4,7 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, Duration, EventRuleStatus, GroupKey, GroupLimits, Source, Throttle, Trigger, schema};
+use super::{
+    Action, Condition, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
+};
 
 /// The account of rules, sources and sinks that name none.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "signalbox-rules";
@@ -70,6 +72,10 @@ pub struct EventRuleSpec {
     /// What turns matching events into firings; default: each fires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
+    /// While what the rule has fired for lasts, it fires again each time so long has passed. Needs a trigger that has an end: `held`,
+    /// `absent`, `value` or `anomaly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Duration>,
     /// Limits on how often the rule fires. What is suppressed is counted in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
@@ -84,10 +90,41 @@ pub struct EventRuleSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
     pub actions: Vec<Action>,
+    /// What is done when what the rule has fired for has ended, in this order; whatever `throttle` says. Needs a trigger that has an end:
+    /// `held`, `absent`, `value` or `anomaly`. When the rule is changed, suspended or deleted meanwhile, it is not done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub resolve_actions: Vec<Action>,
     /// How many firings `status.recent` keeps, 0 to 10.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 10))]
     pub history_limit: u32,
+}
+
+impl EventRuleSpec {
+    /// What a firing of this kind does.
+    pub fn actions_of(&self, kind: FiringKind, step: Option<u32>) -> &[Action] {
+        match kind {
+            FiringKind::Fired | FiringKind::Repeated => &self.actions,
+            FiringKind::Resolved => &self.resolve_actions,
+            FiringKind::Step => {
+                let steps = self.trigger.as_ref().map_or(&[][..], Trigger::steps);
+                step.and_then(|step| steps.get(step as usize)).map_or(&[], |step| &step.actions)
+            }
+        }
+    }
+
+    /// All that its firings do.
+    pub fn all_actions(&self) -> impl Iterator<Item = &Action> {
+        let steps = self.trigger.iter().flat_map(Trigger::steps).flat_map(|step| &step.actions);
+        self.actions.iter().chain(&self.resolve_actions).chain(steps)
+    }
+
+    /// Whether its trigger follows the state of objects.
+    pub fn follows_objects(&self) -> bool {
+        self.trigger.as_ref().is_some_and(Trigger::follows_objects)
+    }
 }
 
 /// Whether a rule acts.

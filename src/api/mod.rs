@@ -41,11 +41,15 @@ pub use source::{
     NamespacesFrom, OnGap, Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
 };
 pub use status::{
-    ActionOutcome, ActionStatus, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus, FiringOutcome,
-    FiringStatus, LastError, LastNearMiss, Reason, StatusCondition, Suppressed,
+    ActionOutcome, ActionStatus, ActiveGroup, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus,
+    FiringKind, FiringOutcome, FiringStatus, LastError, LastNearMiss, Reason, StatusCondition, Suppressed,
 };
 pub use target::{Target, TargetFrom};
-pub use trigger::{Budget, BudgetScope, CountTrigger, DEFAULT_MAX_GROUPS, GroupKey, GroupLimits, Throttle, Trigger};
+pub use trigger::{
+    AbsentTrigger, Aggregation, AllTrigger, AnomalyTrigger, BatchTrigger, Budget, BudgetScope, CountTrigger,
+    DEFAULT_MAX_GROUPS, Direction, DueTrigger, EventMatch, GroupKey, GroupLimits, HeldStep, HeldTrigger, NoData,
+    SequenceTrigger, Throttle, Trigger, ValueTrigger,
+};
 pub use wait::{WaitFor, WaitForRollout};
 
 /// The API group of all kinds.

@@ -23,6 +23,11 @@ pub(super) fn optional_expression(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 4096, "nullable": true})
 }
 
+/// A number, as text that may be left out: objects of Kubernetes hold no floating point numbers.
+pub(super) fn number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "maxLength": 32, "pattern": "^[-+]?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$", "nullable": true})
+}
+
 /// A name that CEL can select: `actions.grow`, `variables.svc`.
 pub(super) fn identifier(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})

@@ -34,6 +34,13 @@ pub struct EventRuleStatus {
     /// the nearest that a filter refused. A sample: told at most once a minute, and every five minutes while the same refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_near_miss: Option<LastNearMiss>,
+    /// What the rule has fired for and what has not ended yet, oldest first: at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub active: Vec<ActiveGroup>,
+    /// How many there are of it in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_total: Option<u64>,
     /// The last firings, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -154,8 +161,11 @@ pub struct Counts {
     pub matched: u64,
     /// Matching events that did not fire, by reason.
     pub suppressed: Suppressed,
-    /// Firings.
+    /// Firings, of all kinds.
     pub fired: u64,
+    /// Times that what the rule had fired for has ended.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resolved: u64,
     /// Firings of which every action succeeded or was skipped.
     pub succeeded: u64,
     /// Firings of which an action failed for good.
@@ -170,6 +180,10 @@ pub struct Counts {
     pub errors: u64,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// Matching events that did not fire, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -178,6 +192,8 @@ pub struct Suppressed {
     pub cooldown: u64,
     /// Of a group beyond `groups.max`.
     pub too_many_groups: u64,
+    /// Of a new group, while what is kept of the groups of all rules of the namespace takes more than 64 MiB.
+    pub too_much_state: u64,
     /// Beyond `throttle.budget`.
     pub budget: u64,
     /// Changes that the rule itself made: they never make it fire.
@@ -191,8 +207,8 @@ pub struct Suppressed {
 impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
-        let Self { cooldown, too_many_groups, budget, own_write, concurrency, total: _ } = self;
-        self.total = cooldown + too_many_groups + budget + own_write + concurrency;
+        let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, total: _ } = self;
+        self.total = cooldown + too_many_groups + too_much_state + budget + own_write + concurrency;
         self
     }
 }
@@ -228,6 +244,16 @@ pub struct LastNearMiss {
     pub saw: String,
 }
 
+/// A group for which a rule has fired and for which it has not ended yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveGroup {
+    /// The group.
+    pub group: String,
+    /// When the rule fired for it.
+    pub since: Time,
+}
+
 /// One firing, as status shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -238,7 +264,10 @@ pub struct FiringStatus {
     pub time: Time,
     /// The group it fired for.
     pub group: String,
-    /// The event that made it fire.
+    /// Why it fired.
+    #[serde(default, skip_serializing_if = "FiringKind::is_fired")]
+    pub kind: FiringKind,
+    /// The event that made it fire; of what was due, the last one of its group.
     pub event: EventRef,
     /// How far it is.
     pub outcome: FiringOutcome,
@@ -248,6 +277,27 @@ pub struct FiringStatus {
     /// The actions begun so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<ActionStatus>,
+}
+
+/// Why a rule fires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum FiringKind {
+    /// Its trigger says so: `actions`.
+    #[default]
+    Fired,
+    /// A step of `trigger.held`: the actions of that step.
+    Step,
+    /// It still lasts, `repeat`: `actions` again.
+    Repeated,
+    /// It has ended: `resolveActions`.
+    Resolved,
+}
+
+impl FiringKind {
+    /// Whether it is the first, which is not written.
+    pub fn is_fired(&self) -> bool {
+        *self == Self::Fired
+    }
 }
 
 /// How far a firing is.

@@ -28,7 +28,7 @@ use crate::{
     record::RuleRef,
     runner::Runner,
     server::{LateRules, Rules},
-    shard::{self, Bounds, Recovered, Shard, State, Suppressions},
+    shard::{self, Bounds, Recovered, Shard, State, Suppressions, Ticks},
     sinks::Registry,
     sources::{NearMisses, Supervisor},
     status::{Part, StatusQueue, Writer},
@@ -325,6 +325,7 @@ impl Operator {
             metrics: Arc::clone(&self.metrics),
             traces,
             clock: Clock::real(0),
+            ticks: Ticks::default(),
         };
         Ok(shard.run(reader, self.shard_stop.clone()))
     }

@@ -56,18 +56,39 @@ fn durations(spec: &Value) -> Vec<String> {
         ("retry.maxBackoff", "/retry/maxBackoff"),
         ("job.ttl", "/job/ttl"),
     ];
-    const OF_RULES: [(&str, &str); 5] = [
+    const OF_RULES: [(&str, &str); 14] = [
         ("spec.groups.forgetAfter", "/groups/forgetAfter"),
         ("spec.trigger.count.within", "/trigger/count/within"),
+        ("spec.trigger.held.for", "/trigger/held/for"),
+        ("spec.trigger.absent.for", "/trigger/absent/for"),
+        ("spec.trigger.value.within", "/trigger/value/within"),
+        ("spec.trigger.value.for", "/trigger/value/for"),
+        ("spec.trigger.sequence.within", "/trigger/sequence/within"),
+        ("spec.trigger.all.within", "/trigger/all/within"),
+        ("spec.trigger.batch.wait", "/trigger/batch/wait"),
+        ("spec.trigger.batch.maxWait", "/trigger/batch/maxWait"),
+        ("spec.repeat", "/repeat"),
         ("spec.throttle.cooldown", "/throttle/cooldown"),
         ("spec.throttle.budget.per", "/throttle/budget/per"),
         ("spec.startingDeadline", "/startingDeadline"),
     ];
     let mut places: Vec<_> = OF_RULES.map(|(path, pointer)| (path.to_owned(), spec.pointer(pointer))).into();
-    for (index, action) in spec["actions"].as_array().into_iter().flatten().enumerate() {
-        places.extend(
-            OF_ACTIONS.map(|(path, pointer)| (format!("spec.actions[{index}].{path}"), action.pointer(pointer))),
-        );
+    let mut lists = vec![
+        ("spec.actions".to_owned(), &spec["actions"]),
+        ("spec.resolveActions".to_owned(), &spec["resolveActions"]),
+    ];
+    let steps = spec.pointer("/trigger/held/steps").and_then(Value::as_array);
+    for (index, step) in steps.into_iter().flatten().enumerate() {
+        let path = format!("spec.trigger.held.steps[{index}]");
+        places.push((format!("{path}.after"), step.pointer("/after")));
+        lists.push((format!("{path}.actions"), &step["actions"]));
+    }
+    for (path, actions) in lists {
+        for (index, action) in actions.as_array().into_iter().flatten().enumerate() {
+            places.extend(
+                OF_ACTIONS.map(|(field, pointer)| (format!("{path}[{index}].{field}"), action.pointer(pointer))),
+            );
+        }
     }
     let fault = |(path, value): (String, Option<&Value>)| {
         let error = value?.as_str()?.parse::<Duration>().err()?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{FiringId, GroupValues, Head, Position, RuleRef, RuleUid, Stamp};
+use crate::api::{Action, EventRuleSpec, FiringKind};
 
 /// What the engine decided about one input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub struct Judgement {
     /// Set when the decisions are about an event that has waited until this input: the event's own position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Position>,
+    /// Set when the decisions are about something that was due before this input was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
     /// The decisions, in the order of rule uids.
     pub decisions: Vec<Decision>,
 }
@@ -24,8 +28,33 @@ impl Judgement {
         Self {
             input: released.unwrap_or(head.position),
             event: released.map(|_| head.position),
+            deadline: None,
             decisions: decisions.to_vec(),
         }
+    }
+
+    /// The decisions about what was due before the record at `head`.
+    pub fn of_deadline(head: &Head, deadline: &Deadline, decisions: &[Decision]) -> Self {
+        Self { input: head.position, event: None, deadline: Some(deadline.clone()), decisions: decisions.to_vec() }
+    }
+}
+
+/// Something that a group of a rule waits for, though nothing happens. In the order in which they are judged.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Deadline {
+    /// When, on the line of [`Stamp::at`].
+    pub at: i64,
+    /// The rule.
+    pub rule: RuleUid,
+    /// The group.
+    pub group: String,
+}
+
+impl Deadline {
+    /// The instant at which it is judged, told by the record at `head`, which came after it.
+    pub fn stamp(&self, head: &Head) -> Stamp {
+        let late = head.stamp.at.saturating_sub(self.at).max(0);
+        Stamp { at: self.at, wall: head.stamp.wall.saturating_sub(late) }
     }
 }
 
@@ -42,6 +71,30 @@ pub enum Decision {
         group: String,
         /// What was counted.
         occurrence: Occurrence,
+    },
+    /// The trigger keeps something of the group: of an event, or because something was due.
+    Noted {
+        /// The rule.
+        rule: RuleUid,
+        /// The group.
+        group: String,
+        /// What it keeps.
+        mark: Mark,
+        /// The source that the event came by; empty when something was due.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        source: String,
+        /// The values of `groupBy`, where they are kept with the event.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        group_values: GroupValues,
+    },
+    /// What the rule had fired for has ended.
+    Resolved {
+        /// The rule.
+        rule: RuleUid,
+        /// The group.
+        group: String,
+        /// When the rule fired for it.
+        since: Stamp,
     },
     /// The event matched, but the rule does not act.
     Suppressed {
@@ -80,6 +133,8 @@ pub enum SuppressedReason {
     Cooldown,
     /// `groups.max`
     TooManyGroups,
+    /// What is kept of groups of the namespace takes too much memory.
+    TooMuchState,
     /// `throttle.budget`
     Budget,
     /// More of the rule's firings were open than one rule could have. Earlier versions said so; now firings wait on disk.
@@ -88,6 +143,86 @@ pub enum SuppressedReason {
     OwnWrite,
     /// `concurrencyPolicy: Forbid`
     Concurrency,
+}
+
+/// What a trigger keeps of a group, and since when, on the line of [`Stamp::at`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Mark {
+    /// `count`: it happened.
+    Occurred(Occurrence),
+    /// The conditions hold.
+    Holds(i64),
+    /// It is over: they do not hold any more, or what was kept is used up or forgotten.
+    Ended(i64),
+    /// `absent`: the group has reported.
+    Heard(i64),
+    /// `batch`: the event was put to the others.
+    Added {
+        /// When.
+        at: i64,
+        /// Its size as JSON.
+        bytes: u64,
+    },
+    /// `value` and `anomaly`: a sample.
+    Sample {
+        /// When it was taken.
+        at: i64,
+        /// What it says.
+        value: Number,
+    },
+    /// `value`: the window has slid on.
+    Slid(i64),
+    /// `sequence` and `all`: the event is one of those that are waited for.
+    Took {
+        /// When it happened.
+        at: i64,
+        /// Which of them, as bits.
+        which: u32,
+    },
+    /// `due`: the time that the object names.
+    Due {
+        /// On the line of [`Stamp::at`].
+        at: i64,
+        /// In microseconds since 1970.
+        wall: i64,
+    },
+    /// What is due did not fire, and is to be tried again then.
+    Postponed(i64),
+}
+
+impl Mark {
+    /// Whether it is of an event that met every condition.
+    pub fn is_match(&self) -> bool {
+        match self {
+            Self::Occurred(_)
+            | Self::Holds(_)
+            | Self::Heard(_)
+            | Self::Added { .. }
+            | Self::Sample { .. }
+            | Self::Took { .. }
+            | Self::Due { .. } => true,
+            Self::Ended(_) | Self::Slid(_) | Self::Postponed(_) => false,
+        }
+    }
+}
+
+/// A number that is read as it was written, to the last bit; in JSON a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Number(pub f64);
+
+impl From<Number> for String {
+    fn from(number: Number) -> Self {
+        number.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Number {
+    type Error = std::num::ParseFloatError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
 }
 
 /// What an event adds to the count of its group.
@@ -128,11 +263,30 @@ pub struct Firing {
     /// `group.<name>` in actions, of rules with `groupBy`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub group_values: GroupValues,
-    /// `count` in actions, of rules with `trigger.count`.
+    /// `count` in actions, of rules with `trigger.count` or `trigger.batch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// The event's position.
+    /// `value` in actions, of rules with `trigger.value` or `trigger.anomaly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Number>,
+    /// `baseline` in actions, of rules with `trigger.anomaly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Number>,
+    /// Why the rule fires.
+    #[serde(default, skip_serializing_if = "FiringKind::is_fired")]
+    pub kind: FiringKind,
+    /// Of [`FiringKind::Step`], which of the steps of `trigger.held`, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+    /// The event's position; that of the record before which it was due.
     pub input: Position,
     /// The instant of the decision.
     pub stamp: Stamp,
+}
+
+impl Firing {
+    /// What it does, of all that the spec says.
+    pub fn actions<'s>(&self, spec: &'s EventRuleSpec) -> &'s [Action] {
+        spec.actions_of(self.kind, self.step)
+    }
 }

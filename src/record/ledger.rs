@@ -19,8 +19,11 @@ use crate::{
 pub struct OpenFiring {
     /// The decision.
     pub firing: Firing,
-    /// The event that made the rule fire.
+    /// The event that made the rule fire; of what was due, the last one of its group.
     pub event: Arc<Event>,
+    /// `events` in actions, of rules with `trigger.batch`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Arc<Event>>,
     /// The spec whose actions are run, also when the rule was edited meanwhile.
     pub spec: Arc<EventRuleSpec>,
     /// The steps begun so far, by the action's name, or by [`part`] of it.
@@ -139,9 +142,9 @@ impl Ledger {
     }
 
     /// A rule fired.
-    pub fn begin(&mut self, firing: Firing, event: Arc<Event>, spec: Arc<EventRuleSpec>) {
-        if !self.open.contains_key(&firing.id) {
-            self.reopen(OpenFiring { firing, event, spec, steps: BTreeMap::new() });
+    pub fn begin(&mut self, open: OpenFiring) {
+        if !self.open.contains_key(&open.firing.id) {
+            self.reopen(open);
         }
     }
 

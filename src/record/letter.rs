@@ -36,11 +36,12 @@ impl Replay {
 
     /// The firing that this opens at `head`, with the version of the rule in force there: its user may have mended it.
     pub fn opens(&self, log: &LogId, head: &Head, generation: i64, spec: &Arc<EventRuleSpec>) -> OpenFiring {
-        let OpenFiring { firing, event, .. } = &*self.open;
+        let OpenFiring { firing, event, events, .. } = &*self.open;
         let id = self.firing(log, head.position);
         OpenFiring {
             firing: Firing { id, generation, input: head.position, stamp: head.stamp, ..firing.clone() },
             event: Arc::clone(event),
+            events: events.clone(),
             spec: Arc::clone(spec),
             steps: self.carried(spec),
         }
@@ -51,7 +52,7 @@ impl Replay {
     /// done are left alone.
     fn carried(&self, spec: &EventRuleSpec) -> BTreeMap<String, Step> {
         let (mut carried, mut again) = (BTreeMap::new(), false);
-        for action in &spec.actions {
+        for action in self.open.firing.actions(spec) {
             let known = self.open.steps.get(&action.name);
             match known {
                 Some(step) if is_done(step) || (!again && step.outcome == Some(ActionOutcome::Skipped)) => {
@@ -75,7 +76,7 @@ impl Replay {
     }
 
     fn was_several(&self, action: &str) -> bool {
-        let before = self.open.spec.actions.iter().find(|one| one.name == action);
+        let before = self.open.firing.actions(&self.open.spec).iter().find(|one| one.name == action);
         before.and_then(|one| one.target()).is_some_and(Target::is_several)
     }
 }

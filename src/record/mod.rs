@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::clock::Stamp;
-pub use decision::{Decision, Firing, Judgement, Occurrence, SuppressedReason};
+pub use decision::{Deadline, Decision, Firing, Judgement, Mark, Number, Occurrence, SuppressedReason};
 pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode};
 pub use ledger::{Brief, Ledger, OpenFiring, Step, part, whole};
 pub use letter::{DeadLetter, Replay};
@@ -118,6 +118,10 @@ pub enum Record {
     Baseline(SourceRef),
     /// The source of the rule may not be, or cannot be, listened to: its events are not judged until a `Baseline`.
     Deaf(SourceRef),
+    /// Something is due: what is, is judged before it.
+    Tick,
+    /// A process has begun. What happened before it may not be known yet: sources say so with their next `Baseline`.
+    Started,
     /// What the engine decided about the input at `input`. All inputs before it have been judged as well.
     Judgement(Judgement),
     /// A step is about to act: written before it does.
@@ -227,6 +231,25 @@ impl FiringId {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
+        Self::of(hash)
+    }
+
+    /// The id of what the rule does for `group` when something is due.
+    pub fn derive_due(log: &LogId, deadline: &Deadline, kind: &str) -> Self {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        let at = deadline.at.to_be_bytes();
+        let parts: [&[u8]; 6] =
+            [log.0.as_bytes(), b"due", &at, deadline.rule.0.as_bytes(), deadline.group.as_bytes(), kind.as_bytes()];
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self::of(hash)
+    }
+
+    fn of(hash: sha2::Sha256) -> Self {
+        use sha2::Digest;
         let digest = hash.finalize();
         Self(digest[..10].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
     }

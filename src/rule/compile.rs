@@ -1,5 +1,6 @@
 //! From a spec to a rule: everything that can be wrong with a spec is said here, all at once.
 
+mod actions;
 mod fields;
 mod http;
 mod patch;
@@ -13,21 +14,17 @@ use super::{
     cel::{LookedUp, Mode, Names, Program, Template},
     fault::Fault,
     filter::{Filter, Kind},
-    groups::{Count, micros},
+    groups::micros,
     spend::Spend,
+    trigger,
 };
 use crate::{
     api::{
-        Action, ActionKind, BudgetScope, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Job,
-        Notify, Rollout, Scale, Target, Variable,
+        BudgetScope, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, FiringKind, GroupKey, GroupLimits, Trigger, Variable,
     },
     poison,
     record::{Account, RuleRef},
 };
-
-/// The texts of an action kind that may hold `${ }`.
-const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
-const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value"];
 
 /// A rule that can judge and act: one version of it.
 #[derive(Debug)]
@@ -44,11 +41,13 @@ pub struct Rule {
     pub sources: Vec<CompiledSource>,
     /// Its actions.
     pub actions: Vec<CompiledAction>,
+    resolve_actions: Vec<CompiledAction>,
+    steps: Vec<Vec<CompiledAction>>,
     pub(super) variables: Vec<(String, Program)>,
     pub(super) conditions: Vec<(String, Program)>,
     pub(super) group_by: Vec<(String, Program)>,
     pub(super) max_groups: usize,
-    pub(super) count: Option<Count>,
+    pub(super) trigger: Option<trigger::Trigger>,
     /// `throttle.cooldown`, in microseconds.
     pub(super) cooldown: Option<i64>,
     pub(super) budget: Option<Spend>,
@@ -81,12 +80,21 @@ pub struct CompiledAction {
 impl Rule {
     /// Whether it has anything to remember of groups.
     pub(super) fn keeps_groups(&self) -> bool {
-        self.count.is_some()
+        self.trigger.is_some()
             || self.cooldown.is_some()
             || self.budget.is_some_and(|budget| budget.scope == BudgetScope::Group)
     }
 
-    /// The action of this name.
+    /// What a firing of this kind does, as [`EventRuleSpec::actions_of`] says.
+    pub fn actions_of(&self, kind: FiringKind, step: Option<u32>) -> &[CompiledAction] {
+        match kind {
+            FiringKind::Fired | FiringKind::Repeated => &self.actions,
+            FiringKind::Resolved => &self.resolve_actions,
+            FiringKind::Step => step.and_then(|step| self.steps.get(step as usize)).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// The action of this name, of those that the rule does when it fires.
     pub fn action(&self, name: &str) -> Option<&CompiledAction> {
         self.actions.iter().find(|action| action.name == name)
     }
@@ -107,32 +115,43 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     let names = if from_elsewhere { names.with_extensions() } else { names };
     let resources = spec.sources.iter().filter_map(|source| source.resource.as_ref());
     let kinds = resources.map(|resource| (resource.api_version.as_str(), resource.kind.as_str()));
-    let mut compiler = Compiler { faults: Vec::new(), names: names.with_object_of(kinds) };
+    let names = names.with_object_of(kinds);
+    // It holds or does not until something happens: what depends on the time alone would be judged too seldom.
+    let held = spec.trigger.as_ref().is_some_and(|trigger| trigger.held.is_some());
+    let names = if held { names.without("now") } else { names };
+    let mut compiler = Compiler { faults: Vec::new(), names };
     compiler.header(spec);
     let variables = compiler.variables(&spec.variables);
     let conditions = compiler.conditions(&spec.when, "spec.when");
     let sources = compiler.sources(spec, rule);
     let group_by = compiler.group_by(&spec.group_by);
-    let count = Count::compile(spec, &mut compiler.faults);
+    let trigger = trigger::Trigger::compile(spec, &mut compiler);
     let budget = Spend::compile(spec, &mut compiler.faults);
-    let actions = compiler.actions(spec);
+    compiler.names_of_actions(spec);
+    let actions = compiler.actions(&spec.actions, "spec.actions");
+    let resolve_actions = compiler.actions(&spec.resolve_actions, "spec.resolveActions");
+    let of_steps = spec.trigger.as_ref().map_or(&[][..], Trigger::steps).iter().enumerate();
+    let steps: Vec<_> = of_steps
+        .map(|(index, step)| compiler.actions(&step.actions, &format!("spec.trigger.held.steps[{index}].actions")))
+        .collect();
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
     }
     let conditions_of_sources = sources.iter().flat_map(|source| &source.conditions);
-    let looked_up = variables
-        .iter()
-        .chain(&conditions)
-        .chain(conditions_of_sources)
-        .chain(&group_by)
-        .map(|(_, program)| program)
-        .chain(
-            actions
-                .iter()
-                .flat_map(|action| action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())),
-        )
-        .map(Program::looked_up)
-        .fold(LookedUp::default(), LookedUp::or);
+    let looked_up =
+        variables
+            .iter()
+            .chain(&conditions)
+            .chain(conditions_of_sources)
+            .chain(&group_by)
+            .map(|(_, program)| program)
+            .chain(
+                actions.iter().chain(&resolve_actions).chain(steps.iter().flatten()).flat_map(|action| {
+                    action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())
+                }),
+            )
+            .map(Program::looked_up)
+            .fold(LookedUp::default(), LookedUp::or);
     Ok(Arc::new(Rule {
         rule: rule.clone(),
         generation,
@@ -140,24 +159,26 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         account: Account { namespace: rule.namespace.clone(), name: spec.service_account_name.clone() },
         sources,
         actions,
+        resolve_actions,
+        steps,
         variables,
         conditions,
         group_by,
         max_groups: spec.groups.as_ref().map_or(DEFAULT_MAX_GROUPS, GroupLimits::max) as usize,
-        count,
+        trigger,
         cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
         budget,
         looked_up,
     }))
 }
 
-struct Compiler {
-    faults: Vec<Fault>,
+pub(super) struct Compiler {
+    pub(super) faults: Vec<Fault>,
     names: Names,
 }
 
 impl Compiler {
-    fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.faults.push(Fault::new(path, message));
     }
 
@@ -179,9 +200,14 @@ impl Compiler {
         self.unique("spec.when", spec.when.iter().map(|one| one.name.as_str()));
         self.unique("spec.groupBy", spec.group_by.iter().map(|one| one.name.as_str()));
         self.unique("spec.actions", spec.actions.iter().map(|one| one.name.as_str()));
+        self.unique("spec.resolveActions", spec.resolve_actions.iter().map(|one| one.name.as_str()));
+        for (index, step) in spec.trigger.iter().flat_map(Trigger::steps).enumerate() {
+            let path = format!("spec.trigger.held.steps[{index}].actions");
+            self.unique(&path, step.actions.iter().map(|one| one.name.as_str()));
+        }
     }
 
-    fn unique<'n>(&mut self, path: &str, names: impl Iterator<Item = &'n str>) {
+    pub(super) fn unique<'n>(&mut self, path: &str, names: impl Iterator<Item = &'n str>) {
         let mut seen = BTreeSet::new();
         for (index, name) in names.enumerate() {
             let path = format!("{path}[{index}].name");
@@ -197,7 +223,7 @@ impl Compiler {
         }
     }
 
-    fn program(&mut self, source: &str, path: &str) -> Option<Program> {
+    pub(super) fn program(&mut self, source: &str, path: &str) -> Option<Program> {
         match Program::compile_all(source, &self.names) {
             Ok(program) => Some(program),
             Err(faults) => {
@@ -225,7 +251,7 @@ impl Compiler {
         compiled
     }
 
-    fn conditions(&mut self, conditions: &[Condition], path: &str) -> Vec<(String, Program)> {
+    pub(super) fn conditions(&mut self, conditions: &[Condition], path: &str) -> Vec<(String, Program)> {
         let mut compiled = Vec::new();
         for (index, condition) in conditions.iter().enumerate() {
             let program = self.condition(&condition.expression, &format!("{path}[{index}].expression"));
@@ -262,98 +288,6 @@ impl Compiler {
         }
         compiled
     }
-
-    fn actions(&mut self, spec: &EventRuleSpec) -> Vec<CompiledAction> {
-        self.names = std::mem::take(&mut self.names).and_of_actions();
-        spec.group_by.iter().for_each(|key| self.names.add_group(&key.name));
-        if spec.trigger.as_ref().is_some_and(|trigger| trigger.count.is_some()) {
-            self.names = std::mem::take(&mut self.names).with("count");
-        }
-        let mut compiled = Vec::new();
-        for (index, action) in spec.actions.iter().enumerate() {
-            let path = format!("spec.actions[{index}]");
-            let if_expression = action.if_expression.as_ref();
-            let if_expression =
-                if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
-            let wait_for = self.wait_for(action, &path);
-            if let Some(body) = self.body(action, &path) {
-                compiled.push(CompiledAction { name: action.name.clone(), if_expression, wait_for, body });
-            }
-            if action.retry.limit > 100 {
-                self.fault(format!("{path}.retry.limit"), "must be at most 100");
-            }
-            self.names.add_action(&action.name);
-        }
-        compiled
-    }
-
-    fn body(&mut self, action: &Action, path: &str) -> Option<Template> {
-        match action.kind() {
-            Some(ActionKind::Scale(scale)) => self.scale(scale, &format!("{path}.scale")),
-            Some(ActionKind::Rollout(rollout)) => self.rollout(rollout, &format!("{path}.rollout")),
-            Some(ActionKind::Patch(patch)) => self.patch(patch, &format!("{path}.patch")),
-            Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
-            Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
-            Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
-            None => {
-                self.fault(path, "exactly one of scale, rollout, patch, job, http and notify must be set");
-                None
-            }
-        }
-    }
-
-    fn scale(&mut self, scale: &Scale, path: &str) -> Option<Template> {
-        if scale.amount().is_none() {
-            self.fault(
-                path,
-                "exactly one of to and by must be set, and by must be a number such as \"2\", \"-1\" or \"50%\"",
-            );
-        }
-        if matches!((scale.min, scale.max), (Some(min), Some(max)) if min > max) {
-            self.fault(format!("{path}.min"), "must not be greater than max");
-        }
-        self.target(&scale.target, path);
-        self.fields(scale, TARGET_TEXTS, path)
-    }
-
-    fn rollout(&mut self, rollout: &Rollout, path: &str) -> Option<Template> {
-        if let Some(fault) = rollout.fault() {
-            self.fault(path, fault);
-        }
-        self.target(&rollout.target, path);
-        self.fields(rollout, TARGET_TEXTS, path)
-    }
-
-    fn target(&mut self, target: &Target, path: &str) {
-        if let Some(fault) = target.fault() {
-            self.fault(format!("{path}.target"), fault);
-        }
-        let filled = target.namespace.as_deref().is_some_and(|namespace| namespace.contains("${"));
-        if filled && target.allowed_namespaces.is_empty() {
-            let message = "a namespace that is filled in from the event needs allowedNamespaces";
-            self.fault(format!("{path}.target.namespace"), message);
-        }
-    }
-
-    fn notify(&mut self, notify: &Notify, path: &str) -> Option<Template> {
-        self.fields(notify, NOTIFY_TEXTS, path)
-    }
-
-    fn job(&mut self, job: &Job, path: &str) -> Option<Template> {
-        if !job.has_one_origin() {
-            self.fault(path, "exactly one of template, script and from must be set");
-        }
-        let mut fields = Vec::new();
-        for (key, value) in self.json(job, path)? {
-            let path = format!("{path}.{key}");
-            fields.push(match key.as_str() {
-                "template" => (key, self.template(&value, Mode::Typed, &path)?),
-                "from" => (key, self.fields(&value, &["cronJob"], &path)?),
-                _ => (key, Template::fixed(value, &path)),
-            });
-        }
-        Some(Template::object(fields, path))
-    }
 }
 
 impl CompiledSource {
@@ -369,7 +303,12 @@ pub(super) fn groups_hash(spec: &EventRuleSpec) -> String {
     let mut parts = vec![json!([spec.sources, spec.when, spec.variables, spec.throttle])];
     // Fields of later versions count only where they are set, so that an upgrade of the program loses nothing.
     if !spec.group_by.is_empty() || spec.trigger.is_some() {
-        parts.push(json!([spec.group_by, spec.trigger]));
+        let mut trigger = spec.trigger.clone();
+        // What is done does not tell what is kept.
+        for step in trigger.iter_mut().flat_map(|trigger| &mut trigger.held).flat_map(|held| &mut held.steps) {
+            step.actions.clear();
+        }
+        parts.push(json!([spec.group_by, trigger]));
     }
     let parts: String = parts.iter().map(Value::to_string).collect();
     let digest = Sha256::digest(parts.as_bytes());

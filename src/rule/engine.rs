@@ -3,6 +3,9 @@
 //! Same records, same decisions. The shard writes decisions into the log and folds them back with [`Engine::decide`]; after a crash it takes them from
 //! the log. `judge` reads the state, `rows` saves it, and what changes it is here.
 
+mod conclude;
+mod decide;
+mod due;
 mod group;
 mod judge;
 mod letters;
@@ -17,6 +20,7 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 
+use due::Deadlines;
 pub use judge::Judged;
 pub(super) use judge::{Views, first_no};
 
@@ -24,15 +28,15 @@ use super::{
     compile::{Rule, compile},
     index::Index,
     interest::Interest,
-    state::{Progress, State, Version},
+    state::{Begun, Progress, Settling, State, Version},
     writes::Released,
 };
 use crate::{
-    api::{ActionOutcome, ActionStatus, EventRef, EventRuleSpec, FiringOutcome, FiringStatus, LastError},
+    api::{ActionOutcome, ActionStatus, EventRuleSpec, FiringOutcome, LastError},
     event::Event,
     record::{
-        Account, Decision, EventInput, Finished, Firing, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef,
-        RuleUid, SourceRef, SuppressedReason, whole,
+        Account, EventInput, Finished, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid, SourceRef,
+        whole,
     },
     text::cut,
 };
@@ -54,6 +58,11 @@ pub struct Engine {
     writing: BTreeMap<(FiringId, String), RuleUid>,
     /// Events whose waiting is over.
     released: Vec<Released>,
+    deadlines: Deadlines,
+    /// About how many bytes the groups of a namespace take.
+    bytes: BTreeMap<String, u64>,
+    /// What rules had fired for when they were changed.
+    closed: Vec<(RuleRef, String)>,
     interest: Mutex<Option<Arc<Interest>>>,
     changed: Changed,
 }
@@ -76,6 +85,9 @@ impl Engine {
             open: BTreeMap::new(),
             writing: BTreeMap::new(),
             released: Vec::new(),
+            deadlines: Deadlines::default(),
+            bytes: BTreeMap::new(),
+            closed: Vec::new(),
             interest: Mutex::new(None),
             changed: Changed::default(),
         }
@@ -88,8 +100,12 @@ impl Engine {
         match record {
             Record::RulePut(put) => self.put(head, put),
             Record::RuleRemove(uid) => self.remove(uid),
-            Record::Baseline(source) => self.listen(source, true),
-            Record::Deaf(source) => self.listen(source, false),
+            Record::Baseline(source) => {
+                self.listen(head, source, true);
+                self.caught_up(head, source);
+            }
+            Record::Deaf(source) => self.listen(head, source, false),
+            Record::Started => self.settle_down(head),
             Record::Intent(intent) => match &intent.writes {
                 Some(writes) => self.begin_write(writes, &intent.firing, &intent.action),
                 // It only waits from here on.
@@ -106,6 +122,8 @@ impl Engine {
             }
             // A replay is taken in with [`Engine::fire_again`].
             Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) | Record::Replay(_) => {}
+            // What is due was judged before it.
+            Record::Tick => {}
         }
     }
 
@@ -129,12 +147,12 @@ impl Engine {
                 return;
             }
         }
-        self.promote(&uid);
+        self.promote(head, &uid);
         *self.interest.get_mut() = None;
     }
 
     fn remove(&mut self, uid: &RuleUid) {
-        let Some((_, mut state)) = self.rules.remove(uid) else { return };
+        let Some((rule, mut state)) = self.rules.remove(uid) else { return };
         if let Some(version) = &state.in_force {
             self.index.remove(&version.rule);
         }
@@ -142,11 +160,15 @@ impl Engine {
         self.writing.retain(|_, rule| rule != uid);
         self.changed.rows.insert(uid.clone());
         self.changed.progress.remove(uid);
-        self.changed.groups.extend(state.groups.clear().into_iter().map(|group| (uid.clone(), group)));
+        let groups = state.groups.clear();
+        if let Some(bytes) = self.bytes.get_mut(&rule.namespace) {
+            *bytes = bytes.saturating_sub(state.weighed);
+        }
+        self.touch(uid, groups);
         *self.interest.get_mut() = None;
     }
 
-    fn listen(&mut self, source: &SourceRef, live: bool) {
+    fn listen(&mut self, head: &Head, source: &SourceRef, live: bool) {
         let Some((_, state)) = self.rules.get_mut(&source.rule) else { return };
         let versions = state.in_force.iter_mut().chain(&mut state.pending);
         for version in versions.filter(|version| version.rule.generation == source.generation) {
@@ -155,21 +177,33 @@ impl Engine {
                 self.changed.rows.insert(source.rule.clone());
             }
         }
-        self.promote(&source.rule);
+        self.promote(head, &source.rule);
     }
 
     /// Puts the pending version in force if it waits for nothing more.
-    fn promote(&mut self, uid: &RuleUid) {
-        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+    fn promote(&mut self, head: &Head, uid: &RuleUid) {
+        let Some((rule, state)) = self.rules.get_mut(uid) else { return };
         if !state.pending.as_ref().is_some_and(Version::is_complete) {
             return;
         }
         if let Some(version) = &state.in_force {
             self.index.remove(&version.rule);
         }
-        if state.promote() {
-            self.changed.groups.extend(state.groups.clear().into_iter().map(|group| (uid.clone(), group)));
+        let anew = state.promote();
+        let suspended = state.in_force.as_ref().is_some_and(|version| version.rule.spec.suspend);
+        let (mut touched, mut closed) = (Vec::new(), Vec::new());
+        if state.in_force.as_ref().is_some_and(|version| version.rule.spec.follows_objects()) {
+            state.begun = Begun::at(head.stamp.at);
         }
+        if anew || suspended {
+            // What is suspended is not caught up: it may end unseen.
+            (touched, closed) = state.groups.drop_kept(head.stamp.at);
+            state.settling = Settling::default();
+        }
+        if anew {
+            touched.extend(state.groups.clear());
+        }
+        self.closed.extend(closed.into_iter().map(|group| (rule.clone(), group)));
         let limit = state.history_limit();
         while state.recent.len() > limit {
             let gone = state.recent.pop_back();
@@ -181,6 +215,7 @@ impl Engine {
         self.changed.rows.insert(uid.clone());
         self.changed.progress.insert(uid.clone());
         *self.interest.get_mut() = None;
+        self.touch(uid, touched);
     }
 
     fn settle(&mut self, outcome: &Outcome) {
@@ -230,97 +265,6 @@ impl Engine {
         self.changed.progress.insert(finished.rule.clone());
     }
 
-    // === Deciding ===
-
-    /// Takes in what was decided about the event: made by [`Engine::judge`] just now, or read from the log.
-    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
-        for uid in seen {
-            if let Some((_, state)) = self.rules.get_mut(uid) {
-                state.counts.seen += 1;
-                // Not in `progress`: a change of `seen` alone is no reason to write a status.
-                self.changed.rows.insert(uid.clone());
-            }
-        }
-        for decision in decisions {
-            self.decide_one(head, input, decision);
-        }
-    }
-
-    fn decide_one(&mut self, head: &Head, input: &EventInput, decision: &Decision) {
-        let uid = match decision {
-            Decision::Fired(firing) => &firing.rule.uid,
-            Decision::Counted { rule, .. }
-            | Decision::Suppressed { rule, .. }
-            | Decision::Deferred { rule, .. }
-            | Decision::Errored { rule, .. } => rule,
-        };
-        let Some((_, state)) = self.rules.get_mut(uid) else { return };
-        match decision {
-            Decision::Fired(firing) => {
-                let stamp = firing.stamp;
-                state.counts.matched += 1;
-                state.last_match = Some(stamp.timestamp());
-                let touched = state.fired(&firing.group, stamp.at);
-                self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
-                self.begin(firing, &input.event);
-            }
-            Decision::Counted { group, occurrence, .. } => {
-                state.counts.matched += 1;
-                state.last_match = Some(head.stamp.timestamp());
-                let touched = state.count(group, *occurrence, head.stamp.at);
-                self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
-            }
-            Decision::Suppressed { group, reason, occurrence, .. } => {
-                state.counts.matched += 1;
-                match reason {
-                    SuppressedReason::Cooldown => state.counts.suppressed.cooldown += 1,
-                    SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
-                    SuppressedReason::Budget => state.counts.suppressed.budget += 1,
-                    // Only a log that an earlier version wrote says so.
-                    SuppressedReason::Backlog => {}
-                    SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
-                    SuppressedReason::OwnWrite => {
-                        state.counts.suppressed.own_write += 1;
-                        state.own.arrived(input);
-                    }
-                }
-                state.last_match = Some(head.stamp.timestamp());
-                if let Some(occurrence) = occurrence {
-                    let touched = state.count(group, *occurrence, head.stamp.at);
-                    self.changed.groups.extend(touched.into_iter().map(|group| (uid.clone(), group)));
-                }
-            }
-            Decision::Deferred { object, .. } => state.own.wait(object.clone(), head.position, input.clone()),
-            Decision::Errored { place, message, .. } => {
-                state.counts.errors += 1;
-                let message = cut(message, MAX_ERROR);
-                state.last_error = Some(LastError { time: time(head), place: place.clone(), message });
-            }
-        }
-        self.changed.rows.insert(uid.clone());
-        self.changed.progress.insert(uid.clone());
-    }
-
-    /// Counts a firing as fired, and shows it among the recent ones.
-    fn begin(&mut self, firing: &Firing, event: &Event) {
-        let uid = &firing.rule.uid;
-        let Some((_, state)) = self.rules.get_mut(uid) else { return };
-        state.counts.fired += 1;
-        state.running.insert(firing.id.clone(), firing.group.as_str().into());
-        state.last_firing = Some(firing.stamp.timestamp());
-        let limit = state.history_limit();
-        if limit > 0 {
-            state.recent.push_front(status_of(firing, event));
-            self.open.insert(firing.id.clone(), uid.clone());
-        }
-        while state.recent.len() > limit {
-            let gone = state.recent.pop_back();
-            gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
-        }
-        self.changed.rows.insert(uid.clone());
-        self.changed.progress.insert(uid.clone());
-    }
-
     // === Asking ===
 
     /// What sources need to know of the rules. The same `Arc` until rules change.
@@ -368,18 +312,6 @@ impl Engine {
     /// The rules whose progress has changed since the last call; a change of `counts.seen` alone does not count.
     pub fn dirty_rules(&mut self) -> Vec<RuleUid> {
         std::mem::take(&mut self.changed.progress).into_iter().collect()
-    }
-}
-
-fn status_of(firing: &Firing, event: &Event) -> FiringStatus {
-    FiringStatus {
-        id: firing.id.to_string(),
-        time: Time(firing.stamp.timestamp()),
-        group: firing.group.clone(),
-        event: EventRef::from(event),
-        outcome: FiringOutcome::Running,
-        message: String::new(),
-        actions: Vec::new(),
     }
 }
 

@@ -219,6 +219,27 @@ impl Filter {
         changes.iter().position(|one| !known(one)).map_or(Change::Same, Change::Untold)
     }
 
+    /// Whether the object has just left what the filter selects by labels: it does not pass any more and did before.
+    pub(super) fn is_left_by(&self, origin: &Origin, event: &Event) -> bool {
+        let Kind::Resource { api_version, kind, names, selector: Some(selector), .. } = &self.kind else {
+            return false;
+        };
+        let watch = &origin.watch;
+        let in_namespace = match (&self.namespaces.from, namespace_of(watch, event)) {
+            (_, "") => self.namespaces.cluster_scoped,
+            (From::All | From::Selector(_), _) => true,
+            (From::Names(known), namespace) => known.iter().any(|name| name == namespace),
+        };
+        in_namespace
+            && watch.api_version == *api_version
+            && watch.kind == *kind
+            && self.namespaces.scopes.contains(&watch.namespace)
+            && (names.is_empty()
+                || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
+            && origin.changed.contains(&selector.id())
+            && selects(selector, origin, event) == Some(false)
+    }
+
     /// Whether the event passes, given what was looked up for the rule's account.
     pub(super) fn passes(
         &self,

@@ -1,114 +1,158 @@
-//! What is kept of the groups of one rule: cooldowns, and what was counted. Bounded by `groups.max`.
+//! What is kept of the groups of one rule: cooldowns, budgets, and what the trigger keeps. Bounded by `groups.max`.
 //!
 //! A group is kept as long as it differs from one that was never heard of. Times are those of records ([`crate::clock::Stamp::at`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
-    fault::Fault,
     spend::{Spend, Spent},
+    trigger::{Counted, Kept, Trigger},
 };
 use crate::{
-    api::{CountTrigger, EventRuleSpec, GroupLimits},
-    record::Occurrence,
+    clock::Stamp,
+    event::Event,
+    record::{Firing, GroupValues, Mark, Occurrence},
 };
 
 /// Times that a rule may have to keep, `groups.max` times `trigger.count.atLeast` or `throttle.budget.firings`: 16 MiB.
 pub(super) const MAX_TIMES: u64 = 1_000_000;
-
-/// `trigger.count`, compiled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Count {
-    pub at_least: u64,
-    /// How far back is counted, in microseconds.
-    within: i64,
-    /// How long what was counted is kept without news, in microseconds.
-    keep: i64,
-}
-
-impl Count {
-    /// Compiles the trigger of a rule; faults are added with their paths.
-    pub(super) fn compile(spec: &EventRuleSpec, faults: &mut Vec<Fault>) -> Option<Self> {
-        let limits = spec.groups.clone().unwrap_or_default();
-        if limits.max == Some(0) {
-            faults.push(Fault::new("spec.groups.max", "must be at least 1"));
-        }
-        if limits.forget_after.is_some_and(|time| time.get().is_zero()) {
-            faults.push(Fault::new("spec.groups.forgetAfter", "must be longer than 0s"));
-        }
-        let Some(count) = &spec.trigger.as_ref()?.count else {
-            faults.push(Fault::new("spec.trigger", "count must be set"));
-            return None;
-        };
-        Self::of(count, &limits, faults)
-    }
-
-    fn of(count: &CountTrigger, limits: &GroupLimits, faults: &mut Vec<Fault>) -> Option<Self> {
-        let before = faults.len();
-        if count.at_least == 0 {
-            faults.push(Fault::new("spec.trigger.count.atLeast", "must be at least 1"));
-        }
-        if count.within.get().is_zero() {
-            faults.push(Fault::new("spec.trigger.count.within", "must be longer than 0s"));
-        }
-        let times = u64::from(limits.max()) * u64::from(count.at_least);
-        if times > MAX_TIMES {
-            let max = MAX_TIMES / u64::from(count.at_least);
-            let message = format!(
-                "times groups.max, which is {}, makes {times} times to keep; {MAX_TIMES} are allowed: set groups.max to {max} or less",
-                limits.max()
-            );
-            faults.push(Fault::new("spec.trigger.count.atLeast", message));
-        }
-        let within = micros(count.within.get());
-        let keep = within.min(micros(limits.forget_after(count.within).get()));
-        (faults.len() == before).then_some(Self { at_least: count.at_least.into(), within, keep })
-    }
-}
 
 /// Microseconds, as stamps have them.
 pub(super) fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// One group; also its row in the view.
+/// One group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Row", into = "Row")]
 pub(super) struct Group {
     /// The end of its cooldown, or a time that is past.
-    #[serde(default)]
     until: i64,
-    /// What has happened, oldest first, as far as it can still count; at most `atLeast` entries.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    counted: Vec<Occurrence>,
-    /// When that is forgotten.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    counted_until: i64,
+    /// What the trigger keeps of it.
+    kept: Option<Kept>,
+    /// The event that is kept with that.
+    cause: Option<Cause>,
+    /// All of them, for a trigger that gathers.
+    events: Vec<Arc<Event>>,
     /// Its firings, where it has a budget.
-    #[serde(default, skip_serializing_if = "Spent::is_empty")]
     spent: Spent,
     /// When they count no more.
+    spent_until: i64,
+}
+
+/// The last event of a group that met the conditions: what is due later is about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Cause {
+    /// The source that it came by.
+    pub source: String,
+    /// The event, as the rule's account sees it.
+    pub event: Arc<Event>,
+    /// `group.<name>` in actions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: GroupValues,
+    /// About how much memory the event takes.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+impl Cause {
+    pub(super) fn new(source: &str, event: Arc<Event>, values: &GroupValues) -> Self {
+        let bytes = weight(&event.data).saturating_add(BARE);
+        Self { source: source.to_owned(), event, values: values.clone(), bytes }
+    }
+}
+
+/// About how many bytes a group, and an event but for its data, take.
+const BARE: u64 = 256;
+
+/// About how many bytes the value takes.
+fn weight(value: &Value) -> u64 {
+    let of = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(map) => map.iter().map(|(key, item)| key.len() as u64 + 24 + weight(item)).sum(),
+    };
+    of.saturating_add(32)
+}
+
+impl Group {
+    /// Without anything kept, there is nothing that an event would be kept for.
+    fn set_kept(&mut self, kept: Option<Kept>) {
+        if kept.is_none() {
+            (self.cause, self.events) = (None, Vec::new());
+        }
+        self.kept = kept;
+    }
+
+    fn active(&self) -> Option<Stamp> {
+        self.kept.as_ref().and_then(Kept::active)
+    }
+
+    /// About how many bytes it takes.
+    fn bytes(&self, name: &str) -> u64 {
+        let kept = self.kept.as_ref().map_or(0, Kept::bytes);
+        let cause = self.cause.as_ref().map_or(0, |cause| cause.bytes);
+        BARE + name.len() as u64 + kept + cause + 16 * self.spent.len() as u64
+    }
+
+    /// When it becomes equal to one that was never heard of.
+    fn end(&self) -> i64 {
+        self.until.max(self.kept.as_ref().map_or(0, Kept::end)).max(self.spent_until)
+    }
+}
+
+/// A group's row in the view.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    #[serde(default)]
+    until: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<Cause>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Arc<Event>>,
+    #[serde(default, skip_serializing_if = "Spent::is_empty")]
+    spent: Spent,
     #[serde(default, skip_serializing_if = "is_zero")]
     spent_until: i64,
+    /// What earlier versions have written of `trigger.count`.
+    #[serde(default, skip_serializing)]
+    counted: Vec<Occurrence>,
+    #[serde(default, skip_serializing)]
+    counted_until: i64,
 }
 
 fn is_zero(time: &i64) -> bool {
     *time == 0
 }
 
-impl Group {
-    /// When it becomes equal to one that was never heard of.
-    fn end(&self) -> i64 {
-        self.until.max(self.counted_until).max(self.spent_until)
+impl From<Row> for Group {
+    fn from(row: Row) -> Self {
+        let earlier = || Kept::Count(Counted { times: row.counted, until: row.counted_until });
+        let kept = row.kept.or_else(|| (row.counted_until > 0).then(earlier));
+        Self {
+            until: row.until,
+            kept,
+            cause: row.cause,
+            events: row.events,
+            spent: row.spent,
+            spent_until: row.spent_until,
+        }
     }
+}
 
-    /// What still counts at `now`.
-    fn counted(&self, now: i64) -> &[Occurrence] {
-        if self.counted_until > now { &self.counted } else { &[] }
+impl From<Group> for Row {
+    fn from(Group { until, kept, cause, events, spent, spent_until }: Group) -> Self {
+        Self { until, kept, cause, events, spent, spent_until, counted: Vec::new(), counted_until: 0 }
     }
 }
 
@@ -117,9 +161,23 @@ impl Group {
 pub(super) struct Groups {
     groups: BTreeMap<String, Group>,
     ends: BTreeSet<(i64, String)>,
+    /// Those that the rule has fired for and that have not ended.
+    active: BTreeSet<(Stamp, String)>,
+    /// About how many bytes they take.
+    bytes: u64,
 }
 
 impl Groups {
+    /// About how many bytes they take together.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether anything is kept of the group.
+    pub(super) fn knows(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
     /// Whether state can be kept for the group, of `max` groups at most. None that is in use makes room for another.
     pub(super) fn has_room(&self, group: &str, max: usize, now: i64) -> bool {
         self.groups.len() < max
@@ -135,47 +193,89 @@ impl Groups {
         self.groups.get(group).is_some_and(|group| group.spent.is_spent(budget, now))
     }
 
-    /// The occurrence, no earlier than the one before it in its group, and how many there are with it.
-    pub(super) fn count(&self, group: &str, count: &Count, occurrence: Occurrence, now: i64) -> (Occurrence, u64) {
-        let before = self.groups.get(group).map_or(&[][..], |group| group.counted(now));
-        let at = before.last().map_or(occurrence.at, |last| last.at.max(occurrence.at));
-        let since = at.saturating_sub(count.within);
-        let within = before.iter().filter(|one| one.at >= since).map(|one| u64::from(one.times)).sum::<u64>();
-        (Occurrence { at, ..occurrence }, within + u64::from(occurrence.times))
+    /// What the trigger keeps of the group.
+    pub(super) fn kept(&self, group: &str) -> Option<&Kept> {
+        self.groups.get(group).and_then(|group| group.kept.as_ref())
     }
 
-    /// Keeps what was counted.
-    pub(super) fn keep(&mut self, name: &str, count: &Count, occurrence: Occurrence, now: i64) {
-        let mut group = self.take(name);
-        if group.counted_until <= now {
-            group.counted.clear();
-        }
-        let since = occurrence.at.saturating_sub(count.within);
-        group.counted.retain(|one| one.at >= since);
-        match group.counted.last_mut() {
-            Some(last) if last.at == occurrence.at => last.times = last.times.saturating_add(occurrence.times),
-            _ => group.counted.push(occurrence),
-        }
-        if group.counted.len() as u64 > count.at_least {
-            // The newest decide; older ones are only told. Dated back to the oldest, they never count for too long.
-            let oldest = group.counted.remove(0);
-            let next = &mut group.counted[0];
-            *next = Occurrence { at: oldest.at, times: oldest.times.saturating_add(next.times) };
-        }
-        // Forgotten a microsecond after the end of the window, which belongs to it.
-        group.counted_until = now.saturating_add(count.keep).saturating_add(1);
-        self.set(name, group);
+    /// Whether the trigger keeps anything of any group, or may.
+    pub(super) fn has_kept(&self) -> bool {
+        !self.groups.is_empty()
     }
 
-    /// The group fired: what was counted is used up, its cooldown lasts until then, and its budget is one less.
-    pub(super) fn fired(&mut self, name: &str, until: Option<i64>, budget: Option<&Spend>, now: i64) {
+    /// The event that is kept with the group.
+    pub(super) fn cause(&self, group: &str) -> Option<&Cause> {
+        self.groups.get(group).and_then(|group| group.cause.as_ref())
+    }
+
+    /// The events that are kept with the group.
+    pub(super) fn events(&self, group: &str) -> &[Arc<Event>] {
+        self.groups.get(group).map_or(&[], |group| &group.events)
+    }
+
+    /// The groups that the rule has fired for and that have not ended, oldest first.
+    pub(super) fn active(&self) -> impl ExactSizeIterator<Item = &(Stamp, String)> {
+        self.active.iter()
+    }
+
+    /// From when on neither the cooldown nor the budget keeps the group from firing.
+    pub(super) fn free_at(&self, group: &str, budget: Option<&Spend>) -> i64 {
+        let Some(group) = self.groups.get(group) else { return 0 };
+        group.until.max(budget.map_or(0, |budget| group.spent.free_at(budget)))
+    }
+
+    /// Keeps what the trigger noted, and with it the event if that is given.
+    pub(super) fn note(&mut self, name: &str, trigger: &Trigger, mark: Mark, cause: Option<Cause>, now: i64) {
         let mut group = self.take(name);
-        (group.counted, group.counted_until) = (Vec::new(), 0);
+        let kept = group.kept.take();
+        if let Some(cause) = &cause
+            && trigger.keeps_events()
+        {
+            group.events.push(Arc::clone(&cause.event));
+        }
+        group.cause = cause.or(group.cause);
+        group.set_kept(trigger.take(kept, mark, now));
+        self.keep(name, group, now);
+    }
+
+    /// What the rule had fired for has ended.
+    pub(super) fn resolved(&mut self, name: &str, trigger: Option<&Trigger>, now: i64) {
+        let mut group = self.take(name);
+        let kept = group.kept.take();
+        group.set_kept(trigger.and_then(|trigger| trigger.resolved(kept)));
+        self.keep(name, group, now);
+    }
+
+    /// The group fired: the trigger goes on or begins anew.
+    pub(super) fn go_on(&mut self, name: &str, trigger: &Trigger, firing: &Firing) {
+        let mut group = self.take(name);
+        let kept = group.kept.take();
+        group.set_kept(trigger.fired(kept, firing));
+        self.keep(name, group, firing.stamp.at);
+    }
+
+    /// Forgets what the trigger keeps of any group: gives the names of all of which it kept something, and of those that the rule had fired for.
+    pub(super) fn drop_kept(&mut self, now: i64) -> (Vec<String>, Vec<String>) {
+        let active = self.active.iter().map(|(_, name)| name.clone()).collect();
+        let kept = self.groups.iter().filter(|(_, group)| group.kept.is_some());
+        let kept: Vec<String> = kept.map(|(name, _)| name.clone()).collect();
+        kept.iter().for_each(|name| self.resolved(name, None, now));
+        (kept, active)
+    }
+
+    /// The group fired: its cooldown lasts until then, and its budget is one less.
+    pub(super) fn spend(&mut self, name: &str, until: Option<i64>, budget: Option<&Spend>, now: i64) {
+        let mut group = self.take(name);
         group.until = until.unwrap_or(group.until);
         if let Some(budget) = budget {
             group.spent.spend(budget, now);
             group.spent_until = group.spent.end(budget);
         }
+        self.keep(name, group, now);
+    }
+
+    /// Keeps the group if it differs from one that was never heard of.
+    fn keep(&mut self, name: &str, group: Group, now: i64) {
         if group.end() > now {
             self.set(name, group);
         }
@@ -188,7 +288,10 @@ impl Groups {
             && *end <= now
             && let Some((_, name)) = self.ends.pop_first()
         {
-            self.groups.remove(&name);
+            if let Some(group) = self.groups.remove(&name) {
+                self.bytes = self.bytes.saturating_sub(group.bytes(&name));
+                group.active().map(|since| self.active.remove(&(since, name.clone())));
+            }
             forgotten.push(name);
         }
         forgotten
@@ -197,12 +300,16 @@ impl Groups {
     fn take(&mut self, name: &str) -> Group {
         let Some(group) = self.groups.remove(name) else { return Group::default() };
         self.ends.remove(&(group.end(), name.to_owned()));
+        self.bytes = self.bytes.saturating_sub(group.bytes(name));
+        group.active().map(|since| self.active.remove(&(since, name.to_owned())));
         group
     }
 
     pub(super) fn set(&mut self, name: &str, group: Group) {
         self.take(name);
         self.ends.insert((group.end(), name.to_owned()));
+        self.bytes = self.bytes.saturating_add(group.bytes(name));
+        group.active().map(|since| self.active.insert((since, name.to_owned())));
         self.groups.insert(name.to_owned(), group);
     }
 
@@ -210,9 +317,31 @@ impl Groups {
         self.groups.get(group)
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.groups.keys()
+    }
+
     /// Forgets all; gives their names.
     pub(super) fn clear(&mut self) -> Vec<String> {
         self.ends.clear();
+        self.active.clear();
+        self.bytes = 0;
         std::mem::take(&mut self.groups).into_keys().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_an_earlier_version_wrote_is_read() {
+        let group: Group = serde_json::from_str(r#"{"until":5,"counted":[[7,2]],"counted_until":9}"#).expect("a row");
+        let kept = Kept::Count(Counted { times: vec![Occurrence { at: 7, times: 2 }], until: 9 });
+        assert_eq!((group.until, group.kept.as_ref(), group.end()), (5, Some(&kept), 9));
+        let text = serde_json::to_string(&group).expect("a row");
+        assert_eq!(serde_json::from_str::<Group>(&text).expect("the same row"), group);
+        let bare: Group = serde_json::from_str(r#"{"until":5}"#).expect("a row");
+        assert_eq!(bare.kept, None);
     }
 }

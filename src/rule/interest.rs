@@ -10,6 +10,7 @@ use super::{
     compile::Rule,
     index::Index,
     near::Lookers,
+    trigger::Trigger,
 };
 use crate::{
     event::{Event, Origin, WatchKey},
@@ -72,6 +73,11 @@ impl Interest {
         for slot in self.index.candidates(origin, event) {
             let source = &slot.rule.sources[slot.source];
             let look = source.filter.look(origin, event);
+            let follows = slot.rule.trigger.as_ref().is_some_and(Trigger::follows_objects);
+            if follows && source.filter.is_left_by(origin, event) {
+                concern.any = true;
+                continue;
+            }
             if !look.possible || source.filter.change(event, origin) == Change::Same {
                 continue;
             }

@@ -16,6 +16,7 @@ mod near;
 mod spend;
 mod state;
 mod timetable;
+mod trigger;
 mod writes;
 
 #[cfg(test)]

@@ -59,6 +59,16 @@ impl Spent {
         self.0.iter().filter(|at| at.saturating_add(budget.per) > now).count() >= budget.firings
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// From when on the budget allows a firing.
+    pub(super) fn free_at(&self, budget: &Spend) -> i64 {
+        let too_many = self.0.len().saturating_sub(budget.firings.saturating_sub(1));
+        too_many.checked_sub(1).and_then(|last| self.0.get(last)).map_or(0, |at| at.saturating_add(budget.per))
+    }
+
     /// Notes a firing.
     pub(super) fn spend(&mut self, budget: &Spend, now: i64) {
         self.0.retain(|at| at.saturating_add(budget.per) > now);

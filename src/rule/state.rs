@@ -1,22 +1,23 @@
 //! What is kept of a rule: its versions, what became of its events, its groups.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
     compile::{Rule, groups_hash},
-    groups::Groups,
+    groups::{Cause, Groups},
     spend::{Spend, Spent},
     writes::{Kept, OwnWrites},
 };
 use crate::{
-    api::{BudgetScope, ConcurrencyPolicy, Counts, EventRuleSpec, FiringStatus, LastError},
-    record::{FiringId, Occurrence, RuleRef},
+    api::{ActiveGroup, BudgetScope, ConcurrencyPolicy, Counts, EventRuleSpec, FiringKind, FiringStatus, LastError},
+    event::Origin,
+    record::{Firing, FiringId, Mark, RuleRef},
 };
 
 /// What status tells of a rule.
@@ -32,6 +33,12 @@ pub struct Progress {
     pub last_error: Option<LastError>,
     /// The last firings, newest first, at most `historyLimit`; messages are cut to 256 characters.
     pub recent: Vec<FiringStatus>,
+    /// What the rule has fired for and what has not ended, oldest first, at most 10.
+    #[serde(default, skip_serializing)]
+    pub active: Vec<ActiveGroup>,
+    /// How many there are of it in all.
+    #[serde(default, skip_serializing)]
+    pub active_total: u64,
     /// The generation in force.
     pub generation: Option<i64>,
 }
@@ -79,6 +86,68 @@ pub(super) struct State {
     pub own: OwnWrites,
     /// [`groups_hash`] of the spec that the groups belong to.
     pub groups_hash: String,
+    /// What is due waits for sources that have not caught up since the process began.
+    pub settling: Settling,
+    /// How many bytes of groups are counted for the namespace.
+    pub weighed: u64,
+    /// What the rule has seen since it began, while what exists is being told.
+    pub begun: Begun,
+}
+
+/// How long after a rule that follows objects began it is told what exists, at most, in microseconds.
+const BEGINS: i64 = 300_000_000;
+/// Objects of which it is remembered meanwhile what was seen of them.
+const MAX_BEGUN: usize = 10_000;
+
+/// Of objects that changed while the list of what exists was under way: a list that was taken before the change tells of what is not so any more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// When the rule began; nothing once it is over.
+    since: Option<i64>,
+    /// The last version of each object, by its uid; one that is gone has none to come.
+    versions: BTreeMap<String, u64>,
+}
+
+impl Begun {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn at(now: i64) -> Self {
+        Self { since: Some(now), versions: BTreeMap::new() }
+    }
+
+    /// Notes what was seen of an object.
+    pub(super) fn note(&mut self, origin: &Origin, now: i64) {
+        let Some(since) = self.since else { return };
+        if now.saturating_sub(since) > BEGINS {
+            *self = Self::default();
+        } else if self.versions.len() < MAX_BEGUN {
+            let version = origin.seen.as_ref().map_or(u64::MAX, |seen| seen.version);
+            self.versions.insert(origin.uid.clone(), version);
+        }
+    }
+
+    /// Whether the object was seen later than this tells.
+    pub(super) fn is_stale(&self, origin: &Origin) -> bool {
+        let version = origin.seen.as_ref().map_or(0, |seen| seen.version);
+        self.versions.get(&origin.uid).is_some_and(|known| *known >= version)
+    }
+}
+
+/// What has to wait after a start, for what happened before it may not be known yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settling {
+    /// The sources that have not caught up.
+    pub sources: BTreeSet<String>,
+    /// Nothing is due before.
+    pub until: i64,
+}
+
+impl Settling {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl State {
@@ -121,29 +190,61 @@ impl State {
         }
     }
 
-    /// A firing of the group: gives the groups that changed.
-    pub(super) fn fired(&mut self, group: &str, now: i64) -> Vec<String> {
+    /// From when on nothing but what happens meanwhile keeps the group from firing.
+    pub(super) fn free_at(&self, rule: &Rule, group: &str) -> i64 {
+        let of_group = rule.budget.as_ref().filter(|budget| budget.scope == BudgetScope::Group);
+        let of_rule = rule.budget.as_ref().filter(|budget| budget.scope == BudgetScope::Rule);
+        self.groups.free_at(group, of_group).max(of_rule.map_or(0, |budget| self.spent.free_at(budget)))
+    }
+
+    /// A firing: gives the groups that changed.
+    pub(super) fn fired(&mut self, firing: &Firing) -> Vec<String> {
         let Some(rule) = self.in_force.as_ref().map(|version| &version.rule) else { return Vec::new() };
+        let (group, now) = (&firing.group, firing.stamp.at);
+        let mut touched = Vec::new();
+        if let Some(trigger) = &rule.trigger {
+            touched = self.groups.forget(now);
+            self.groups.go_on(group, trigger, firing);
+            touched.push(group.clone());
+        }
+        if matches!(firing.kind, FiringKind::Step | FiringKind::Resolved) {
+            return touched;
+        }
         let of_group = rule.budget.as_ref().filter(|budget| budget.scope == BudgetScope::Group);
         if let (Some(budget), None) = (&rule.budget, of_group) {
             self.spent.spend(budget, now);
         }
-        if !rule.keeps_groups() {
-            return Vec::new();
+        if rule.cooldown.is_some() || of_group.is_some() {
+            touched.extend(self.groups.forget(now));
+            self.groups.spend(group, rule.cooldown.map(|cooldown| now.saturating_add(cooldown)), of_group, now);
+            touched.push(group.clone());
         }
+        touched
+    }
+
+    /// Something for the trigger to keep of the group: gives the groups that changed.
+    pub(super) fn note(&mut self, group: &str, mark: Mark, cause: Option<Cause>, now: i64) -> Vec<String> {
+        let Some(rule) = self.in_force.as_ref().map(|version| &version.rule) else { return Vec::new() };
+        let Some(trigger) = &rule.trigger else { return Vec::new() };
         let mut touched = self.groups.forget(now);
-        self.groups.fired(group, rule.cooldown.map(|cooldown| now.saturating_add(cooldown)), of_group, now);
+        self.groups.note(group, trigger, mark, cause, now);
         touched.push(group.to_owned());
         touched
     }
 
-    /// Something to count for the group: gives the groups that changed.
-    pub(super) fn count(&mut self, group: &str, occurrence: Occurrence, now: i64) -> Vec<String> {
-        let Some(count) = self.in_force.as_ref().and_then(|version| version.rule.count) else { return Vec::new() };
-        let mut touched = self.groups.forget(now);
-        self.groups.keep(group, &count, occurrence, now);
-        touched.push(group.to_owned());
-        touched
+    /// What the rule had fired for has ended: gives the groups that changed.
+    pub(super) fn resolved(&mut self, group: &str, now: i64) -> Vec<String> {
+        let trigger = self.in_force.as_ref().and_then(|version| version.rule.trigger.as_ref());
+        self.groups.resolved(group, trigger, now);
+        vec![group.to_owned()]
+    }
+
+    /// When something is due for the group.
+    pub(super) fn deadline(&self, group: &str) -> Option<i64> {
+        let rule = self.in_force.as_ref().map(|version| &version.rule).filter(|rule| !rule.spec.suspend)?;
+        let trigger = rule.trigger.as_ref()?;
+        let at = trigger.deadline(self.groups.kept(group)?)?;
+        Some(if trigger.waits_for_sources() { at.max(self.settling.until) } else { at })
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -153,9 +254,15 @@ impl State {
             last_firing: self.last_firing,
             last_error: self.last_error.clone(),
             recent: self.recent.iter().cloned().collect(),
+            active: self.groups.active().take(10).map(active).collect(),
+            active_total: self.groups.active().len() as u64,
             generation: self.in_force.as_ref().map(|version| version.rule.generation),
         }
     }
+}
+
+fn active((since, group): &(crate::clock::Stamp, String)) -> ActiveGroup {
+    ActiveGroup { group: group.clone(), since: Time(since.timestamp()) }
 }
 
 /// A row of the table of rules.
@@ -172,6 +279,10 @@ pub(super) struct RuleRow {
     pub spent: Spent,
     #[serde(default, skip_serializing_if = "Kept::is_empty")]
     pub own: Kept,
+    #[serde(default, skip_serializing_if = "Settling::is_none")]
+    pub settling: Settling,
+    #[serde(default, skip_serializing_if = "Begun::is_none")]
+    pub begun: Begun,
 }
 
 /// A version in a row.
@@ -198,6 +309,8 @@ impl RuleRow {
             groups_hash: state.groups_hash.clone(),
             spent: state.spent.clone(),
             own: state.own.kept().clone(),
+            settling: state.settling.clone(),
+            begun: state.begun.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     api::{self, ActionOutcome, FiringOutcome, OnError, RuleMode},
     bus::{BusError, Missing},
     clock::Stamp,
-    record::{Effect, Finished, FiringId, OpenFiring, Position, Record, Results, RuleUid, Written},
+    record::{Effect, Finished, FiringId, Number, OpenFiring, Position, Record, Results, RuleUid, Written},
     rule::{CompiledAction, Rule, compile},
     text,
 };
@@ -80,13 +81,15 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
         open,
         rule: &rule,
         results: open.results(),
+        named: named(open),
         said: Vec::new(),
         failed: None,
         settle: Vec::new(),
         held,
         gone,
     };
-    for (spec, compiled) in rule.spec.actions.iter().zip(&rule.actions) {
+    let compiled = rule.actions_of(open.firing.kind, open.firing.step);
+    for (spec, compiled) in open.firing.actions(&rule.spec).iter().zip(compiled) {
         if way.gone.is_cancelled() {
             break;
         }
@@ -110,6 +113,15 @@ fn compiled(inner: &Inner, open: &OpenFiring) -> Result<Arc<Rule>, String> {
     Ok(rule)
 }
 
+/// What the trigger tells of the firing, by the names that expressions use. A float stays one: `value` is compared with floats.
+fn named(open: &OpenFiring) -> Vec<(&'static str, Value)> {
+    let OpenFiring { firing, events, .. } = open;
+    let number = |number: Number| Value::from(number.0);
+    let events = (!events.is_empty()).then(|| serde_json::to_value(events).unwrap_or_default());
+    let named = [("value", firing.value.map(number)), ("baseline", firing.baseline.map(number)), ("events", events)];
+    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
 /// Why the firing is not to begin any more. One that has begun is finished.
 fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<String> {
     let deadline = rule.spec.starting_deadline?.get();
@@ -126,11 +138,12 @@ pub(super) struct Way<'a> {
     pub(super) open: &'a OpenFiring,
     rule: &'a Rule,
     results: Results,
+    named: Vec<(&'static str, Value)>,
     said: Vec<String>,
     /// The first action that failed for good, and why.
     failed: Option<(String, String)>,
     /// Steps that have something to do when their outcome is durable: request, result, position of the outcome.
-    settle: Vec<(&'a api::Action, serde_json::Value, serde_json::Value, Position)>,
+    settle: Vec<(&'a api::Action, Value, Value, Position)>,
     /// The target of the step that an earlier process began.
     pub(super) held: Option<Held>,
     gone: CancellationToken,
@@ -187,6 +200,7 @@ impl<'a> Way<'a> {
             rule: self.rule,
             results: &self.results,
             gone: &self.gone,
+            named: &self.named,
             spec,
             compiled,
             part,

@@ -257,7 +257,7 @@ impl Inner {
         let open = if brief.acting { self.firings.lend_here(id)? } else { return None };
         open.steps.iter().find_map(|(name, step)| {
             let (Some((_, request)), None) = (&step.intent, &step.outcome) else { return None };
-            let spec = open.spec.actions.iter().find(|action| action.name == whole(name).0)?;
+            let spec = open.firing.actions(&open.spec).iter().find(|action| action.name == whole(name).0)?;
             (self.build)(spec)?.target_again(&open.firing.rule.namespace, request)
         })
     }

@@ -62,6 +62,8 @@ pub(super) struct Step<'a> {
     pub(super) rule: &'a Rule,
     pub(super) results: &'a Results,
     pub(super) gone: &'a CancellationToken,
+    /// What the trigger tells: `value`, `baseline`, `events`.
+    pub(super) named: &'a [(&'static str, Value)],
     pub(super) spec: &'a api::Action,
     pub(super) compiled: &'a CompiledAction,
     pub(super) part: Part<'a>,
@@ -328,11 +330,12 @@ impl Step<'_> {
 
     pub(super) fn scope(&self) -> Scope<'_> {
         let firing = &self.open.firing;
-        Scope::new(&self.open.event, &firing.source, &firing.rule, firing.stamp.timestamp())
+        let scope = Scope::new(&self.open.event, &firing.source, &firing.rule, firing.stamp.timestamp())
             .with_variables(self.rule)
             .with_results(self.results)
             .with_firing(&firing.id)
-            .with_group(&firing.group_values, firing.count)
+            .with_group(&firing.group_values, firing.count);
+        self.named.iter().fold(scope, |scope, (name, value)| scope.with_value(name, value))
     }
 
     async fn durable(&self, position: Position) -> Result<Permit, Halt> {

@@ -13,6 +13,7 @@ mod stories;
 mod suppressed;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ pub use letters::{Kept, Letters, MAX_LETTERS, MAX_OF_RULE, Place};
 pub use recovery::{Recovered, RecoveryError, WatchMemory, recover};
 pub use state::State;
 pub use suppressed::Suppressions;
+pub use ticks::Ticks;
 
 use crate::{
     bus::{Bus, BusError, Reader},
@@ -97,6 +99,8 @@ pub struct Shard {
     pub traces: Traces,
     /// The time.
     pub clock: Clock,
+    /// When a record is asked for.
+    pub ticks: Ticks,
 }
 
 impl Shard {
@@ -112,7 +116,9 @@ impl Shard {
         let mut committed = (Position(0), Instant::now());
         let mut backlog = Backlog::default();
         self.publish_all();
+        self.bus.record(Record::Started)?;
         loop {
+            let due = self.tick()?;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -134,6 +140,7 @@ impl Shard {
                     self.explain(&entries);
                     self.questions.answer(&self.state);
                 }
+                () = ticks::sleep(due) => {}
                 () = self.questions.come() => self.questions.answer(&self.state),
                 () = std::future::ready(()), if checkpoint.is_none() && !self.has_room() => {
                     committed = (self.state.position(), Instant::now());
@@ -189,6 +196,8 @@ impl Shard {
     }
 
     fn take(&mut self, entry: &Entry) -> Result<(), BusError> {
+        self.ticks.hear(entry);
+        self.judge_due(entry)?;
         match &*entry.record {
             Record::Event(input) => self.judge(&entry.head, input)?,
             Record::RuleRemove(rule) => self.runner.remove(rule),
@@ -204,6 +213,9 @@ impl Shard {
         if let Record::Replay(replay) = &*entry.record {
             self.start_again(&entry.head, replay);
         }
+        for (rule, group) in self.state.engine.take_closed() {
+            stories::closed(&self.status, &rule, &group);
+        }
         self.judge_released(&entry.head)
     }
 
@@ -217,6 +229,36 @@ impl Shard {
         if let Some(open) = ledger.get(&finished.firing) {
             self.traces.finished(head, &open, finished);
         }
+    }
+
+    /// Judges what was due before the record.
+    fn judge_due(&mut self, entry: &Entry) -> Result<(), BusError> {
+        while let Some(deadline) = self.state.due(entry) {
+            let decisions = self.state.engine.judge_due(&entry.head, &deadline);
+            self.metrics.decided(&decisions);
+            self.suppressions.note(&decisions);
+            if !decisions.is_empty() {
+                let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
+                self.bus.record(Record::Judgement(judgement))?;
+            }
+            self.state.decide_due(&entry.head, &deadline, &decisions);
+            self.tell(None, decisions);
+        }
+        Ok(())
+    }
+
+    /// Asks for a record before which what is due now is judged, unless one is on its way; tells how long until one has to be asked for.
+    fn tick(&mut self) -> Result<Option<Duration>, BusError> {
+        let next = self.state.engine.next_deadline();
+        let wait = self.ticks.wait(next);
+        let Some(next) = next.filter(|_| wait.is_some_and(|wait| wait.is_zero())) else { return Ok(wait) };
+        match self.bus.record(Record::Tick) {
+            Ok(_) => self.ticks.ask(next),
+            // Tried again when anything else wakes the loop.
+            Err(BusError::Full) => return Ok(Some(CHECKPOINT_INTERVAL)),
+            Err(error) => return Err(error),
+        }
+        Ok(None)
     }
 
     /// Judges an event.
@@ -249,17 +291,31 @@ impl Shard {
             self.bus.record(Record::Judgement(Judgement::of(head, released, &judged.decisions)))?;
         }
         self.state.decide(head, input, &judged.seen, &judged.decisions);
-        for decision in judged.decisions {
-            if let Decision::Fired(firing) = decision {
-                let Some(open) = self.state.ledger.get(&firing.id) else { continue };
-                let Some(rule) = self.state.engine.rule(&firing.rule.uid) else { continue };
-                let rule: Arc<Rule> = Arc::clone(rule);
-                stories::fired(&self.status, &firing, &open.event, &rule);
-                self.traces.fired(head, input, &firing, self.clock.now());
-                self.start(&firing.id, rule);
+        self.tell(Some((head, input)), judged.decisions);
+        Ok(())
+    }
+
+    /// Tells what was decided, about an event or about what was due, and starts what fired.
+    fn tell(&mut self, event: Option<(&Head, &EventInput)>, decisions: Vec<Decision>) {
+        for decision in decisions {
+            match decision {
+                Decision::Fired(firing) => {
+                    let Some(open) = self.state.ledger.get(&firing.id) else { continue };
+                    let Some(rule) = self.state.engine.rule(&firing.rule.uid) else { continue };
+                    let rule: Arc<Rule> = Arc::clone(rule);
+                    stories::fired(&self.status, &firing, &open.event, &rule);
+                    if let Some((head, input)) = event {
+                        self.traces.fired(head, input, &firing, self.clock.now());
+                    }
+                    self.start(&firing.id, rule);
+                }
+                Decision::Resolved { rule, group, since } => {
+                    let Some(rule) = self.state.engine.rule(&rule) else { continue };
+                    stories::resolved(&self.status, &rule.rule, &group, since);
+                }
+                _ => {}
             }
         }
-        Ok(())
     }
 
     /// Starts what a dead letter has opened again; of a letter that was not there any more, nothing.

@@ -8,7 +8,9 @@ use super::{State, letters::Letters, state};
 use crate::{
     bus::{Bus, BusError},
     event::{Seen, WatchKey},
-    record::{Brief, EventInput, FiringId, Head, Judgement, Ledger, OpenFiring, Position, Record, Table},
+    record::{
+        Brief, Deadline, Decision, EventInput, FiringId, Head, Judgement, Ledger, OpenFiring, Position, Record, Table,
+    },
     rule::{Engine, Judged},
 };
 
@@ -87,6 +89,9 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
         if let Some(id) = entry.record.firing() {
             bring(bus, &state.ledger, id, &mut damage);
         }
+        while let Some(deadline) = state.due(entry) {
+            decide_due(bus, &mut state, &entry.head, &deadline, &judgements)?;
+        }
         if let Record::Event(input) = &*entry.record {
             let judged = state.engine.judge(&entry.head, input);
             decide(bus, &mut state, &entry.head, input, judged, None, &judgements)?;
@@ -137,8 +142,27 @@ fn watch_row(key: &[u8], value: &[u8]) -> Result<(WatchKey, String, Seen), serde
     Ok((watch, uid, serde_json::from_slice(value)?))
 }
 
-/// What is judged in the order of the log: an input, and of those that have waited for it, one after the other.
-type Turn = (Position, Option<Position>);
+/// What is judged in the order of the log: the input, and what of it.
+type Turn = (Position, What);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// What was due before it.
+    Due(Deadline),
+    /// It.
+    Itself,
+    /// Those that have waited for it, one after the other.
+    Released(Position),
+}
+
+fn turn(judgement: &Judgement) -> Turn {
+    let what = match (&judgement.deadline, judgement.event) {
+        (Some(deadline), _) => What::Due(deadline.clone()),
+        (None, Some(event)) => What::Released(event),
+        (None, None) => What::Itself,
+    };
+    (judgement.input, what)
+}
 
 /// The judgements that the tail holds.
 struct Judgements<'a> {
@@ -148,16 +172,42 @@ struct Judgements<'a> {
 
 impl<'a> Judgements<'a> {
     fn of(applied: Position, tail: &'a [crate::record::Entry]) -> Self {
-        let mut judgements = Self { through: (applied, None), by_turn: BTreeMap::new() };
+        let mut judgements = Self { through: (applied, What::Itself), by_turn: BTreeMap::new() };
         for entry in tail {
             if let Record::Judgement(judgement) = &*entry.record {
-                let turn = (judgement.input, judgement.event);
-                judgements.through = judgements.through.max(turn);
+                let turn = turn(judgement);
+                judgements.through = judgements.through.clone().max(turn.clone());
                 judgements.by_turn.insert(turn, judgement);
             }
         }
         judgements
     }
+
+    /// What was decided then; nothing when it was not judged before the end.
+    fn recorded(&self, turn: &Turn) -> Option<&'a [Decision]> {
+        let recorded = || self.by_turn.get(turn).map_or(&[][..], |judgement| &judgement.decisions);
+        (*turn <= self.through).then(recorded)
+    }
+}
+
+/// As [`decide`], of what was due before the record at `head`.
+fn decide_due(
+    bus: &dyn Bus,
+    state: &mut State,
+    head: &Head,
+    deadline: &Deadline,
+    judgements: &Judgements<'_>,
+) -> Result<(), BusError> {
+    if let Some(recorded) = judgements.recorded(&(head.position, What::Due(deadline.clone()))) {
+        state.decide_due(head, deadline, recorded);
+        return Ok(());
+    }
+    let decisions = state.engine.judge_due(head, deadline);
+    if !decisions.is_empty() {
+        bus.record(Record::Judgement(Judgement::of_deadline(head, deadline, &decisions)))?;
+    }
+    state.decide_due(head, deadline, &decisions);
+    Ok(())
 }
 
 /// Takes what was decided from the log; what was not judged before the end is recorded now.
@@ -171,9 +221,7 @@ fn decide(
     judgements: &Judgements<'_>,
 ) -> Result<(), BusError> {
     let judgement = Judgement::of(head, released, &judged.decisions);
-    let turn = (judgement.input, judgement.event);
-    if turn <= judgements.through {
-        let recorded = judgements.by_turn.get(&turn).map_or(&[][..], |judgement| &judgement.decisions);
+    if let Some(recorded) = judgements.recorded(&turn(&judgement)) {
         state.decide(head, input, &judged.seen, recorded);
         return Ok(());
     }

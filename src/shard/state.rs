@@ -6,8 +6,8 @@ use super::letters::{self, Letters};
 use crate::{
     event::{Origin, Seen, WatchKey},
     record::{
-        DeadLetter, Decision, Delta, EventInput, Finished, FiringId, Head, Ledger, OpenFiring, Position, Record,
-        Replay, RuleUid, Stamp, Table,
+        DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, FiringId, Head, Ledger, OpenFiring,
+        Position, Record, Replay, RuleUid, Stamp, Table,
     },
     rule::Engine,
 };
@@ -71,7 +71,9 @@ impl State {
             Record::Event(input) => self.watches.remember(&input.origin),
             Record::Seen(origins) => origins.iter().for_each(|origin| self.watches.remember(origin)),
             Record::Forget(watch) => self.watches.forget(watch),
-            Record::RulePut(_) | Record::Baseline(_) | Record::Deaf(_) => self.engine.fold(head, record),
+            Record::RulePut(_) | Record::Baseline(_) | Record::Deaf(_) | Record::Started | Record::Tick => {
+                self.engine.fold(head, record);
+            }
             Record::RuleRemove(uid) => {
                 self.engine.fold(head, record);
                 self.letters.forget(uid);
@@ -128,17 +130,33 @@ impl State {
         self.ledger.reopen(open);
     }
 
+    /// What is due first before the record is judged. Before one that says that a process has begun nothing is: what happened meanwhile is not known.
+    pub fn due(&self, entry: &Entry) -> Option<Deadline> {
+        self.engine.due(&entry.head).filter(|_| !matches!(*entry.record, Record::Started))
+    }
+
     /// Folds the decisions about an event, and opens the firings among them.
     pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
+        self.open(Some(input), decisions);
+        self.engine.decide(head, input, seen, decisions);
+    }
+
+    /// Folds the decisions about what was due before the record at `head`, and opens the firings among them.
+    pub fn decide_due(&mut self, head: &Head, deadline: &Deadline, decisions: &[Decision]) {
+        self.open(None, decisions);
+        self.engine.decide_due(head, deadline, decisions);
+    }
+
+    fn open(&mut self, input: Option<&EventInput>, decisions: &[Decision]) {
         for decision in decisions {
             let Decision::Fired(firing) = decision else { continue };
             let Some(rule) = self.engine.rule(&firing.rule.uid) else { continue };
             let spec = rule.spec.clone();
-            let event = self.engine.event_for(&firing.rule.uid, input);
-            self.ledger.begin(firing.clone(), event, spec);
+            let Some(event) = self.engine.event_of(firing, input) else { continue };
+            let events = self.engine.events_of(firing, input);
+            self.ledger.begin(OpenFiring { firing: firing.clone(), event, events, spec, steps: BTreeMap::new() });
             self.touched_firings.insert(firing.id.clone());
         }
-        self.engine.decide(head, input, seen, decisions);
     }
 
     /// The rows that changed since the last call, and the position they tell the state after; to be called when the last ones are written. `now` is kept as the time until which the

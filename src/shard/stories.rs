@@ -1,24 +1,52 @@
 //! The Kubernetes Events that tell a firing's story, on the rule and on what was acted upon.
 
 use crate::{
-    api::{ActionOutcome, FiringOutcome},
+    api::{ActionOutcome, FiringKind, FiringOutcome},
     event::Event,
-    record::{Finished, Firing, FiringId, Outcome, RuleRef, whole},
+    record::{Finished, Firing, FiringId, Outcome, RuleRef, Stamp, whole},
     rule::Rule,
     status::{ObjectRef, StatusQueue, Story},
 };
 
 /// The rule fired.
 pub(super) fn fired(status: &StatusQueue, firing: &Firing, event: &Event, rule: &Rule) {
-    let actions: Vec<&str> = rule.actions.iter().map(|action| action.name.as_str()).collect();
+    let actions: Vec<&str> = firing.actions(&rule.spec).iter().map(|action| action.name.as_str()).collect();
     let reason = event.data.get("reason").and_then(|reason| reason.as_str()).unwrap_or(&event.type_);
     let times = firing.count.map(|count| format!(", {count} times")).unwrap_or_default();
+    let what = match (firing.kind, firing.step) {
+        (FiringKind::Fired, _) => "fired".to_owned(),
+        (FiringKind::Step, step) => format!("step {} of the escalation", step.unwrap_or_default() + 1),
+        (FiringKind::Repeated, _) => "fired again".to_owned(),
+        (FiringKind::Resolved, _) => "resolved".to_owned(),
+    };
     status.event(Story {
         object: ObjectRef::rule(&firing.rule),
         warning: false,
         reason: "Fired".to_owned(),
         action: "Fire".to_owned(),
-        note: format!("fired for {} ({reason}{times}): {}; firing {}", firing.group, actions.join(", "), firing.id),
+        note: format!("{what} for {} ({reason}{times}): {}; firing {}", firing.group, actions.join(", "), firing.id),
+        times: 1,
+    });
+}
+
+/// What the rule had fired for has ended.
+pub(super) fn resolved(status: &StatusQueue, rule: &RuleRef, group: &str, since: Stamp) {
+    over(status, rule, format!("what the rule fired for at {} has ended: {group}", since.timestamp()));
+}
+
+/// The rule was changed while what it had fired for lasted.
+pub(super) fn closed(status: &StatusQueue, rule: &RuleRef, group: &str) {
+    let note = format!("RuleChanged: {group} is not followed any more; if its conditions are true now, it begins anew");
+    over(status, rule, note);
+}
+
+fn over(status: &StatusQueue, rule: &RuleRef, note: String) {
+    status.event(Story {
+        object: ObjectRef::rule(rule),
+        warning: false,
+        reason: "Resolved".to_owned(),
+        action: "Resolve".to_owned(),
+        note,
         times: 1,
     });
 }

@@ -43,7 +43,7 @@ enum Step {
     Write(u8),
     /// The write of the oldest open firing is answered: its change is the last one or the next one.
     Answer(bool),
-    /// A new version of the rule; odd ones with a cooldown, every fourth one counts.
+    /// A new version of the rule; odd ones with a cooldown; some count, gather or wait.
     Edit,
     /// The oldest open firing ends.
     Finish,
@@ -108,6 +108,14 @@ impl Loop {
     }
 
     fn take(&mut self, entry: &Entry) {
+        while let Some(deadline) = self.state.due(entry) {
+            let decisions = self.state.engine.judge_due(&entry.head, &deadline);
+            if !decisions.is_empty() {
+                let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
+                self.bus.record(Record::Judgement(judgement)).expect("record");
+            }
+            self.state.decide_due(&entry.head, &deadline, &decisions);
+        }
         if let Record::Event(input) = &*entry.record {
             let judged = self.state.engine.judge(&entry.head, input);
             self.decide(&entry.head, input, &judged, None);
@@ -226,8 +234,15 @@ fn put(generation: i64) -> [Record; 3] {
     if !cooldown.is_null() {
         spec["throttle"] = cooldown;
     }
-    if generation % 4 == 3 {
-        spec["trigger"] = json!({"count": {"atLeast": 2, "within": "1h"}});
+    match generation % 6 {
+        1 => spec["trigger"] = json!({"count": {"atLeast": 2, "within": "1h"}}),
+        // What is due is so at the next record, or at one of those after it.
+        0 => spec["trigger"] = json!({"batch": {"wait": "1ms", "maxEvents": 3}}),
+        5 => {
+            spec["trigger"] = json!({"held": {"for": "1ms"}});
+            spec["sources"][1]["resource"]["operations"] = json!([]);
+        }
+        _ => {}
     }
     if generation % 5 == 0 {
         spec["concurrencyPolicy"] = json!("Forbid");

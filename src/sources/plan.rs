@@ -47,7 +47,7 @@ pub(super) struct WatchPlan {
     pub(super) scopes: Vec<Option<String>>,
     /// The object whose labels are looked up as the account, if the source has a selector for it.
     pub(super) regarding: Option<Regarding>,
-    /// Whether existing objects count as created.
+    /// Whether existing objects count as created: for a trigger that follows objects they always do.
     pub(super) existing: Existing,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
                 kind: resource.kind.clone(),
                 scopes,
                 regarding: None,
-                existing: resource.existing,
+                existing: if spec.follows_objects() { Existing::Fire } else { resource.existing },
             }),
             SourceKind::Reference(of) => Plan::Reference { source: source_name, name: of.name.clone() },
             SourceKind::Schedule(spec) => Plan::Schedule { source: source_name, spec: spec.clone() },

@@ -5,8 +5,8 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use super::{Finding, Part, Slowed, Usability, board::Subject, seconds};
 use crate::{
     api::{
-        ConditionStatus, ConditionType, EventRef, EventRule, EventRuleStatus, FiringOutcome, FiringStatus, LastError,
-        LastNearMiss, Reason, StatusCondition,
+        ActiveGroup, ConditionStatus, ConditionType, EventRef, EventRule, EventRuleStatus, FiringOutcome, FiringStatus,
+        LastError, LastNearMiss, Reason, StatusCondition,
     },
     record::RuleRef,
     rule::{NearMiss, Progress, Timetable},
@@ -144,6 +144,8 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.last_match_time = progress.last_match.map(|time| Time(seconds(time)));
         status.last_firing_time = progress.last_firing.map(|time| Time(seconds(time)));
         status.last_error = progress.last_error.clone().map(short_error);
+        status.active = progress.active.iter().take(10).cloned().map(short_group).collect();
+        status.active_total = (progress.active_total > 0).then_some(progress.active_total);
         status.recent = progress.recent.iter().take(10).cloned().map(short_firing).collect();
     }
     if status.observed_generation != Some(spec.generation) {
@@ -394,6 +396,10 @@ fn short_event(event: &EventRef) -> EventRef {
     let EventRef { id, type_, source, subject } = event;
     let [id, type_, source] = [id, type_, source].map(|text| cut(text, MAX_SHORT));
     EventRef { id, type_, source, subject: subject.as_ref().map(|text| cut(text, MAX_SHORT)) }
+}
+
+fn short_group(group: ActiveGroup) -> ActiveGroup {
+    ActiveGroup { group: cut(&group.group, MAX_SHORT), since: Time(seconds(group.since.0)) }
 }
 
 fn short_firing(mut firing: FiringStatus) -> FiringStatus {

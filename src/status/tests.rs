@@ -49,6 +49,8 @@ fn sources(generation: i64) -> Part {
 
 fn progress(generation: i64, matched: u64) -> Progress {
     Progress {
+        active: Vec::new(),
+        active_total: 0,
         counts: Counts { matched, ..Counts::default() },
         generation: Some(generation),
         last_match: None,
@@ -62,6 +64,7 @@ fn firing(id: &str, outcome: FiringOutcome, message: &str) -> FiringStatus {
     let event = EventRef { id: "e/1".into(), type_: "t".into(), source: "/s".into(), subject: None };
     let action = ActionStatus { name: "grow".into(), outcome: ActionOutcome::Failed, message: message.into() };
     FiringStatus {
+        kind: Default::default(),
         id: id.into(),
         time: Time(time(7)),
         group: "shop/Pod/web-1".into(),

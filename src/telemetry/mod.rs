@@ -241,11 +241,12 @@ impl Metrics {
         let suppressed = [
             "SuppressedByCooldown",
             "SuppressedByTooManyGroups",
+            "SuppressedByTooMuchState",
             "SuppressedByBudget",
             "SuppressedByOwnWrite",
             "SuppressedByConcurrency",
         ];
-        for decision in ["Fired", "Counted", "Deferred", "Errored"].into_iter().chain(suppressed) {
+        for decision in ["Fired", "Counted", "Noted", "Resolved", "Deferred", "Errored"].into_iter().chain(suppressed) {
             self.decisions.get_or_create_owned(&DecisionLabels { decision });
         }
         for outcome in [OutcomeName::Succeeded, OutcomeName::Failed] {
@@ -275,8 +276,11 @@ impl Metrics {
             let decision = match decision {
                 Decision::Fired(_) => "Fired",
                 Decision::Counted { .. } => "Counted",
+                Decision::Noted { .. } => "Noted",
+                Decision::Resolved { .. } => "Resolved",
                 Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => "SuppressedByCooldown",
                 Decision::Suppressed { reason: SuppressedReason::TooManyGroups, .. } => "SuppressedByTooManyGroups",
+                Decision::Suppressed { reason: SuppressedReason::TooMuchState, .. } => "SuppressedByTooMuchState",
                 Decision::Suppressed { reason: SuppressedReason::Budget, .. } => "SuppressedByBudget",
                 Decision::Suppressed { reason: SuppressedReason::Backlog, .. } => "SuppressedByBacklog",
                 Decision::Suppressed { reason: SuppressedReason::OwnWrite, .. } => "SuppressedByOwnWrite",

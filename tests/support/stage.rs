@@ -111,12 +111,17 @@ impl Stage {
                 group: "g".into(),
                 group_values: BTreeMap::new(),
                 count: None,
+                kind: Default::default(),
+                step: None,
+                value: None,
+                baseline: None,
                 input: Position(0),
                 stamp: Stamp::default(),
             },
             event: Arc::new(event),
             spec: Arc::new(spec),
             steps: BTreeMap::new(),
+            events: Vec::new(),
         }
     }
 

@@ -63,7 +63,7 @@ impl Rules {
 async fn missing(cluster: &Cluster, rule: &RuleRef, version: &Version) -> Result<Vec<MissingRight>, kube::Error> {
     let account = Account { namespace: rule.namespace.clone(), name: version.spec.service_account_name.clone() };
     let mut missing = Vec::new();
-    for action in &version.spec.actions {
+    for action in version.spec.all_actions() {
         for right in actions::rights(action, cluster, &rule.namespace).await {
             if !cluster.may(&account, &right).await? {
                 missing.push(right.missing_for(&account));

@@ -42,11 +42,15 @@ fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {
         group: "g".into(),
         group_values: BTreeMap::from([("pod".to_owned(), json!("p"))]),
         count: Some(3),
+        kind: Default::default(),
+        step: None,
+        value: None,
+        baseline: None,
         input: Position(4),
         stamp: Stamp::default(),
     };
     let steps = steps.iter().map(|(name, step)| ((*name).to_owned(), step.clone())).collect();
-    let open = OpenFiring { firing, event: Arc::new(event), spec: Arc::clone(spec), steps };
+    let open = OpenFiring { firing, event: Arc::new(event), events: Vec::new(), spec: Arc::clone(spec), steps };
     Replay { of: FiringId("old".into()), open: Box::new(open) }
 }
 

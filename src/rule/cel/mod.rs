@@ -109,6 +109,12 @@ impl Names {
         self
     }
 
+    /// All of these but one.
+    pub fn without(mut self, name: &str) -> Self {
+        self.roots.remove(name);
+        self
+    }
+
     /// These names, where `event` may come from elsewhere and have extensions of any name.
     pub fn with_extensions(mut self) -> Self {
         self.extensions = true;
@@ -148,7 +154,13 @@ impl Names {
     /// What else there is to say about a name that is not known here.
     fn hint(&self, name: &str) -> &'static str {
         match name {
-            "count" if self.roots.contains("actions") => "; `count` needs trigger.count",
+            "now" => {
+                "; conditions of a rule with trigger.held are judged when something changes, not as time passes: they know no `now`"
+            }
+            "count" if self.roots.contains("actions") => "; `count` needs trigger.count or trigger.batch",
+            "events" => "; `events` is known in actions of a rule with trigger.batch",
+            "value" => "; `value` is known in actions of a rule with trigger.value or trigger.anomaly",
+            "baseline" => "; `baseline` is known in actions of a rule with trigger.anomaly",
             "target" => "; `target` is known in waitFor.expression",
             "response" => "; `response` is known in http.expectExpression",
             "count" | "group" => "; `count` and `group` are known in actions",

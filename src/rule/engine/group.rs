@@ -1,19 +1,15 @@
-//! The group of an event, and what the event adds to its count.
+//! The group of an event.
 
 use serde_json::Value;
 
 use crate::{
-    event::{Event, TYPE_KUBERNETES_EVENT},
-    record::{GroupValues, Head, Occurrence},
+    event::Event,
+    record::GroupValues,
     rule::{cel::Scope, compile::Rule, fault::EvalError},
 };
 
 /// Bytes of a text that tells groups apart: the longest names of a namespace, a kind and an object fit.
 const MAX_TEXT: usize = 512;
-/// An event that was accepted so much later than it happened, in microseconds, is counted at its own time. Clocks of nodes differ by less, and a
-/// watch that works delivers within a second.
-const LATE: i64 = 10_000_000;
-
 /// What state is kept for.
 pub(super) struct Group {
     /// Its name. Groups with different values have different names.
@@ -77,15 +73,4 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// What the event adds to the count of its group.
-pub(super) fn occurrence(head: &Head, event: &Event) -> Occurrence {
-    let late = event.time.map_or(0, |time| head.stamp.wall.saturating_sub(time.as_microsecond()));
-    let at = if late > LATE { head.stamp.at.saturating_sub(late) } else { head.stamp.at };
-    let delta = match event.type_.as_str() {
-        TYPE_KUBERNETES_EVENT => event.data.get("delta").and_then(Value::as_u64).unwrap_or(1),
-        _ => 1,
-    };
-    Occurrence { at, times: u32::try_from(delta).unwrap_or(u32::MAX).max(1) }
 }

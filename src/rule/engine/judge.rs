@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{
-    Engine, MAX_ERROR,
-    group::{Group, occurrence},
-};
+use super::{Engine, MAX_ERROR, conclude::Moment, group::Group};
 use crate::{
+    api::Operation,
     event::{Event, TYPE_KUBERNETES_EVENT},
     poison,
-    record::{Account, Decision, EventInput, Firing, FiringId, Head, RuleUid, SuppressedReason},
+    record::{Account, Decision, EventInput, Head, RuleUid, SuppressedReason},
     rule::{
         cel::{Program, Scope},
         change::Change,
         compile::{CompiledSource, Rule},
         fault::EvalError,
-        filter::Kind,
+        filter::{Kind, operation},
         index::Slot,
-        state::State,
+        state::{State, Version},
+        trigger::{Fires, Sighting, Trigger, Verdict},
     },
     text::cut,
 };
@@ -59,112 +58,151 @@ impl Engine {
         let uid = &rule.rule.uid;
         let Some((_, state)) = self.rules.get(uid) else { return };
         let Some(version) = state.in_force.as_ref() else { return };
-        let takes = |slot: &&&Slot| {
-            let source = &rule.sources[slot.source];
-            let lookups = &events.input.lookups;
-            version.is_live(&source.name)
-                && events.input.only.as_ref().is_none_or(|only| {
-                    only.rule == *uid && only.generation == rule.generation && only.source == source.name
-                })
-                && source.filter.passes(
-                    &events.input.origin,
-                    &events.input.event,
-                    lookups.namespace_labels.as_ref(),
-                    lookups.regarding(&rule.account),
-                )
-                && source.filter.change(&events.input.event, &events.input.origin) != Change::Same
-        };
-        let taken: Vec<&&Slot> = slots.iter().filter(takes).collect();
-        if taken.is_empty() {
+        let asked: Vec<Asked<'_>> = slots.iter().filter_map(|slot| Asked::of(version, slot, events.input)).collect();
+        if asked.is_empty() {
             return;
         }
-        let of_object = |slot: &&&Slot| matches!(rule.sources[slot.source].filter.kind(), Kind::Resource { .. });
-        if taken.iter().any(of_object)
+        let of_object = |asked: &Asked<'_>| matches!(asked.source.filter.kind(), Kind::Resource { .. });
+        if asked.iter().any(of_object)
             && let Some(object) = state.own.defers(rule, events.input)
         {
             judged.decisions.push(Decision::Deferred { rule: uid.clone(), object });
             return;
         }
+        // A list that was taken before the last change tells of what is not so any more.
+        if follows(rule) && events.input.only.is_some() && state.begun.is_stale(&events.input.origin) {
+            return;
+        }
         judged.seen.push(uid.clone());
-        let input = events.input;
-        let (event, own) = (events.of(rule), state.own.is_own(input));
-        for slot in taken {
-            let source = &rule.sources[slot.source];
-            if let Some(error) = untold(source, input) {
-                judged.decisions.push(errored(uid, error));
-                continue;
-            }
-            let scope = Scope::new(&event, &source.name, &rule.rule, head.stamp.timestamp()).with_variables(rule);
-            let group = match first_no(rule, source, &scope) {
-                Ok(Some(_)) => continue,
-                Ok(None) => Group::of(rule, &scope, &event),
-                Err(error) => Err(error),
-            };
-            match group {
-                Ok(Group { name: group, .. }) if own => {
-                    let reason = SuppressedReason::OwnWrite;
-                    judged.decisions.push(Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None });
-                    break;
+        let sight = Sight { head, input: events.input, event: &events.of(rule), own: state.own.is_own(events.input) };
+        let (mut no, mut errors) = (None, 0);
+        for Asked { source, gone } in asked {
+            match self.look(rule, state, source, gone, &sight) {
+                Ok(None) => no = no.or(Some(source)),
+                Ok(Some(decisions)) => return judged.decisions.extend(decisions),
+                Err(error) => {
+                    errors += 1;
+                    judged.decisions.push(errored(uid, error));
                 }
-                Ok(group) => {
-                    judged.decisions.push(self.decision(head, rule, state, &source.name, &event, group));
-                    break;
-                }
-                Err(error) => judged.decisions.push(errored(uid, error)),
             }
+        }
+        // What cannot be told of a condition changes nothing.
+        let Some(source) = no.filter(|_| errors == 0 && follows(rule) && state.groups.has_kept()) else { return };
+        match self.decisions(rule, state, source, &sight, &sight.scope(rule, source), false) {
+            Ok(decisions) => judged.decisions.extend(decisions),
+            Err(error) => judged.decisions.push(errored(uid, error)),
         }
     }
 
-    /// What becomes of an event that met every condition.
-    fn decision(
+    /// What one source makes of the event: decisions, or nothing when it is gone or a condition says no.
+    fn look(
         &self,
-        head: &Head,
         rule: &Rule,
         state: &State,
-        source: &str,
-        event: &Event,
-        Group { name: group, values }: Group,
-    ) -> Decision {
-        let (uid, now) = (rule.rule.uid.clone(), head.stamp.at);
-        if rule.keeps_groups() && !state.groups.has_room(&group, rule.max_groups, now) {
-            return Decision::Suppressed {
-                rule: uid,
-                group,
-                reason: SuppressedReason::TooManyGroups,
-                occurrence: None,
+        source: &CompiledSource,
+        gone: bool,
+        sight: &Sight<'_>,
+    ) -> Result<Option<Vec<Decision>>, EvalError> {
+        if gone {
+            return Ok(None);
+        }
+        if let Some(error) = untold(source, sight.input) {
+            return Err(error);
+        }
+        let scope = sight.scope(rule, source);
+        if first_no(rule, source, &scope)?.is_some() {
+            return Ok(None);
+        }
+        self.decisions(rule, state, source, sight, &scope, true).map(Some)
+    }
+
+    /// What becomes of an event that concerns a group, and of which the conditions hold or not.
+    fn decisions(
+        &self,
+        rule: &Rule,
+        state: &State,
+        source: &CompiledSource,
+        sight: &Sight<'_>,
+        scope: &Scope<'_>,
+        holds: bool,
+    ) -> Result<Vec<Decision>, EvalError> {
+        let Group { name: group, values } = Group::of(rule, scope, sight.event)?;
+        let (uid, now) = (&rule.rule.uid, sight.head.stamp.at);
+        // An own write begins nothing; what has begun it may end.
+        if holds && sight.own && !(follows(rule) && state.groups.kept(&group).is_some()) {
+            let reason = SuppressedReason::OwnWrite;
+            return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
+        }
+        let sighting = Sighting { head: sight.head, event: sight.event, holds, source: &source.name, scope };
+        if sighting.holds && rule.keeps_groups() {
+            let room = state.groups.has_room(&group, rule.max_groups, now);
+            let full = !state.groups.knows(&group) && self.is_full(&rule.rule.namespace);
+            let reason = match (room, full) {
+                (false, _) => Some(SuppressedReason::TooManyGroups),
+                (true, true) => Some(SuppressedReason::TooMuchState),
+                (true, false) => None,
             };
-        }
-        let mut counted = None;
-        if let Some(count) = &rule.count {
-            let (occurrence, so_far) = state.groups.count(&group, count, occurrence(head, event), now);
-            if so_far < count.at_least {
-                return Decision::Counted { rule: uid, group, occurrence };
+            if let Some(reason) = reason {
+                return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
             }
-            counted = Some((occurrence, so_far));
         }
-        let reason = if state.is_busy(rule, &group) {
-            Some(SuppressedReason::Concurrency)
-        } else if rule.cooldown.is_some() && state.groups.is_cooling(&group, now) {
-            Some(SuppressedReason::Cooldown)
-        } else {
-            let is_spent = rule.budget.is_some_and(|budget| state.is_spent(&budget, &group, now));
-            is_spent.then_some(SuppressedReason::Budget)
+        let verdict = match &rule.trigger {
+            Some(trigger) => trigger.judge(state.groups.kept(&group), &sighting)?,
+            None => Verdict { fires: Some(Fires::default()), ..Verdict::default() },
         };
-        if let Some(reason) = reason {
-            let occurrence = counted.map(|(occurrence, _)| occurrence);
-            return Decision::Suppressed { rule: uid, group, reason, occurrence };
+        let moment = Moment { head: *sight.head, source: &source.name, group: &group, values, deadline: None };
+        Ok(self.conclude(&moment, rule, state, verdict))
+    }
+}
+
+/// Whether the event tells that the object that the source looks at is gone.
+fn is_deletion(source: &CompiledSource, event: &Event) -> bool {
+    matches!(source.filter.kind(), Kind::Resource { .. }) && operation(event) == Some(Operation::Delete)
+}
+
+/// Whether the rule follows objects.
+fn follows(rule: &Rule) -> bool {
+    rule.trigger.as_ref().is_some_and(Trigger::follows_objects)
+}
+
+/// A source that is asked about an event.
+struct Asked<'r> {
+    source: &'r CompiledSource,
+    /// What the rule follows is deleted, or is not selected any more: for it the conditions do not hold, whatever they say.
+    gone: bool,
+}
+
+impl<'r> Asked<'r> {
+    fn of(version: &'r Version, slot: &Slot, input: &EventInput) -> Option<Self> {
+        let (rule, source) = (&version.rule, version.rule.sources.get(slot.source)?);
+        let (origin, event) = (&input.origin, &input.event);
+        let for_it = input.only.as_ref().is_none_or(|only| {
+            only.rule == rule.rule.uid && only.generation == rule.generation && only.source == source.name
+        });
+        if !for_it || !version.is_live(&source.name) {
+            return None;
         }
-        Decision::Fired(Firing {
-            id: FiringId::derive(&self.log, head.position, &uid, &group),
-            rule: rule.rule.clone(),
-            generation: rule.generation,
-            source: source.to_owned(),
-            group,
-            group_values: values,
-            count: counted.map(|(_, so_far)| so_far),
-            input: head.position,
-            stamp: head.stamp,
-        })
+        let lookups = &input.lookups;
+        let (labels, regarding) = (lookups.namespace_labels.as_ref(), lookups.regarding(&rule.account));
+        let takes = source.filter.passes(origin, event, labels, regarding)
+            && source.filter.change(event, origin) != Change::Same;
+        let left = follows(rule) && source.filter.is_left_by(origin, event);
+        (takes || left).then(|| Self { source, gone: left || (follows(rule) && is_deletion(source, event)) })
+    }
+}
+
+/// An event, as a rule sees it.
+struct Sight<'s> {
+    head: &'s Head,
+    input: &'s EventInput,
+    event: &'s Event,
+    /// It tells of a write of the rule's own.
+    own: bool,
+}
+
+impl<'s> Sight<'s> {
+    fn scope(&self, rule: &'s Rule, source: &'s CompiledSource) -> Scope<'s> {
+        Scope::new(self.event, &source.name, &rule.rule, self.head.stamp.timestamp()).with_variables(rule)
     }
 }
 

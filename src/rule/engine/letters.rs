@@ -21,7 +21,7 @@ impl Engine {
         let rule = Arc::clone(self.rule(&replay.open.firing.rule.uid)?);
         let open = replay.opens(&self.log, head, rule.generation, &rule.spec);
         self.begin(&open.firing, &open.event);
-        for action in &open.spec.actions {
+        for action in open.firing.actions(&open.spec) {
             let known = open.steps.get(&action.name).and_then(|step| Some((step.outcome?, step)));
             if let Some((outcome, step)) = known {
                 self.show(&open.firing.id, &action.name, outcome, &step.message);

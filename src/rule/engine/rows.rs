@@ -69,6 +69,9 @@ impl Engine {
             spent: row.spent,
             running: Default::default(),
             own: OwnWrites::restore(row.own),
+            settling: row.settling,
+            weighed: 0,
+            begun: row.begun,
         };
         if let Some(version) = &state.in_force {
             self.index.insert(&version.rule);
@@ -85,6 +88,9 @@ impl Engine {
         let row: Group = serde_json::from_slice(value).map_err(|error| error.to_string())?;
         let (_, state) = self.rules.get_mut(&RuleUid(uid.into())).ok_or("its rule is not there")?;
         state.groups.set(group, row);
+        let uid = RuleUid(uid.into());
+        self.reschedule(&uid, group);
+        self.weigh(&uid);
         Ok(())
     }
 

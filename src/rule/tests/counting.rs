@@ -171,7 +171,7 @@ fn no_more_times_are_kept_than_decide() {
         serde_json::from_slice::<Value>(&row.expect("kept")).expect("JSON")
     };
     let kept = row(&mut engine);
-    assert_eq!(kept["counted"].as_array().map(Vec::len), Some(3), "{kept}");
+    assert_eq!(kept["kept"]["Count"]["times"].as_array().map(Vec::len), Some(3), "{kept}");
     // As soon as it may, it fires; all of the hour are told.
     assert_eq!(at(&mut engine, 3602, &web()), "fired shop/Pod/web by any x198");
 }
@@ -302,7 +302,10 @@ fn faults_of_groups_and_triggers_are_told_with_their_places() {
     };
     let tell = |text: &str| json!([{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": text}}]);
     for (body, expected) in [
-        (json!({"trigger": {}}), "spec.trigger:1:1: count must be set"),
+        (
+            json!({"trigger": {}}),
+            "spec.trigger:1:1: exactly one of count, held, absent, value, anomaly, sequence, all, batch and due must be set",
+        ),
         (counting(0, "1m", json!({})), "spec.trigger.count.atLeast:1:1: must be at least 1"),
         (counting(1, "0s", json!({})), "spec.trigger.count.within:1:1: must be longer than 0s"),
         (
@@ -329,7 +332,7 @@ fn faults_of_groups_and_triggers_are_told_with_their_places() {
         assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}\nis not\n{expected}");
     }
     let count = faults(json!({"actions": tell("${string(count)}")}));
-    assert!(count[0].ends_with("`count` needs trigger.count"), "{count:?}");
+    assert!(count[0].ends_with("`count` needs trigger.count or trigger.batch"), "{count:?}");
     let early = faults(json!({"when": [{"name": "w", "expression": "group.a == 'x'"}]}));
     assert!(early[0].ends_with("are known in actions"), "{early:?}");
 }

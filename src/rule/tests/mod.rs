@@ -1,11 +1,15 @@
 //! Rules judged from outside: put, listen, judge, decide. What the tests share.
 
+mod absent;
+mod batch;
 mod budget;
 mod changes;
 mod clocks;
 mod conditions;
 mod counting;
+mod due;
 mod gone;
+mod held;
 mod hostile;
 mod http;
 mod near;
@@ -13,7 +17,11 @@ mod own;
 mod progress;
 mod properties;
 mod references;
+mod samples;
+mod sequences;
 mod sources;
+mod timeline;
+mod values;
 mod waits;
 
 use std::sync::Arc;
@@ -23,11 +31,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{ActionOutcome, EventRuleSpec, FiringOutcome},
+    api::{ActionOutcome, EventRuleSpec, FiringKind, FiringOutcome},
     event::{Event, Labels, Origin, Seen, WatchKey},
     record::{
-        Account, Decision, Effect, EventInput, Finished, Firing, FiringId, Head, Intent, LogId, Lookups, Outcome,
-        Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table, Writes,
+        Account, Deadline, Decision, Effect, EventInput, Finished, Firing, FiringId, Head, Intent, Judgement, LogId,
+        Lookups, Outcome, Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table,
+        Writes,
     },
 };
 
@@ -149,14 +158,22 @@ fn word(decision: &Decision) -> String {
         Decision::Fired(Firing { group, source, count: Some(count), .. }) => {
             format!("fired {group} by {source} x{count}")
         }
+        Decision::Fired(Firing { group, kind: FiringKind::Step, step: Some(step), .. }) => {
+            format!("step {step} {group}")
+        }
+        Decision::Fired(Firing { group, kind: FiringKind::Repeated, .. }) => format!("repeated {group}"),
+        Decision::Fired(Firing { group, kind: FiringKind::Resolved, .. }) => format!("resolves {group}"),
         Decision::Fired(firing) => format!("fired {} by {}", firing.group, firing.source),
         Decision::Counted { group, .. } => format!("counted {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Cooldown, .. } => format!("cooldown {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Budget, .. } => format!("budget {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::TooManyGroups, .. } => format!("too many {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::TooMuchState, .. } => format!("too much {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Backlog, .. } => format!("backlog {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::OwnWrite, .. } => format!("own write {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Concurrency, .. } => format!("busy {group}"),
+        Decision::Noted { group, mark, .. } => format!("{mark:?} {group}").to_lowercase(),
+        Decision::Resolved { group, .. } => format!("resolved {group}"),
         Decision::Deferred { object, .. } => format!("waits for {object}"),
         Decision::Errored { place, message, .. } => format!("error {place}: {message}"),
     }

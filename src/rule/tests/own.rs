@@ -73,11 +73,15 @@ fn writing(firing: &str, name: &str) -> OpenFiring {
         group: String::new(),
         group_values: BTreeMap::new(),
         count: None,
+        kind: Default::default(),
+        step: None,
+        value: None,
+        baseline: None,
         input: Position(1),
         stamp: head(1, 1).stamp,
     };
     let (event, spec) = (update(name, 1).event, spec(json!({})));
-    OpenFiring { firing, event, spec, steps: BTreeMap::from([("grow".to_owned(), step)]) }
+    OpenFiring { firing, event, events: Vec::new(), spec, steps: BTreeMap::from([("grow".to_owned(), step)]) }
 }
 
 const FIRED: &str = "fired shop/Deployment/db by any";

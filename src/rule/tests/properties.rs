@@ -246,4 +246,55 @@ proptest! {
         let expected = regex::Regex::new(&regex).expect("a pattern").is_match(&name);
         prop_assert_eq!(filter::Glob::new(&pattern).matches(&name), expected);
     }
+
+    #[test]
+    fn restarts_and_ticks_change_no_decision_of_any_trigger(
+        happenings in prop::collection::vec((0i64..30, 0u8..10, 0u8..3, 0i64..20), 1..60),
+        trigger in any_trigger(),
+        cooldown in prop::option::of(1i64..80),
+        max in 1u32..4,
+    ) {
+        let mut body = json!({"trigger": trigger, "groups": {"max": max}});
+        if let Some(cooldown) = cooldown {
+            body["throttle"] = json!({"cooldown": format!("{cooldown}s")});
+        }
+        let mut second = 0;
+        let happenings: Vec<_> = happenings.into_iter().map(|(wait, what, which, v)| {
+            second += wait;
+            let reason = ["A", "B", "C"][usize::from(what % 3)];
+            let at = head(0, second + v * 5).stamp.timestamp().to_string();
+            let mut input = about("shop", &format!("p{which}"), reason, json!({"v": v, "at": at}));
+            Arc::get_mut(&mut input.event).expect("one owner").time = Some(head(0, second - v * 2).stamp.timestamp());
+            (wait, match what {
+                0..6 => timeline::Happening::Event(Box::new(input)),
+                6 | 7 => timeline::Happening::Nothing,
+                _ => timeline::Happening::Restart,
+            })
+        }).collect();
+        timeline::goes_on_the_same(&body, &happenings)?;
+    }
+}
+
+fn any_trigger() -> impl Strategy<Value = Value> {
+    let event =
+        |reason: &str| json!({"when": [{"name": "is", "expression": format!("event.data.reason == '{reason}'")}]});
+    let value = |aggregation: &str, more: Value| {
+        let mut value = json!({"expression": "double(event.data.v)", "within": "60s", "aggregation": aggregation});
+        more.as_object().into_iter().flatten().for_each(|(key, more)| value[key] = more.clone());
+        json!({"value": value})
+    };
+    prop::sample::select(vec![
+        json!({"count": {"atLeast": 3, "within": "40s"}}),
+        json!({"absent": {"for": "50s"}}),
+        json!({"batch": {"wait": "20s", "maxWait": "50s", "maxEvents": 4}}),
+        json!({"sequence": {"within": "80s", "steps": [event("A"), event("B")], "unless": event("C")}}),
+        json!({"all": {"within": "60s", "of": [event("A"), event("B"), event("C")]}}),
+        json!({"due": {"atExpression": "timestamp(event.data.at)"}}),
+        json!({"anomaly": {"expression": "double(event.data.v)", "deviations": 1, "direction": "Both", "warmup": 10}}),
+        value("Avg", json!({"above": "9", "clear": "6", "for": "15s"})),
+        value("Count", json!({"above": "3", "noData": "Clear"})),
+        value("Sum", json!({"below": "20", "noData": "Fire"})),
+        value("P90", json!({"above": "12"})),
+        value("Rate", json!({"above": "0.1"})),
+    ])
 }

@@ -348,6 +348,7 @@ fn firing(rule: &str, group: &str, id: &str, actions: &[Value]) -> OpenFiring {
     .expect("a spec");
     let event = crate::event::Event { data: json!({"message": id}), ..testing::event() };
     OpenFiring {
+        events: Vec::new(),
         firing: Firing {
             id: FiringId(id.into()),
             rule: RuleRef { uid: RuleUid(rule.into()), namespace: "shop".into(), name: rule.into() },
@@ -356,6 +357,10 @@ fn firing(rule: &str, group: &str, id: &str, actions: &[Value]) -> OpenFiring {
             group: group.into(),
             group_values: BTreeMap::new(),
             count: None,
+            kind: Default::default(),
+            step: None,
+            value: None,
+            baseline: None,
             input: Position(1),
             stamp: Stamp::default(),
         },

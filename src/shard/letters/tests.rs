@@ -27,11 +27,21 @@ fn letter(rule: &str, number: u64) -> DeadLetter {
         group: "g".into(),
         group_values: BTreeMap::new(),
         count: None,
+        kind: Default::default(),
+        step: None,
+        value: None,
+        baseline: None,
         input: Position(number),
         stamp: Stamp::default(),
     };
     DeadLetter {
-        open: OpenFiring { firing, event: Arc::new(event), spec: Arc::new(spec), steps: BTreeMap::new() },
+        open: OpenFiring {
+            firing,
+            event: Arc::new(event),
+            events: Vec::new(),
+            spec: Arc::new(spec),
+            steps: BTreeMap::new(),
+        },
         finished: Finished {
             firing: id,
             rule: uid(rule),

@@ -224,6 +224,7 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         metrics,
         traces: Traces::default(),
         clock: run.clock.clone(),
+        ticks: Default::default(),
     };
     runner.resume(recovered.open);
     runner.begin();

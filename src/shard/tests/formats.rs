@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::{
-    api::ActionOutcome,
+    api::{ActionOutcome, FiringKind},
     bus::embedded::tests::segment_of,
     record::{DecodeError, FORMAT, Firing, LogId, Outcome, Replay, decode},
 };
@@ -33,8 +33,17 @@ fn fired(input: u64) -> Record {
         count: None,
         input: Position(input),
         stamp: Stamp { at: input.cast_signed(), wall: 1_790_000_000_000_000 },
+        kind: FiringKind::default(),
+        step: None,
+        value: None,
+        baseline: None,
     };
-    Record::Judgement(Judgement { input: Position(input), event: None, decisions: vec![Decision::Fired(firing)] })
+    Record::Judgement(Judgement {
+        input: Position(input),
+        event: None,
+        deadline: None,
+        decisions: vec![Decision::Fired(firing)],
+    })
 }
 
 fn outcome(input: u64, outcome: ActionOutcome) -> Record {
@@ -81,7 +90,7 @@ fn records(format: u8) -> Vec<Record> {
         let input = Position(records.len() as u64);
         let occurrence = crate::record::Occurrence { at: 1, times: 1 };
         let counted = Decision::Counted { rule: uid(), group: "shop/Pod/p1".into(), occurrence };
-        records.push(Record::Judgement(Judgement { input, event: None, decisions: vec![counted] }));
+        records.push(Record::Judgement(Judgement { input, event: None, deadline: None, decisions: vec![counted] }));
     }
     if format >= 4 {
         let spec = records.iter().find_map(|record| match record {
@@ -92,9 +101,12 @@ fn records(format: u8) -> Vec<Record> {
             panic!("other records")
         };
         let Decision::Fired(firing) = judged.decisions[0].clone() else { panic!("not fired") };
-        let open =
-            OpenFiring { firing, event: Arc::clone(&input.event), spec: spec.expect("a rule"), steps: BTreeMap::new() };
+        let (event, spec) = (Arc::clone(&input.event), spec.expect("a rule"));
+        let open = OpenFiring { firing, event, events: Vec::new(), spec, steps: BTreeMap::new() };
         records.push(Record::Replay(Replay { of: open.firing.id.clone(), open: Box::new(open) }));
+    }
+    if format >= 5 {
+        records.extend([Record::Started, Record::Tick]);
     }
     records
 }

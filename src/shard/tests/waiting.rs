@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock, Quota},
     kubernetes::{Authority, event_channel, fake::Fake},
     runner::{FIRINGS_PER_RULE, Limit, Runner},
-    shard::{Bounds, Desk, Shard, Suppressions},
+    shard::{Bounds, Desk, Shard, Suppressions, Ticks},
     sources::NearMisses,
     status::StatusQueue,
     telemetry::{Metrics, traces::Traces},
@@ -118,6 +118,7 @@ impl Process {
             questions,
             metrics: Arc::clone(&metrics),
             traces: Traces::default(),
+            ticks: Ticks::default(),
             clock: Clock::real(0),
         };
         let reader = bus.reader().expect("the only reader");

@@ -82,9 +82,11 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(wanted: Wanted, serial: u64, before: Option<Entry>, stop: &CancellationToken) -> Self {
         let now = Instant::now();
+        // A trigger that follows objects may begin anew with another condition: what it knows already it takes without harm.
+        let follows = wanted.spec.follows_objects();
         let source = |plan: Plan| {
-            let done =
-                before.as_ref().is_some_and(|before| before.sources.iter().any(|one| one.plan == plan && one.fired));
+            let done = !follows
+                && before.as_ref().is_some_and(|before| before.sources.iter().any(|one| one.plan == plan && one.fired));
             Source {
                 plan,
                 probe: None,

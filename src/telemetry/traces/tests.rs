@@ -18,6 +18,10 @@ fn firing() -> Firing {
         group: "g".into(),
         group_values: BTreeMap::new(),
         count: None,
+        kind: Default::default(),
+        step: None,
+        value: None,
+        baseline: None,
         input: Position(7),
         stamp: Stamp { at: 0, wall: 100 * SECOND },
     }
@@ -34,7 +38,13 @@ fn input() -> EventInput {
 
 fn open() -> OpenFiring {
     let spec: EventRuleSpec = serde_json::from_value(json!({"sources": [], "actions": []})).expect("a spec");
-    OpenFiring { firing: firing(), event: input().event, spec: Arc::new(spec), steps: BTreeMap::new() }
+    OpenFiring {
+        firing: firing(),
+        event: input().event,
+        events: Vec::new(),
+        spec: Arc::new(spec),
+        steps: BTreeMap::new(),
+    }
 }
 
 fn head(second: i64) -> Head {

@@ -1,0 +1,117 @@
+//! The actions of a rule: those of firings, of steps, and of ends.
+
+use super::{CompiledAction, Compiler, Mode, Template};
+use crate::api::{Action, ActionKind, EventRuleSpec, Job, Notify, Rollout, Scale, Target};
+
+/// The texts of an action kind that may hold `${ }`.
+const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
+const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value"];
+
+impl Compiler {
+    pub(super) fn names_of_actions(&mut self, spec: &EventRuleSpec) {
+        self.names = std::mem::take(&mut self.names).and_of_actions();
+        spec.group_by.iter().for_each(|key| self.names.add_group(&key.name));
+        let trigger = spec.trigger.clone().unwrap_or_default();
+        let names = [
+            ("count", trigger.count.is_some() || trigger.batch.is_some()),
+            ("events", trigger.batch.is_some()),
+            ("value", trigger.value.is_some() || trigger.anomaly.is_some()),
+            ("baseline", trigger.anomaly.is_some()),
+        ];
+        for (name, _) in names.into_iter().filter(|(_, known)| *known) {
+            self.names = std::mem::take(&mut self.names).with(name);
+        }
+        // An action is an instant, whatever the conditions are.
+        self.names = std::mem::take(&mut self.names).with("now");
+    }
+
+    /// The actions of one list: each may use the results of those before it.
+    pub(super) fn actions(&mut self, actions: &[Action], path: &str) -> Vec<CompiledAction> {
+        let before = self.names.clone();
+        let mut compiled = Vec::new();
+        for (index, action) in actions.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let if_expression = action.if_expression.as_ref();
+            let if_expression =
+                if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
+            let wait_for = self.wait_for(action, &path);
+            if let Some(body) = self.body(action, &path) {
+                compiled.push(CompiledAction { name: action.name.clone(), if_expression, wait_for, body });
+            }
+            if action.retry.limit > 100 {
+                self.fault(format!("{path}.retry.limit"), "must be at most 100");
+            }
+            self.names.add_action(&action.name);
+        }
+        self.names = before;
+        compiled
+    }
+
+    fn body(&mut self, action: &Action, path: &str) -> Option<Template> {
+        match action.kind() {
+            Some(ActionKind::Scale(scale)) => self.scale(scale, &format!("{path}.scale")),
+            Some(ActionKind::Rollout(rollout)) => self.rollout(rollout, &format!("{path}.rollout")),
+            Some(ActionKind::Patch(patch)) => self.patch(patch, &format!("{path}.patch")),
+            Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
+            Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
+            Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
+            None => {
+                self.fault(path, "exactly one of scale, rollout, patch, job, http and notify must be set");
+                None
+            }
+        }
+    }
+
+    fn scale(&mut self, scale: &Scale, path: &str) -> Option<Template> {
+        if scale.amount().is_none() {
+            self.fault(
+                path,
+                "exactly one of to and by must be set, and by must be a number such as \"2\", \"-1\" or \"50%\"",
+            );
+        }
+        if matches!((scale.min, scale.max), (Some(min), Some(max)) if min > max) {
+            self.fault(format!("{path}.min"), "must not be greater than max");
+        }
+        self.target(&scale.target, path);
+        self.fields(scale, TARGET_TEXTS, path)
+    }
+
+    fn rollout(&mut self, rollout: &Rollout, path: &str) -> Option<Template> {
+        if let Some(fault) = rollout.fault() {
+            self.fault(path, fault);
+        }
+        self.target(&rollout.target, path);
+        self.fields(rollout, TARGET_TEXTS, path)
+    }
+
+    pub(super) fn target(&mut self, target: &Target, path: &str) {
+        if let Some(fault) = target.fault() {
+            self.fault(format!("{path}.target"), fault);
+        }
+        let filled = target.namespace.as_deref().is_some_and(|namespace| namespace.contains("${"));
+        if filled && target.allowed_namespaces.is_empty() {
+            let message = "a namespace that is filled in from the event needs allowedNamespaces";
+            self.fault(format!("{path}.target.namespace"), message);
+        }
+    }
+
+    fn notify(&mut self, notify: &Notify, path: &str) -> Option<Template> {
+        self.fields(notify, NOTIFY_TEXTS, path)
+    }
+
+    fn job(&mut self, job: &Job, path: &str) -> Option<Template> {
+        if !job.has_one_origin() {
+            self.fault(path, "exactly one of template, script and from must be set");
+        }
+        let mut fields = Vec::new();
+        for (key, value) in self.json(job, path)? {
+            let path = format!("{path}.{key}");
+            fields.push(match key.as_str() {
+                "template" => (key, self.template(&value, Mode::Typed, &path)?),
+                "from" => (key, self.fields(&value, &["cronJob"], &path)?),
+                _ => (key, Template::fixed(value, &path)),
+            });
+        }
+        Some(Template::object(fields, path))
+    }
+}

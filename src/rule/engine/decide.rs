@@ -1,0 +1,160 @@
+//! Deciding: taking in what was decided, just now or as the log tells it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Engine, MAX_ERROR, time};
+use crate::{
+    api::{EventRef, FiringKind, FiringOutcome, FiringStatus, LastError},
+    event::Event,
+    record::{Decision, EventInput, Firing, FiringId, Head, Mark, RuleUid, SuppressedReason},
+    rule::groups::Cause,
+    text::cut,
+};
+
+impl Engine {
+    /// Takes in what was decided about the event: made by [`Engine::judge`] just now, or read from the log.
+    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
+        for uid in seen {
+            if let Some((_, state)) = self.rules.get_mut(uid) {
+                state.counts.seen += 1;
+                if input.only.is_none() {
+                    state.begun.note(&input.origin, head.stamp.at);
+                }
+                // Not in `progress`: a change of `seen` alone is no reason to write a status.
+                self.changed.rows.insert(uid.clone());
+            }
+        }
+        let mut matched = BTreeSet::new();
+        for decision in decisions {
+            if let Some(uid) = matches(decision)
+                && matched.insert(uid)
+                && let Some((_, state)) = self.rules.get_mut(uid)
+            {
+                state.counts.matched += 1;
+                state.last_match = Some(head.stamp.timestamp());
+            }
+            self.decide_one(head, Some(input), decision);
+        }
+    }
+
+    /// Takes in one decision: about the event, or about something that was due at `head`.
+    pub(super) fn decide_one(&mut self, head: &Head, input: Option<&EventInput>, decision: &Decision) {
+        let uid = of_rule(decision);
+        let event = input.and_then(|input| self.as_kept(uid, input));
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        let now = head.stamp.at;
+        let touched = match decision {
+            Decision::Fired(firing) => {
+                let about = self.event_of(firing, input);
+                let Some((_, state)) = self.rules.get_mut(uid) else { return };
+                let touched = state.fired(firing);
+                if let Some(about) = about {
+                    self.begin(firing, &about);
+                }
+                touched
+            }
+            Decision::Counted { group, occurrence, .. } => state.note(group, Mark::Occurred(*occurrence), None, now),
+            Decision::Noted { group, mark, source, group_values, .. } => {
+                let kept = |event| Cause::new(source, event, group_values);
+                state.note(group, *mark, event.filter(|_| mark.is_match()).map(kept), now)
+            }
+            Decision::Resolved { group, .. } => {
+                state.counts.resolved += 1;
+                state.resolved(group, now)
+            }
+            Decision::Suppressed { group, reason, occurrence, .. } => {
+                match reason {
+                    SuppressedReason::Cooldown => state.counts.suppressed.cooldown += 1,
+                    SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
+                    SuppressedReason::TooMuchState => state.counts.suppressed.too_much_state += 1,
+                    SuppressedReason::Budget => state.counts.suppressed.budget += 1,
+                    // Only a log that an earlier version wrote says so.
+                    SuppressedReason::Backlog => {}
+                    SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
+                    SuppressedReason::OwnWrite => state.counts.suppressed.own_write += 1,
+                }
+                occurrence.map_or_else(Vec::new, |occurrence| state.note(group, Mark::Occurred(occurrence), None, now))
+            }
+            Decision::Deferred { object, .. } => {
+                if let Some(input) = input {
+                    state.own.wait(object.clone(), head.position, input.clone());
+                }
+                Vec::new()
+            }
+            Decision::Errored { place, message, .. } => {
+                state.counts.errors += 1;
+                let message = cut(message, MAX_ERROR);
+                state.last_error = Some(LastError { time: time(head), place: place.clone(), message });
+                Vec::new()
+            }
+        };
+        if let (Some(input), Some((_, state))) = (input, self.rules.get_mut(uid))
+            && !matches!(decision, Decision::Deferred { .. } | Decision::Errored { .. } | Decision::Counted { .. })
+        {
+            state.own.arrived(input);
+        }
+        self.touch(uid, touched);
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid.clone());
+    }
+
+    /// Counts a firing as fired, and shows it among the recent ones.
+    pub(super) fn begin(&mut self, firing: &Firing, event: &Event) {
+        let uid = &firing.rule.uid;
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        state.counts.fired += 1;
+        state.running.insert(firing.id.clone(), firing.group.as_str().into());
+        state.last_firing = Some(firing.stamp.timestamp());
+        let limit = state.history_limit();
+        if limit > 0 {
+            state.recent.push_front(status_of(firing, event));
+            self.open.insert(firing.id.clone(), uid.clone());
+        }
+        while state.recent.len() > limit {
+            let gone = state.recent.pop_back();
+            gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
+        }
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid.clone());
+    }
+}
+
+/// The rule that a decision is of.
+fn of_rule(decision: &Decision) -> &RuleUid {
+    match decision {
+        Decision::Fired(firing) => &firing.rule.uid,
+        Decision::Counted { rule, .. }
+        | Decision::Noted { rule, .. }
+        | Decision::Resolved { rule, .. }
+        | Decision::Suppressed { rule, .. }
+        | Decision::Deferred { rule, .. }
+        | Decision::Errored { rule, .. } => rule,
+    }
+}
+
+/// The rule whose conditions the event met, as this decision says.
+fn matches(decision: &Decision) -> Option<&RuleUid> {
+    match decision {
+        Decision::Fired(Firing { kind: FiringKind::Resolved, .. })
+        | Decision::Resolved { .. }
+        | Decision::Deferred { .. }
+        | Decision::Errored { .. } => None,
+        Decision::Noted { mark, .. } if !mark.is_match() => None,
+        other => Some(of_rule(other)),
+    }
+}
+
+fn status_of(firing: &Firing, event: &Event) -> FiringStatus {
+    FiringStatus {
+        id: firing.id.to_string(),
+        time: Time(firing.stamp.timestamp()),
+        group: firing.group.clone(),
+        kind: firing.kind,
+        event: EventRef::from(event),
+        outcome: FiringOutcome::Running,
+        message: String::new(),
+        actions: Vec::new(),
+    }
+}
