@@ -79,6 +79,10 @@ bench-bus: prerequisites ## measure what it takes until events are on stable sto
 bench-backlog: prerequisites ## measure what it costs that WAITING firings wait for a sink that hangs, and what other rules notice
 	WAITING=$${WAITING:-60000} SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench backlog
 
+.PHONY: bench-limit
+bench-limit: prerequisites ## see whether the operator lives within LIMIT_MIB of memory, with 10,000 Pods and 20,000 events (as root)
+	LIMIT_MIB=$${LIMIT_MIB:-128} SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench limit
+
 .PHONY: bench-restart
 bench-restart: prerequisites ## measure how long a killed process takes to its first decision with a log of 1 GiB
 	cargo bench $(ALL) --bench restart
