@@ -66,6 +66,11 @@ pub fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, DecodeErro
     }
 }
 
+/// Whether what the request says of its event stands in its headers, and not in its body. False where the content type cannot be told.
+pub fn is_binary(headers: &HeaderMap) -> bool {
+    ContentType::of(headers).is_ok_and(|content_type| !content_type.media.starts_with("application/cloudevents"))
+}
+
 /// A content type: the media type in lower case, and its charset.
 pub(super) struct ContentType {
     /// As it was sent.

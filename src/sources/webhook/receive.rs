@@ -29,6 +29,7 @@ const ROOM: Duration = Duration::from_secs(2);
 /// How long a request waits for the disk. Half a second is slow already; most senders give up after ten.
 const DISK: Duration = Duration::from_secs(8);
 
+const UNSIGNED: &str = "a signature is one of the body, not of the headers: send events in structured or in batch mode";
 const NO_ROOM: Refusal = Refusal::Unavailable("the log has no room: send it again later");
 const NO_SPACE: Refusal = Refusal::Unavailable("the log's disk is full: send it again later");
 const SLOW_DISK: Refusal = Refusal::Unavailable("the log was not written in time: send it again later");
@@ -77,7 +78,7 @@ impl Hooks {
     }
 
     /// The events, and by what each is told when it comes again.
-    fn decode(
+    pub(super) fn decode(
         &self,
         hook: &Hook,
         webhook: &Webhook,
@@ -85,6 +86,10 @@ impl Hooks {
         body: &[u8],
     ) -> Result<Vec<(Event, Option<ids::Hash>)>, Refusal> {
         if webhook.preset == WebhookPreset::CloudEvents {
+            // Whoever has overheard a request could make any other event of it.
+            if webhook.verifier.signs() && cloud_events::is_binary(headers) {
+                return Err(Refusal::Malformed(UNSIGNED.to_owned()));
+            }
             let events = cloud_events::decode(headers, body)?;
             return Ok(events
                 .into_iter()

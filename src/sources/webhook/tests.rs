@@ -186,6 +186,29 @@ async fn a_batch_is_stored_event_by_event_and_one_that_comes_again_is_not() {
 }
 
 #[tokio::test]
+async fn what_a_signature_does_not_cover_makes_no_event() {
+    let auth = json!({"hmac": {"header": "X-Signature", "secretRefs": [{"name": "a", "key": "k"}]}});
+    let stage = Stage::new(json!({"preset": "CloudEvents", "auth": auth}));
+    let verifier = &stage.hook().webhook().expect("a webhook").verifier.clone();
+    assert!(verifier.signs());
+    let binary = [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "x2"),
+        ("ce-source", "/s"),
+        ("ce-type", "t"),
+    ];
+    let decoded =
+        stage.hooks.decode(&stage.hook(), stage.hook().webhook().expect("a webhook"), &header_map(&binary), b"1");
+    assert!(matches!(decoded, Err(Refusal::Malformed(why)) if why.contains("structured")));
+    let whole = event("x2", "t").to_string();
+    let structured = header_map(&[("content-type", "application/cloudevents+json")]);
+    let decoded =
+        stage.hooks.decode(&stage.hook(), stage.hook().webhook().expect("a webhook"), &structured, whole.as_bytes());
+    assert_eq!(decoded.expect("an event").len(), 1);
+}
+
+#[tokio::test]
 async fn what_came_before_a_restart_is_known_after_it_and_not_for_another_source() {
     let stage = Stage::new(cloud_events());
     assert_eq!(stage.batch(&["m-1"]).await, taken(1, 0));

@@ -91,6 +91,11 @@ impl Verifier {
     }
 
     /// The Secrets that [`Verifier::verify`] needs: one of them at least.
+    /// Whether a signature shows who sends. It is one of the body.
+    pub(super) fn signs(&self) -> bool {
+        matches!(self.way, Way::Hmac(_) | Way::StandardWebhooks(_))
+    }
+
     pub(super) fn keys(&self) -> &[SecretKeyRef] {
         &self.keys
     }
