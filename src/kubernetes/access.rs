@@ -11,7 +11,10 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use super::{Authors, Cluster, Right, cache::Expiring};
 use crate::{
@@ -28,6 +31,8 @@ const ANSWERS: usize = 16_384;
 /// Questions about rights that are open at the same time. A thousand rules that come at once ask mostly the same, and whoever waits finds the answer;
 /// without a bound each would open a connection of its own, 30 KiB and a TLS handshake each.
 const ASKING: usize = 8;
+/// How long the API server may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it is remembered whether an account may be used.
 const USABLE: Duration = Duration::from_secs(3);
 
@@ -142,7 +147,9 @@ impl Cluster {
             },
             ..SubjectAccessReview::default()
         };
-        let allowed = self.review(&review, |review: SubjectAccessReview| review.status).await?;
+        // Those who wait for their turn are not to wait for an API server that never answers.
+        let answer = timeout(PATIENCE, self.review(&review, |review: SubjectAccessReview| review.status)).await;
+        let allowed = answer.map_err(|elapsed| kube::Error::Service(elapsed.into()))??;
         self.0.access.rights.put(key, (allowed, now), if allowed { ALLOWED } else { DENIED });
         Ok(allowed)
     }
