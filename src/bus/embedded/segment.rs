@@ -103,20 +103,29 @@ impl Segments {
     pub(super) fn retain(&self, committed: u64, age: Duration, limit: u64, active: u64) -> io::Result<()> {
         let mut sealed = self.sealed.lock();
         let mut total = active + sealed.iter().map(|segment| segment.bytes).sum::<u64>();
-        let mut dropped = 0;
+        let (mut dropped, mut failed) = (0, Ok(()));
         for segment in sealed.iter() {
             if segment.last > committed || (total <= limit && !self.is_older(&segment.path, age)) {
                 break;
             }
-            self.files.remove(&segment.path)?;
+            match self.files.remove(&segment.path) {
+                // Somebody else has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    failed = Err(error);
+                    break;
+                }
+                Ok(()) => {}
+            }
             total -= segment.bytes;
             dropped += 1;
         }
+        // What is gone is not asked for again, also when one could not be removed.
         if dropped > 0 {
             sealed.drain(..dropped);
             self.files.sync_folder(&self.folder)?;
         }
-        Ok(())
+        failed
     }
 
     /// The time of a segment's last write is the file's own. One that cannot be told counts as young.
