@@ -84,8 +84,11 @@ pub struct Brief {
     /// Set when it does not wait for others of its group: `concurrencyPolicy: Allow`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub side_by_side: bool,
-    /// The event's position: older firings have smaller ones.
+    /// The position of the event, or of the record before which something was due.
     pub input: Position,
+    /// Counts the firings in the order in which they were opened: several may have one position.
+    #[serde(default)]
+    pub order: u64,
     /// Wall time of the decision, in microseconds since 1970.
     pub since: i64,
     /// Set while a step of it has an intent and no outcome: whoever goes on with it has to begin there.
@@ -102,6 +105,7 @@ impl Brief {
             group: firing.group.as_str().into(),
             side_by_side: spec.concurrency_policy == ConcurrencyPolicy::Allow,
             input: firing.input,
+            order: 0,
             since: firing.stamp.wall,
             acting: is_acting(open),
         }
@@ -118,6 +122,8 @@ fn is_acting(open: &OpenFiring) -> bool {
 #[derive(Debug, Default)]
 pub struct Ledger {
     open: BTreeMap<FiringId, Brief>,
+    /// That of the last one that was opened.
+    order: u64,
     shelf: Shelf,
 }
 
@@ -132,8 +138,9 @@ impl Ledger {
                 brief
             }
         };
-        let open = open.into_iter().map(|(id, brief)| (id, one_uid(brief))).collect();
-        Self { open, shelf: Shelf::default() }
+        let open: BTreeMap<_, _> = open.into_iter().map(|(id, brief)| (id, one_uid(brief))).collect();
+        let order = open.values().map(|brief| brief.order).max().unwrap_or(0);
+        Self { open, order, shelf: Shelf::default() }
     }
 
     /// The firings that memory holds whole.
@@ -150,7 +157,9 @@ impl Ledger {
 
     /// A dead letter is run again.
     pub fn reopen(&mut self, open: OpenFiring) {
-        self.open.insert(open.firing.id.clone(), Brief::of(&open));
+        self.order += 1;
+        let brief = Brief { order: self.order, ..Brief::of(&open) };
+        self.open.insert(open.firing.id.clone(), brief);
         self.shelf.put(open);
     }
 

@@ -87,10 +87,12 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
         settle: Vec::new(),
         held,
         gone,
+        undone: false,
     };
     let compiled = rule.actions_of(open.firing.kind, open.firing.step);
     for (spec, compiled) in open.firing.actions(&rule.spec).iter().zip(compiled) {
         if way.gone.is_cancelled() {
+            way.undone = true;
             break;
         }
         way.act(spec, compiled).await?;
@@ -147,6 +149,8 @@ pub(super) struct Way<'a> {
     /// The target of the step that an earlier process began.
     pub(super) held: Option<Held>,
     gone: CancellationToken,
+    /// The rule went before all its actions were begun.
+    undone: bool,
 }
 
 impl<'a> Way<'a> {
@@ -211,9 +215,7 @@ impl<'a> Way<'a> {
         self.settle().await?;
         let (outcome, message, failed_at) = match self.failed.take() {
             Some((action, message)) => (FiringOutcome::Failed, message, Some(format!("actions[{action}]"))),
-            None if self.gone.is_cancelled() && self.said.len() < self.rule.actions.len() => {
-                (FiringOutcome::Expired, step::GONE.to_owned(), None)
-            }
+            None if self.undone => (FiringOutcome::Expired, step::GONE.to_owned(), None),
             None => {
                 self.said.retain(|message| !message.is_empty());
                 let outcome = if self.observes() { FiringOutcome::Observed } else { FiringOutcome::Succeeded };

@@ -163,14 +163,13 @@ impl Runner {
     }
 
     /// Goes on with the firings of an earlier process; to be called before anything is started: otherwise what is new could change a target that a step
-    /// is in the middle of changing. An action that may have been carried out is not
-    /// rendered again.
+    /// is in the middle of changing. An action that may have been carried out is not rendered again.
     ///
     /// Steps that were begun come first, each with its target held, and the others in the order of their events: otherwise those could fill the
     /// rule's places while they wait for a target whose holder waits for a place.
     pub fn resume(&self, open: impl IntoIterator<Item = (FiringId, Brief)>) {
         let mut jobs: Vec<_> = open.into_iter().map(|(id, brief)| (self.0.begun(&id, &brief), id, brief)).collect();
-        jobs.sort_by_key(|(begun, _, brief)| (begun.is_none(), brief.input));
+        jobs.sort_by_key(|(begun, _, brief)| (begun.is_none(), brief.input, brief.order));
         for (target, id, brief) in jobs {
             let held = target.and_then(|target| self.0.targets.try_hold(target));
             let gone = self.0.gone(&brief.rule);

@@ -2,7 +2,7 @@
 //!
 //! Judgements that are in the log are taken from it, never made again; events that were not judged before the end are judged now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::{State, letters::Letters, state};
 use crate::{
@@ -83,24 +83,24 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     let mut state = State::new(engine, ledger, letters, &memory, recovery.applied);
     whole.into_iter().for_each(|open| state.rewrite(open.firing.id));
 
-    let judgements = Judgements::of(recovery.applied, &recovery.tail);
+    let mut judgements = Judgements::of(recovery.applied, &recovery.tail);
     for entry in &recovery.tail {
         note(&mut memory, &entry.record);
         if let Some(id) = entry.record.firing() {
             bring(bus, &state.ledger, id, &mut damage);
         }
         while let Some(deadline) = state.due(entry) {
-            decide_due(bus, &mut state, &entry.head, &deadline, &judgements)?;
+            decide_due(bus, &mut state, &entry.head, &deadline, &mut judgements)?;
         }
         if let Record::Event(input) = &*entry.record {
             let judged = state.engine.judge(&entry.head, input);
-            decide(bus, &mut state, &entry.head, input, judged, None, &judgements)?;
+            decide(bus, &mut state, &entry.head, input, judged, None, &mut judgements)?;
         }
         state.fold(&entry.head, &entry.record);
         for released in state.engine.take_released() {
             let judged = state.engine.judge_released(&entry.head, &released);
             let head = released.head(&entry.head);
-            decide(bus, &mut state, &head, &released.input, judged, Some(entry.head.position), &judgements)?;
+            decide(bus, &mut state, &head, &released.input, judged, Some(entry.head.position), &mut judgements)?;
         }
     }
     // The process that evicted them has counted them.
@@ -167,7 +167,8 @@ fn turn(judgement: &Judgement) -> Turn {
 /// The judgements that the tail holds.
 struct Judgements<'a> {
     through: Turn,
-    by_turn: BTreeMap<Turn, &'a Judgement>,
+    /// Of one turn there may be several: a group may have more than one thing due at one time.
+    by_turn: BTreeMap<Turn, VecDeque<&'a Judgement>>,
 }
 
 impl<'a> Judgements<'a> {
@@ -177,16 +178,18 @@ impl<'a> Judgements<'a> {
             if let Record::Judgement(judgement) = &*entry.record {
                 let turn = turn(judgement);
                 judgements.through = judgements.through.clone().max(turn.clone());
-                judgements.by_turn.insert(turn, judgement);
+                judgements.by_turn.entry(turn).or_default().push_back(judgement);
             }
         }
         judgements
     }
 
-    /// What was decided then; nothing when it was not judged before the end.
-    fn recorded(&self, turn: &Turn) -> Option<&'a [Decision]> {
-        let recorded = || self.by_turn.get(turn).map_or(&[][..], |judgement| &judgement.decisions);
-        (*turn <= self.through).then(recorded)
+    /// What was decided then, each time that it is asked for; nothing when it was not judged before the end.
+    fn recorded(&mut self, turn: &Turn) -> Option<&'a [Decision]> {
+        match self.by_turn.get_mut(turn).and_then(VecDeque::pop_front) {
+            Some(judgement) => Some(&judgement.decisions),
+            None => (*turn < self.through).then_some(&[]),
+        }
     }
 }
 
@@ -196,7 +199,7 @@ fn decide_due(
     state: &mut State,
     head: &Head,
     deadline: &Deadline,
-    judgements: &Judgements<'_>,
+    judgements: &mut Judgements<'_>,
 ) -> Result<(), BusError> {
     if let Some(recorded) = judgements.recorded(&(head.position, What::Due(deadline.clone()))) {
         state.decide_due(head, deadline, recorded);
@@ -218,7 +221,7 @@ fn decide(
     input: &EventInput,
     judged: Judged,
     released: Option<Position>,
-    judgements: &Judgements<'_>,
+    judgements: &mut Judgements<'_>,
 ) -> Result<(), BusError> {
     let judgement = Judgement::of(head, released, &judged.decisions);
     if let Some(recorded) = judgements.recorded(&turn(&judgement)) {
@@ -245,5 +248,31 @@ fn note(memory: &mut WatchMemory, record: &Record) {
         Record::Seen(origins) => origins.iter().for_each(remember),
         Record::Forget(watch) => drop(memory.remove(watch)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Entry, RuleUid, Stamp, SuppressedReason};
+
+    #[test]
+    fn what_was_decided_twice_of_one_turn_is_taken_twice_and_in_order() {
+        let deadline = Deadline { at: 5, rule: RuleUid("r".into()), group: "g".into() };
+        let head = |position| Head { position: Position(position), stamp: Stamp { at: 5, wall: 5 } };
+        let of = |group: &str| {
+            let (rule, group) = (deadline.rule.clone(), group.to_owned());
+            let decided = Decision::Suppressed { rule, group, reason: SuppressedReason::Cooldown, occurrence: None };
+            Record::Judgement(Judgement::of_deadline(&head(3), &deadline, &[decided]))
+        };
+        let tail = [(4, of("first")), (5, of("second"))];
+        let tail = tail.map(|(position, record)| Entry { head: head(position), record: std::sync::Arc::new(record) });
+        let mut judgements = Judgements::of(Position(2), &tail);
+        let turn = (Position(3), What::Due(deadline.clone()));
+        let mut next = || judgements.recorded(&turn).map(|decisions| format!("{decisions:?}"));
+        assert!(next().is_some_and(|first| first.contains("first")));
+        assert!(next().is_some_and(|second| second.contains("second")));
+        assert_eq!(next(), None, "it was not judged a third time");
+        assert_eq!(judgements.recorded(&(Position(2), What::Itself)), Some(&[][..]), "nothing was decided of it");
     }
 }

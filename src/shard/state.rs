@@ -1,6 +1,9 @@
 //! The state that the log folds to: engine, ledger, and what watches remember. Pure: no I/O, no clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::letters::{self, Letters};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
         DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, FiringId, Head, Ledger, OpenFiring,
         Position, Record, Replay, RuleUid, Stamp, Table,
     },
-    rule::Engine,
+    rule::{Engine, Rule},
 };
 
 /// The row that holds the wall time of the last commit, in microseconds since 1970.
@@ -121,6 +124,11 @@ impl State {
     fn replay(&mut self, head: &Head, replay: &Replay) {
         let rule = &replay.open.firing.rule.uid;
         if self.letters.find(&replay.of).is_none_or(|(kept, _)| kept.rule != *rule) {
+            return;
+        }
+        // A step of escalation, or what is done at the end, may have gone with an edit.
+        let does = |in_force: &Arc<Rule>| !replay.open.firing.actions(&in_force.spec).is_empty();
+        if !self.engine.rule(rule).is_some_and(does) {
             return;
         }
         let Some(open) = self.engine.fire_again(head, replay) else { return };

@@ -101,6 +101,16 @@ async fn firings_of_one_group_run_side_by_side_where_the_rule_allows_it() {
     assert!(before.elapsed().as_secs() >= 60, "together they are one group, whose pace is limited");
 }
 
+#[tokio::test(start_paused = true)]
+async fn firings_of_one_record_are_gone_on_with_in_the_order_in_which_they_were_decided() {
+    let stage = Stage::new(&[]);
+    let left = ["second", "first"].map(|id| stage.put(firing("r", "g", id, &[action("one", json!({}))])));
+    let [(second, later), (first, earlier)] = left;
+    stage.runner.resume([(second, Brief { order: 2, ..later }), (first, Brief { order: 1, ..earlier })]);
+    let ended = stage.ended(2).await;
+    assert_eq!(ended.iter().map(|ended| &*ended.firing.0).collect::<Vec<_>>(), ["first", "second"]);
+}
+
 /// A firing that only the view has.
 fn start_stored(stage: &Stage, id: &str) -> Vec<u8> {
     let open = firing("r", "g", id, &[action("one", json!({}))]);
