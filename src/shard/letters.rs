@@ -13,10 +13,16 @@ use crate::{
     record::{DeadLetter, Delta, FiringId, Head, OpenFiring, Position, RuleUid, Table},
 };
 
-/// Letters that are kept of one rule; the oldest goes when one more comes. At about 4 KiB each this is 4 MiB of the volume.
+/// Letters that are kept of one rule; the oldest goes when one more comes. They are commonly 4 KiB each.
 pub const MAX_OF_RULE: usize = 1_000;
-/// Letters that are kept in all: about 40 MiB of the volume, and 2 MiB of memory for their index.
+/// Letters that are kept in all: 2 MiB of memory for their index.
 pub const MAX_LETTERS: usize = 10_000;
+/// Bytes of the letters of one rule: twice what 1,000 common ones take. A letter of a batch holds its events and may have some hundred KiB.
+const MAX_BYTES_OF_RULE: u64 = 8 << 20;
+/// Bytes of all letters: a thirtieth of the volume that the chart asks for.
+const MAX_BYTES: u64 = 64 << 20;
+/// What a letter counts whose size an earlier version has not noted.
+const COMMON: u64 = 4 << 10;
 
 /// What memory holds of a letter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +31,9 @@ pub struct Kept {
     pub rule: RuleUid,
     /// Position of the firing's end: letters are in this order.
     pub ended: Position,
+    /// What it takes of the volume.
+    #[serde(default = "common")]
+    pub bytes: u64,
 }
 
 /// Where a letter is.
@@ -47,6 +56,8 @@ pub struct Letters {
     /// What the last delta wrote: it may still be on its way.
     written: BTreeMap<FiringId, Option<Arc<DeadLetter>>>,
     evicted: u64,
+    /// Of all that are kept.
+    bytes: u64,
 }
 
 impl Letters {
@@ -73,24 +84,30 @@ impl Letters {
         let rule = letter.finished.rule.clone();
         let id = letter.finished.firing.clone();
         let mut touched = BTreeSet::from([rule.clone()]);
-        self.index(id.clone(), Kept { rule: rule.clone(), ended: head.position });
+        let bytes = to_json(&letter).len() as u64;
+        self.index(id.clone(), Kept { rule: rule.clone(), ended: head.position, bytes });
         self.changed.insert(id, Some(Arc::new(letter)));
-        if self.count(&rule) > MAX_OF_RULE
-            && let Some(oldest) = self.of_rule.get(&rule).and_then(BTreeSet::first).copied()
-        {
-            self.evict(oldest);
+        // The newest stays, however large it is.
+        while self.count(&rule) > MAX_OF_RULE || (self.bytes_of(&rule) > MAX_BYTES_OF_RULE && self.count(&rule) > 1) {
+            let oldest = self.of_rule.get(&rule).and_then(BTreeSet::first).copied();
+            oldest.and_then(|oldest| self.evict(oldest));
         }
-        if self.kept.len() > MAX_LETTERS
-            && let Some(&oldest) = self.order.keys().next()
-        {
-            touched.extend(self.evict(oldest));
+        while self.kept.len() > MAX_LETTERS || (self.bytes > MAX_BYTES && self.kept.len() > 1) {
+            let oldest = self.order.keys().next().copied();
+            touched.extend(oldest.and_then(|oldest| self.evict(oldest)));
         }
         touched
     }
 
+    fn bytes_of(&self, rule: &RuleUid) -> u64 {
+        let kept = |id: &FiringId| self.kept.get(id).map_or(0, |kept| kept.bytes);
+        self.of_rule(rule).map(kept).sum()
+    }
+
     /// Takes a letter out; gives its rule if there was one.
     pub(super) fn take(&mut self, id: &FiringId) -> Option<RuleUid> {
-        let Kept { rule, ended } = self.kept.remove(id)?;
+        let Kept { rule, ended, bytes } = self.kept.remove(id)?;
+        self.bytes -= bytes;
         self.order.remove(&ended);
         if let Some(positions) = self.of_rule.get_mut(&rule) {
             positions.remove(&ended);
@@ -178,7 +195,9 @@ impl Letters {
     fn index(&mut self, id: FiringId, kept: Kept) {
         self.order.insert(kept.ended, id.clone());
         self.of_rule.entry(kept.rule.clone()).or_default().insert(kept.ended);
-        self.kept.insert(id, kept);
+        self.bytes += kept.bytes;
+        let before = self.kept.insert(id, kept);
+        self.bytes -= before.map_or(0, |before| before.bytes);
     }
 
     fn evict(&mut self, position: Position) -> Option<RuleUid> {
@@ -186,6 +205,10 @@ impl Letters {
         self.evicted += 1;
         self.take(&id)
     }
+}
+
+fn common() -> u64 {
+    COMMON
 }
 
 /// Whether a firing that ended so is kept: what was only observed has nothing to be run again.

@@ -102,3 +102,23 @@ fn in_all_ten_thousand_are_kept_whosever_is_the_oldest() {
     letters.forget(&uid("web"));
     assert_eq!((letters.len(), letters.find(&FiringId("web-10001".into()))), (9_999, None));
 }
+
+#[test]
+fn large_letters_are_fewer_and_the_newest_stays() {
+    let mut letters = Letters::default();
+    let mut large = |number: u64, bytes: usize| {
+        let mut one = letter("large", number);
+        one.open.event = Arc::new(Event::new("e", "/s", "t", json!("x".repeat(bytes))));
+        letters.keep(&Head { position: Position(number), stamp: Stamp::default() }, one);
+        (letters.count(&uid("large")), letters.bytes < MAX_BYTES_OF_RULE + (10 << 20))
+    };
+    assert_eq!((1..=20).map(|number| large(number, 1 << 20)).last(), Some((7, true)));
+    assert_eq!(large(21, 9 << 20), (1, true));
+    let mut of_others = Letters::default();
+    for number in 0..100 {
+        let mut one = letter(&format!("r{number}"), number + 1);
+        one.open.event = Arc::new(Event::new("e", "/s", "t", json!("x".repeat(1 << 20))));
+        of_others.keep(&Head { position: Position(number + 1), stamp: Stamp::default() }, one);
+    }
+    assert_eq!((of_others.len(), of_others.take_evicted()), (63, 37));
+}
