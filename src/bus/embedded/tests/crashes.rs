@@ -195,3 +195,20 @@ fn after_a_failed_fsync_the_process_ends_and_what_was_confirmed_is_there() {
     }
     assert!(ended > 20, "{ended} have ended the process");
 }
+
+#[test]
+fn a_segment_that_cannot_be_removed_now_is_removed_later_and_holds_up_no_other() {
+    let (memory, folder) = (Memory::default(), Path::new("/segments"));
+    memory.make_folder(folder).expect("a folder");
+    let segments = Segments::new(Arc::new(memory.clone()), folder.to_owned(), Vec::new());
+    for last in 1..=3 {
+        let (path, _) = segments.create(&LogId("0123456789abcdef0123456789abcdef".into()), last).expect("a segment");
+        segments.seal(segment::Sealed { last, bytes: 100, path });
+    }
+    // The first is removed, the second is not.
+    memory.strike(Fault::Fails(memory.done().len() as u64 + 2));
+    let retain = || segments.retain(3, Duration::ZERO, 0, 0);
+    retain().expect_err("the second cannot be removed");
+    retain().expect("now it can");
+    assert_eq!((segments.bytes(), memory.list(folder).expect("the folder")), (0, vec![]));
+}
