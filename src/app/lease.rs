@@ -72,6 +72,8 @@ pub(super) async fn taken(taken: Option<oneshot::Receiver<Taken>>, stop: &Cancel
 /// # Errors
 /// When the log fails.
 pub(super) fn give_way(displaced: &Displaced, bus: &dyn Bus, recovered: &mut Recovered) -> Result<(), BusError> {
+    // It may have waited long for the Lease: what is due waits for the sources again.
+    bus.record(Record::Started)?;
     for (watch, _) in std::mem::take(&mut recovered.memory) {
         bus.record(Record::Forget(watch))?;
     }

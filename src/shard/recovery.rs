@@ -43,12 +43,14 @@ pub enum RecoveryError {
     Bus(#[from] BusError),
 }
 
-/// Reads the view and the tail, and judges what was not judged before the end.
+/// Reads the view and the tail, and judges what was not judged before the end. The first record of the new process is [`Record::Started`].
 ///
 /// # Errors
 /// When the bus cannot be read or written.
 pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     let recovery = bus.recover()?;
+    // First of all: nothing is due by what is recorded from here on before the sources have caught up.
+    bus.record(Record::Started)?;
     let mut damage = recovery.damage;
     let mut memory = WatchMemory::new();
     let (mut briefs, mut whole) = (Vec::new(), Vec::new());

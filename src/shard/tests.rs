@@ -28,6 +28,7 @@ use crate::{
 mod edits;
 mod formats;
 mod letters;
+mod starting;
 mod waiting;
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
@@ -399,7 +400,7 @@ async fn events_that_were_not_judged_before_the_end_are_judged_after_it() {
     let shard = Loop::open(dir.path());
     assert_eq!(shard.state.ledger.len(), 3);
     let judged = shard.bus.stats().appended;
-    assert_eq!(judged.0, last.0 + 3, "what was decided at the start is in the log");
+    assert_eq!(judged.0, last.0 + 4, "that it started and what was decided then is in the log");
 }
 
 #[tokio::test]

@@ -1,0 +1,38 @@
+//! What is due when a process starts.
+
+use super::*;
+
+fn silence() -> Record {
+    let spec = json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "trigger": {"absent": {"for": "1us"}},
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": 1}}],
+    });
+    let spec = Arc::new(serde_json::from_value(spec).expect("a valid spec"));
+    let rule = RuleRef { uid: uid(), namespace: "shop".to_owned(), name: "silence".to_owned() };
+    Record::RulePut(RulePut { rule, generation: 1, spec })
+}
+
+#[tokio::test]
+async fn what_a_start_records_makes_nothing_due_before_the_sources_have_caught_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    let source = SourceRef { rule: uid(), generation: 1, source: "crash".to_owned() };
+    for record in [silence(), Record::Baseline(source.clone())] {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    // It ends before it has judged this.
+    shard.append(event(1, 0)).await;
+    shard.bus.durable(shard.bus.stats().appended).await.expect("durable");
+    drop(shard);
+
+    let mut shard = Loop::open(dir.path());
+    shard.turn().await;
+    assert_eq!(shard.state.ledger.len(), 0, "the source may have heard something meanwhile");
+    for record in [Record::Baseline(source), Record::Tick] {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    assert_eq!(shard.state.ledger.len(), 1);
+}
