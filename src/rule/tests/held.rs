@@ -292,6 +292,16 @@ fn what_is_wrong_with_it_is_said_all_at_once() {
     assert!(none[0].message.starts_with("exactly one of"), "{}", none[0].message);
 }
 
+#[test]
+fn a_repeat_of_less_than_a_second_is_refused() {
+    for repeat in ["0s", "500ns", "999ms"] {
+        let body = held(json!({"for": "5m"}), json!({"repeat": repeat}));
+        let faults = compile(&rule_ref("web"), 1, &spec(body)).expect_err("a fault");
+        let said: Vec<_> = faults.iter().map(|fault| (fault.path.as_str(), fault.message.as_str())).collect();
+        assert_eq!(said, [("spec.repeat", "must be at least 1s")], "{repeat}");
+    }
+}
+
 fn any_happening() -> impl Strategy<Value = timeline::Happening> {
     use timeline::Happening::{Event, Nothing, Restart};
     let operation = prop::sample::select(vec!["Update", "Update", "Update", "Delete"]);

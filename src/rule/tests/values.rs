@@ -1,6 +1,7 @@
 //! `trigger.value` and `trigger.anomaly`: numbers of events.
 
 use super::{timeline::Timeline, *};
+use crate::record::{GroupValues, Mark, Number};
 
 fn value(more: Value) -> Value {
     let mut trigger = json!({"expression": "double(event.data.v)", "within": "60s"});
@@ -199,4 +200,46 @@ fn a_new_level_becomes_usual_in_the_end_and_one_outlier_does_not_hide_the_next()
         run(&mut line, second, 150.0 + (second % 5) as f64);
     }
     assert_eq!(line.progress().active_total, 0);
+}
+
+#[test]
+fn a_number_beyond_what_can_be_reckoned_with_is_no_sample_and_one_of_an_older_log_stops_nothing() {
+    for mut line in [anomaly("Both"), Timeline::of(value(json!({"above": "1"})))] {
+        let said = line.event(0, &sample(-1.7e308));
+        assert!(said.len() == 1 && said[0].contains("beyond 1e150"), "{said:?}");
+    }
+    let mut line = anomaly("Both");
+    for (number, v) in [1.7e308, -1.7e308].into_iter().chain([1.0; 60]).enumerate() {
+        let head = head(100 + number as u64, number as i64);
+        let mark = Mark::Sample { at: head.stamp.at, value: Number(v) };
+        let (rule, group) = (rule_ref("web").uid, "shop/Pod/p".to_owned());
+        let noted = Decision::Noted { rule, group, mark, source: "any".into(), group_values: GroupValues::default() };
+        line.engine.decide(&head, &sample(1.0), &[], &[noted]);
+    }
+    assert!(line.event(100, &sample(1.0))[0].starts_with("sample"));
+}
+
+#[test]
+fn after_a_downtime_what_is_repeated_is_done_once_and_not_once_for_each_time_that_was_missed() {
+    let absent = json!({"absent": {"for": "1m"}});
+    let above = json!({"value": {"expression": "double(event.data.v)", "within": "60s", "above": "5"}});
+    let unusual = json!({"anomaly": {"expression": "double(event.data.v)", "warmup": 10}});
+    for trigger in [absent, above, unusual] {
+        let mut line =
+            Timeline::of(json!({"trigger": trigger, "repeat": "1m", "groups": {"forgetAfter": "240h"}}));
+        for second in 0..20 {
+            run(&mut line, second, 1.0);
+        }
+        run(&mut line, 20, 900.0);
+        line.tick(90);
+        let before = line.fired.len();
+        assert!(before > 0, "{trigger}");
+        line.fold(300_000, &Record::Started);
+        line.tick(300_059);
+        assert_eq!(line.fired.len(), before, "{trigger}: its sources have not caught up");
+        line.tick(300_060);
+        assert_eq!(line.fired.len(), before + 1, "{trigger}");
+        line.tick(300_180);
+        assert_eq!(line.fired.len(), before + 3, "{trigger}: it goes on");
+    }
 }

@@ -90,17 +90,23 @@ impl Anomaly {
         let unusual = self.is_unusual(&usual, value);
         let reach = self.reach(&usual);
         let taken = match usual.samples >= self.warmup {
-            true => value.clamp(usual.mean.0 - reach, usual.mean.0 + reach),
+            true => value.max(usual.mean.0 - reach).min(usual.mean.0 + reach),
             false => value,
         };
         let samples = usual.samples.saturating_add(1);
         // While it learns, all samples weigh the same; then those of about the last three warm-ups.
         let weight = 1.0 / (samples.min(self.warmup.saturating_mul(3).max(2)) as f64);
-        let distance = (taken - usual.mean.0).abs();
+        let away = taken - usual.mean.0;
+        let mean = usual.mean.0 + weight * away;
+        let distance = usual.distance.0 + weight * (away.abs() - usual.distance.0);
+        // Of samples beyond what is taken now, which an older log may have.
+        if !mean.is_finite() || !distance.is_finite() {
+            return Usual { heard: at, ..usual };
+        }
         Usual {
             samples,
-            mean: Number(usual.mean.0 + weight * (taken - usual.mean.0)),
-            distance: Number(usual.distance.0 + weight * (distance - usual.distance.0)),
+            mean: Number(mean),
+            distance: Number(distance),
             heard: at,
             last: Number(value),
             level: unusual.then(|| usual.level.unwrap_or_else(|| self.course.begin(at))),

@@ -10,6 +10,9 @@ use crate::{
     rule::{fault::Fault, groups::micros},
 };
 
+/// The shortest time from one firing to the next.
+const LEAST_REPEAT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How a level goes on; all in microseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::rule) struct Course {
@@ -105,8 +108,8 @@ pub(super) fn check(spec: &EventRuleSpec, faults: &mut Vec<Fault>) {
     if !has_end && !spec.resolve_actions.is_empty() {
         faults.push(Fault::new("spec.resolveActions", needs));
     }
-    if spec.repeat.is_some_and(|repeat| repeat.get().is_zero()) {
-        faults.push(Fault::new("spec.repeat", "must be longer than 0s"));
+    if spec.repeat.is_some_and(|repeat| repeat.get() < LEAST_REPEAT) {
+        faults.push(Fault::new("spec.repeat", "must be at least 1s"));
     }
     if !spec.follows_objects() {
         return;

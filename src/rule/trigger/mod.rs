@@ -257,6 +257,6 @@ impl Trigger {
 
     /// Whether what is due waits, after a start, until sources have caught up.
     pub(super) fn waits_for_sources(&self) -> bool {
-        matches!(self, Self::Held(_) | Self::Absent(_) | Self::Value(_) | Self::Due(_))
+        matches!(self, Self::Held(_) | Self::Absent(_) | Self::Value(_) | Self::Anomaly(_) | Self::Due(_))
     }
 }

@@ -247,11 +247,19 @@ impl Measure {
     }
 }
 
+/// The largest number that is a sample, with either sign: so that what is reckoned with samples stays a number.
+const MAX_SAMPLE: f64 = 1e150;
+
 /// The number that an expression gives. What is no number is no sample: neither a breach nor a recovery.
 pub(super) fn number(expression: &Program, scope: &Scope<'_>, place: &str) -> Result<f64, EvalError> {
     let value = expression.evaluate(scope).map_err(|error| error.at(place))?;
     let number = value.as_f64().filter(|value| value.is_finite());
-    number.ok_or_else(|| EvalError::new("gives no number: NaN, infinite, or another type; it is no sample").at(place))
+    let wrong = |why| EvalError::new(why).at(place);
+    let number = number.ok_or_else(|| wrong("gives no number: NaN, infinite, or another type; it is no sample"))?;
+    match number.abs() > MAX_SAMPLE {
+        true => Err(wrong("gives a number beyond 1e150; it is no sample: scale it in the expression")),
+        false => Ok(number),
+    }
 }
 
 fn percentile<'b>(buckets: impl Iterator<Item = &'b Bucket>, count: u64, part: f64) -> f64 {
