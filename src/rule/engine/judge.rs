@@ -133,10 +133,11 @@ impl Engine {
             let reason = SuppressedReason::OwnWrite;
             return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
         }
-        let sighting = Sighting { head: sight.head, event: sight.event, holds, source: &source.name, scope };
+        let crowded = self.is_full(&rule.rule.namespace);
+        let sighting = Sighting { head: sight.head, event: sight.event, holds, source: &source.name, crowded, scope };
         if sighting.holds && rule.keeps_groups() {
             let room = state.groups.has_room(&group, rule.max_groups, now);
-            let full = !state.groups.knows(&group) && self.is_full(&rule.rule.namespace);
+            let full = !state.groups.knows(&group) && crowded;
             let reason = match (room, full) {
                 (false, _) => Some(SuppressedReason::TooManyGroups),
                 (true, true) => Some(SuppressedReason::TooMuchState),

@@ -70,3 +70,19 @@ fn what_is_wrong_with_it_is_said() {
     let faults = compile(&rule_ref("web"), 1, &spec(json!({"actions": action}))).expect_err("they are not");
     assert!(faults[0].message.contains("trigger.batch"), "{}", faults[0].message);
 }
+
+#[test]
+fn it_is_full_when_the_groups_of_the_namespace_take_all_they_may() {
+    let mut line = Timeline::of(json!({"trigger": {"batch": {"wait": "1h"}}}));
+    let large = json!({"message": "x".repeat(200 << 10)});
+    let mut said = Vec::new();
+    for number in 0..400 {
+        said = line.event(number, &about("shop", &format!("p{number}"), "R", large.clone()));
+        if said[0].starts_with("too much") {
+            break;
+        }
+    }
+    assert_eq!(said.len(), 1, "a new one finds no room");
+    assert!(said[0].starts_with("too much"), "{said:?}");
+    assert_eq!(line.event(500, &pod("p0")), ["fired shop/Pod/p0 by any x2"]);
+}

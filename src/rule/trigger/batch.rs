@@ -70,7 +70,8 @@ impl Kind for Batch {
     fn judge(&self, kept: Option<&Gathered>, sighting: &Sighting<'_, '_>) -> Result<Verdict, EvalError> {
         let bytes = serde_json::to_vec(sighting.event).map_or(0, |json| json.len() as u64);
         let (events, before) = kept.map_or((0, 0), |kept| (kept.events, kept.bytes));
-        let full = events + 1 >= self.max_events || before.saturating_add(bytes) > MAX_BYTES;
+        let is_large = before.saturating_add(bytes) > MAX_BYTES;
+        let full = events + 1 >= self.max_events || is_large || sighting.crowded;
         Ok(if full {
             Verdict { fires: Some(Fires { count: Some(events + 1), ..Fires::default() }), ..Verdict::default() }
         } else {

@@ -209,6 +209,8 @@ pub(super) struct Sighting<'s, 'v> {
     pub holds: bool,
     /// The source that it came by.
     pub source: &'s str,
+    /// The groups of the namespace take all that they may.
+    pub crowded: bool,
     /// What expressions see.
     pub scope: &'s Scope<'v>,
 }
