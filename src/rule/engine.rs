@@ -29,6 +29,7 @@ use super::{
     index::Index,
     interest::Interest,
     state::{Begun, Progress, Settling, State, Version},
+    trigger::Trigger,
     writes::Released,
 };
 use crate::{
@@ -211,11 +212,16 @@ impl Engine {
         }
         if let Some(version) = &state.in_force {
             self.index.insert(&version.rule);
+            if version.rule.trigger.as_ref().is_some_and(Trigger::waits_for_sources) {
+                // What is due by the new version is so from now on, not before it.
+                state.settling.until = state.settling.until.max(head.stamp.at);
+            }
         }
         self.changed.rows.insert(uid.clone());
         self.changed.progress.insert(uid.clone());
         *self.interest.get_mut() = None;
         self.touch(uid, touched);
+        self.reschedule_all(uid);
     }
 
     fn settle(&mut self, outcome: &Outcome) {

@@ -92,7 +92,9 @@ impl Engine {
         if decisions.iter().all(|decision| matches!(decision, Decision::Errored { .. }))
             && self.deadlines.of.get(&(deadline.rule.clone(), deadline.group.clone())) == Some(&deadline.at)
         {
-            self.deadlines.set(&deadline.rule, &deadline.group, None);
+            // By a version of the rule that came into force since, it may be due later.
+            let again = self.rules.get(&deadline.rule).and_then(|(_, state)| state.deadline(&deadline.group));
+            self.deadlines.set(&deadline.rule, &deadline.group, again.filter(|again| *again > deadline.at));
         }
     }
 
@@ -151,7 +153,7 @@ impl Engine {
         self.deadlines.set(uid, group, at);
     }
 
-    fn reschedule_all(&mut self, uid: &RuleUid) {
+    pub(super) fn reschedule_all(&mut self, uid: &RuleUid) {
         let Some((_, state)) = self.rules.get(uid) else { return };
         let groups: Vec<String> = state.groups.names().cloned().collect();
         groups.iter().for_each(|group| self.reschedule(uid, group));

@@ -144,6 +144,45 @@ fn a_cooldown_puts_it_off_and_does_not_lose_it() {
 }
 
 #[test]
+fn a_step_does_not_come_before_a_firing_that_was_put_off() {
+    let action = json!([{"name": "a", "notify": {"sinkRef": {"name": "oncall"}, "text": "t"}}]);
+    let trigger = json!({"for": "1m", "steps": [{"after": "5m", "actions": action}]});
+    let mut line = Timeline::of(held(trigger, json!({"throttle": {"cooldown": "20m"}})));
+    line.event(0, &down());
+    line.tick(60);
+    line.event(100, &up());
+    line.event(110, &down());
+    line.tick(3000);
+    let at: Vec<_> = line.fired.iter().map(|firing| (firing.step, firing.stamp.at / SECOND)).collect();
+    assert_eq!(at, [(None, 60), (None, 1260), (Some(0), 1260)]);
+}
+
+#[test]
+fn an_edit_of_the_repeat_counts_from_the_last_firing_and_fires_for_no_time_before_the_edit() {
+    let repeat = |text: &str| held(json!({"for": "1m"}), json!({"repeat": text}));
+    let mut line = Timeline::of(held(json!({"for": "1m"}), json!({})));
+    line.event(0, &down());
+    line.tick(60);
+    let at = |line: &Timeline| line.fired.iter().map(|firing| firing.stamp.at / SECOND).collect::<Vec<_>>();
+    // One that had none gets one.
+    line.put(100, 2, repeat("10m"));
+    line.tick(700);
+    assert_eq!(at(&line), [60, 660]);
+    // A shorter one is due at once and once, not for each time before.
+    line.put(1000, 3, repeat("1m"));
+    line.restart();
+    line.tick(1059);
+    assert_eq!(at(&line), [60, 660, 1000]);
+    line.put(1059, 4, repeat("1h"));
+    line.tick(2000);
+    assert_eq!(at(&line), [60, 660, 1000]);
+    line.put(2000, 5, held(json!({"for": "1m"}), json!({})));
+    assert_eq!(line.engine.next_deadline(), None);
+    line.put(2001, 6, repeat("1h"));
+    assert_eq!(line.engine.next_deadline(), Some(4600 * SECOND));
+}
+
+#[test]
 fn what_cannot_be_told_changes_nothing() {
     let when = json!([{"name": "down", "expression": "object.status.unavailableReplicas > 0"}]);
     let mut line = Timeline::of(held(json!({"for": "1m"}), json!({"when": when})));

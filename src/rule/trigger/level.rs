@@ -32,9 +32,12 @@ pub(in crate::rule) struct Level {
     /// When the rule fired for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     active: Option<Stamp>,
-    /// When it fires next; nothing: not any more.
+    /// When it fires next, if that is not told by when it fired last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<i64>,
+    /// When it fired last, steps aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<i64>,
     /// The next step.
     #[serde(default)]
     step: u32,
@@ -52,22 +55,30 @@ impl State for Level {
 
 impl Course {
     pub(super) fn begin(&self, at: i64) -> Level {
-        Level { since: at, active: None, next: Some(at.saturating_add(self.wait)), step: 0 }
+        Level { since: at, active: None, next: Some(at.saturating_add(self.wait)), last: None, step: 0 }
     }
 
-    /// The next step and when it is to be done.
+    /// When the next step is to be done: not before the firing, which may have been put off.
     fn step(&self, level: &Level) -> Option<i64> {
-        let after = self.steps.get(level.step as usize).filter(|_| level.active.is_some())?;
-        Some(level.since.saturating_add(*after))
+        let active = level.active?;
+        let after = self.steps.get(level.step as usize)?;
+        Some(level.since.saturating_add(*after).max(active.at))
+    }
+
+    /// When it fires next, by what the rule says of repeats now: an edit of that alone keeps the level.
+    fn next(&self, level: &Level) -> Option<i64> {
+        let Some(active) = level.active else { return level.next };
+        let again = level.last.unwrap_or(active.at).saturating_add(self.repeat?);
+        Some(level.next.unwrap_or(again))
     }
 
     pub(super) fn deadline(&self, level: &Level) -> Option<i64> {
-        level.next.into_iter().chain(self.step(level)).min()
+        self.next(level).into_iter().chain(self.step(level)).min()
     }
 
     pub(super) fn due(&self, level: &Level, now: i64) -> Verdict {
         let is_due = |at: &i64| *at <= now;
-        let (step, next) = (self.step(level).filter(is_due), level.next.filter(is_due));
+        let (step, next) = (self.step(level).filter(is_due), self.next(level).filter(is_due));
         let fires = match (step, next) {
             (Some(step), next) if next.is_none_or(|next| step <= next) => {
                 Some(Fires { kind: FiringKind::Step, step: Some(level.step), ..Fires::default() })
@@ -80,10 +91,10 @@ impl Course {
     }
 
     pub(super) fn fired(&self, level: Level, firing: &Firing) -> Level {
-        let again = self.repeat.map(|repeat| firing.stamp.at.saturating_add(repeat));
+        let last = Some(firing.stamp.at);
         match firing.kind {
-            FiringKind::Fired => Level { active: Some(firing.stamp), next: again, ..level },
-            FiringKind::Repeated => Level { next: again, ..level },
+            FiringKind::Fired => Level { active: Some(firing.stamp), next: None, last, ..level },
+            FiringKind::Repeated => Level { next: None, last, ..level },
             FiringKind::Step => Level { step: level.step.saturating_add(1), ..level },
             // It has ended; this one has begun since.
             FiringKind::Resolved => level,
