@@ -282,6 +282,9 @@ pub struct Firing {
     pub input: Position,
     /// The instant of the decision.
     pub stamp: Stamp,
+    /// Of rules with `trigger.due`, the time that the object names, in microseconds since 1970: from it on `startingDeadline` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<i64>,
 }
 
 impl Firing {

@@ -39,7 +39,7 @@ impl Replay {
         let OpenFiring { firing, event, events, .. } = &*self.open;
         let id = self.firing(log, head.position);
         OpenFiring {
-            firing: Firing { id, generation, input: head.position, stamp: head.stamp, ..firing.clone() },
+            firing: Firing { id, generation, input: head.position, stamp: head.stamp, planned: None, ..firing.clone() },
             event: Arc::clone(event),
             events: events.clone(),
             spec: Arc::clone(spec),

@@ -127,10 +127,12 @@ fn named(open: &OpenFiring) -> Vec<(&'static str, Value)> {
 /// Why the firing is not to begin any more. One that has begun is finished.
 fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<String> {
     let deadline = rule.spec.starting_deadline?.get();
-    let late = Duration::from_micros(u64::try_from(now.wall.saturating_sub(open.firing.stamp.wall)).unwrap_or(0));
+    let since = open.firing.planned.unwrap_or(open.firing.stamp.wall);
+    let late = Duration::from_micros(u64::try_from(now.wall.saturating_sub(since)).unwrap_or(0));
     let seconds = late.as_secs();
+    let of = if open.firing.planned.is_some() { "the time that it was planned for" } else { "its event" };
     (open.steps.is_empty() && late > deadline).then(|| {
-        format!("not carried out: it could begin only {seconds} s after its event, later than startingDeadline allows")
+        format!("not carried out: it could begin only {seconds} s after {of}, later than startingDeadline allows")
     })
 }
 

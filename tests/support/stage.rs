@@ -113,6 +113,7 @@ impl Stage {
                 count: None,
                 kind: Default::default(),
                 step: None,
+                planned: None,
                 value: None,
                 baseline: None,
                 input: Position(0),

@@ -44,6 +44,7 @@ fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {
         count: Some(3),
         kind: Default::default(),
         step: None,
+        planned: None,
         value: None,
         baseline: None,
         input: Position(4),

@@ -77,6 +77,7 @@ impl Engine {
             step: fires.step,
             input: moment.head.position,
             stamp: moment.head.stamp,
+            planned: fires.planned,
         }
     }
 }

@@ -51,12 +51,13 @@ fn a_change_of_the_time_moves_it_and_a_deletion_cancels_it() {
 }
 
 #[test]
-fn a_time_that_is_past_fires_at_once_and_is_told_as_that_time() {
+fn a_time_that_is_past_fires_at_once_and_is_told_as_planned_for_that_time() {
     let mut line = due(json!({"startingDeadline": "5m"}));
     line.event(1000, &cert("Create", 500));
     assert_eq!(line.tick(1000), ["fired shop/Deployment/cert by certs"]);
     // The runner compares this with startingDeadline.
-    assert_eq!(line.fired[0].stamp.wall, head(0, 440).stamp.wall);
+    assert_eq!(line.fired[0].planned, Some(head(0, 440).stamp.wall));
+    assert_eq!(line.fired[0].stamp, head(0, 1000).stamp);
 }
 
 #[test]
@@ -68,4 +69,24 @@ fn what_is_no_time_is_an_error_and_leaves_what_was_known() {
     let said = line.event(1, &wrong);
     assert!(said[0].starts_with("error trigger.due.atExpression"), "{said:?}");
     assert_eq!(line.tick(940), ["fired shop/Deployment/cert by certs"]);
+}
+
+#[test]
+fn a_time_that_passed_while_nobody_listened_is_told_as_planned_for_that_time() {
+    let mut line = due(json!({"startingDeadline": "5m"}));
+    line.event(0, &cert("Create", 1000));
+    line.restart();
+    line.fold(200_000, &Record::Started);
+    assert_eq!(line.tick(200_060), ["fired shop/Deployment/cert by certs"]);
+    let fired = &line.fired[0];
+    assert_eq!((fired.planned, fired.stamp.at), (Some(head(0, 940).stamp.wall), 200_060 * SECOND));
+}
+
+#[test]
+fn a_time_that_is_past_uses_up_the_cooldown_of_now() {
+    let mut line = due(json!({"throttle": {"cooldown": "10m"}}));
+    line.event(1000, &cert("Create", 100));
+    assert_eq!(line.tick(1000), ["fired shop/Deployment/cert by certs"]);
+    line.event(1001, &cert("Update", 1062));
+    assert_eq!(line.tick(1002)[0], "cooldown shop/Deployment/cert");
 }

@@ -75,6 +75,7 @@ fn writing(firing: &str, name: &str) -> OpenFiring {
         count: None,
         kind: Default::default(),
         step: None,
+        planned: None,
         value: None,
         baseline: None,
         input: Position(1),

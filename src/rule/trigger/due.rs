@@ -57,8 +57,10 @@ impl Kind for DueAt {
         let stamp = sighting.head.stamp;
         let named = if sighting.holds { self.named(sighting)? } else { None };
         let mark = match (named, kept) {
-            // One that is past is due at once, at its own time.
-            (Some(wall), _) => Some(Mark::Due { at: stamp.at.saturating_add(wall.saturating_sub(stamp.wall)), wall }),
+            // One that is past is due at once.
+            (Some(wall), _) => {
+                Some(Mark::Due { at: stamp.at.saturating_add(wall.saturating_sub(stamp.wall).max(0)), wall })
+            }
             (None, Some(_)) => Some(Mark::Ended(stamp.at)),
             (None, None) => None,
         };
@@ -87,7 +89,8 @@ impl Kind for DueAt {
     }
 
     fn due(&self, kept: &Planned, _: i64) -> Verdict {
-        Verdict { fires: (!kept.done).then(Fires::default), ..Verdict::default() }
+        let fires = Fires { planned: Some(kept.wall), ..Fires::default() };
+        Verdict { fires: (!kept.done).then_some(fires), ..Verdict::default() }
     }
 
     fn postponed(&self, until: i64) -> Option<Mark> {

@@ -239,6 +239,8 @@ pub(super) struct Fires {
     pub step: Option<u32>,
     /// `count` in actions.
     pub count: Option<u64>,
+    /// The time that it was planned for, in microseconds since 1970.
+    pub planned: Option<i64>,
 }
 
 impl Trigger {

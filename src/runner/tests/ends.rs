@@ -147,6 +147,14 @@ async fn a_firing_that_comes_too_late_to_begin_does_nothing_and_one_that_has_beg
     let mut soon = firing("r", "other", "soon", &[action("a", json!({}))]);
     deadline(1, &mut soon);
     stage.start(soon);
+    // Decided now, for a time that was two seconds before.
+    let mut planned = firing("r", "third", "planned", &[action("a", json!({}))]);
+    deadline(1, &mut planned);
+    planned.firing.planned = Some(-1_000_000);
+    let stage_of_due = Stage::new(&[]);
+    stage_of_due.start(planned);
+    let ended = stage_of_due.ended(1).await.remove(0);
+    assert!(ended.message.contains("only 2 s after the time that it was planned for"), "{}", ended.message);
     let outcomes: Vec<_> = stage.ended(3).await[1..].iter().map(|ended| ended.outcome).collect();
     assert_eq!(outcomes, [FiringOutcome::Succeeded; 2]);
 }

@@ -359,6 +359,7 @@ fn firing(rule: &str, group: &str, id: &str, actions: &[Value]) -> OpenFiring {
             count: None,
             kind: Default::default(),
             step: None,
+            planned: None,
             value: None,
             baseline: None,
             input: Position(1),

@@ -29,6 +29,7 @@ fn letter(rule: &str, number: u64) -> DeadLetter {
         count: None,
         kind: Default::default(),
         step: None,
+        planned: None,
         value: None,
         baseline: None,
         input: Position(number),

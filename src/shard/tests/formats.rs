@@ -35,6 +35,7 @@ fn fired(input: u64) -> Record {
         stamp: Stamp { at: input.cast_signed(), wall: 1_790_000_000_000_000 },
         kind: FiringKind::default(),
         step: None,
+        planned: None,
         value: None,
         baseline: None,
     };

@@ -20,6 +20,7 @@ fn firing() -> Firing {
         count: None,
         kind: Default::default(),
         step: None,
+        planned: None,
         value: None,
         baseline: None,
         input: Position(7),
