@@ -72,8 +72,8 @@ pub struct EventRuleSpec {
     /// What turns matching events into firings; default: each fires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
-    /// While what the rule has fired for lasts, it fires again each time so long has passed. Needs a trigger that has an end: `held`,
-    /// `absent`, `value` or `anomaly`.
+    /// While what the rule has fired for lasts, it fires again each time so long has passed, at least `1s`; after a downtime
+    /// once. Needs a trigger that has an end: `held`, `absent`, `value` or `anomaly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Duration>,
     /// Limits on how often the rule fires. What is suppressed is counted in status.
@@ -82,8 +82,8 @@ pub struct EventRuleSpec {
     /// What becomes of a firing while an earlier one of its group is under way.
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,
-    /// A firing that could not begin so long after its event was accepted is not carried out: it ends as `Expired`. Without it a firing is carried
-    /// out however late, for instance after a restart. Counted on the wall clock.
+    /// A firing that could not begin so long after its event was accepted, or after the time of `trigger.due`, is not carried out: it ends as
+    /// `Expired`. Without it a firing is carried out however late, for instance after a restart. Counted on the wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starting_deadline: Option<Duration>,
     /// What each firing does, in this order.

@@ -104,10 +104,13 @@ pub struct AbsentTrigger {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("has(self.above) != has(self.below)").message("exactly one of above and below must be set"))]
 pub struct ValueTrigger {
-    /// CEL expression that gives the number of an event. It sees what conditions see. What is no finite number is no sample, and counted as an error.
+    /// CEL expression that gives the number of an event. It sees what conditions see. What is no finite number, or beyond `1e150`, is no
+    /// sample, and counted as an error.
     #[schemars(schema_with = "schema::expression")]
     pub expression: String,
-    /// How the numbers of the window become one: `value` in actions. Percentiles are within 1 %.
+    /// How the numbers of the window become one: `value` in actions; when a window without samples makes the rule fire or ends it, the last one that
+    /// was known. Percentiles of positive numbers are within 1 % while the greatest is at most 10 times the least, within 2 % at 100 times, 4 % at
+    /// 10,000 times and 9 % at 100,000,000 times.
     #[serde(default)]
     pub aggregation: Aggregation,
     /// How far back the window reaches, at least `1s`. What was accepted late is taken at the time its producer gave it.

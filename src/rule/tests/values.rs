@@ -223,10 +223,9 @@ fn a_number_beyond_what_can_be_reckoned_with_is_no_sample_and_one_of_an_older_lo
 fn after_a_downtime_what_is_repeated_is_done_once_and_not_once_for_each_time_that_was_missed() {
     let absent = json!({"absent": {"for": "1m"}});
     let above = json!({"value": {"expression": "double(event.data.v)", "within": "60s", "above": "5"}});
-    let unusual = json!({"anomaly": {"expression": "double(event.data.v)", "warmup": 10}});
+    let unusual = json!({"anomaly": {"expression": "double(event.data.v)", "deviations": 4, "warmup": 10}});
     for trigger in [absent, above, unusual] {
-        let mut line =
-            Timeline::of(json!({"trigger": trigger, "repeat": "1m", "groups": {"forgetAfter": "240h"}}));
+        let mut line = Timeline::of(json!({"trigger": trigger, "repeat": "1m", "groups": {"forgetAfter": "240h"}}));
         for second in 0..20 {
             run(&mut line, second, 1.0);
         }
@@ -241,5 +240,41 @@ fn after_a_downtime_what_is_repeated_is_done_once_and_not_once_for_each_time_tha
         assert_eq!(line.fired.len(), before + 1, "{trigger}");
         line.tick(300_180);
         assert_eq!(line.fired.len(), before + 3, "{trigger}: it goes on");
+    }
+}
+
+#[test]
+fn what_fires_or_ends_for_a_lack_of_data_tells_the_last_value_that_was_known() {
+    let mut line = Timeline::of(value(json!({"above": "5", "noData": "Fire", "aggregation": "Avg"})));
+    run(&mut line, 0, 1.0);
+    run(&mut line, 1, 2.0);
+    line.restart();
+    line.tick(100);
+    assert_eq!(line.fired.len(), 1);
+    // The last of them was the last to leave the window.
+    assert!(line.fired[0].value.is_some_and(|value| (1.0..=2.0).contains(&value.0)), "{:?}", line.fired[0].value);
+    let action = json!([{"name": "a", "notify": {"sinkRef": {"name": "oncall"}, "text": "t"}}]);
+    let mut body = value(json!({"above": "5", "noData": "Clear"}));
+    body["resolveActions"] = action;
+    let mut line = Timeline::of(body);
+    run(&mut line, 0, 9.0);
+    line.tick(100);
+    let told: Vec<_> = line.fired.iter().map(|firing| (firing.kind, firing.value.map(|value| value.0))).collect();
+    assert_eq!(told, [(FiringKind::Fired, Some(9.0)), (FiringKind::Resolved, Some(9.0))]);
+}
+
+#[test]
+fn a_percentile_is_as_near_as_is_said_however_many_sizes_the_numbers_have() {
+    for (times, near) in [(10.0_f64, 0.0101), (100.0, 0.0201), (1e4, 0.0406), (1e8, 0.0829)] {
+        for aggregation in ["P50", "P90", "P99"] {
+            let mut line = Timeline::of(value(json!({"aggregation": aggregation, "above": "1e300"})));
+            let samples: Vec<(i64, f64)> =
+                (0..1000).map(|number| (0, 3.0 * times.powf(f64::from(number * 7 % 1000) / 999.0))).collect();
+            for (_, v) in &samples {
+                line.event(0, &sample(*v));
+            }
+            let (told, exact) = (line.aggregate().expect("a value"), naive(aggregation, &samples).expect("a value"));
+            assert!((told - exact).abs() <= near * exact, "{aggregation} at {times} times: {told} is not {exact}");
+        }
     }
 }

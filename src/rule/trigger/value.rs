@@ -24,9 +24,9 @@ use crate::{
 
 /// Buckets of a window.
 pub(super) const BUCKETS: i64 = 30;
-/// Relative error of a percentile: two values in one bin differ by so much at the most.
-const ERROR: f64 = 0.01;
-/// Bins of one bucket; beyond that the smallest are put together.
+/// Two values in one of the finest bins differ by so much at the most, as a part of them.
+const WIDTH: f64 = 0.01;
+/// Bins of one bucket; when there are more, two and two are put together.
 const MAX_BINS: usize = 128;
 
 /// `trigger.value`, compiled; times in microseconds.
@@ -74,6 +74,13 @@ struct Bucket {
     /// For percentiles: how many samples are in which bin.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     bins: BTreeMap<i32, u64>,
+    /// How often bins were put together two and two.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    coarse: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What is kept of a group.
@@ -88,6 +95,9 @@ pub(in crate::rule) struct Window {
     level: Option<Level>,
     /// When nothing of it counts any more, unless it is beyond the bound.
     end: i64,
+    /// The last aggregate that was known: `value` of what fires when the window is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    known: Option<Number>,
 }
 
 impl State for Window {
@@ -116,6 +126,7 @@ impl Bucket {
             first: (at, value),
             last: (at, value),
             bins: BTreeMap::new(),
+            coarse: 0,
         }
     }
 
@@ -126,12 +137,12 @@ impl Bucket {
         self.max.0 = self.max.0.max(value);
         self.last = (at, Number(value));
         if binned {
-            *self.bins.entry(bin(value)).or_default() += 1;
-            if self.bins.len() > MAX_BINS
-                && let Some((_, count)) = self.bins.pop_first()
-                && let Some(mut next) = self.bins.first_entry()
-            {
-                *next.get_mut() += count;
+            *self.bins.entry(coarser(bin(value), self.coarse)).or_default() += 1;
+            while self.bins.len() > MAX_BINS {
+                self.coarse += 1;
+                for (bin, count) in std::mem::take(&mut self.bins) {
+                    *self.bins.entry(coarser(bin, 1)).or_default() += count;
+                }
             }
         }
     }
@@ -144,16 +155,21 @@ fn bin(value: f64) -> i32 {
         return 0;
     }
     // 1e-9 is bin 1, and the largest number is bin 36,000.
-    let index = ((size / 1e-9).ln() / (1.0 + ERROR).ln()).floor() as i32 + 1;
+    let index = ((size / 1e-9).ln() / (1.0 + WIDTH).ln()).floor() as i32 + 1;
     if value < 0.0 { -index } else { index }
 }
 
-/// The value in the middle of a bin.
-fn middle(bin: i32) -> f64 {
+/// The bin that this one is in when bins are put together two and two so many times. That of 0 stays alone.
+fn coarser(bin: i32, times: u32) -> i32 {
+    (0..times).fold(bin, |bin, _| bin.signum() * ((bin.abs() + 1) / 2))
+}
+
+/// The value in the middle of a bin that was put together so many times.
+fn middle(bin: i32, coarse: u32) -> f64 {
     if bin == 0 {
         return 0.0;
     }
-    let size = 1e-9 * (1.0 + ERROR).powf(f64::from(bin.abs()) - 0.5);
+    let size = 1e-9 * (1.0 + WIDTH).powf((f64::from(bin.abs()) - 0.5) * 2_f64.powf(f64::from(coarse)));
     if bin < 0 { -size } else { size }
 }
 
@@ -215,6 +231,7 @@ impl Measure {
     fn at(&self, mut window: Window, now: i64) -> Window {
         let oldest = now.div_euclid(self.length()) - BUCKETS;
         window.buckets.retain(|bucket| bucket.n >= oldest);
+        window.known = self.aggregate(window.buckets.iter()).map(Number).or(window.known);
         let holds = self.holds(window.buckets.iter(), window.level.is_some());
         window.level = holds.then(|| window.level.take().unwrap_or_else(|| self.course.begin(now)));
         window.end = match (&window.level, self.no_data) {
@@ -224,6 +241,11 @@ impl Measure {
             _ => i64::MAX,
         };
         window
+    }
+
+    /// The aggregate of the buckets, or the last one that was known.
+    fn known<'b>(&self, buckets: impl Iterator<Item = &'b Bucket> + Clone, window: &Window) -> Option<f64> {
+        self.aggregate(buckets).or(window.known.map(|known| known.0))
     }
 
     /// When the window, as it slides on without samples, gets beyond the bound or back.
@@ -250,7 +272,7 @@ impl Measure {
 /// The largest number that is a sample, with either sign: so that what is reckoned with samples stays a number.
 const MAX_SAMPLE: f64 = 1e150;
 
-/// The number that an expression gives. What is no number is no sample: neither a breach nor a recovery.
+/// The number that an expression gives, at most 1e150 from 0. What is no number is no sample: neither a breach nor a recovery.
 pub(super) fn number(expression: &Program, scope: &Scope<'_>, place: &str) -> Result<f64, EvalError> {
     let value = expression.evaluate(scope).map_err(|error| error.at(place))?;
     let number = value.as_f64().filter(|value| value.is_finite());
@@ -262,17 +284,20 @@ pub(super) fn number(expression: &Program, scope: &Scope<'_>, place: &str) -> Re
     }
 }
 
-fn percentile<'b>(buckets: impl Iterator<Item = &'b Bucket>, count: u64, part: f64) -> f64 {
+fn percentile<'b>(buckets: impl Iterator<Item = &'b Bucket> + Clone, count: u64, part: f64) -> f64 {
+    let coarse = buckets.clone().map(|bucket| bucket.coarse).max().unwrap_or_default();
     let mut bins = BTreeMap::<i32, u64>::new();
-    for (bin, count) in buckets.flat_map(|bucket| &bucket.bins) {
-        *bins.entry(*bin).or_default() += count;
+    for bucket in buckets {
+        for (bin, count) in &bucket.bins {
+            *bins.entry(coarser(*bin, coarse - bucket.coarse)).or_default() += count;
+        }
     }
     let rank = ((count as f64 * part).ceil() as u64).max(1);
     let mut seen = 0;
     for (bin, count) in bins {
         seen += count;
         if seen >= rank {
-            return middle(bin);
+            return middle(bin, coarse);
         }
     }
     f64::NAN
@@ -289,7 +314,7 @@ impl Kind for Measure {
         let after = self.take(kept.cloned(), mark, now);
         let is_over = after.as_ref().is_some_and(|after| after.level.is_none());
         let ended = kept.and_then(State::active).filter(|_| is_over);
-        let value = after.and_then(|after| self.aggregate(after.buckets.iter()));
+        let value = after.and_then(|after| self.known(after.buckets.iter(), &after));
         Ok(Verdict { mark: Some(mark), ended, value, ..Verdict::default() })
     }
 
@@ -336,7 +361,7 @@ impl Kind for Measure {
             let mark = Some(Mark::Ended(now));
             return Verdict { mark, ended: window.active(), forgets: true, ..Verdict::default() };
         }
-        let value = self.aggregate(self.counting(window, now));
+        let value = self.known(self.counting(window, now), window);
         let level = window.level.as_ref();
         let fires_at = level.and_then(|level| self.course.deadline(level)).filter(|at| *at <= now);
         match self.turns(window).filter(|at| *at <= now) {
