@@ -365,7 +365,7 @@ enum Known {
 fn literal(value: &LiteralValue) -> Typed {
     let value = match value {
         LiteralValue::Boolean(value) => Value::Bool(*value.inner()),
-        LiteralValue::Bytes(value) => Value::Bytes(value.inner().into()),
+        LiteralValue::Bytes(value) => Value::bytes(value.inner()),
         LiteralValue::Double(value) => Value::Double(*value.inner()),
         LiteralValue::Int(value) => Value::Int(*value.inner()),
         LiteralValue::Null => Value::Null,

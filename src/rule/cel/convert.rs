@@ -4,7 +4,7 @@ use serde_json::{Map as JsonMap, Number, Value as Json};
 
 use super::{
     failure::Failure,
-    times,
+    stack, times,
     value::{Map, Value},
 };
 
@@ -28,6 +28,15 @@ fn take(room: &mut usize, bytes: usize) -> Result<(), Failure> {
 
 /// The value as JSON. `room` bounds its size and is used up.
 pub(super) fn to_json(value: &Value<'_>, room: &mut usize) -> Result<Json, Failure> {
+    stack::for_values(|| json(value, room))
+}
+
+fn text(text: String, room: &mut usize) -> Result<Json, Failure> {
+    take(room, text.len())?;
+    Ok(Json::String(text))
+}
+
+fn json(value: &Value<'_>, room: &mut usize) -> Result<Json, Failure> {
     take(room, 8)?;
     Ok(match value {
         Value::Null => Json::Null,
@@ -41,17 +50,17 @@ pub(super) fn to_json(value: &Value<'_>, room: &mut usize) -> Result<Json, Failu
             take(room, text.len())?;
             Json::from(&**text)
         }
-        Value::Pattern(pattern) => Json::from(&*pattern.source),
-        Value::List(list) => Json::Array(list.iter().map(|item| to_json(&item, room)).collect::<Result<Vec<_>, _>>()?),
+        Value::Pattern(pattern) => text(pattern.source.to_string(), room)?,
+        Value::List(list) => Json::Array(list.iter().map(|item| json(&item, room)).collect::<Result<Vec<_>, _>>()?),
         Value::Map(map) => map_to_json(map, room)?,
-        Value::Timestamp(time) => Json::String(time.to_string()),
-        Value::Duration(duration) => Json::String(times::write_duration(*duration)),
+        Value::Timestamp(time) => text(time.to_string(), room)?,
+        Value::Duration(duration) => text(times::write_duration(*duration), room)?,
         Value::Type(name) => Json::from(*name),
-        Value::Url(url) => Json::String(url.to_string()),
-        Value::Ip(ip) => Json::String(ip.to_string()),
-        Value::Cidr(cidr) => Json::String(cidr.to_string()),
-        Value::Quantity(quantity) => Json::String(quantity.to_string()),
-        Value::Semver(version) => Json::String(version.to_string()),
+        Value::Url(url) => text(url.to_string(), room)?,
+        Value::Ip(ip) => text(ip.to_string(), room)?,
+        Value::Cidr(cidr) => text(cidr.to_string(), room)?,
+        Value::Quantity(quantity) => text(quantity.to_string(), room)?,
+        Value::Semver(version) => text(version.to_string(), room)?,
         Value::Bytes(_) => return Err(Failure::new("bytes have no JSON form: use string() or base64.encode()")),
         Value::Optional(_) => {
             return Err(Failure::new("an optional is no value: end the expression with .orValue(…)"));
@@ -66,9 +75,8 @@ fn map_to_json(map: &Map<'_>, room: &mut usize) -> Result<Json, Failure> {
     let mut object = JsonMap::new();
     for key in map.keys() {
         let Some(value) = map.get(&key) else { continue };
-        let key = key.to_string();
-        *room = room.saturating_sub(key.len());
-        object.insert(key, to_json(&value, room)?);
+        take(room, key.length())?;
+        object.insert(key.to_string(), json(&value, room)?);
     }
     Ok(Json::Object(object))
 }

@@ -16,6 +16,9 @@ pub(super) type Answer<'a> = Result<Value<'a>, Failure>;
 /// Arguments up to this many need no allocation.
 const FEW: usize = 4;
 
+/// How deep lists, maps and optionals that expressions make may lie within each other. JSON may go as deep: see [`super::stack`].
+const MAX_DEPTH: usize = 128;
+
 /// One evaluation.
 pub(super) struct Run<'s, 'a> {
     pub(super) scope: &'s Scope<'a>,
@@ -46,7 +49,7 @@ impl<'s, 'a> Run<'s, 'a> {
 
     pub(super) fn value(&mut self, node: &'s Node) -> Answer<'a> {
         self.scope.meter().charge(1)?;
-        let answer = self.node(node);
+        let answer = self.node(node).and_then(bounded);
         if let Some(seen) = &mut self.seen
             && !matches!(node.kind, Kind::Literal(_))
         {
@@ -192,7 +195,10 @@ impl<'s, 'a> Run<'s, 'a> {
         let found = match (&operand, key) {
             (Value::List(list), Value::Int(_) | Value::Uint(_) | Value::Double(_)) => at(list, key),
             (Value::Map(map), key) => match Key::of(key) {
-                Some(key) => map.get(&key),
+                Some(key) => {
+                    self.scope.meter().bytes(key.length())?;
+                    map.get(&key)
+                }
                 None if matches!(key, Value::Double(_)) => None,
                 None => return Err(Failure::no_overload("_[_]", &[&operand, key])),
             },
@@ -241,6 +247,7 @@ impl<'s, 'a> Run<'s, 'a> {
                 other if *optional => return Err(Failure::no_overload("{?_: _}", &[&other])),
                 value => value,
             };
+            self.scope.meter().bytes(key.length())?;
             if entries.contains_key(&key) {
                 return Err(Failure::new(format!("the key {key} stands twice in a map")));
             }
@@ -263,13 +270,24 @@ impl<'s, 'a> Run<'s, 'a> {
 
     fn apply(&self, overloads: &'static [Overload], args: &[Value<'a>]) -> Answer<'a> {
         match overloads.iter().find(|overload| overload.takes(args)) {
-            Some(overload) => (overload.call)(args, self.scope.meter()),
+            Some(overload) => {
+                overload.charge(args, self.scope.meter())?;
+                (overload.call)(args, self.scope.meter())
+            }
             None => {
                 let name = overloads.first().map_or("", |overload| overload.name);
                 Err(Failure::no_overload(name, &args.iter().collect::<Vec<_>>()))
             }
         }
     }
+}
+
+/// Refuses what is nested so deep that going through it could overflow the stack. What a part adds to its operands is a few levels.
+fn bounded(value: Value<'_>) -> Answer<'_> {
+    if value.depth() > MAX_DEPTH {
+        return Err(Failure::new(format!("lists, maps and optionals nested more than {MAX_DEPTH} deep")));
+    }
+    Ok(value)
 }
 
 fn at<'a>(list: &List<'a>, index: &Value<'a>) -> Option<Value<'a>> {

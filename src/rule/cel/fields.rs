@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::value::Value;
+use super::value::{Bytes, Value};
 use crate::{
     event::Event,
     record::{Results, RuleRef},
@@ -76,7 +76,7 @@ fn of_event<'a>(event: &'a Event, key: &str) -> Option<Value<'a>> {
         "subject" => Value::from(event.subject.as_deref()?),
         "time" => Value::text(event.time?.to_string()),
         "data" => match &event.bytes {
-            Some(bytes) => Value::Bytes(bytes.0.as_slice().into()),
+            Some(bytes) => Value::Bytes(Bytes::Borrowed(&bytes.0)),
             None => Value::from(&event.data),
         },
         name => Value::from(event.extensions.get(name)?),

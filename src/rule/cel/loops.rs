@@ -51,8 +51,7 @@ impl<'s, 'a> Run<'s, 'a> {
             Value::List(list) => Items::List(list.items(self.scope.meter())?),
             Value::Map(map) if one.over != Over::SortBy => {
                 self.scope.meter().list(map.len())?;
-                self.scope.meter().charge(map.len() as u64)?;
-                Items::Map(map.keys(), map)
+                Items::Map(map.charged_keys(self.scope.meter())?, map)
             }
             other => return Err(Failure::no_overload(one.over.name(), &[&other])),
         };
@@ -154,8 +153,7 @@ impl<'s, 'a> Run<'s, 'a> {
         let Value::Map(entries) = entries else {
             return Err(Failure::no_overload("transformMapEntry", &[&entries]));
         };
-        self.scope.meter().charge(entries.len() as u64)?;
-        for key in entries.keys() {
+        for key in entries.charged_keys(self.scope.meter())? {
             if made.contains_key(&key) {
                 return Err(Failure::new(format!("the key {key} stands twice in a map")));
             }

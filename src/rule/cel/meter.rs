@@ -25,6 +25,8 @@ pub(super) const COST_LIMIT: u64 = 100_000;
 const BYTES_PER_STEP: usize = 64;
 /// What it costs to compile a pattern that is not a literal: at most about 1 ms, see [`pattern`].
 const PATTERN: u64 = 5_000;
+/// The longest pattern that may come out of data: as long as an expression, and with it a literal pattern, may be.
+const MAX_SOURCE: usize = 4 << 10;
 /// The longest text that a function may make.
 pub(super) const MAX_TEXT: usize = 1 << 20;
 /// The longest list that an expression may go through. Lists of Kubernetes objects are far shorter: an object has 1.5 MiB at most.
@@ -58,10 +60,16 @@ impl Meter {
 
     /// Charges making a text of so many bytes, if it may be made.
     pub(super) fn text(&self, length: usize) -> Result<(), Failure> {
+        Self::text_fits(length)?;
+        self.bytes(length)
+    }
+
+    /// Whether a text may have so many bytes.
+    pub(super) fn text_fits(length: usize) -> Result<(), Failure> {
         if length > MAX_TEXT {
             return Err(Failure::new(format!("a text longer than {MAX_TEXT} bytes")));
         }
-        self.bytes(length)
+        Ok(())
     }
 
     /// Whether a list may have so many elements.
@@ -76,6 +84,10 @@ impl Meter {
 
     /// A pattern that came out of data: paid for once, whether or not another evaluation has compiled it.
     pub(super) fn pattern(&self, function: &str, source: &str) -> Result<Arc<Pattern>, Failure> {
+        if source.len() > MAX_SOURCE {
+            return Err(Failure::of(function, format!("a pattern longer than {MAX_SOURCE} bytes")));
+        }
+        self.bytes(source.len())?;
         if let Some(known) = self.patterns.lock().get(source) {
             return Ok(Arc::clone(known));
         }
@@ -85,8 +97,8 @@ impl Meter {
         Ok(pattern)
     }
 
-    /// Charges matching a text of so many bytes. Patterns take time linear in the text, and at worst in their own length too.
+    /// Charges matching a text of so many bytes once. That takes time linear in the text, and at worst in the pattern's weight too.
     pub(super) fn matching(&self, pattern: &Pattern, length: usize) -> Result<(), Failure> {
-        self.charge((length / BYTES_PER_STEP) as u64 * (1 + pattern.source.len() as u64 / 16))
+        self.charge((length as u64 + 1).saturating_mul(pattern.weight) / BYTES_PER_STEP as u64)
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn add<'a>(left: &Value<'a>, right: &Value<'a>, meter: &Meter) -> Ans
         }
         (Value::Bytes(a), Value::Bytes(b)) => {
             meter.text(a.len() + b.len())?;
-            Ok(Value::Bytes([&**a, &**b].concat().into()))
+            Ok(Value::bytes([&**a, &**b].concat()))
         }
         (Value::List(a), Value::List(b)) => {
             let length = a.len() + b.len();
@@ -117,7 +117,10 @@ pub(super) fn negate<'a>(value: &Value<'a>) -> Answer<'a> {
 fn contains<'a>(one: &Value<'a>, all: &Value<'a>, meter: &Meter) -> Result<bool, Failure> {
     match all {
         Value::List(list) => position(list, one, meter).map(|found| found.is_some()),
-        Value::Map(map) => Ok(Key::of(one).is_some_and(|key| map.get(&key).is_some())),
+        Value::Map(map) => {
+            meter.bytes(one.length())?;
+            Ok(Key::of(one).is_some_and(|key| map.get(&key).is_some()))
+        }
         _ => Err(Failure::no_overload("@in", &[one, all])),
     }
 }
@@ -147,7 +150,7 @@ pub(super) fn equal<'a>(left: &Value<'a>, right: &Value<'a>, meter: &Meter) -> R
         }
         (Value::Bytes(a), Value::Bytes(b)) => {
             meter.bytes(a.len().min(b.len()))?;
-            a == b
+            **a == **b
         }
         (Value::List(a), Value::List(b)) => equal_lists(a, b, meter)?,
         (Value::Map(a), Value::Map(b)) => equal_maps(a, b, meter)?,
@@ -156,11 +159,17 @@ pub(super) fn equal<'a>(left: &Value<'a>, right: &Value<'a>, meter: &Meter) -> R
         (Value::Type(a), Value::Type(b)) => a == b,
         (Value::Optional(None), Value::Optional(None)) => true,
         (Value::Optional(Some(a)), Value::Optional(Some(b))) => equal(a, b, meter)?,
-        (Value::Url(a), Value::Url(b)) => a == b,
+        (Value::Url(a), Value::Url(b)) => {
+            meter.bytes(left.length().min(right.length()))?;
+            a == b
+        }
         (Value::Ip(a), Value::Ip(b)) => a == b,
         (Value::Cidr(a), Value::Cidr(b)) => a == b,
         (Value::Quantity(a), Value::Quantity(b)) => a == b,
-        (Value::Semver(a), Value::Semver(b)) => a.cmp_precedence(b) == Ordering::Equal,
+        (Value::Semver(a), Value::Semver(b)) => {
+            meter.bytes(left.length().min(right.length()))?;
+            a.cmp_precedence(b) == Ordering::Equal
+        }
         (Value::Format(a), Value::Format(b)) => std::ptr::eq(*a, *b),
         (a, b) => numbers(a, b) == Some(Some(Ordering::Equal)),
     })
@@ -182,8 +191,7 @@ fn equal_maps<'a>(left: &Map<'a>, right: &Map<'a>, meter: &Meter) -> Result<bool
     if left.len() != right.len() {
         return Ok(false);
     }
-    meter.charge(left.len() as u64)?;
-    for key in left.keys() {
+    for key in left.charged_keys(meter)? {
         match (left.get(&key), right.get(&key)) {
             (Some(a), Some(b)) if equal(&a, &b, meter)? => {}
             _ => return Ok(false),
@@ -200,23 +208,14 @@ pub(super) fn compare(
     meter: &Meter,
 ) -> Result<Option<Ordering>, Failure> {
     meter.charge(1)?;
-    meter.bytes(length(left).min(length(right)))?;
+    meter.bytes(left.length().min(right.length()))?;
     order(left, right).ok_or_else(|| Failure::no_overload(operator, &[left, right]))
-}
-
-/// The bytes that a comparison may have to go through.
-fn length(value: &Value<'_>) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        _ => 0,
-    }
 }
 
 fn order(left: &Value<'_>, right: &Value<'_>) -> Option<Option<Ordering>> {
     Some(Some(match (left, right) {
         (Value::String(a), Value::String(b)) => (**a).cmp(&**b),
-        (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
+        (Value::Bytes(a), Value::Bytes(b)) => (**a).cmp(&**b),
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
         (Value::Timestamp(a), Value::Timestamp(b)) => a.cmp(b),
         (Value::Duration(a), Value::Duration(b)) => a.cmp(b),
@@ -263,7 +262,7 @@ pub(super) fn sort<'a>(
     }
     let rounds = 1 + u64::from(keyed.len().max(1).ilog2());
     meter.charge(rounds * keyed.len() as u64)?;
-    meter.bytes(keyed.iter().map(|(key, _)| length(key)).sum::<usize>().saturating_mul(rounds as usize))?;
+    meter.bytes(keyed.iter().map(|(key, _)| key.length()).sum::<usize>().saturating_mul(rounds as usize))?;
     // Charged before: a comparison that fails half-way is no order, and sorting by what is no order may panic.
     keyed.sort_by(|(a, _), (b, _)| match (a, b) {
         (Value::Double(a), Value::Double(b)) => a.total_cmp(b),

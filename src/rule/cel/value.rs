@@ -25,7 +25,7 @@ pub(super) enum Value<'a> {
     Uint(u64),
     Double(f64),
     String(Text<'a>),
-    Bytes(Arc<[u8]>),
+    Bytes(Bytes<'a>),
     List(List<'a>),
     Map(Map<'a>),
     Timestamp(Instant),
@@ -66,18 +66,38 @@ impl Borrow<str> for Text<'_> {
     }
 }
 
+/// Bytes, borrowed or shared.
+#[derive(Clone)]
+pub(super) enum Bytes<'a> {
+    Borrowed(&'a [u8]),
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
+}
+
 /// A list, borrowed from JSON or made by an expression.
 #[derive(Clone)]
 pub(super) enum List<'a> {
     Json(&'a [Json]),
-    Made(Arc<Vec<Value<'a>>>),
+    /// With its [`Value::depth`].
+    Made(Arc<Vec<Value<'a>>>, usize),
 }
 
 /// A map, borrowed or made by an expression.
 #[derive(Clone)]
 pub(super) enum Map<'a> {
     Fields(Fields<'a>),
-    Made(Arc<BTreeMap<Key<'a>, Value<'a>>>),
+    /// With its [`Value::depth`].
+    Made(Arc<BTreeMap<Key<'a>, Value<'a>>>, usize),
 }
 
 /// A key of a map. Whole numbers are equal whatever their type.
@@ -94,12 +114,18 @@ impl<'a> Value<'a> {
         Value::String(Text::Shared(text.into()))
     }
 
+    pub(super) fn bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Value::Bytes(Bytes::Shared(bytes.into()))
+    }
+
     pub(super) fn list(items: Vec<Value<'a>>) -> Self {
-        Value::List(List::Made(Arc::new(items)))
+        let depth = 1 + items.iter().map(Value::depth).max().unwrap_or(0);
+        Value::List(List::Made(Arc::new(items), depth))
     }
 
     pub(super) fn map(entries: BTreeMap<Key<'a>, Value<'a>>) -> Self {
-        Value::Map(Map::Made(Arc::new(entries)))
+        let depth = 1 + entries.values().map(Value::depth).max().unwrap_or(0);
+        Value::Map(Map::Made(Arc::new(entries), depth))
     }
 
     pub(super) fn some(value: Value<'a>) -> Self {
@@ -109,6 +135,27 @@ impl<'a> Value<'a> {
     /// A number of things.
     pub(super) fn count(number: usize) -> Self {
         Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
+    /// How many made lists, maps and optionals lie within each other. Borrowed JSON does not count: its parser bounds it.
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Value::List(List::Made(_, depth)) | Value::Map(Map::Made(_, depth)) => *depth,
+            Value::Optional(Some(value)) => 1 + value.depth(),
+            _ => 0,
+        }
+    }
+
+    /// The bytes of what has a text or bytes of any length, which copying or comparing it goes through; 0 for all else.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Value::String(text) => text.len(),
+            Value::Pattern(pattern) => pattern.source.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Url(url) => url.len(),
+            Value::Semver(version) => version.pre.len() + version.build.len(),
+            _ => 0,
+        }
     }
 
     /// The name of its type, as `type()` gives it.
@@ -189,14 +236,14 @@ impl<'a> List<'a> {
     pub(super) fn len(&self) -> usize {
         match self {
             List::Json(items) => items.len(),
-            List::Made(items) => items.len(),
+            List::Made(items, _) => items.len(),
         }
     }
 
     pub(super) fn get(&self, index: usize) -> Option<Value<'a>> {
         match self {
             List::Json(items) => items.get(index).map(Value::from),
-            List::Made(items) => items.get(index).cloned(),
+            List::Made(items, _) => items.get(index).cloned(),
         }
     }
 
@@ -216,14 +263,14 @@ impl<'a> Map<'a> {
     pub(super) fn len(&self) -> usize {
         match self {
             Map::Fields(fields) => fields.len(),
-            Map::Made(entries) => entries.len(),
+            Map::Made(entries, _) => entries.len(),
         }
     }
 
     pub(super) fn field(&self, name: &str) -> Option<Value<'a>> {
         match self {
             Map::Fields(fields) => fields.get(name),
-            Map::Made(entries) => entries.get(&Key::String(Text::Borrowed(name))).cloned(),
+            Map::Made(entries, _) => entries.get(&Key::String(Text::Borrowed(name))).cloned(),
         }
     }
 
@@ -231,15 +278,23 @@ impl<'a> Map<'a> {
         match (self, key) {
             (Map::Fields(fields), Key::String(name)) => fields.get(name),
             (Map::Fields(_), _) => None,
-            (Map::Made(entries), key) => entries.get(key).cloned(),
+            (Map::Made(entries, _), key) => entries.get(key).cloned(),
         }
     }
 
     pub(super) fn keys(&self) -> Vec<Key<'a>> {
         match self {
             Map::Fields(fields) => fields.keys().into_iter().map(|key| Key::String(Text::Borrowed(key))).collect(),
-            Map::Made(entries) => entries.keys().cloned().collect(),
+            Map::Made(entries, _) => entries.keys().cloned().collect(),
         }
+    }
+
+    /// The keys, charged for going through them and for looking each up.
+    pub(super) fn charged_keys(&self, meter: &Meter) -> Result<Vec<Key<'a>>, Failure> {
+        meter.charge(self.len() as u64)?;
+        let keys = self.keys();
+        meter.bytes(keys.iter().map(Key::length).sum())?;
+        Ok(keys)
     }
 }
 
@@ -254,6 +309,14 @@ impl<'a> Key<'a> {
             Value::Pattern(pattern) => Some(Key::String(Text::Shared(Arc::clone(&pattern.source)))),
             Value::Double(value) if value.fract() == 0.0 && value.abs() < 9.2e18 => Some(Key::Int(*value as i64)),
             _ => None,
+        }
+    }
+
+    /// The bytes of its text, 0 for all else.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Key::String(text) => text.len(),
+            _ => 0,
         }
     }
 

@@ -82,7 +82,7 @@ fn to_bool<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
 fn to_bytes<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
     let [Value::String(text)] = args else { return mismatch(args) };
     meter.bytes(text.len())?;
-    Ok(Value::Bytes(text.as_bytes().into()))
+    Ok(Value::bytes(text.as_bytes()))
 }
 
 fn to_double<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
@@ -135,13 +135,13 @@ fn to_duration<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
 
 fn to_string<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
     let [value] = args else { return mismatch(args) };
+    meter.bytes(value.length())?;
     Ok(Value::text(match value {
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Uint(value) => value.to_string(),
         Value::Double(value) => write_double(*value),
         Value::Bytes(bytes) => {
-            meter.bytes(bytes.len())?;
             let text = std::str::from_utf8(bytes).map_err(|_| Failure::of("string", "the bytes are not UTF-8"))?;
             return Ok(Value::text(text));
         }

@@ -3,7 +3,6 @@
 use super::{
     super::{
         failure::Failure,
-        meter::MAX_TEXT,
         times,
         value::{List, Map},
     },
@@ -25,7 +24,7 @@ fn fault(message: impl std::fmt::Display) -> Failure {
 fn format<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
     let [Value::String(form), Value::List(list)] = args else { return mismatch(args) };
     let list: &List<'v> = list;
-    meter.text(form.len())?;
+    Meter::text_fits(form.len())?;
     let mut made = String::new();
     let mut used = 0;
     let mut rest: &str = form;
@@ -43,8 +42,12 @@ fn format<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
         rest = &rest[verb.len_utf8()..];
         let value = list.get(used).ok_or_else(|| fault(format!("there is no value {used} for %{verb}")))?;
         used += 1;
-        write(&mut made, verb, precision, &value, meter)?;
-        meter.text(made.len())?;
+        let before = made.len();
+        let written = write(&mut made, verb, precision, &value, meter);
+        // Charged also when it failed half-way.
+        meter.bytes(made.len() - before)?;
+        written?;
+        Meter::text_fits(made.len())?;
     }
     made.push_str(rest);
     Ok(Value::text(made))
@@ -126,8 +129,14 @@ fn unending(value: f64) -> &'static str {
 fn write_plain(made: &mut String, value: &Value<'_>, meter: &Meter) -> Result<(), Failure> {
     meter.charge(1)?;
     match value {
-        Value::String(text) => made.push_str(text),
-        Value::Bytes(bytes) => made.push_str(&String::from_utf8_lossy(bytes)),
+        Value::String(text) => {
+            Meter::text_fits(made.len() + text.len())?;
+            made.push_str(text);
+        }
+        Value::Bytes(bytes) => {
+            Meter::text_fits(made.len() + bytes.len())?;
+            made.push_str(&String::from_utf8_lossy(bytes));
+        }
         Value::Null => made.push_str("null"),
         Value::Bool(value) => made.push_str(&value.to_string()),
         Value::Int(value) => made.push_str(&value.to_string()),
@@ -144,7 +153,7 @@ fn write_plain(made: &mut String, value: &Value<'_>, meter: &Meter) -> Result<()
                     made.push_str(", ");
                 }
                 write_plain(made, item, meter)?;
-                bounded(made)?;
+                Meter::text_fits(made.len())?;
             }
             made.push(']');
         }
@@ -154,16 +163,11 @@ fn write_plain(made: &mut String, value: &Value<'_>, meter: &Meter) -> Result<()
     Ok(())
 }
 
-/// Refuses a text that grows too long while it is made; it is paid for when it is done.
-fn bounded(made: &str) -> Result<(), Failure> {
-    if made.len() > MAX_TEXT { Err(fault(format!("a text longer than {MAX_TEXT} bytes"))) } else { Ok(()) }
-}
-
 /// In the order of the keys as they are written.
 fn write_map(made: &mut String, map: &Map<'_>, meter: &Meter) -> Result<(), Failure> {
     meter.list(map.len())?;
-    meter.charge(map.len() as u64)?;
-    let mut entries: Vec<_> = map.keys().into_iter().map(|key| (key.to_string(), map.get(&key))).collect();
+    let mut entries: Vec<_> =
+        map.charged_keys(meter)?.into_iter().map(|key| (key.to_string(), map.get(&key))).collect();
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     made.push('{');
     for (index, (key, value)) in entries.iter().enumerate() {
@@ -173,7 +177,7 @@ fn write_map(made: &mut String, map: &Map<'_>, meter: &Meter) -> Result<(), Fail
         made.push_str(key);
         made.push_str(": ");
         write_plain(made, value.as_ref().unwrap_or(&Value::Null), meter)?;
-        bounded(made)?;
+        Meter::text_fits(made.len())?;
     }
     made.push('}');
     Ok(())

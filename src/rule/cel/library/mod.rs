@@ -57,7 +57,10 @@ pub(super) const TYPES: [(&str, &str); 21] = [
     ("uint", "uint"),
 ];
 
-/// What carries out a function. Arguments have the types of its signature.
+/// Functions that charge what they read of their arguments, because it is less than all of them, or counts for more.
+const CHARGING: [&str; 8] = ["bytes", "endsWith", "find", "findAll", "matches", "size", "startsWith", "string"];
+
+/// What carries out a function. The texts and bytes among its arguments are paid for, but for those of [`CHARGING`]. Arguments have the types of its signature.
 pub(super) type Function = for<'v> fn(&[Value<'v>], &Meter) -> Answer<'v>;
 
 /// A row of a table.
@@ -73,6 +76,7 @@ pub(super) struct Overload {
     pub(super) more: bool,
     pub(super) returns: Static,
     pub(super) call: Function,
+    charges_itself: bool,
 }
 
 impl Overload {
@@ -92,6 +96,15 @@ impl Overload {
             && self.params.iter().zip(args).all(|(wanted, arg)| *wanted == Static::Dyn || Static::of(arg) == *wanted)
     }
 
+    /// Charges going through the texts and bytes that it was given, unless it does that itself. What it takes for a `dyn` it does not read.
+    pub(super) fn charge(&self, args: &[Value<'_>], meter: &Meter) -> Result<(), Failure> {
+        if self.charges_itself {
+            return Ok(());
+        }
+        let read = self.params.iter().zip(args).filter(|(wanted, _)| **wanted != Static::Dyn);
+        meter.bytes(read.map(|(_, arg)| arg.length()).sum())
+    }
+
     /// Reads a signature such as `.charAt(string, int): string`.
     fn read((signature, call): &Row) -> Option<Self> {
         let member = signature.starts_with('.');
@@ -101,7 +114,8 @@ impl Overload {
         let more = params.ends_with("...");
         let params = params.trim_end_matches("...");
         let params = params.split(", ").filter(|name| !name.is_empty()).map(type_).collect::<Option<Vec<_>>>()?;
-        Some(Self { name, member, params, more, returns: type_(returns)?, call: *call })
+        let charges_itself = CHARGING.contains(&name);
+        Some(Self { name, member, params, more, returns: type_(returns)?, call: *call, charges_itself })
     }
 }
 
@@ -195,7 +209,7 @@ mod tests {
             Static::String => {
                 ["", "ä", "10Mi", "1.2.3", "::1", "10.0.0.0/8", "https://a/b?c", "(", "%s %d", "1h"].map(text).to_vec()
             }
-            Static::Bytes => vec![Value::Bytes([255, 0].as_slice().into())],
+            Static::Bytes => vec![Value::bytes([255, 0])],
             Static::List => vec![Value::list(Vec::new()), Value::list(vec![Value::Int(2), Value::Int(1)])],
             Static::Map => vec![Value::map(BTreeMap::new())],
             Static::Timestamp => vec![Value::Timestamp(super::super::times::Instant::EPOCH)],

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{failure::Failure, meter::MAX_LIST, pattern::Pattern, value::Text},
+    super::{failure::Failure, pattern::Pattern},
     Answer, Meter, Row, Value, mismatch,
 };
 
@@ -44,13 +44,15 @@ fn find_all<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
         [_, _] => usize::MAX,
         _ => return mismatch(args),
     };
-    let found: Vec<Value<'v>> = pattern
-        .regex
-        .find_iter(text)
-        .take(limit.min(MAX_LIST + 1))
-        .map(|found| Value::String(Text::Shared(found.as_str().into())))
-        .collect();
-    meter.list(found.len())?;
-    meter.charge(found.len() as u64)?;
-    Ok(Value::list(found))
+    let mut all = Vec::new();
+    for found in pattern.regex.find_iter(text).take(limit) {
+        meter.list(all.len() + 1)?;
+        meter.charge(1)?;
+        all.push(Value::text(found.as_str()));
+        if all.len() < limit {
+            // The next search may look as far as the end of the text, however short what it finds is.
+            meter.matching(&pattern, text.len() - found.end())?;
+        }
+    }
+    Ok(Value::list(all))
 }

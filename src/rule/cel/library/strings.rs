@@ -51,16 +51,14 @@ fn characters(text: &str, byte: usize) -> i64 {
     i64::try_from(text[..byte].chars().count()).unwrap_or(i64::MAX)
 }
 
-fn char_at<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
+fn char_at<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
     let [Value::String(this), Value::Int(index)] = args else { return mismatch(args) };
-    meter.bytes(this.len())?;
     let start = byte_of("charAt", this, *index)?;
     Ok(Value::text(this[start..].chars().next().map(String::from).unwrap_or_default()))
 }
 
-fn contains<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
+fn contains<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
     let [Value::String(this), Value::String(part)] = args else { return mismatch(args) };
-    meter.bytes(this.len())?;
     Ok(Value::Bool(this.contains(&**part)))
 }
 
@@ -76,23 +74,21 @@ fn ends_with<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
     Ok(Value::Bool(this.ends_with(&**part)))
 }
 
-fn index_of<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
+fn index_of<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
     let (this, part, from) = match args {
         [Value::String(this), Value::String(part)] => (this, part, 0),
         [Value::String(this), Value::String(part), Value::Int(from)] => (this, part, *from),
         _ => return mismatch(args),
     };
-    meter.bytes(this.len())?;
     let from = byte_of("indexOf", this, from)?;
     Ok(Value::Int(this[from..].find(&**part).map_or(-1, |found| characters(this, from + found))))
 }
 
-fn last_index_of<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
+fn last_index_of<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
     let (this, part) = match args {
         [Value::String(this), Value::String(part), ..] => (this, part),
         _ => return mismatch(args),
     };
-    meter.bytes(this.len())?;
     let before = match args {
         // Where the part found may begin at the latest.
         [_, _, Value::Int(last)] => byte_of("lastIndexOf", this, *last)?,
@@ -117,11 +113,12 @@ fn join<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
         let Value::String(item) = &item else {
             return Err(Failure::of("join", format!("element {index} is a {}", item.type_name())));
         };
-        if index > 0 {
-            joined.push_str(separator);
-        }
+        let separator = if index > 0 { separator } else { "" };
+        let added = separator.len() + item.len();
+        meter.bytes(added)?;
+        Meter::text_fits(joined.len() + added)?;
+        joined.push_str(separator);
         joined.push_str(item);
-        meter.text(joined.len())?;
     }
     Ok(Value::text(joined))
 }
@@ -138,7 +135,6 @@ fn replace<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
         }
         _ => return mismatch(args),
     };
-    meter.bytes(this.len())?;
     let found = this.matches(&**from).take(limit).count();
     meter.text(this.len().saturating_add(found.saturating_mul(to.len())))?;
     Ok(Value::text(this.replacen(&**from, to, limit)))
@@ -150,7 +146,6 @@ fn split<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
         [Value::String(this), Value::String(separator), Value::Int(most)] => (this, separator, limit(most)),
         _ => return mismatch(args),
     };
-    meter.bytes(this.len())?;
     let parts: Vec<&str> = match (limit, separator.is_empty()) {
         (0, _) => Vec::new(),
         (limit, false) => this.splitn(limit, &**separator).take(MAX_LIST + 1).collect(),
@@ -166,9 +161,8 @@ fn split<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
     Ok(Value::list(parts.into_iter().map(Value::text).collect()))
 }
 
-fn substring<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
+fn substring<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
     let [Value::String(this), Value::Int(start), ..] = args else { return mismatch(args) };
-    meter.bytes(this.len())?;
     let from = byte_of("substring", this, *start)?;
     let to = match args {
         [_, _, Value::Int(end)] => byte_of("substring", this, *end)?,
