@@ -110,8 +110,14 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     // A rule whose row could not be read may be there all the same.
     let known = |(_, brief): &(FiringId, Brief)| !damage.is_empty() || state.engine.knows(&brief.rule);
     let (open, orphans) = state.ledger.open().map(|(id, brief)| (id.clone(), brief.clone())).partition(known);
-    let last = recovery.tail.last().map(|entry| entry.head.stamp.wall);
+    let last =
+        recovery.tail.iter().rev().find(|entry| !tells_of_start(&entry.record)).map(|entry| entry.head.stamp.wall);
     Ok(Recovered { state, memory, open, orphans, damage, replayed: recovery.tail.len(), listened: listened.max(last) })
+}
+
+/// Whether a process may have recorded this when it started, before it listened.
+fn tells_of_start(record: &Record) -> bool {
+    matches!(record, Record::Started | Record::Judgement(_) | Record::Forget(_) | Record::Finished(_))
 }
 
 /// The open firings that the view held. Whole are those that steps are at work for, and all of a view without an index.
