@@ -112,8 +112,13 @@ fn is_sorted<'v>(args: &[Value<'v>], meter: &Meter) -> Answer<'v> {
 
 fn extreme<'v>(function: &str, args: &[Value<'v>], meter: &Meter, wanted: Ordering) -> Answer<'v> {
     let [Value::List(list)] = args else { return mismatch(args) };
+    best(function, list.items(meter)?, meter, wanted)
+}
+
+/// The one that is less, or greater, than all others; the first of equal ones.
+pub(super) fn best<'v>(function: &str, items: Vec<Value<'v>>, meter: &Meter, wanted: Ordering) -> Answer<'v> {
     let mut best: Option<Value<'v>> = None;
-    for item in list.items(meter)? {
+    for item in items {
         let better = match &best {
             Some(best) => operators::compare(function, &item, best, meter)? == Some(wanted),
             None => true,

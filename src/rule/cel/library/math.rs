@@ -3,8 +3,10 @@
 use std::cmp::Ordering;
 
 use super::{
-    super::{failure::Failure, operators, value::List},
-    Answer, Meter, Row, Value, mismatch,
+    super::{failure::Failure, value::List},
+    Answer, Meter, Row, Value,
+    lists::best,
+    mismatch,
 };
 
 pub(super) const ROWS: &[Row] = &[
@@ -49,20 +51,10 @@ fn most<'v>(function: &str, args: &[Value<'v>], meter: &Meter, wanted: Ordering)
         }
         args => args.to_vec(),
     };
-    let mut best: Option<Value<'v>> = None;
-    for item in items {
-        if !matches!(item, Value::Int(_) | Value::Uint(_) | Value::Double(_)) {
-            return Err(Failure::no_overload(function, &[&item]));
-        }
-        let better = match &best {
-            Some(best) => operators::compare(function, &item, best, meter)? == Some(wanted),
-            None => true,
-        };
-        if better {
-            best = Some(item);
-        }
+    if let Some(other) = items.iter().find(|item| !matches!(item, Value::Int(_) | Value::Uint(_) | Value::Double(_))) {
+        return Err(Failure::no_overload(function, &[other]));
     }
-    best.ok_or_else(|| Failure::of(function, "the list is empty"))
+    best(function, items, meter, wanted)
 }
 
 fn abs<'v>(args: &[Value<'v>], _: &Meter) -> Answer<'v> {
