@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     firing::Way,
-    step::{self, Halt, Part},
+    halt::{self, Halt},
+    step::Part,
 };
 use crate::{
     actions::{Done, Users},
@@ -64,7 +65,7 @@ impl Way<'_> {
         let mut held = intent.as_ref().and_then(|_| self.held.take());
         let (outcome, _) = self.step(spec, compiled, name, Part::Of(target)).run(intent, &mut held).await?;
         let ended = (outcome.outcome, outcome.message.clone());
-        step::record(self.inner, Record::Outcome(outcome)).await?;
+        halt::record(self.inner, Record::Outcome(outcome)).await?;
         Ok(ended)
     }
 }

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, Job,
-    step::{self, Halt, Part, Step},
+    halt::{self, Halt},
+    step::{self, Part, Step},
     targets::Held,
 };
 use crate::{
@@ -72,7 +73,7 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
             return finish(inner, of, FiringOutcome::Failed, message, None).await;
         }
     };
-    step::may_act(inner).await?;
+    halt::may_act(inner).await?;
     if let Some(message) = expired(open, &rule, inner.services.clock.now()) {
         return finish(inner, of, FiringOutcome::Expired, message, None).await;
     }
@@ -177,7 +178,7 @@ impl<'a> Way<'a> {
                     }
                 };
                 let (kind, message, result) = (outcome.outcome, outcome.message.clone(), outcome.result.clone());
-                let head = step::record(self.inner, Record::Outcome(outcome)).await?;
+                let head = halt::record(self.inner, Record::Outcome(outcome)).await?;
                 (kind, message, result, request, head)
             }
         };
@@ -239,9 +240,9 @@ impl<'a> Way<'a> {
             }
             let permit = self.inner.bus.durable(position).await.map_err(Halt::Bus)?;
             let cx = self.context(&spec.name);
-            step::may_act(self.inner).await?;
+            halt::may_act(self.inner).await?;
             let settling = tokio::time::timeout(step::SETTLE, action.settle(&cx, &request, &result, permit));
-            let failure = match step::caught(settling).await {
+            let failure = match halt::caught(settling).await {
                 Ok(Ok(Ok(()))) => continue,
                 Ok(Ok(Err(failure))) | Err(failure) => failure.message,
                 Ok(Err(_)) => format!("no answer within {} s", step::SETTLE.as_secs()),
@@ -296,5 +297,5 @@ async fn finish(
         message: text::cut(&message, step::MESSAGE),
         failed_at,
     };
-    step::record(inner, Record::Finished(finished)).await.map(|_| ())
+    halt::record(inner, Record::Finished(finished)).await.map(|_| ())
 }

@@ -6,6 +6,7 @@
 mod backoff;
 mod each;
 mod firing;
+mod halt;
 mod lanes;
 mod pace;
 mod step;

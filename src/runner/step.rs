@@ -5,13 +5,16 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, backoff, targets::Held};
+use super::{
+    Inner, backoff,
+    halt::{Halt, caught, may_act, record},
+    targets::Held,
+};
 use crate::{
     actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting, lead, lead_to},
     api::{self, ActionOutcome, RuleMode},
     bus::{BusError, Permit},
     event::{MAX_LEVELS, levels},
-    poison,
     record::{Intent, OpenFiring, Outcome, Position, Record, Results, RuleRef, Writes},
     rule::{CompiledAction, EvalError, Rule, cel::Scope},
     text,
@@ -25,23 +28,12 @@ const RESULT: usize = 16 * 1024;
 const CONFLICTS: u32 = 20;
 /// A conflict comes of another writer, who is done in a moment.
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
-/// How long a full disk is given to get room.
-const FULL: Duration = Duration::from_secs(1);
 /// How long rendering may take, which reads from the cluster at most.
 const RENDER: Duration = Duration::from_secs(30);
 /// What becomes of the firings of a rule that is gone.
 pub(super) const GONE: &str = "ended before all was done: the rule was deleted";
 /// How long settling one step may take.
 pub(super) const SETTLE: Duration = Duration::from_secs(30);
-
-/// Why a firing does not go on in this process.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// The process is about to stop; the next one goes on.
-    Interrupted,
-    /// The log failed.
-    Bus(BusError),
-}
 
 /// What of an action a step does.
 #[derive(Clone, Copy)]
@@ -375,35 +367,4 @@ fn unfilled(error: &EvalError) -> Failure {
         return Failure::last(format!("no target: {}", error.message));
     }
     Failure::last(error.to_string())
-}
-
-/// Waits until this process may act.
-pub(super) async fn may_act(inner: &Inner) -> Result<(), Halt> {
-    tokio::select! {
-        biased;
-        () = inner.stop.cancelled() => Err(Halt::Interrupted),
-        () = inner.authority.live() => Ok(()),
-    }
-}
-
-/// Appends a record of the ledger; waits while the disk is full.
-pub(super) async fn record(inner: &Inner, record: Record) -> Result<Position, Halt> {
-    loop {
-        match inner.bus.record(record.clone()) {
-            Ok(head) => return Ok(head.position),
-            Err(BusError::Full) => tokio::select! {
-                () = inner.stop.cancelled() => return Err(Halt::Interrupted),
-                () = tokio::time::sleep(FULL) => {}
-            },
-            Err(error) => return Err(Halt::Bus(error)),
-        }
-    }
-}
-
-/// An action that panics has failed; the process and the other firings go on.
-pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    poison::caught_in(future).await.map_err(|poisoned| {
-        tracing::error!(error = %poisoned, "an action panicked");
-        Failure::last(poisoned.to_string())
-    })
 }

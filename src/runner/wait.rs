@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::{
     Inner,
+    halt::{Halt, caught, record},
     lanes::Place,
-    step::{GONE, Halt, Part, Step, caught, record},
+    step::{GONE, Part, Step},
     targets::Held,
 };
 use crate::{

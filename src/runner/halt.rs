@@ -1,0 +1,54 @@
+//! What every part of a firing's way does alike: wait until it may act, record, live through a panic; and why it stops.
+
+use std::time::Duration;
+
+use super::Inner;
+use crate::{
+    actions::Failure,
+    bus::BusError,
+    poison,
+    record::{Position, Record},
+};
+
+/// How long a full disk is given to get room.
+const FULL: Duration = Duration::from_secs(1);
+
+/// Why a firing does not go on in this process.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The process is about to stop; the next one goes on.
+    Interrupted,
+    /// The log failed.
+    Bus(BusError),
+}
+
+/// Waits until this process may act.
+pub(super) async fn may_act(inner: &Inner) -> Result<(), Halt> {
+    tokio::select! {
+        biased;
+        () = inner.stop.cancelled() => Err(Halt::Interrupted),
+        () = inner.authority.live() => Ok(()),
+    }
+}
+
+/// Appends a record of the ledger; waits while the disk is full.
+pub(super) async fn record(inner: &Inner, record: Record) -> Result<Position, Halt> {
+    loop {
+        match inner.bus.record(record.clone()) {
+            Ok(head) => return Ok(head.position),
+            Err(BusError::Full) => tokio::select! {
+                () = inner.stop.cancelled() => return Err(Halt::Interrupted),
+                () = tokio::time::sleep(FULL) => {}
+            },
+            Err(error) => return Err(Halt::Bus(error)),
+        }
+    }
+}
+
+/// An action that panics has failed; the process and the other firings go on.
+pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    poison::caught_in(future).await.map_err(|poisoned| {
+        tracing::error!(error = %poisoned, "an action panicked");
+        Failure::last(poisoned.to_string())
+    })
+}
