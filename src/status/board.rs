@@ -23,7 +23,7 @@ pub(super) const SPACING: Duration = Duration::from_secs(2);
 /// A write that failed is repeated after 2, 4, 8 … s, at most this.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest message of a condition, in characters, as its schema says.
-const MAX_MESSAGE: usize = 1024;
+pub(super) const MAX_MESSAGE: usize = 1024;
 
 /// Parts that make a status.
 pub(super) trait Subject: Clone + Send + 'static {

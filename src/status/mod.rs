@@ -4,6 +4,7 @@
 //! [`Writer`] makes one status of the parts and writes it when it is worth a write. This module knows neither sources nor actions.
 
 mod board;
+mod conditions;
 mod rule;
 mod sink;
 mod source;

@@ -2,12 +2,14 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::{Finding, Part, Slowed, Usability, board::Subject, seconds};
+use super::{
+    Finding, Part, Slowed, Usability,
+    board::{MAX_MESSAGE, Subject},
+    conditions::conditions,
+    seconds,
+};
 use crate::{
-    api::{
-        ActiveGroup, ConditionStatus, ConditionType, EventRef, EventRule, EventRuleStatus, FiringOutcome, FiringStatus,
-        LastError, LastNearMiss, Reason, StatusCondition,
-    },
+    api::{ActiveGroup, EventRef, EventRule, EventRuleStatus, FiringStatus, LastError, LastNearMiss},
     record::RuleRef,
     rule::{NearMiss, Progress, Timetable},
     text::cut,
@@ -15,10 +17,8 @@ use crate::{
 
 /// A status is at most so large, in bytes of JSON; recent firings are left out until it is.
 const MAX_STATUS: usize = 16 << 10;
-/// The longest message of a condition, in characters, as its schema says.
-const MAX_MESSAGE: usize = 1024;
 /// The longest message of a firing or an action, in characters.
-const MAX_SHORT: usize = 256;
+pub(super) const MAX_SHORT: usize = 256;
 
 /// Seconds for which an event that came nearer is told rather than later ones that did not.
 const OLD_MISS: i64 = 3600;
@@ -156,16 +156,7 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.last_near_miss = Some(LastNearMiss { time, event, ..near.told.clone() });
     }
     status.next_schedule_time = next_instant(spec, now);
-    let findings = [
-        (ConditionType::Ready, ready(spec, parts)),
-        (ConditionType::Listening, listening(spec, parts)),
-        (ConditionType::Authorized, authorized(spec, parts)),
-        (ConditionType::Acting, held_up(parts).unwrap_or_else(|| acting(&status))),
-    ];
-    status.conditions = findings
-        .into_iter()
-        .map(|(type_, finding)| condition(previous, type_, finding, spec.generation, now))
-        .collect();
+    status.conditions = conditions(previous, spec, parts, &status, now);
     status.observed_generation = Some(spec.generation);
     while !status.recent.is_empty() && size(&status) > MAX_STATUS {
         status.recent.pop();
@@ -205,186 +196,6 @@ fn is_little_news(before: &LastNearMiss, now: &LastNearMiss) -> bool {
 
 fn size(status: &EventRuleStatus) -> usize {
     serde_json::to_vec(status).map_or(0, |json| json.len())
-}
-
-fn condition(
-    previous: Option<&EventRuleStatus>,
-    type_: ConditionType,
-    finding: Finding,
-    generation: i64,
-    now: Timestamp,
-) -> StatusCondition {
-    let before = previous.and_then(|status| status.conditions.iter().find(|one| one.type_ == type_));
-    match before {
-        // After a restart nothing is known for a moment. That is no reason to take back what held for this very spec: what has
-        // become of it meanwhile is said soon, and is then True or False.
-        Some(before)
-            if finding.0 == ConditionStatus::Unknown
-                && before.status == ConditionStatus::True
-                && before.observed_generation == Some(generation) =>
-        {
-            before.clone()
-        }
-        before => super::board::condition(before, type_, finding, generation, now),
-    }
-}
-
-fn ready(spec: &Spec, parts: &Parts) -> Finding {
-    let in_force = parts.progress.as_ref().and_then(|progress| progress.generation);
-    let before = |generation: i64| format!("generation {generation} judges until then");
-    if !spec.faults.is_empty() {
-        let meanwhile = match in_force {
-            Some(generation) => format!("; {}", before(generation)),
-            None => String::new(),
-        };
-        return (ConditionStatus::False, Reason::InvalidSpec, list(&spec.faults, &meanwhile));
-    }
-    if spec.suspended {
-        let message = "suspend is set: no event is evaluated, and what happens meanwhile is not caught up";
-        return (ConditionStatus::False, Reason::Suspended, message.to_owned());
-    }
-    let sides = [authorized(spec, parts), listening(spec, parts)];
-    if let Some(bad) = sides.iter().find(|side| side.0 == ConditionStatus::False) {
-        return bad.clone();
-    }
-    let known = sides.iter().all(|side| side.0 == ConditionStatus::True);
-    match in_force {
-        Some(generation) if generation == spec.generation && known => {
-            (ConditionStatus::True, Reason::InForce, "the rule is in force".to_owned())
-        }
-        Some(generation) if generation != spec.generation => {
-            (ConditionStatus::Unknown, Reason::Pending, format!("is being put in force; {}", before(generation)))
-        }
-        _ => (ConditionStatus::Unknown, Reason::Pending, "is being put in force".to_owned()),
-    }
-}
-
-fn authorized(spec: &Spec, parts: &Parts) -> Finding {
-    if !spec.faults.is_empty() {
-        return waits("the spec has faults");
-    }
-    match parts.account.as_ref().filter(|(generation, _)| *generation == spec.generation) {
-        None => waits("the account was not looked at yet"),
-        Some((_, Err((Reason::Pending, message)))) => (ConditionStatus::Unknown, Reason::Pending, message.clone()),
-        Some((_, Err((reason, message)))) => (ConditionStatus::False, *reason, message.clone()),
-        Some((_, Ok(()))) => match sources(spec, parts) {
-            Some((_, authorized)) => with_actions(authorized, spec, parts),
-            None => waits("the rights of the account were not looked at yet"),
-        },
-    }
-}
-
-/// What the sources need, and what the actions need. Until that was looked at, what the sources need decides.
-fn with_actions(sources: &Finding, spec: &Spec, parts: &Parts) -> Finding {
-    let rights = parts.rights.as_ref().filter(|(generation, _)| *generation == spec.generation);
-    let Some((_, missing)) = rights else { return sources.clone() };
-    let told = |also: &str| format!("{}; {also}", sources.2);
-    match (sources.0, missing) {
-        (ConditionStatus::True, None) => {
-            let also = "what actions do is allowed as far as the rule alone tells";
-            (sources.0, sources.1, told(also))
-        }
-        (ConditionStatus::True, Some(missing)) => (ConditionStatus::False, Reason::RightMissing, missing.clone()),
-        (ConditionStatus::False, Some(missing)) => (sources.0, sources.1, told(missing)),
-        _ => sources.clone(),
-    }
-}
-
-fn listening(spec: &Spec, parts: &Parts) -> Finding {
-    if !spec.faults.is_empty() {
-        return waits("the spec has faults");
-    }
-    if parts.account.as_ref().is_some_and(|(generation, usable)| *generation == spec.generation && usable.is_err()) {
-        return waits("no event is taken until the account may be used");
-    }
-    match sources(spec, parts) {
-        Some((listening, _)) => listening.clone(),
-        None => waits("watches were not asked for yet"),
-    }
-}
-
-fn sources<'a>(spec: &Spec, parts: &'a Parts) -> Option<(&'a Finding, &'a Finding)> {
-    let (generation, listening, authorized) = parts.sources.as_ref()?;
-    (*generation == spec.generation).then_some((listening, authorized))
-}
-
-/// How the last firing that has ended went.
-fn acting(status: &EventRuleStatus) -> Finding {
-    // One that was not carried out tells nothing about what the actions can do.
-    let unknown = [FiringOutcome::Running, FiringOutcome::Expired];
-    let ended = status.recent.iter().find(|firing| !unknown.contains(&firing.outcome));
-    match ended {
-        Some(firing) if firing.outcome == FiringOutcome::Failed => {
-            let message = format!("firing {} for {}: {}", firing.id, firing.group, firing.message);
-            (ConditionStatus::False, Reason::ActionFailed, message)
-        }
-        Some(firing) if firing.outcome == FiringOutcome::Observed => {
-            let message =
-                format!("firing {} was observed: it would succeed; mode: Enforce makes the rule act", firing.id);
-            (ConditionStatus::True, Reason::Observed, message)
-        }
-        Some(firing) => (ConditionStatus::True, Reason::Succeeded, format!("firing {} was carried out", firing.id)),
-        // With `historyLimit: 0` there are only counts.
-        None if status.counts.succeeded + status.counts.failed + status.counts.observed > 0 => match &status.last_error
-        {
-            Some(error) if error.place.starts_with("actions") && status.counts.failed > 0 => {
-                let message = format!("{}: {}", error.place, error.message);
-                (ConditionStatus::False, Reason::ActionFailed, message)
-            }
-            _ => (ConditionStatus::True, Reason::Succeeded, "firings were carried out".to_owned()),
-        },
-        None => (ConditionStatus::True, Reason::NoFailures, "no firing has ended yet".to_owned()),
-    }
-}
-
-/// Nothing is lost, but somebody should know.
-fn held_up(parts: &Parts) -> Option<Finding> {
-    let slowed = parts.slowed.as_ref().map(runs_away);
-    parts.backlog.map(backlog).or(slowed)
-}
-
-fn backlog(open: usize) -> Finding {
-    let message = format!(
-        "{open} firings of the rule wait or are under way, so many that no more events are taken for any rule until some have ended; none is lost. \
-         Does what it acts upon answer? The limit is limits.openFirings of the chart"
-    );
-    (ConditionStatus::False, Reason::Backlog, message)
-}
-
-fn runs_away(slowed: &Slowed) -> Finding {
-    let Slowed { group, limit, until } = slowed;
-    let message = format!(
-        "{} fires more than {limit} times a minute and is slowed down to that; its firings wait, the next begins at {}. Is the rule set off by what it \
-         does itself? Narrow its sources or when, or set throttle.cooldown; the limit is limits.firingsPerMinute of the chart",
-        cut(group, MAX_SHORT),
-        seconds(*until)
-    );
-    (ConditionStatus::False, Reason::RunawayRule, message)
-}
-
-fn waits(why: &str) -> Finding {
-    (ConditionStatus::Unknown, Reason::Pending, why.to_owned())
-}
-
-/// The faults as one message: as many as there is room for, and how many more.
-fn list(faults: &[String], end: &str) -> String {
-    // Room for "; and 1000000 more".
-    let room = MAX_MESSAGE.saturating_sub(end.chars().count() + 20);
-    let mut message = String::new();
-    for (index, fault) in faults.iter().enumerate() {
-        let separator = if index == 0 { "" } else { "; " };
-        let used = message.chars().count() + separator.len();
-        if used + fault.chars().count() > room {
-            match index {
-                0 => message = cut(fault, room),
-                _ => message.push_str(&format!("; and {} more", faults.len() - index)),
-            }
-            break;
-        }
-        message.push_str(separator);
-        message.push_str(fault);
-    }
-    message + end
 }
 
 fn short_error(error: LastError) -> LastError {
