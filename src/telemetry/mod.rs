@@ -1,5 +1,6 @@
 //! What the operator tells about itself: every metric with its name, unit and labels in one place, and the log lines' shape.
 
+mod labels;
 pub mod logs;
 pub mod traces;
 mod webhooks;
@@ -7,7 +8,7 @@ mod webhooks;
 use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    encoding::text,
     metrics::{
         counter::Counter,
         family::Family,
@@ -17,7 +18,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use labels::{StatusWrite, WatchState};
 pub use webhooks::{Rejection, Webhooks};
+
+use labels::{DecisionLabels, EventLabels, Name, OutcomeLabels, OutcomeName, PositionLabels, WatchLabels, WriteLabels};
 
 use crate::{
     api::{ActionOutcome, FiringOutcome},
@@ -55,81 +59,6 @@ pub struct Metrics {
     bus_lost: Gauge,
     spans_dropped: Counter,
     webhooks: Webhooks,
-}
-
-/// How far a watch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WatchState {
-    /// It is being established.
-    Starting,
-    /// Changes arrive.
-    Established,
-    /// It cannot be established, or has been down for a minute.
-    Failed,
-}
-
-/// What became of one write of a status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StatusWrite {
-    /// It is in the API.
-    Written,
-    /// It failed and will be repeated.
-    Failed,
-    /// The object is gone.
-    Gone,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabels {
-    r#type: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DecisionLabels {
-    decision: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PositionLabels {
-    of: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: Name<OutcomeName>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WatchLabels {
-    state: Name<WatchState>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WriteLabels {
-    result: Name<StatusWrite>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum OutcomeName {
-    Running,
-    Succeeded,
-    Observed,
-    Unchanged,
-    Skipped,
-    Superseded,
-    Failed,
-    Expired,
-}
-
-/// A variant's name as a label's value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Name<T>(T);
-
-impl<T: fmt::Debug> EncodeLabelValue for Name<T> {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
-        use fmt::Write as _;
-        write!(encoder, "{:?}", self.0)
-    }
 }
 
 impl Default for Metrics {
