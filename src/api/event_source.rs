@@ -86,7 +86,7 @@ impl EventSourceSpec {
 pub struct WebhookSource {
     /// What the requests are. `Generic`: each is one event whose `data` is its body: JSON as it is, a form as a map of texts (one with nothing but
     /// `payload` as the JSON in it), text as text, anything else as bytes; `event.subject` is the EventSource, `shop/EventSource/github`.
-    /// `CloudEvents`: CloudEvents 1.0 over HTTP, binary, structured or batch.
+    /// `CloudEvents`: CloudEvents 1.0 over HTTP, structured, batch, or binary; the last not with `hmac` and `standardWebhooks`, which sign the body only.
     #[serde(default)]
     pub preset: WebhookPreset,
     /// How a sender shows that it may send.
