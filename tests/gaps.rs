@@ -16,7 +16,7 @@ use support::{PATIENCE, eventually};
 
 mod support;
 
-/// A rule on ConfigMaps of the tier `front`, that tells what happened to which.
+/// A rule on ConfigMaps of the tier `front`, that tells what happened to which. All are one group, so they are told in the order they came.
 fn on_maps(more: Value) -> Value {
     let mut resource = json!({"apiVersion": "v1", "kind": "ConfigMap", "selector": {"matchLabels": {"tier": "front"}}});
     for (key, value) in more.as_object().into_iter().flatten() {
@@ -26,6 +26,7 @@ fn on_maps(more: Value) -> Value {
     let text = format!("${{event.data.operation}} ${{object.metadata.name}} {gap}");
     json!({
         "sources": [{"name": "maps", "resource": resource}],
+        "groupBy": [{"name": "all", "expression": "'all'"}],
         "actions": [{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": text}}],
     })
 }
