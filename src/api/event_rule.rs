@@ -56,7 +56,8 @@ pub struct EventRuleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub variables: Vec<Variable>,
-    /// Conditions; all must hold for an event to match.
+    /// Conditions; all must hold for an event to match. One that is false outweighs another one that fails, as in `matchConditions` of a
+    /// ValidatingAdmissionPolicy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub when: Vec<Condition>,

@@ -5,7 +5,7 @@
 //! that it matches.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -108,31 +108,63 @@ pub fn values(followed: &[Followed], object: &Value) -> Option<Box<Values>> {
 
 /// What is followed for whom, by API version, kind and scope of the watch.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Following(HashMap<WatchKey, Arc<[Followed]>>);
+pub(super) struct Following(HashMap<WatchKey, Wanted>);
+
+/// What is followed of one watch.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    /// Each once, in the order of their ids.
+    all: Arc<[Followed]>,
+    /// By how many filters.
+    filters: BTreeMap<u64, usize>,
+}
 
 impl Following {
     pub(super) fn insert(&mut self, rule: &Rule) {
-        for source in &rule.sources {
-            let Kind::Resource { api_version, kind, changes, .. } = source.filter.kind() else { continue };
-            let selector = source.filter.remembered_selector().map(Followed::of);
-            let wanted: Vec<&Followed> = changes.iter().chain(&selector).collect();
-            if wanted.is_empty() || rule.spec.suspend {
-                continue;
+        each(rule, |watch, followed| {
+            let wanted = self.0.entry(watch).or_default();
+            let filters = wanted.filters.entry(followed.id).or_default();
+            *filters += 1;
+            if *filters == 1 {
+                let at = wanted.all.partition_point(|one| one.id < followed.id);
+                let (before, behind) = wanted.all.split_at(at);
+                wanted.all = before.iter().chain([followed]).chain(behind).cloned().collect();
             }
-            for scope in &source.filter.namespaces().scopes {
-                let watch = WatchKey { api_version: api_version.clone(), kind: kind.clone(), namespace: scope.clone() };
-                let known = self.0.get(&watch).map_or(&[][..], |known| &**known);
-                let ids: BTreeSet<u64> = known.iter().map(|one| one.id).collect();
-                let more = wanted.iter().copied().filter(|one| !ids.contains(&one.id));
-                let all: Arc<[Followed]> = known.iter().chain(more).cloned().collect();
-                self.0.insert(watch, all);
+        });
+    }
+
+    pub(super) fn remove(&mut self, rule: &Rule) {
+        each(rule, |watch, followed| {
+            let Some(wanted) = self.0.get_mut(&watch) else { return };
+            let Some(filters) = wanted.filters.get_mut(&followed.id) else { return };
+            *filters -= 1;
+            if *filters == 0 {
+                wanted.filters.remove(&followed.id);
+                wanted.all = wanted.all.iter().filter(|one| one.id != followed.id).cloned().collect();
             }
-        }
+            if wanted.filters.is_empty() {
+                self.0.remove(&watch);
+            }
+        });
     }
 
     /// What the watch has to follow.
     pub(super) fn of(&self, watch: &WatchKey) -> Arc<[Followed]> {
-        self.0.get(watch).cloned().unwrap_or_default()
+        self.0.get(watch).map(|wanted| Arc::clone(&wanted.all)).unwrap_or_default()
+    }
+}
+
+/// What the sources of a rule follow, and of which watch.
+fn each(rule: &Rule, mut tell: impl FnMut(WatchKey, &Followed)) {
+    for source in &rule.sources {
+        let Kind::Resource { api_version, kind, changes, .. } = source.filter.kind() else { continue };
+        let selector = source.filter.remembered_selector().map(Followed::of);
+        for followed in changes.iter().chain(&selector) {
+            for scope in &source.filter.namespaces().scopes {
+                let watch = WatchKey { api_version: api_version.clone(), kind: kind.clone(), namespace: scope.clone() };
+                tell(watch, followed);
+            }
+        }
     }
 }
 

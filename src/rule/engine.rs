@@ -18,15 +18,14 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use parking_lot::Mutex;
 
 use due::Deadlines;
-pub use judge::Judged;
+pub use judge::{Judged, SeenBy};
 pub(super) use judge::{Views, first_no};
 
 use super::{
     compile::{Rule, compile},
-    index::Index,
+    index::{ClassHash, Index},
     interest::Interest,
     state::{Begun, Progress, Settling, State, Version},
     trigger::Trigger,
@@ -64,7 +63,7 @@ pub struct Engine {
     bytes: BTreeMap<String, u64>,
     /// What rules had fired for when they were changed.
     closed: Vec<(RuleRef, String)>,
-    interest: Mutex<Option<Arc<Interest>>>,
+    interest: Arc<Interest>,
     changed: Changed,
 }
 
@@ -89,7 +88,7 @@ impl Engine {
             deadlines: Deadlines::default(),
             bytes: BTreeMap::new(),
             closed: Vec::new(),
-            interest: Mutex::new(None),
+            interest: Arc::default(),
             changed: Changed::default(),
         }
     }
@@ -139,7 +138,13 @@ impl Engine {
             return;
         }
         match compiled {
-            Ok(rule) => state.pending = Some(Version::new(rule)),
+            Ok(rule) => {
+                let interest = Arc::make_mut(&mut self.interest);
+                interest.insert(&rule);
+                if let Some(before) = state.pending.replace(Version::new(rule)) {
+                    interest.remove(&before.rule);
+                }
+            }
             // The controller compiles before it puts: only another version of the program can have put this.
             Err(faults) => {
                 let message = faults.first().map(ToString::to_string).unwrap_or_default();
@@ -149,7 +154,6 @@ impl Engine {
             }
         }
         self.promote(head, &uid);
-        *self.interest.get_mut() = None;
     }
 
     fn remove(&mut self, uid: &RuleUid) {
@@ -166,7 +170,8 @@ impl Engine {
             *bytes = bytes.saturating_sub(state.weighed);
         }
         self.touch(uid, groups);
-        *self.interest.get_mut() = None;
+        let interest = Arc::make_mut(&mut self.interest);
+        state.versions().for_each(|version| interest.remove(&version.rule));
     }
 
     fn listen(&mut self, head: &Head, source: &SourceRef, live: bool) {
@@ -178,6 +183,10 @@ impl Engine {
                 self.changed.rows.insert(source.rule.clone());
             }
         }
+        if let Some(version) = state.in_force.as_ref().filter(|version| version.rule.generation == source.generation) {
+            state.counts.seen += self.index.remove(&version.rule);
+            self.index.insert(&version.rule, |source| version.is_live(source), None);
+        }
         self.promote(head, &source.rule);
     }
 
@@ -188,7 +197,8 @@ impl Engine {
             return;
         }
         if let Some(version) = &state.in_force {
-            self.index.remove(&version.rule);
+            state.counts.seen += self.index.remove(&version.rule);
+            Arc::make_mut(&mut self.interest).remove(&version.rule);
         }
         let anew = state.promote();
         let suspended = state.in_force.as_ref().is_some_and(|version| version.rule.spec.suspend);
@@ -211,7 +221,7 @@ impl Engine {
             gone.map(|gone| self.open.remove(&FiringId(gone.id.as_str().into())));
         }
         if let Some(version) = &state.in_force {
-            self.index.insert(&version.rule);
+            self.index.insert(&version.rule, |source| version.is_live(source), None);
             if version.rule.trigger.as_ref().is_some_and(Trigger::waits_for_sources) {
                 // What is due by the new version is so from now on, not before it.
                 state.settling.until = state.settling.until.max(head.stamp.at);
@@ -219,7 +229,6 @@ impl Engine {
         }
         self.changed.rows.insert(uid.clone());
         self.changed.progress.insert(uid.clone());
-        *self.interest.get_mut() = None;
         self.touch(uid, touched);
         self.reschedule_all(uid);
     }
@@ -275,9 +284,7 @@ impl Engine {
 
     /// What sources need to know of the rules. The same `Arc` until rules change.
     pub fn interest(&self) -> Arc<Interest> {
-        let mut interest = self.interest.lock();
-        let rules = self.rules.values().flat_map(|(_, state)| state.versions()).map(|version| &version.rule);
-        Arc::clone(interest.get_or_insert_with(|| Arc::new(Interest::of(rules))))
+        Arc::clone(&self.interest)
     }
 
     /// The version in force.
@@ -312,7 +319,18 @@ impl Engine {
 
     /// What status tells of the rule.
     pub fn progress(&self, uid: &RuleUid) -> Option<Progress> {
-        self.rules.get(uid).map(|(_, state)| state.progress())
+        self.rules.get(uid).map(|(_, state)| self.progress_of(uid, state))
+    }
+
+    fn progress_of(&self, uid: &RuleUid, state: &State) -> Progress {
+        let mut progress = state.progress();
+        progress.counts.seen += self.seen_by_class(uid, state).0;
+        progress
+    }
+
+    /// What the rule has seen as one of its class, and by what that is kept.
+    fn seen_by_class(&self, uid: &RuleUid, state: &State) -> (u64, Option<(ClassHash, u64)>) {
+        state.in_force.as_ref().map_or((0, None), |version| self.index.seen(uid, version.rule.generation))
     }
 
     /// The rules whose progress has changed since the last call; a change of `counts.seen` alone does not count.

@@ -1,14 +1,14 @@
 //! What sources need to know of the rules: whether an event can concern any, and what must be looked up for it.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 use super::{
     change::{Change, Followed, Following},
     compile::Rule,
-    index::Index,
+    index::FilterIndex,
     near::Lookers,
     trigger::Trigger,
 };
@@ -20,10 +20,10 @@ use crate::{
 /// A snapshot of the filters of all rules, those that wait for their sources included.
 #[derive(Clone, Debug, Default)]
 pub struct Interest {
-    index: Index,
+    index: FilterIndex,
     lookers: Lookers,
     following: Following,
-    known: HashSet<(RuleUid, i64)>,
+    known: HashMap<RuleUid, Vec<i64>>,
 }
 
 /// What an event means to the rules.
@@ -40,15 +40,33 @@ pub struct Concern {
 }
 
 impl Interest {
-    pub(super) fn of<'r>(rules: impl Iterator<Item = &'r Arc<Rule>>) -> Self {
-        let mut interest = Self::default();
-        for rule in rules {
-            interest.index.insert(rule);
-            interest.lookers.insert(rule);
-            interest.following.insert(rule);
-            interest.known.insert((rule.rule.uid.clone(), rule.generation));
+    /// Takes a version of a rule in.
+    pub(super) fn insert(&mut self, rule: &Arc<Rule>) {
+        self.known.entry(rule.rule.uid.clone()).or_default().push(rule.generation);
+        if rule.spec.suspend {
+            return;
         }
-        interest
+        if self.index.insert(rule) {
+            self.following.insert(rule);
+        }
+        self.lookers.insert(rule);
+    }
+
+    /// Takes a version of a rule out.
+    pub(super) fn remove(&mut self, rule: &Arc<Rule>) {
+        if let Some(known) = self.known.get_mut(&rule.rule.uid) {
+            known.iter().position(|one| *one == rule.generation).map(|place| known.swap_remove(place));
+            if known.is_empty() {
+                self.known.remove(&rule.rule.uid);
+            }
+        }
+        if rule.spec.suspend {
+            return;
+        }
+        if self.index.remove(rule) {
+            self.following.remove(rule);
+        }
+        self.lookers.remove(rule);
     }
 
     pub(super) fn lookers(&self) -> &Lookers {
@@ -62,7 +80,7 @@ impl Interest {
 
     /// Whether this version of the rule is part of the snapshot, in force or waiting for its sources.
     pub fn knows(&self, rule: &RuleUid, generation: i64) -> bool {
-        self.known.contains(&(rule.clone(), generation))
+        self.known.get(rule).is_some_and(|known| known.contains(&generation))
     }
 
     /// What the event means to the rules.
@@ -70,10 +88,10 @@ impl Interest {
         let watch = &origin.watch;
         let mut concern = Concern::default();
         let (mut labels, mut owner) = (BTreeSet::new(), BTreeSet::new());
-        for slot in self.index.candidates(origin, event) {
-            let source = &slot.rule.sources[slot.source];
+        for (rule, source) in self.index.candidates(origin, event) {
+            let source = &rule.sources[source];
             let look = source.filter.look(origin, event);
-            let follows = slot.rule.trigger.as_ref().is_some_and(Trigger::follows_objects);
+            let follows = rule.trigger.as_ref().is_some_and(Trigger::follows_objects);
             if follows && source.filter.is_left_by(origin, event) {
                 concern.any = true;
                 continue;
@@ -84,11 +102,11 @@ impl Interest {
             concern.any = true;
             concern.namespace_labels |= look.namespace_labels;
             let regards = super::filter::is_kubernetes_event(watch, event);
-            if source.selects_regarding() || (regards && slot.rule.looked_up.labels) {
-                labels.insert(slot.rule.account.clone());
+            if source.selects_regarding() || (regards && rule.looked_up.labels) {
+                labels.insert(rule.account.clone());
             }
-            if regards && slot.rule.looked_up.owner {
-                owner.insert(slot.rule.account.clone());
+            if regards && rule.looked_up.owner {
+                owner.insert(rule.account.clone());
             }
         }
         concern.regarding_labels_for = labels.into_iter().collect();

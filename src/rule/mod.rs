@@ -24,7 +24,7 @@ mod tests;
 
 pub use change::{Followed, values};
 pub use compile::{CompiledAction, CompiledSource, Rule, compile};
-pub use engine::{Engine, Judged};
+pub use engine::{Engine, Judged, SeenBy};
 pub use fault::{EvalError, Fault};
 pub use interest::{Concern, Interest};
 pub use near::NearMiss;

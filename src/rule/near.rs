@@ -50,40 +50,58 @@ impl NearMiss {
 type Key = (Option<(String, String)>, Option<String>);
 
 /// A rule, and which of its sources look at the same things.
-type Looker = (Arc<Rule>, Vec<usize>);
+#[derive(Debug)]
+struct Looker {
+    rule: Arc<Rule>,
+    sources: Vec<usize>,
+}
 
 /// The rules, filed for whoever explains.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lookers(HashMap<Key, Vec<Looker>>);
+pub(super) struct Lookers(HashMap<Key, Vec<Arc<Looker>>>);
 
 impl Lookers {
     pub(super) fn insert(&mut self, rule: &Arc<Rule>) {
-        if rule.spec.suspend {
-            return;
+        for (key, sources) in keys(rule) {
+            self.0.entry(key).or_default().push(Arc::new(Looker { rule: Arc::clone(rule), sources }));
         }
-        for (index, source) in rule.sources.iter().enumerate() {
-            let object = match source.filter.kind() {
-                Kind::KubernetesEvent { .. } => None,
-                Kind::Resource { api_version, kind, .. } => Some((api_version.clone(), kind.clone())),
-                Kind::Reference { .. } => Some((event_source::API_VERSION.to_owned(), event_source::KIND.to_owned())),
-                Kind::Schedule(_) => Some((schedule::API_VERSION.to_owned(), schedule::KIND.to_owned())),
-            };
-            for scope in &source.filter.namespaces().scopes {
-                let rules = self.0.entry((object.clone(), scope.clone())).or_default();
-                match rules.last_mut() {
-                    Some((last, sources)) if Arc::ptr_eq(last, rule) => sources.push(index),
-                    _ => rules.push((Arc::clone(rule), vec![index])),
-                }
+    }
+
+    pub(super) fn remove(&mut self, rule: &Rule) {
+        for key in keys(rule).into_keys() {
+            let Some(lookers) = self.0.get_mut(&key) else { continue };
+            let is_it =
+                |one: &Arc<Looker>| one.rule.rule.uid == rule.rule.uid && one.rule.generation == rule.generation;
+            if let Some(place) = lookers.iter().position(is_it) {
+                lookers.remove(place);
+            }
+            if lookers.is_empty() {
+                self.0.remove(&key);
             }
         }
     }
-}
 
-impl Lookers {
-    fn of(&self, watch: &WatchKey, event: &Event) -> &[Looker] {
+    fn of(&self, watch: &WatchKey, event: &Event) -> &[Arc<Looker>] {
         let object = (!is_kubernetes_event(watch, event)).then(|| (watch.api_version.clone(), watch.kind.clone()));
         self.0.get(&(object, watch.namespace.clone())).map_or(&[], Vec::as_slice)
     }
+}
+
+/// What the sources of a rule look at.
+fn keys(rule: &Rule) -> HashMap<Key, Vec<usize>> {
+    let mut keys: HashMap<Key, Vec<usize>> = HashMap::new();
+    for (index, source) in rule.sources.iter().enumerate() {
+        let object = match source.filter.kind() {
+            Kind::KubernetesEvent { .. } => None,
+            Kind::Resource { api_version, kind, .. } => Some((api_version.clone(), kind.clone())),
+            Kind::Reference { .. } => Some((event_source::API_VERSION.to_owned(), event_source::KIND.to_owned())),
+            Kind::Schedule(_) => Some((schedule::API_VERSION.to_owned(), schedule::KIND.to_owned())),
+        };
+        for scope in &source.filter.namespaces().scopes {
+            keys.entry((object.clone(), scope.clone())).or_default().push(index);
+        }
+    }
+    keys
 }
 
 impl Interest {
@@ -111,7 +129,7 @@ impl Interest {
             if step > 0 && !more() {
                 break;
             }
-            let (rule, sources) = &rules[(turn + step) % rules.len()];
+            let Looker { rule, sources } = &*rules[(turn + step) % rules.len()];
             misses.extend(explain(now, input, rule, sources, &views.of(rule)));
         }
         misses

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     compile::{Rule, groups_hash},
     groups::{Cause, Groups},
+    index::ClassHash,
     spend::{Spend, Spent},
     writes::{Kept, OwnWrites},
 };
@@ -283,6 +284,9 @@ pub(super) struct RuleRow {
     pub settling: Settling,
     #[serde(default, skip_serializing_if = "Begun::is_none")]
     pub begun: Begun,
+    /// The class that counts for the rule, and what it had seen when the row was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<(ClassHash, u64)>,
 }
 
 /// A version in a row.
@@ -311,6 +315,7 @@ impl RuleRow {
             own: state.own.kept().clone(),
             settling: state.settling.clone(),
             begun: state.begun.clone(),
+            class: None,
         }
     }
 }

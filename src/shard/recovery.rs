@@ -71,10 +71,10 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
                 Ok((watch, uid, seen)) => drop(memory.entry(watch).or_default().insert(uid, seen)),
                 Err(error) => damage.push(format!("watch memory {}: {error}", String::from_utf8_lossy(&key))),
             },
-            Table::Rules | Table::Groups => engine_rows.push((table, key, value)),
             Table::Meta if key == state::LISTENED => listened = serde_json::from_slice(&value).ok(),
+            Table::Rules | Table::Groups | Table::Meta => engine_rows.push((table, key, value)),
             Table::DeadLetterIndex => letter_rows.push((key, value)),
-            Table::Meta | Table::DeadLetters => {}
+            Table::DeadLetters => {}
         }
     }
     let (engine, lost) = Engine::restore(bus.id().clone(), engine_rows);

@@ -12,7 +12,7 @@ use crate::{
         DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, FiringId, Head, Ledger, OpenFiring,
         Position, Record, Replay, RuleUid, Stamp, Table,
     },
-    rule::{Engine, Rule},
+    rule::{Engine, Rule, SeenBy},
 };
 
 /// The row that holds the wall time of the last commit, in microseconds since 1970.
@@ -144,7 +144,7 @@ impl State {
     }
 
     /// Folds the decisions about an event, and opens the firings among them.
-    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
+    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &SeenBy, decisions: &[Decision]) {
         self.open(Some(input), decisions);
         self.engine.decide(head, input, seen, decisions);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Engine, MAX_ERROR, time};
+use super::{Engine, MAX_ERROR, SeenBy, time};
 use crate::{
     api::{EventRef, FiringKind, FiringOutcome, FiringStatus, LastError},
     event::Event,
@@ -15,8 +15,9 @@ use crate::{
 
 impl Engine {
     /// Takes in what was decided about the event: made by [`Engine::judge`] just now, or read from the log.
-    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &[RuleUid], decisions: &[Decision]) {
-        for uid in seen {
+    pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &SeenBy, decisions: &[Decision]) {
+        seen.classes.iter().for_each(|class| self.index.count(*class));
+        for uid in &seen.rules {
             if let Some((_, state)) = self.rules.get_mut(uid) {
                 state.counts.seen += 1;
                 if input.only.is_none() {
@@ -78,6 +79,10 @@ impl Engine {
                 occurrence.map_or_else(Vec::new, |occurrence| state.note(group, Mark::Occurred(occurrence), None, now))
             }
             Decision::Deferred { object, .. } => {
+                // It counts when it is judged.
+                if let Some(version) = &state.in_force {
+                    self.index.uncount(uid, version.rule.generation);
+                }
                 if let Some(input) = input {
                     state.own.wait(object.clone(), head.position, input.clone());
                 }

@@ -14,7 +14,7 @@ use crate::{
         compile::{CompiledSource, Rule},
         fault::EvalError,
         filter::{Kind, operation},
-        index::Slot,
+        index::{ClassId, Slot},
         state::{State, Version},
         trigger::{Fires, Sighting, Trigger, Verdict},
     },
@@ -24,37 +24,62 @@ use crate::{
 /// What the rules say to an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judged {
-    /// The rules of which a source's filter took the event, in the order of their uids.
-    pub seen: Vec<RuleUid>,
+    /// The rules of which a source's filter took the event.
+    pub seen: SeenBy,
     /// The decisions, in the order of rule uids.
     pub decisions: Vec<Decision>,
 }
 
+/// The rules of which a source's filter took the event: it counts as seen by them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeenBy {
+    /// Classes of rules that filter alike, by the index of the engine that judged.
+    pub(super) classes: Vec<ClassId>,
+    /// Rules for themselves, in the order of their uids.
+    pub(super) rules: Vec<RuleUid>,
+}
+
 impl Engine {
+    /// All rules that have seen an event.
+    #[cfg(test)]
+    pub(in crate::rule) fn seen_by(&self, seen: &SeenBy) -> Vec<RuleUid> {
+        let of_classes = seen.classes.iter().flat_map(|class| self.index.rules_of(*class));
+        let mut rules: Vec<RuleUid> = of_classes.chain(seen.rules.iter().cloned()).collect();
+        rules.sort();
+        rules
+    }
+
     /// What the rules in force say to the event. Changes nothing.
     pub fn judge(&self, head: &Head, input: &EventInput) -> Judged {
         let mut judged = Judged::default();
         let mut events = Views::new(input);
-        let candidates = self.index.candidates(&input.origin, &input.event);
-        for slots in candidates.chunk_by(|a, b| a.rule.rule.uid == b.rule.rule.uid) {
+        let slots = match &input.only {
+            Some(only) => self.index.of_rule(&only.rule, only.generation),
+            None => {
+                let (classes, slots) = self.index.find(input);
+                judged.seen.classes = classes;
+                slots
+            }
+        };
+        for slots in slots.chunk_by(|a, b| a.rule.rule.uid == b.rule.rule.uid) {
             self.judge_rule(head, &mut events, slots, &mut judged);
         }
         judged
     }
 
     /// Asks one rule. If that panics, it is an error of the rule: the event is in the log, and would be judged again after every restart.
-    pub(super) fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
-        let Some(rule) = slots.first().map(|slot| &slot.rule) else { return };
-        let (seen, decisions) = (judged.seen.len(), judged.decisions.len());
+    pub(super) fn judge_rule(&self, head: &Head, events: &mut Views<'_>, slots: &[Slot<'_>], judged: &mut Judged) {
+        let Some(Slot { rule, counted, .. }) = slots.first() else { return };
+        let (seen, decisions) = (judged.seen.rules.len(), judged.decisions.len());
         if let Err(poisoned) = poison::caught(|| self.ask(rule, head, events, slots, judged)) {
-            judged.seen.truncate(seen);
+            judged.seen.rules.truncate(seen);
             judged.decisions.truncate(decisions);
-            judged.seen.push(rule.rule.uid.clone());
+            judged.seen.rules.extend((!counted).then(|| rule.rule.uid.clone()));
             judged.decisions.push(errored(&rule.rule.uid, EvalError::new(poisoned.to_string()).at("spec")));
         }
     }
 
-    fn ask(&self, rule: &Rule, head: &Head, events: &mut Views<'_>, slots: &[&Slot], judged: &mut Judged) {
+    fn ask(&self, rule: &Rule, head: &Head, events: &mut Views<'_>, slots: &[Slot<'_>], judged: &mut Judged) {
         let uid = &rule.rule.uid;
         let Some((_, state)) = self.rules.get(uid) else { return };
         let Some(version) = state.in_force.as_ref() else { return };
@@ -73,7 +98,7 @@ impl Engine {
         if follows(rule) && events.input.only.is_some() && state.begun.is_stale(&events.input.origin) {
             return;
         }
-        judged.seen.push(uid.clone());
+        judged.seen.rules.extend(slots.iter().any(|slot| !slot.counted).then(|| uid.clone()));
         let sight = Sight { head, input: events.input, event: &events.of(rule), own: state.own.is_own(events.input) };
         let (mut no, mut errors) = (None, 0);
         for Asked { source, gone } in asked {
@@ -174,7 +199,7 @@ struct Asked<'r> {
 }
 
 impl<'r> Asked<'r> {
-    fn of(version: &'r Version, slot: &Slot, input: &EventInput) -> Option<Self> {
+    fn of(version: &'r Version, slot: &Slot<'_>, input: &EventInput) -> Option<Self> {
         let (rule, source) = (&version.rule, version.rule.sources.get(slot.source)?);
         let (origin, event) = (&input.origin, &input.event);
         let for_it = input.only.as_ref().is_none_or(|only| {
@@ -283,18 +308,22 @@ impl Placed<'_> {
     }
 }
 
-/// The first condition of the source or the rule that does not hold; nothing when all do.
+/// The first condition of the source or the rule that does not hold; nothing when all do. Where one does not hold, it does not matter that another
+/// fails, as with the API server's `matchConditions`.
 pub(in crate::rule) fn first_no<'r>(
     rule: &'r Rule,
     source: &'r CompiledSource,
     scope: &Scope<'_>,
 ) -> Result<Option<Placed<'r>>, EvalError> {
     let of_source = source.conditions.iter().map(|one| (one, Some(source.name.as_str())));
+    let mut failed = None;
     for ((name, program), source) in of_source.chain(rule.conditions.iter().map(|one| (one, None))) {
         let condition = Placed { source, name, program };
-        if !program.test(scope).map_err(|error| error.at(&condition.place()))? {
-            return Ok(Some(condition));
+        match program.test(scope) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(condition)),
+            Err(error) => failed = failed.or_else(|| Some(error.at(&condition.place()))),
         }
     }
-    Ok(None)
+    failed.map_or(Ok(None), Err)
 }

@@ -77,8 +77,8 @@ impl Engine {
     pub fn judge_released(&self, head: &Head, released: &Released) -> super::Judged {
         let head = released.head(head);
         let mut judged = super::Judged::default();
-        let candidates = self.index.candidates(&released.input.origin, &released.input.event);
-        let slots: Vec<_> = candidates.into_iter().filter(|slot| slot.rule.rule.uid == released.rule).collect();
+        let Some(rule) = self.rule(&released.rule) else { return judged };
+        let slots = self.index.of_rule(&released.rule, rule.generation);
         self.judge_rule(&head, &mut Views::new(&released.input), &slots, &mut judged);
         judged
     }

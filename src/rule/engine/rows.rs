@@ -1,5 +1,7 @@
 //! The engine as rows of the view: what is saved and how it comes back.
 
+use std::sync::Arc;
+
 use super::Engine;
 use crate::{
     api::FiringOutcome,
@@ -13,6 +15,9 @@ use crate::{
     text,
 };
 
+/// What rules of a class have seen, by the class's hash.
+const SEEN: &[u8] = b"seen/";
+
 impl Engine {
     /// The engine that a view held, and the rows that could not be read, in words. A rule that this version of the program no longer takes is among
     /// them: its counts are kept and it judges nothing until it is put again.
@@ -20,24 +25,31 @@ impl Engine {
         let mut engine = Self::new(log);
         let mut damage = Vec::new();
         let mut groups = Vec::new();
+        let mut rules = Vec::new();
         for (table, key, value) in rows {
             match table {
-                Table::Rules => engine.restore_rule(&key, &value, &mut damage),
+                Table::Rules => rules.push((key, value)),
                 Table::Groups => groups.push((key, value)),
-                Table::Firings
-                | Table::FiringIndex
-                | Table::Watches
-                | Table::Meta
-                | Table::DeadLetterIndex
-                | Table::DeadLetters => {}
+                Table::Meta => engine.restore_seen(&key, &value, &mut damage),
+                Table::Firings | Table::FiringIndex | Table::Watches | Table::DeadLetterIndex | Table::DeadLetters => {}
             }
         }
+        rules.iter().for_each(|(key, value)| engine.restore_rule(key, value, &mut damage));
+        engine.index.forget_known();
         for (key, value) in groups {
             if let Err(why) = engine.restore_group(&key, &value) {
                 damage.push(format!("group {}: {why}", String::from_utf8_lossy(&key)));
             }
         }
         (engine, damage)
+    }
+
+    fn restore_seen(&mut self, key: &[u8], value: &[u8], damage: &mut Vec<String>) {
+        let Some(hash) = key.strip_prefix(SEEN) else { return };
+        match (serde_json::from_value(String::from_utf8_lossy(hash).into()), serde_json::from_slice(value)) {
+            (Ok(class), Ok(seen)) => self.index.know(class, seen),
+            (Err(error), _) | (_, Err(error)) => damage.push(format!("{}: {error}", String::from_utf8_lossy(key))),
+        }
     }
 
     fn restore_rule(&mut self, key: &[u8], value: &[u8], damage: &mut Vec<String>) {
@@ -73,8 +85,10 @@ impl Engine {
             weighed: 0,
             begun: row.begun,
         };
+        let interest = Arc::make_mut(&mut self.interest);
+        state.versions().for_each(|version| interest.insert(&version.rule));
         if let Some(version) = &state.in_force {
-            self.index.insert(&version.rule);
+            self.index.insert(&version.rule, |source| version.is_live(source), row.class);
         }
         for firing in state.recent.iter().filter(|firing| firing.outcome == FiringOutcome::Running) {
             self.open.insert(FiringId(firing.id.as_str().into()), uid.clone());
@@ -100,7 +114,7 @@ impl Engine {
         let groups = std::mem::take(&mut self.changed.groups);
         let mut delta = Delta::with_capacity(rows.len() + groups.len());
         for uid in rows {
-            let row = self.rules.get(&uid).map(|(rule, state)| json(&RuleRow::of(rule, state)));
+            let row = self.rules.get(&uid).map(|(rule, state)| json(&self.row(rule, state)));
             delta.push((Table::Rules, uid.0.as_bytes().to_vec(), row));
         }
         for (uid, group) in groups {
@@ -108,7 +122,19 @@ impl Engine {
             let key = format!("{uid}\0{group}").into_bytes();
             delta.push((Table::Groups, key, row.map(json)));
         }
+        for (class, seen) in self.index.take_changed() {
+            let key = [SEEN, class.to_string().as_bytes()].concat();
+            delta.push((Table::Meta, key, seen.map(|seen| json(&seen))));
+        }
         delta
+    }
+
+    fn row(&self, rule: &RuleRef, state: &State) -> RuleRow {
+        let (seen, class) = self.seen_by_class(&rule.uid, state);
+        let mut row = RuleRow::of(rule, state);
+        row.progress.counts.seen += seen;
+        row.class = class;
+        row
     }
 }
 

@@ -14,6 +14,14 @@ impl Glob {
         Self(pattern.chars().collect())
     }
 
+    /// What every name begins with that fits, and whether that is the whole name.
+    pub(in crate::rule) fn beginning(&self) -> (String, bool) {
+        let plain = self.0.iter().take_while(|one| !matches!(one, '*' | '?'));
+        let beginning: String = plain.collect();
+        let whole = beginning.chars().count() == self.0.len();
+        (beginning, whole)
+    }
+
     /// Whether the whole name fits; time is the product of both lengths at worst.
     pub(in crate::rule) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();

@@ -12,6 +12,7 @@ mod gone;
 mod held;
 mod hostile;
 mod http;
+mod index;
 mod near;
 mod own;
 mod progress;
@@ -186,7 +187,7 @@ fn run(engine: &mut Engine, events: &[EventInput]) -> Vec<String> {
         let head = head(10 + index as u64, index as i64);
         let judged = engine.judge(&head, input);
         engine.decide(&head, input, &judged.seen, &judged.decisions);
-        match (judged.decisions.as_slice(), judged.seen.as_slice()) {
+        match (judged.decisions.as_slice(), engine.seen_by(&judged.seen).as_slice()) {
             ([], []) => words.push(".".to_owned()),
             ([], _) => words.push("-".to_owned()),
             (decisions, _) => words.extend(decisions.iter().map(word)),

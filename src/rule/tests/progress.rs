@@ -49,7 +49,8 @@ fn a_suspended_rule_sees_nothing_at_once_and_a_removed_one_is_gone() {
     engine.fold(&head(50, 0), &Record::RuleRemove(rule_ref("web").uid));
     assert_eq!(run(&mut engine, &[about("shop", "p", "R", json!({}))]), ["."]);
     let gone: Vec<_> = engine.dirty();
-    assert_eq!(gone.len(), 2);
+    // The rule, its group, and what its class had seen.
+    assert_eq!(gone.len(), 3);
     assert!(gone.iter().all(|(_, _, row)| row.is_none()));
 }
 
@@ -74,7 +75,7 @@ fn a_rule_fires_however_many_of_its_firings_are_open_and_reads_what_earlier_vers
     assert!(told.iter().all(|word| word.starts_with("fired")));
     let decision = json!({"Suppressed": {"rule": rule_ref("web").uid, "group": "g", "reason": "Backlog"}});
     let decision: Decision = serde_json::from_value(decision).expect("a decision of an earlier version");
-    engine.decide(&head(30_000, 0), &web(), &[], &[decision]);
+    engine.decide(&head(30_000, 0), &web(), &SeenBy::default(), &[decision]);
     let counts = engine.progress(&rule_ref("web").uid).expect("progress").counts;
     assert_eq!((counts.fired, counts.matched, counts.suppressed.total), (20_000, 20_001, 0));
 }

@@ -74,7 +74,7 @@ proptest! {
                 .filter(|rule| rule.sources[0].filter.passes(&input.origin, &input.event, input.lookups.namespace_labels.as_ref(), None))
                 .map(|rule| rule.rule.uid.clone())
                 .collect();
-            prop_assert_eq!(engine.judge(&head(5, 0), input).seen, expected.clone());
+            prop_assert_eq!(engine.seen_by(&engine.judge(&head(5, 0), input).seen), expected.clone());
             let concern = engine.interest().concern(&input.origin, &input.event);
             prop_assert!(concern.any || expected.is_empty(), "interest misses an event that a rule takes");
         }

@@ -99,7 +99,7 @@ fn the_index_finds_the_rules_of_one_event_source_without_looking_at_others() {
         listen(&mut engine, &name, 1, "push", true);
     }
     let judged = engine.judge(&head(2, 0), &pushed("shop", "evs7", "t"));
-    assert_eq!(judged.seen, [rule_ref("r57").uid, rule_ref("r7").uid]);
+    assert_eq!(engine.seen_by(&judged.seen), [rule_ref("r57").uid, rule_ref("r7").uid]);
 }
 
 #[test]

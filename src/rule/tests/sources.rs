@@ -27,7 +27,7 @@ fn the_namespace_of_an_event_is_that_of_what_it_regards() {
         [about("shop", "p", "R", json!({})), about("orders", "p", "R", json!({})), about("", "n1", "R", json!({}))];
     let taken = |namespaces: Value| {
         let engine = engine_with(source(namespaces));
-        let seen = |event: &EventInput| !engine.judge(&head(2, 0), event).seen.is_empty();
+        let seen = |event: &EventInput| !engine.seen_by(&engine.judge(&head(2, 0), event).seen).is_empty();
         events.each_ref().map(|event| {
             let wide = wide(event.clone());
             assert!(wide == *event || !(seen(event) && seen(&wide)), "an event that comes by two watches counts once");

@@ -214,7 +214,7 @@ fn a_number_beyond_what_can_be_reckoned_with_is_no_sample_and_one_of_an_older_lo
         let mark = Mark::Sample { at: head.stamp.at, value: Number(v) };
         let (rule, group) = (rule_ref("web").uid, "shop/Pod/p".to_owned());
         let noted = Decision::Noted { rule, group, mark, source: "any".into(), group_values: GroupValues::default() };
-        line.engine.decide(&head, &sample(1.0), &[], &[noted]);
+        line.engine.decide(&head, &sample(1.0), &SeenBy::default(), &[noted]);
     }
     assert!(line.event(100, &sample(1.0))[0].starts_with("sample"));
 }
