@@ -224,11 +224,10 @@ impl<'p> Lifter<'p> {
         let (left, right) = (self.one(left)?, self.one(right)?);
         let (Test::Equal(mut values), Test::Equal(more)) = (left.test, right.test) else { return None };
         values.extend(more);
-        (left.path == right.path).then(|| Demand {
-            path: left.path,
-            test: Test::Equal(values),
-            without: left.without & right.without,
-        })
+        if left.path != right.path {
+            return None;
+        }
+        Some(Demand { path: left.path, test: Test::Equal(values), without: left.without & right.without })
     }
 
     fn field(&self, node: &Node) -> Option<Field> {

@@ -29,6 +29,12 @@ impl Engine {
         }
         let mut matched = BTreeSet::new();
         for decision in decisions {
+            // What has to wait counts when it is judged.
+            if let Decision::Deferred { rule, .. } = decision
+                && let Some(generation) = self.rule(rule).map(|rule| rule.generation)
+            {
+                self.index.uncount(rule, generation, &seen.classes);
+            }
             if let Some(uid) = matches(decision)
                 && matched.insert(uid)
                 && let Some((_, state)) = self.rules.get_mut(uid)
@@ -79,10 +85,6 @@ impl Engine {
                 occurrence.map_or_else(Vec::new, |occurrence| state.note(group, Mark::Occurred(occurrence), None, now))
             }
             Decision::Deferred { object, .. } => {
-                // It counts when it is judged.
-                if let Some(version) = &state.in_force {
-                    self.index.uncount(uid, version.rule.generation);
-                }
                 if let Some(input) = input {
                     state.own.wait(object.clone(), head.position, input.clone());
                 }

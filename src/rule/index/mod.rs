@@ -134,10 +134,10 @@ impl Index {
         }
     }
 
-    /// An event that its class has counted is not to count for this rule: it is judged later, and counted then.
-    pub(super) fn uncount(&mut self, uid: &RuleUid, generation: i64) {
-        let Some(place) = self.places.get_mut(&(uid.clone(), generation)) else { return };
-        if self.classes.get(place.class).is_some_and(|(_, class)| class.counts) {
+    /// An event that one of these classes has counted is not to count for this rule.
+    pub(super) fn uncount(&mut self, uid: &RuleUid, generation: i64, counted: &[ClassId]) {
+        let place = self.places.get_mut(&(uid.clone(), generation));
+        if let Some(place) = place.filter(|place| counted.contains(&place.class)) {
             place.since += 1;
         }
     }

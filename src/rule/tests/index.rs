@@ -88,8 +88,11 @@ fn values() -> impl Strategy<Value = Value> {
 fn data() -> impl Strategy<Value = Value> {
     (proptest::option::of(values()), proptest::option::of(values())).prop_map(|(a, user)| {
         let mut data = json!({});
-        a.map(|a| data["a"] = a);
-        user.map(|user| data["user"] = user);
+        for (name, value) in [("a", a), ("user", user)] {
+            if let Some(value) = value {
+                data[name] = value;
+            }
+        }
         data
     })
 }

@@ -148,6 +148,7 @@ fn of_two_steps_that_write_one_object_both_are_waited_for() {
     run(&mut engine, &[update("db", 6), update("db", 7)]);
     assert!(end(&mut engine, "f1", "db", Some(7)).is_empty());
     assert_eq!(end(&mut engine, "f2", "db", Some(6)), ["own write shop/Deployment/db"; 2]);
+    assert_eq!(engine.progress(&rule_ref("web").uid).expect("progress").counts.seen, 2);
 }
 
 #[test]
