@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Condition, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
+    Action, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
 };
 
 /// The account of rules, sources and sinks that name none.
@@ -77,6 +77,10 @@ pub struct EventRuleSpec {
     /// once. Needs a trigger that has an end: `held`, `absent`, `value` or `anomaly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Duration>,
+    /// What is the same as an event before it does not fire again for a time. It goes with `count`, `sequence`, `all`, `batch` and no trigger. What is
+    /// suppressed is counted under `suppressed.dedupe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Dedupe>,
     /// Limits on how often the rule fires. What is suppressed is counted in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,

@@ -6,6 +6,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 mod action;
+mod brakes;
 mod duration;
 mod event_rule;
 mod event_sink;
@@ -23,6 +24,7 @@ pub use action::{
     Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout,
     RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
 };
+pub use brakes::{Dedupe, Normalizer};
 pub use duration::{Duration, ParseDurationError};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{

@@ -200,6 +200,9 @@ pub struct Suppressed {
     pub own_write: u64,
     /// While a firing of the same group was open, with `concurrencyPolicy: Forbid`.
     pub concurrency: u64,
+    /// The same as an event before, by `dedupe`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dedupe: u64,
     /// All of them.
     pub total: u64,
 }
@@ -207,8 +210,8 @@ pub struct Suppressed {
 impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
-        let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, total: _ } = self;
-        self.total = cooldown + too_many_groups + too_much_state + budget + own_write + concurrency;
+        let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, dedupe, total: _ } = self;
+        self.total = cooldown + too_many_groups + too_much_state + budget + own_write + concurrency + dedupe;
         self
     }
 }

@@ -87,6 +87,15 @@ pub enum Decision {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         group_values: GroupValues,
     },
+    /// The event is let through, and the same again is not for a time.
+    Passed {
+        /// The rule.
+        rule: RuleUid,
+        /// The group.
+        group: String,
+        /// What is the same, as 64 bits of a hash.
+        key: u64,
+    },
     /// What the rule had fired for has ended.
     Resolved {
         /// The rule.
@@ -143,6 +152,8 @@ pub enum SuppressedReason {
     OwnWrite,
     /// `concurrencyPolicy: Forbid`
     Concurrency,
+    /// `dedupe`
+    Dedupe,
 }
 
 /// What a trigger keeps of a group, and since when, on the line of [`Stamp::at`].

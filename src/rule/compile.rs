@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     cel::{LookedUp, Mode, Names, Program, Template},
+    dedupe::Dedupe,
     fault::Fault,
     filter::{Filter, Kind},
     groups::micros,
@@ -48,6 +49,7 @@ pub struct Rule {
     pub(super) group_by: Vec<(String, Program)>,
     pub(super) max_groups: usize,
     pub(super) trigger: Option<trigger::Trigger>,
+    pub(super) dedupe: Option<Dedupe>,
     /// `throttle.cooldown`, in microseconds.
     pub(super) cooldown: Option<i64>,
     pub(super) budget: Option<Spend>,
@@ -81,6 +83,7 @@ impl Rule {
     /// Whether it has anything to remember of groups.
     pub(super) fn keeps_groups(&self) -> bool {
         self.trigger.is_some()
+            || self.dedupe.is_some()
             || self.cooldown.is_some()
             || self.budget.is_some_and(|budget| budget.scope == BudgetScope::Group)
     }
@@ -126,6 +129,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     let sources = compiler.sources(spec, rule);
     let group_by = compiler.group_by(&spec.group_by);
     let trigger = trigger::Trigger::compile(spec, &mut compiler);
+    let dedupe = Dedupe::compile(spec, &mut compiler);
     let budget = Spend::compile(spec, &mut compiler.faults);
     compiler.names_of_actions(spec);
     let actions = compiler.actions(&spec.actions, "spec.actions");
@@ -145,6 +149,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
             .chain(conditions_of_sources)
             .chain(&group_by)
             .map(|(_, program)| program)
+            .chain(dedupe.as_ref().map(Dedupe::expression))
             .chain(
                 actions.iter().chain(&resolve_actions).chain(steps.iter().flatten()).flat_map(|action| {
                     action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())
@@ -166,6 +171,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         group_by,
         max_groups: spec.groups.as_ref().map_or(DEFAULT_MAX_GROUPS, GroupLimits::max) as usize,
         trigger,
+        dedupe,
         cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
         budget,
         looked_up,
@@ -309,6 +315,9 @@ pub(super) fn groups_hash(spec: &EventRuleSpec) -> String {
             step.actions.clear();
         }
         parts.push(json!([spec.group_by, trigger]));
+    }
+    if let Some(dedupe) = &spec.dedupe {
+        parts.push(json!({"dedupe": dedupe}));
     }
     let parts: String = parts.iter().map(Value::to_string).collect();
     let digest = Sha256::digest(parts.as_bytes());

@@ -11,6 +11,7 @@ mod judge;
 mod letters;
 mod own;
 mod rows;
+mod same;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    dedupe::{Dedupe, Keys},
     spend::{Spend, Spent},
     trigger::{Counted, Kept, Trigger},
 };
@@ -45,6 +46,10 @@ pub(super) struct Group {
     spent: Spent,
     /// When they count no more.
     spent_until: i64,
+    /// What it has let through, where the same is not to fire again.
+    keys: Keys,
+    /// When none of that is known any more.
+    keys_until: i64,
 }
 
 /// The last event of a group that met the conditions: what is due later is about it.
@@ -100,12 +105,13 @@ impl Group {
     fn bytes(&self, name: &str) -> u64 {
         let kept = self.kept.as_ref().map_or(0, Kept::bytes);
         let cause = self.cause.as_ref().map_or(0, |cause| cause.bytes);
-        BARE + name.len() as u64 + kept + cause + 16 * self.spent.len() as u64
+        let times = self.spent.len() + self.keys.len();
+        BARE + name.len() as u64 + kept + cause + 16 * times as u64
     }
 
     /// When it becomes equal to one that was never heard of.
     fn end(&self) -> i64 {
-        self.until.max(self.kept.as_ref().map_or(0, Kept::end)).max(self.spent_until)
+        self.until.max(self.kept.as_ref().map_or(0, Kept::end)).max(self.spent_until).max(self.keys_until)
     }
 }
 
@@ -124,6 +130,10 @@ struct Row {
     spent: Spent,
     #[serde(default, skip_serializing_if = "is_zero")]
     spent_until: i64,
+    #[serde(default, skip_serializing_if = "Keys::is_empty")]
+    keys: Keys,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    keys_until: i64,
     /// What earlier versions have written of `trigger.count`.
     #[serde(default, skip_serializing)]
     counted: Vec<Occurrence>,
@@ -146,13 +156,16 @@ impl From<Row> for Group {
             events: row.events,
             spent: row.spent,
             spent_until: row.spent_until,
+            keys: row.keys,
+            keys_until: row.keys_until,
         }
     }
 }
 
 impl From<Group> for Row {
-    fn from(Group { until, kept, cause, events, spent, spent_until }: Group) -> Self {
-        Self { until, kept, cause, events, spent, spent_until, counted: Vec::new(), counted_until: 0 }
+    fn from(Group { until, kept, cause, events, spent, spent_until, keys, keys_until }: Group) -> Self {
+        let (counted, counted_until) = (Vec::new(), 0);
+        Self { until, kept, cause, events, spent, spent_until, keys, keys_until, counted, counted_until }
     }
 }
 
@@ -191,6 +204,11 @@ impl Groups {
 
     pub(super) fn is_spent(&self, group: &str, budget: &Spend, now: i64) -> bool {
         self.groups.get(group).is_some_and(|group| group.spent.is_spent(budget, now))
+    }
+
+    /// Whether the group has let the key through.
+    pub(super) fn knows_key(&self, group: &str, key: u64, dedupe: &Dedupe, now: i64) -> bool {
+        self.groups.get(group).is_some_and(|group| group.keys.knows(key, dedupe, now))
     }
 
     /// What the trigger keeps of the group.
@@ -271,6 +289,14 @@ impl Groups {
             group.spent.spend(budget, now);
             group.spent_until = group.spent.end(budget);
         }
+        self.keep(name, group, now);
+    }
+
+    /// The group lets the key through.
+    pub(super) fn note_key(&mut self, name: &str, key: u64, dedupe: &Dedupe, now: i64) {
+        let mut group = self.take(name);
+        group.keys.note(key, dedupe, now);
+        group.keys_until = group.keys.end(dedupe);
         self.keep(name, group, now);
     }
 

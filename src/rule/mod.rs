@@ -6,6 +6,7 @@
 pub mod cel;
 mod change;
 pub mod compile;
+mod dedupe;
 pub mod engine;
 mod fault;
 mod filter;

@@ -233,6 +233,16 @@ impl State {
         touched
     }
 
+    /// The group lets the key through: gives the groups that changed.
+    pub(super) fn passed(&mut self, group: &str, key: u64, now: i64) -> Vec<String> {
+        let Some(rule) = self.in_force.as_ref().map(|version| &version.rule) else { return Vec::new() };
+        let Some(dedupe) = &rule.dedupe else { return Vec::new() };
+        let mut touched = self.groups.forget(now);
+        self.groups.note_key(group, key, dedupe, now);
+        touched.push(group.to_owned());
+        touched
+    }
+
     /// What the rule had fired for has ended: gives the groups that changed.
     pub(super) fn resolved(&mut self, group: &str, now: i64) -> Vec<String> {
         let trigger = self.in_force.as_ref().and_then(|version| version.rule.trigger.as_ref());

@@ -174,8 +174,10 @@ impl Metrics {
             "SuppressedByBudget",
             "SuppressedByOwnWrite",
             "SuppressedByConcurrency",
+            "SuppressedByDedupe",
         ];
-        for decision in ["Fired", "Counted", "Noted", "Resolved", "Deferred", "Errored"].into_iter().chain(suppressed) {
+        let others = ["Fired", "Counted", "Noted", "Passed", "Resolved", "Deferred", "Errored"];
+        for decision in others.into_iter().chain(suppressed) {
             self.decisions.get_or_create_owned(&DecisionLabels { decision });
         }
         for outcome in [OutcomeName::Succeeded, OutcomeName::Failed] {
@@ -206,6 +208,7 @@ impl Metrics {
                 Decision::Fired(_) => "Fired",
                 Decision::Counted { .. } => "Counted",
                 Decision::Noted { .. } => "Noted",
+                Decision::Passed { .. } => "Passed",
                 Decision::Resolved { .. } => "Resolved",
                 Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => "SuppressedByCooldown",
                 Decision::Suppressed { reason: SuppressedReason::TooManyGroups, .. } => "SuppressedByTooManyGroups",
@@ -214,6 +217,7 @@ impl Metrics {
                 Decision::Suppressed { reason: SuppressedReason::Backlog, .. } => "SuppressedByBacklog",
                 Decision::Suppressed { reason: SuppressedReason::OwnWrite, .. } => "SuppressedByOwnWrite",
                 Decision::Suppressed { reason: SuppressedReason::Concurrency, .. } => "SuppressedByConcurrency",
+                Decision::Suppressed { reason: SuppressedReason::Dedupe, .. } => "SuppressedByDedupe",
                 Decision::Deferred { .. } => "Deferred",
                 Decision::Errored { .. } => "Errored",
             };

@@ -67,6 +67,7 @@ impl Engine {
                 let kept = |event| Cause::new(source, event, group_values);
                 state.note(group, *mark, event.filter(|_| mark.is_match()).map(kept), now)
             }
+            Decision::Passed { group, key, .. } => state.passed(group, *key, now),
             Decision::Resolved { group, .. } => {
                 state.counts.resolved += 1;
                 state.resolved(group, now)
@@ -80,6 +81,7 @@ impl Engine {
                     // Only a log that an earlier version wrote says so.
                     SuppressedReason::Backlog => {}
                     SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
+                    SuppressedReason::Dedupe => state.counts.suppressed.dedupe += 1,
                     SuppressedReason::OwnWrite => state.counts.suppressed.own_write += 1,
                 }
                 occurrence.map_or_else(Vec::new, |occurrence| state.note(group, Mark::Occurred(occurrence), None, now))
@@ -134,6 +136,7 @@ fn of_rule(decision: &Decision) -> &RuleUid {
         Decision::Fired(firing) => &firing.rule.uid,
         Decision::Counted { rule, .. }
         | Decision::Noted { rule, .. }
+        | Decision::Passed { rule, .. }
         | Decision::Resolved { rule, .. }
         | Decision::Suppressed { rule, .. }
         | Decision::Deferred { rule, .. }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, MAX_ERROR, conclude::Moment, group::Group};
+use super::{Engine, MAX_ERROR, conclude::Moment, group::Group, same::Sameness};
 use crate::{
     api::Operation,
     event::{Event, TYPE_KUBERNETES_EVENT},
@@ -172,12 +172,17 @@ impl Engine {
                 return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
             }
         }
+        let sameness = Sameness::of(rule, state, &group, scope, now)?;
+        if let Sameness::Same = sameness {
+            let reason = SuppressedReason::Dedupe;
+            return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
+        }
         let verdict = match &rule.trigger {
             Some(trigger) => trigger.judge(state.groups.kept(&group), &sighting)?,
             None => Verdict { fires: Some(Fires::default()), ..Verdict::default() },
         };
         let moment = Moment { head: *sight.head, source: &source.name, group: &group, values, deadline: None };
-        Ok(self.conclude(&moment, rule, state, verdict))
+        Ok(sameness.noted(uid, &group, self.conclude(&moment, rule, state, verdict)))
     }
 }
 

@@ -7,6 +7,7 @@ mod changes;
 mod clocks;
 mod conditions;
 mod counting;
+mod dedupe;
 mod due;
 mod gone;
 mod held;
@@ -173,6 +174,8 @@ fn word(decision: &Decision) -> String {
         Decision::Suppressed { group, reason: SuppressedReason::Backlog, .. } => format!("backlog {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::OwnWrite, .. } => format!("own write {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Concurrency, .. } => format!("busy {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::Dedupe, .. } => format!("same {group}"),
+        Decision::Passed { group, .. } => format!("passed {group}"),
         Decision::Noted { group, mark, .. } => format!("{mark:?} {group}").to_lowercase(),
         Decision::Resolved { group, .. } => format!("resolved {group}"),
         Decision::Deferred { object, .. } => format!("waits for {object}"),
