@@ -1,5 +1,6 @@
-//! What keeps a rule from acting though its trigger says so: `dedupe`.
+//! What keeps a rule from acting though its trigger says so: `dedupe`, `activeWindows`; and how status tells it.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,4 +32,60 @@ pub enum Normalizer {
     Hashes,
     /// Durations: `1m30s`, `250ms`, `5 minutes`.
     Durations,
+}
+
+/// A time of the week at which a rule may act, by the clock at a place. `from` later than `to` goes over midnight, and is of the day on which it begins.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveWindow {
+    /// The days; default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 7))]
+    pub days: Vec<Weekday>,
+    /// When it begins, as `08:00`; default: `00:00`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 5))]
+    pub from: Option<String>,
+    /// When it ends, as `18:00`; default: `24:00`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 5))]
+    pub to: Option<String>,
+    /// The place, as a name of the IANA database; default: `UTC`. Daylight saving is followed: an hour that comes twice is in it twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Weekday {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
+}
+
+/// The last matching event that did not fire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSuppressed {
+    /// When.
+    pub time: Time,
+    /// Its group.
+    pub group: String,
+    /// Why, by the name under which `counts.suppressed` counts it.
+    pub reason: String,
+    /// Until when the same would be said of the next one, where the time alone tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
+    Action, ActiveWindow, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
 };
 
 /// The account of rules, sources and sinks that name none.
@@ -61,6 +61,12 @@ pub struct EventRuleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub when: Vec<Condition>,
+    /// When the rule may act; default: always. Outside of these times a matching event does not fire, and is counted under
+    /// `suppressed.outsideActiveWindow`; a trigger takes it all the same. What `held`, `absent`, `value`, `anomaly` and `due` would fire for then is
+    /// fired for when the next window begins, if it still lasts. What has fired goes on: `held.steps` and `resolveActions` are done at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub active_windows: Vec<ActiveWindow>,
     /// What tells groups apart: counts and cooldowns are kept for each group by itself. Default: the event's subject;
     /// events without one are all of one group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LastSuppressed;
+
 /// What became of a rule and of the events it looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +32,9 @@ pub struct EventRuleStatus {
     /// The last expression or action that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// The last matching event that did not fire, why, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_suppressed: Option<LastSuppressed>,
     /// An event that the rule nearly took: the last one that passed the filter of a source and that a condition refused; while there is none,
     /// the nearest that a filter refused. A sample: told at most once a minute, and every five minutes while the same refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,6 +208,9 @@ pub struct Suppressed {
     /// The same as an event before, by `dedupe`.
     #[serde(skip_serializing_if = "is_zero")]
     pub dedupe: u64,
+    /// Outside of `activeWindows`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub outside_active_window: u64,
     /// All of them.
     pub total: u64,
 }
@@ -210,8 +218,10 @@ pub struct Suppressed {
 impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
-        let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, dedupe, total: _ } = self;
-        self.total = cooldown + too_many_groups + too_much_state + budget + own_write + concurrency + dedupe;
+        let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, .. } = self;
+        let Self { dedupe, outside_active_window, .. } = self;
+        let of_groups = too_many_groups + too_much_state + own_write + concurrency;
+        self.total = of_groups + cooldown + budget + dedupe + outside_active_window;
         self
     }
 }

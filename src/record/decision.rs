@@ -154,6 +154,25 @@ pub enum SuppressedReason {
     Concurrency,
     /// `dedupe`
     Dedupe,
+    /// `activeWindows`
+    OutsideActiveWindow,
+}
+
+impl SuppressedReason {
+    /// The name under which `counts.suppressed` of a rule's status counts it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cooldown => "cooldown",
+            Self::TooManyGroups => "tooManyGroups",
+            Self::TooMuchState => "tooMuchState",
+            Self::Budget => "budget",
+            Self::Backlog => "backlog",
+            Self::OwnWrite => "ownWrite",
+            Self::Concurrency => "concurrency",
+            Self::Dedupe => "dedupe",
+            Self::OutsideActiveWindow => "outsideActiveWindow",
+        }
+    }
 }
 
 /// What a trigger keeps of a group, and since when, on the line of [`Stamp::at`].

@@ -18,6 +18,7 @@ use super::{
     groups::micros,
     spend::Spend,
     trigger,
+    windows::Windows,
 };
 use crate::{
     api::{
@@ -50,6 +51,7 @@ pub struct Rule {
     pub(super) max_groups: usize,
     pub(super) trigger: Option<trigger::Trigger>,
     pub(super) dedupe: Option<Dedupe>,
+    pub(super) windows: Windows,
     /// `throttle.cooldown`, in microseconds.
     pub(super) cooldown: Option<i64>,
     pub(super) budget: Option<Spend>,
@@ -130,6 +132,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     let group_by = compiler.group_by(&spec.group_by);
     let trigger = trigger::Trigger::compile(spec, &mut compiler);
     let dedupe = Dedupe::compile(spec, &mut compiler);
+    let windows = Windows::compile(spec, &mut compiler.faults);
     let budget = Spend::compile(spec, &mut compiler.faults);
     compiler.names_of_actions(spec);
     let actions = compiler.actions(&spec.actions, "spec.actions");
@@ -172,6 +175,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         max_groups: spec.groups.as_ref().map_or(DEFAULT_MAX_GROUPS, GroupLimits::max) as usize,
         trigger,
         dedupe,
+        windows,
         cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
         budget,
         looked_up,
@@ -318,6 +322,10 @@ pub(super) fn groups_hash(spec: &EventRuleSpec) -> String {
     }
     if let Some(dedupe) = &spec.dedupe {
         parts.push(json!({"dedupe": dedupe}));
+    }
+    // What waits for a window would wait for one that is no more.
+    if !spec.active_windows.is_empty() {
+        parts.push(json!({"activeWindows": spec.active_windows}));
     }
     let parts: String = parts.iter().map(Value::to_string).collect();
     let digest = Sha256::digest(parts.as_bytes());

@@ -18,6 +18,7 @@ mod spend;
 mod state;
 mod timetable;
 mod trigger;
+mod windows;
 mod writes;
 
 #[cfg(test)]

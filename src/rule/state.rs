@@ -16,9 +16,13 @@ use super::{
     writes::{Kept, OwnWrites},
 };
 use crate::{
-    api::{ActiveGroup, BudgetScope, ConcurrencyPolicy, Counts, EventRuleSpec, FiringKind, FiringStatus, LastError},
+    api::{
+        ActiveGroup, BudgetScope, ConcurrencyPolicy, Counts, EventRuleSpec, FiringKind, FiringStatus, LastError,
+        LastSuppressed,
+    },
+    clock::Stamp,
     event::Origin,
-    record::{Firing, FiringId, Mark, RuleRef},
+    record::{Firing, FiringId, Mark, RuleRef, SuppressedReason},
 };
 
 /// What status tells of a rule.
@@ -32,6 +36,9 @@ pub struct Progress {
     pub last_firing: Option<Timestamp>,
     /// The last expression or action that failed.
     pub last_error: Option<LastError>,
+    /// The last matching event that did not fire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_suppressed: Option<LastSuppressed>,
     /// The last firings, newest first, at most `historyLimit`; messages are cut to 256 characters.
     pub recent: Vec<FiringStatus>,
     /// What the rule has fired for and what has not ended, oldest first, at most 10.
@@ -76,6 +83,7 @@ pub(super) struct State {
     pub last_match: Option<Timestamp>,
     pub last_firing: Option<Timestamp>,
     pub last_error: Option<LastError>,
+    pub last_suppressed: Option<LastSuppressed>,
     /// Newest first.
     pub recent: VecDeque<FiringStatus>,
     pub groups: Groups,
@@ -174,6 +182,8 @@ impl State {
         if anew {
             self.spent = Spent::default();
         }
+        // By another version it may be told otherwise.
+        self.last_suppressed = None;
         self.in_force = Some(version);
         anew
     }
@@ -191,7 +201,7 @@ impl State {
         }
     }
 
-    /// From when on nothing but what happens meanwhile keeps the group from firing.
+    /// From when on neither cooldown nor budget keeps the group from firing.
     pub(super) fn free_at(&self, rule: &Rule, group: &str) -> i64 {
         let of_group = rule.budget.as_ref().filter(|budget| budget.scope == BudgetScope::Group);
         let of_rule = rule.budget.as_ref().filter(|budget| budget.scope == BudgetScope::Rule);
@@ -243,6 +253,28 @@ impl State {
         touched
     }
 
+    /// A matching event did not fire.
+    pub(super) fn suppressed(&mut self, group: &str, reason: SuppressedReason, stamp: Stamp) {
+        let Some(rule) = self.in_force.as_ref().map(|version| Arc::clone(&version.rule)) else { return };
+        let now = stamp.timestamp();
+        let until = match reason {
+            SuppressedReason::Cooldown | SuppressedReason::Budget => {
+                let wait = self.free_at(&rule, group).saturating_sub(stamp.at).max(0);
+                Some(Stamp { wall: stamp.wall.saturating_add(wait), ..stamp }.timestamp())
+            }
+            SuppressedReason::OutsideActiveWindow => {
+                // Of a storm outside of the windows, not each event is worth looking through the calendar.
+                let known = self.last_suppressed.take().filter(|last| last.reason == reason.name());
+                let known = known.and_then(|last| last.until).map(|until| until.0).filter(|until| *until > now);
+                known.or_else(|| rule.windows.opening(now))
+            }
+            _ => None,
+        };
+        let (time, until) = (Time(now), until.map(Time));
+        self.last_suppressed =
+            Some(LastSuppressed { time, group: group.to_owned(), reason: reason.name().to_owned(), until });
+    }
+
     /// What the rule had fired for has ended: gives the groups that changed.
     pub(super) fn resolved(&mut self, group: &str, now: i64) -> Vec<String> {
         let trigger = self.in_force.as_ref().and_then(|version| version.rule.trigger.as_ref());
@@ -264,6 +296,7 @@ impl State {
             last_match: self.last_match,
             last_firing: self.last_firing,
             last_error: self.last_error.clone(),
+            last_suppressed: self.last_suppressed.clone(),
             recent: self.recent.iter().cloned().collect(),
             active: self.groups.active().take(10).map(active).collect(),
             active_total: self.groups.active().len() as u64,

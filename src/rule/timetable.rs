@@ -140,7 +140,7 @@ fn plain(field: &str, names: &[&str]) -> Result<(), String> {
     }
 }
 
-fn zone(name: &str) -> Result<TimeZone, String> {
+pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| format!("{name:?} is no time zone of the IANA database, such as Europe/Berlin"))
 }
 

@@ -9,7 +9,7 @@ use super::{
     seconds,
 };
 use crate::{
-    api::{ActiveGroup, EventRef, EventRule, EventRuleStatus, FiringStatus, LastError, LastNearMiss},
+    api::{ActiveGroup, EventRef, EventRule, EventRuleStatus, FiringStatus, LastError, LastNearMiss, LastSuppressed},
     record::RuleRef,
     rule::{NearMiss, Progress, Timetable},
     text::cut,
@@ -144,6 +144,7 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.last_match_time = progress.last_match.map(|time| Time(seconds(time)));
         status.last_firing_time = progress.last_firing.map(|time| Time(seconds(time)));
         status.last_error = progress.last_error.clone().map(short_error);
+        status.last_suppressed = progress.last_suppressed.clone().map(short_suppressed);
         status.active = progress.active.iter().take(10).cloned().map(short_group).collect();
         status.active_total = (progress.active_total > 0).then_some(progress.active_total);
         status.recent = progress.recent.iter().take(10).cloned().map(short_firing).collect();
@@ -207,6 +208,11 @@ fn short_event(event: &EventRef) -> EventRef {
     let EventRef { id, type_, source, subject } = event;
     let [id, type_, source] = [id, type_, source].map(|text| cut(text, MAX_SHORT));
     EventRef { id, type_, source, subject: subject.as_ref().map(|text| cut(text, MAX_SHORT)) }
+}
+
+fn short_suppressed(last: LastSuppressed) -> LastSuppressed {
+    let until = last.until.map(|until| Time(seconds(until.0)));
+    LastSuppressed { time: Time(seconds(last.time.0)), group: cut(&last.group, MAX_SHORT), until, ..last }
 }
 
 fn short_group(group: ActiveGroup) -> ActiveGroup {

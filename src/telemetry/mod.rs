@@ -175,6 +175,7 @@ impl Metrics {
             "SuppressedByOwnWrite",
             "SuppressedByConcurrency",
             "SuppressedByDedupe",
+            "SuppressedOutsideActiveWindow",
         ];
         let others = ["Fired", "Counted", "Noted", "Passed", "Resolved", "Deferred", "Errored"];
         for decision in others.into_iter().chain(suppressed) {
@@ -218,6 +219,9 @@ impl Metrics {
                 Decision::Suppressed { reason: SuppressedReason::OwnWrite, .. } => "SuppressedByOwnWrite",
                 Decision::Suppressed { reason: SuppressedReason::Concurrency, .. } => "SuppressedByConcurrency",
                 Decision::Suppressed { reason: SuppressedReason::Dedupe, .. } => "SuppressedByDedupe",
+                Decision::Suppressed { reason: SuppressedReason::OutsideActiveWindow, .. } => {
+                    "SuppressedOutsideActiveWindow"
+                }
                 Decision::Deferred { .. } => "Deferred",
                 Decision::Errored { .. } => "Errored",
             };

@@ -43,8 +43,7 @@ impl Engine {
             Some(reason) => {
                 let (rule_uid, group) = (uid.clone(), group.to_owned());
                 decisions.push(Decision::Suppressed { rule: rule_uid, group, reason, occurrence });
-                let until = state.free_at(rule, moment.group).max(moment.head.stamp.at.saturating_add(AGAIN));
-                let postponed = rule.trigger.as_ref().and_then(|trigger| trigger.postponed(until));
+                let postponed = rule.trigger.as_ref().and_then(|trigger| trigger.postponed(again(moment, rule, state)));
                 decisions.extend(postponed.map(|mark| moment.noted(rule, mark)));
             }
         }
@@ -85,6 +84,18 @@ impl Engine {
 /// What a group of a rule does not do now is tried again after so long at the least, in microseconds.
 const AGAIN: i64 = 1_000_000;
 
+/// When what is suppressed now is tried again.
+fn again(moment: &Moment<'_>, rule: &Rule, state: &State) -> i64 {
+    let stamp = moment.head.stamp;
+    let until = state.free_at(rule, moment.group).max(stamp.at.saturating_add(AGAIN));
+    let now = stamp.timestamp();
+    // Only what waits for a time of its own does; the calendar costs more than all else here.
+    let waits = rule.trigger.as_ref().is_some_and(Trigger::waits_for_sources) && !rule.windows.contain(now);
+    let opens = if waits { rule.windows.opening(now) } else { None };
+    let opens = opens.map_or(0, |opens| opens.as_microsecond().saturating_sub(stamp.wall).saturating_add(stamp.at));
+    until.max(opens)
+}
+
 /// The instant and the group that something is decided for.
 pub(super) struct Moment<'m> {
     pub(super) head: Head,
@@ -111,7 +122,9 @@ impl Moment<'_> {
 /// Why the group does not fire now, though its trigger says so.
 fn suppressed(moment: &Moment<'_>, rule: &Rule, state: &State) -> Option<SuppressedReason> {
     let (group, now) = (moment.group, moment.head.stamp.at);
-    if state.is_busy(rule, group) {
+    if !rule.windows.contain(moment.head.stamp.timestamp()) {
+        Some(SuppressedReason::OutsideActiveWindow)
+    } else if state.is_busy(rule, group) {
         Some(SuppressedReason::Concurrency)
     } else if rule.cooldown.is_some() && state.groups.is_cooling(group, now) {
         Some(SuppressedReason::Cooldown)

@@ -73,6 +73,7 @@ impl Engine {
                 state.resolved(group, now)
             }
             Decision::Suppressed { group, reason, occurrence, .. } => {
+                state.suppressed(group, *reason, head.stamp);
                 match reason {
                     SuppressedReason::Cooldown => state.counts.suppressed.cooldown += 1,
                     SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
@@ -81,6 +82,7 @@ impl Engine {
                     // Only a log that an earlier version wrote says so.
                     SuppressedReason::Backlog => {}
                     SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
+                    SuppressedReason::OutsideActiveWindow => state.counts.suppressed.outside_active_window += 1,
                     SuppressedReason::Dedupe => state.counts.suppressed.dedupe += 1,
                     SuppressedReason::OwnWrite => state.counts.suppressed.own_write += 1,
                 }

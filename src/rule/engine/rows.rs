@@ -75,6 +75,7 @@ impl Engine {
             last_match: row.progress.last_match,
             last_firing: row.progress.last_firing,
             last_error: row.progress.last_error,
+            last_suppressed: row.progress.last_suppressed,
             recent: row.progress.recent.into(),
             groups: Default::default(),
             groups_hash: row.groups_hash,

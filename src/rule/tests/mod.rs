@@ -25,6 +25,7 @@ mod sources;
 mod timeline;
 mod values;
 mod waits;
+mod windows;
 
 use std::sync::Arc;
 
@@ -175,6 +176,7 @@ fn word(decision: &Decision) -> String {
         Decision::Suppressed { group, reason: SuppressedReason::OwnWrite, .. } => format!("own write {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Concurrency, .. } => format!("busy {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Dedupe, .. } => format!("same {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::OutsideActiveWindow, .. } => format!("outside {group}"),
         Decision::Passed { group, .. } => format!("passed {group}"),
         Decision::Noted { group, mark, .. } => format!("{mark:?} {group}").to_lowercase(),
         Decision::Resolved { group, .. } => format!("resolved {group}"),

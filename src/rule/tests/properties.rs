@@ -275,7 +275,7 @@ proptest! {
     }
 }
 
-fn any_trigger() -> impl Strategy<Value = Value> {
+pub(super) fn any_trigger() -> impl Strategy<Value = Value> {
     let event =
         |reason: &str| json!({"when": [{"name": "is", "expression": format!("event.data.reason == '{reason}'")}]});
     let value = |aggregation: &str, more: Value| {
