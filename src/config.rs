@@ -77,6 +77,12 @@ pub struct Settings {
     /// How many firings one group of a rule may begin in any minute; those beyond wait, none is dropped. 0: any number.
     #[arg(long, env = "SIGNALBOX_FIRINGS_PER_MINUTE", default_value_t = 120)]
     pub firings_per_minute: u32,
+    /// How many firings all rules of one namespace may begin in any hour; those beyond wait, none is dropped. 0: any number.
+    #[arg(long, env = "SIGNALBOX_NAMESPACE_FIRINGS_PER_HOUR", default_value_t = 0)]
+    pub namespace_firings_per_hour: u32,
+    /// How many firings all rules together may begin in any hour; those beyond wait, none is dropped. 0: any number.
+    #[arg(long, env = "SIGNALBOX_FIRINGS_PER_HOUR", default_value_t = 0)]
+    pub firings_per_hour: u32,
     /// How many firings may wait or be under way; beyond that no events are taken until some have ended, none is dropped. They wait on disk, with some 500
     /// bytes of memory each.
     #[arg(long, env = "SIGNALBOX_OPEN_FIRINGS", default_value_t = 100_000, value_parser = open_firings)]

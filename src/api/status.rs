@@ -144,6 +144,8 @@ pub enum Reason {
     ActionFailed,
     /// A group of the rule fires faster than the operator allows, and is slowed down.
     RunawayRule,
+    /// The rules of the namespace, or all, have begun as many firings in an hour as the operator allows: those that follow wait.
+    LimitReached,
     /// So many firings are open, most of them of this rule, that no more events are taken.
     Backlog,
     /// A Secret or one of its keys is not there.

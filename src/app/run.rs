@@ -152,7 +152,7 @@ impl Operator {
         let http = Http::new(guard(&settings)?);
         let registry = Registry::default();
         let slowed = LateStatus::default();
-        let limit = pace::limit(settings.firings_per_minute, &slowed, &metrics);
+        let limit = pace::limit(&settings, &slowed, &metrics);
         let sinks = registry.clone();
         let runner = Runner::new(cluster.clone(), authority, firings, sinks, http, Clock::real(0), limit);
         Ok(Self {

@@ -29,6 +29,7 @@ use crate::{
     record::{Brief, FiringId, OpenFiring, RuleRef, RuleUid, whole},
     rule::Rule,
     sinks::Registry,
+    status::Whose,
 };
 use lanes::Lanes;
 use pace::Pace;
@@ -47,6 +48,8 @@ pub type Slowed = dyn Fn(&RuleRef, Option<Slow>) + Send + Sync;
 pub struct Limit {
     /// How many firings a group may begin in any minute; those beyond wait, in order. 0: any number.
     pub firings_per_minute: u32,
+    /// How many firings the rules of one namespace, and all rules, may begin in any hour; those beyond wait.
+    pub per_hour: PerHour,
     /// Who is told.
     pub slowed: Box<Slowed>,
 }
@@ -54,16 +57,27 @@ pub struct Limit {
 impl Limit {
     /// No limit.
     pub fn none() -> Self {
-        Self { firings_per_minute: 0, slowed: Box::new(|_, _| ()) }
+        Self { firings_per_minute: 0, per_hour: PerHour::default(), slowed: Box::new(|_, _| ()) }
     }
+}
+
+/// How many firings may begin in any hour; 0: any number. After a restart it is counted anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerHour {
+    /// Of the rules of one namespace.
+    pub namespace: u32,
+    /// Of all rules.
+    pub everybody: u32,
 }
 
 /// A group of a rule that fires faster than the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slow {
+    /// Whose limit it is.
+    pub whose: Whose,
     /// The group.
     pub group: String,
-    /// How many firings it may begin in a minute.
+    /// How many firings may begin in that time.
     pub limit: usize,
     /// How long until it goes on.
     pub wait: Duration,
@@ -139,7 +153,7 @@ impl Runner {
             build,
             compiled: Mutex::default(),
             lanes: Mutex::new(Lanes::new(FIRINGS_PER_RULE)),
-            pace: Mutex::new(Pace::new(limit.firings_per_minute)),
+            pace: Mutex::new(Pace::new(limit.firings_per_minute, limit.per_hour)),
             slowed: limit.slowed,
             targets: Targets::default(),
             rules: Mutex::default(),
@@ -279,13 +293,13 @@ impl Inner {
             };
             // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
             let begun = job.held.is_some() || (job.rule.is_none() && !open.steps.is_empty());
-            let wait = if begun || job.gone.is_cancelled() {
+            let slow = if begun || job.gone.is_cancelled() {
                 None
             } else {
-                self.pace.lock().begin(&rule, &open.firing.group, Instant::now())
+                self.pace.lock().begin(&open.firing.rule, &open.firing.group, Instant::now())
             };
-            if let Some(wait) = wait {
-                self.park(lane, job, &open, wait);
+            if let Some(slow) = slow {
+                self.park(lane, job, &open, slow);
                 continue;
             }
             let (name, paced) = (open.firing.rule.clone(), open.firing.group.clone());
@@ -307,10 +321,9 @@ impl Inner {
     }
 
     /// Lets the group rest for so long, with the firing as its next.
-    fn park(self: &Arc<Self>, lane: String, job: Job, open: &OpenFiring, wait: Duration) {
-        let (rule, group) = (open.firing.rule.clone(), open.firing.group.clone());
-        let limit = self.pace.lock().limit();
-        (self.slowed)(&rule, Some(Slow { group, limit, wait }));
+    fn park(self: &Arc<Self>, lane: String, job: Job, open: &OpenFiring, slow: Slow) {
+        let (rule, wait) = (open.firing.rule.clone(), slow.wait);
+        (self.slowed)(&rule, Some(slow));
         self.firings.give_back(&job.id);
         self.lanes.lock().park(&rule.uid, &lane, job);
         let inner = Arc::clone(self);

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    Finding, Slowed,
+    Finding, Slowed, Whose,
     board::MAX_MESSAGE,
     rule::{MAX_SHORT, Parts, Spec},
     seconds,
@@ -175,12 +175,27 @@ fn backlog(open: usize) -> Finding {
 }
 
 fn runs_away(slowed: &Slowed) -> Finding {
-    let Slowed { group, limit, until } = slowed;
+    let Slowed { whose, group, limit, until } = slowed;
+    let (of, value) = match whose {
+        Whose::Group => return alone(group, *limit, *until),
+        Whose::Namespace => ("all rules of the namespace together", "namespace"),
+        Whose::Everybody => ("all rules together", "everybody"),
+    };
+    let message = format!(
+        "{of} may begin {limit} firings an hour and have done so; firings wait, none is dropped, and the next for {} may begin at {}. If so many are \
+         meant, the limit is limits.firingsPerHour.{value} of the chart",
+        cut(group, MAX_SHORT),
+        seconds(*until)
+    );
+    (ConditionStatus::False, Reason::LimitReached, message)
+}
+
+fn alone(group: &str, limit: usize, until: Timestamp) -> Finding {
     let message = format!(
         "{} fires more than {limit} times a minute and is slowed down to that; its firings wait, the next begins at {}. Is the rule set off by what it \
          does itself? Narrow its sources or when, or set throttle.cooldown; the limit is limits.firingsPerMinute of the chart",
         cut(group, MAX_SHORT),
-        seconds(*until)
+        seconds(until)
     );
     (ConditionStatus::False, Reason::RunawayRule, message)
 }

@@ -86,12 +86,25 @@ pub enum Part {
     Removed,
 }
 
+/// Whose firings a limit of the operator counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of one group of a rule, in any minute.
+    Group,
+    /// Those of all rules of a namespace, in any hour.
+    Namespace,
+    /// Those of all rules, in any hour.
+    Everybody,
+}
+
 /// A group of a rule that fires faster than the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slowed {
+    /// Whose limit it is.
+    pub whose: Whose,
     /// The group.
     pub group: String,
-    /// How many firings it may begin in a minute.
+    /// How many firings may begin in that time.
     pub limit: usize,
     /// When its next firing begins.
     pub until: Timestamp,

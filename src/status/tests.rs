@@ -235,7 +235,7 @@ fn a_rule_whose_firings_keep_events_waiting_says_so_until_they_do_not() {
 #[test]
 fn a_rule_that_runs_away_says_so_and_what_to_do_until_it_has_recovered() {
     let mut all = in_force();
-    let slowed = Slowed { group: "shop/Deployment/web".into(), limit: 120, until: time(1_800_000_000) };
+    let slowed = Slowed { whose: Whose::Group, group: "shop/Deployment/web".into(), limit: 120, until: time(1_800_000_000) };
     all.take(&rule("web"), Part::Slowed(Some(slowed)));
     let status = merge(None, &all, time(10)).expect("a status");
     for part in [
@@ -247,6 +247,12 @@ fn a_rule_that_runs_away_says_so_and_what_to_do_until_it_has_recovered() {
         expect(&status, ConditionType::Acting, ConditionStatus::False, Reason::RunawayRule, part);
     }
     expect(&status, ConditionType::Ready, ConditionStatus::True, Reason::InForce, "in force");
+    let of_all = Slowed { whose: Whose::Namespace, group: "g".into(), limit: 50, until: time(1_800_000_000) };
+    all.take(&rule("web"), Part::Slowed(Some(of_all)));
+    let status = merge(None, &all, time(0)).expect("a status");
+    for part in ["limits.firingsPerHour.namespace", "50 firings an hour", "2027-01-15T08:00:00Z"] {
+        expect(&status, ConditionType::Acting, ConditionStatus::False, Reason::LimitReached, part);
+    }
     all.take(&rule("web"), Part::Slowed(None));
     let status = merge(Some(&status), &all, time(11)).expect("a status");
     expect(&status, ConditionType::Acting, ConditionStatus::True, Reason::NoFailures, "");

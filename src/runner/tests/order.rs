@@ -81,7 +81,7 @@ async fn what_is_started_while_others_run_is_not_lost() {
 async fn firings_of_one_group_run_side_by_side_where_the_rule_allows_it() {
     let stage = Stage::limited(
         &[("slow", &[Play::After(Duration::from_secs(5))])],
-        Limit { firings_per_minute: 30, slowed: Box::new(|_, _| ()) },
+        Limit { firings_per_minute: 30, ..Limit::none() },
     );
     let before = Instant::now();
     let allow = |id: &str| {
@@ -154,7 +154,7 @@ async fn a_view_that_fails_ends_the_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_firing_that_is_slowed_down_waits_on_disk() {
-    let stage = Stage::limited(&[], Limit { firings_per_minute: 1, slowed: Box::new(|_, _| ()) });
+    let stage = Stage::limited(&[], Limit { firings_per_minute: 1, ..Limit::none() });
     stage.start(firing("r", "g", "f1", &[action("one", json!({}))]));
     stage.ended(1).await;
     stage.start(firing("r", "g", "f2", &[action("one", json!({}))]));

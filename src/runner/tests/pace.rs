@@ -9,7 +9,7 @@ async fn a_group_that_fires_too_fast_is_slowed_down_in_order_and_recovers_by_its
     let slowed = move |rule: &RuleRef, slow: Option<Slow>| {
         telling.lock().push((rule.name.clone(), slow.map(|slow| (slow.group, slow.limit, slow.wait.as_secs()))));
     };
-    let stage = Stage::limited(&[], Limit { firings_per_minute: 10, slowed: Box::new(slowed) });
+    let stage = Stage::limited(&[], Limit { firings_per_minute: 10, slowed: Box::new(slowed), ..Limit::none() });
     let before = Instant::now();
     for n in 0..25 {
         stage.start(firing("r", "wild", &format!("w{n:02}"), &[action("one", json!({}))]));
@@ -39,14 +39,14 @@ async fn a_group_that_fires_too_fast_is_slowed_down_in_order_and_recovers_by_its
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_waits_for_no_group_that_rests_and_what_was_begun_is_finished_at_once() {
-    let stage = Stage::limited(&[], Limit { firings_per_minute: 1, slowed: Box::new(|_, _| ()) });
+    let stage = Stage::limited(&[], Limit { firings_per_minute: 1, ..Limit::none() });
     for n in 0..3 {
         stage.start(firing("r", "g", &format!("f{n}"), &[action("one", json!({}))]));
     }
     stage.ended(1).await;
     assert!(stage.runner.drain(Duration::from_secs(1)).await, "nothing is under way");
 
-    let next = Stage::limited(&[], Limit { firings_per_minute: 1, slowed: Box::new(|_, _| ()) });
+    let next = Stage::limited(&[], Limit { firings_per_minute: 1, ..Limit::none() });
     let begun = |id: &str| {
         let mut open = firing("r", "g", id, &[action("one", json!({}))]);
         open.steps.insert("one".to_owned(), Step { intent: Some((0, json!({}))), ..Step::default() });
