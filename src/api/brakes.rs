@@ -1,4 +1,4 @@
-//! What keeps a rule from acting though its trigger says so: `dedupe`, `activeWindows`; and how status tells it.
+//! What keeps a rule from acting though its trigger says so: `dedupe`, `activeWindows`, `breaker`; and how status tells it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
@@ -88,4 +88,25 @@ pub struct LastSuppressed {
     /// Until when the same would be said of the next one, where the time alone tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
+}
+
+/// When the rule stops acting because what it does fails. While it is tripped the rule goes on as with `mode: Observe`: a firing that has not begun is a dry
+/// run, and counted as observed. A dead letter that is run again is carried out all the same. A change of the spec resumes at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Breaker {
+    /// How many firings have to fail one after the other, of all groups. What was observed only does not count.
+    #[schemars(range(min = 1, max = 1000))]
+    pub failures: u32,
+    /// After so long the next firing is carried out as a trial, and others are observed until it has ended: if it succeeds, the rule acts again, if it
+    /// fails, it waits for so long again. Default: `10m`; at least `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_after: Option<Duration>,
+}
+
+impl Breaker {
+    /// `resumeAfter`, or its default.
+    pub fn resume_after(&self) -> Duration {
+        self.resume_after.unwrap_or(Duration::from_secs(600))
+    }
 }

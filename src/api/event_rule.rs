@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, ActiveWindow, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
+    Action, ActiveWindow, Breaker, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
 };
 
 /// The account of rules, sources and sinks that name none.
@@ -90,6 +90,9 @@ pub struct EventRuleSpec {
     /// Limits on how often the rule fires. What is suppressed is counted in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// When the rule stops acting because what it does fails (`Acting=False`, `Tripped`); default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
     /// What becomes of a firing while an earlier one of its group is under way.
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,

@@ -24,7 +24,7 @@ pub use action::{
     Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout,
     RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
 };
-pub use brakes::{ActiveWindow, Dedupe, LastSuppressed, Normalizer, Weekday};
+pub use brakes::{ActiveWindow, Breaker, Dedupe, LastSuppressed, Normalizer, Weekday};
 pub use duration::{Duration, ParseDurationError};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{

@@ -146,6 +146,8 @@ pub enum Reason {
     RunawayRule,
     /// The rules of the namespace, or all, have begun as many firings in an hour as the operator allows: those that follow wait.
     LimitReached,
+    /// So many firings have failed one after the other that firings are only observed, by `breaker`.
+    Tripped,
     /// So many firings are open, most of them of this rule, that no more events are taken.
     Backlog,
     /// A Secret or one of its keys is not there.

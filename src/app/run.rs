@@ -241,8 +241,11 @@ impl Operator {
         tasks: &mut JoinSet<Ended>,
         late: &mut JoinSet<Ended>,
     ) -> anyhow::Result<impl Future<Output = Result<(), BusError>> + Send + 'static> {
-        let Recovered { state, mut memory, open, orphans, listened, .. } = recovered;
+        let Recovered { mut state, mut memory, open, orphans, listened, .. } = recovered;
         // Before the shard starts what is new: events come in as soon as EventSources are known.
+        for (rule, gate) in state.engine.take_gates() {
+            self.runner.gate(rule, gate);
+        }
         self.runner.resume(open);
         self.runner.end(orphans);
         let known = known_rules(&state);

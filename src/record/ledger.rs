@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Effect, Finished, Firing, FiringId, Intent, Outcome, Position, Results, RuleUid, Shelf, Writes, Written};
 use crate::{
-    api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec},
+    api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec, RuleMode},
     event::Event,
 };
 
@@ -193,6 +193,11 @@ impl Ledger {
             step.message.clone_from(&outcome.message);
             step.result.clone_from(&outcome.result);
         });
+    }
+
+    /// A firing is only observed, whatever the mode of its rule.
+    pub fn observe(&mut self, id: &FiringId) {
+        self.change(id, |open| Arc::make_mut(&mut open.spec).mode = RuleMode::Observe);
     }
 
     /// A firing has ended; gives what was known of it.

@@ -134,6 +134,8 @@ pub enum Record {
     Finished(Finished),
     /// A dead letter is run again.
     Replay(Replay),
+    /// A firing that is about to begin is only observed, for the breaker of its rule is tripped.
+    Observe(FiringId),
 }
 
 impl Record {
@@ -144,6 +146,7 @@ impl Record {
             Self::Written(written) => Some(&written.firing),
             Self::Outcome(outcome) => Some(&outcome.firing),
             Self::Finished(finished) => Some(&finished.firing),
+            Self::Observe(firing) => Some(firing),
             _ => None,
         }
     }

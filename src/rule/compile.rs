@@ -11,6 +11,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
+    breaker,
     cel::{LookedUp, Mode, Names, Program, Template},
     dedupe::Dedupe,
     fault::Fault,
@@ -52,6 +53,7 @@ pub struct Rule {
     pub(super) trigger: Option<trigger::Trigger>,
     pub(super) dedupe: Option<Dedupe>,
     pub(super) windows: Windows,
+    pub(super) breaker: Option<breaker::Limit>,
     /// `throttle.cooldown`, in microseconds.
     pub(super) cooldown: Option<i64>,
     pub(super) budget: Option<Spend>,
@@ -133,6 +135,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     let trigger = trigger::Trigger::compile(spec, &mut compiler);
     let dedupe = Dedupe::compile(spec, &mut compiler);
     let windows = Windows::compile(spec, &mut compiler.faults);
+    let breaker = breaker::Limit::compile(spec, &mut compiler.faults);
     let budget = Spend::compile(spec, &mut compiler.faults);
     compiler.names_of_actions(spec);
     let actions = compiler.actions(&spec.actions, "spec.actions");
@@ -176,6 +179,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         trigger,
         dedupe,
         windows,
+        breaker,
         cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
         budget,
         looked_up,

@@ -12,6 +12,7 @@ mod letters;
 mod own;
 mod rows;
 mod same;
+mod trips;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use due::Deadlines;
 pub use judge::{Judged, SeenBy};
 pub(super) use judge::{Views, first_no};
+use trips::Trips;
 
 use super::{
     compile::{Rule, compile},
@@ -60,6 +62,7 @@ pub struct Engine {
     /// Events whose waiting is over.
     released: Vec<Released>,
     deadlines: Deadlines,
+    trips: Trips,
     /// About how many bytes the groups of a namespace take.
     bytes: BTreeMap<String, u64>,
     /// What rules had fired for when they were changed.
@@ -87,6 +90,7 @@ impl Engine {
             writing: BTreeMap::new(),
             released: Vec::new(),
             deadlines: Deadlines::default(),
+            trips: Trips::default(),
             bytes: BTreeMap::new(),
             closed: Vec::new(),
             interest: Arc::default(),
@@ -124,7 +128,9 @@ impl Engine {
             // A replay is taken in with [`Engine::fire_again`].
             Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) | Record::Replay(_) => {}
             // What is due was judged before it.
-            Record::Tick => {}
+            Record::Tick => self.try_again(head),
+            // Taken in with [`Engine::ended`].
+            Record::Observe(_) => {}
         }
     }
 
@@ -173,6 +179,7 @@ impl Engine {
         self.touch(uid, groups);
         let interest = Arc::make_mut(&mut self.interest);
         state.versions().for_each(|version| interest.remove(&version.rule));
+        self.note_breaker(uid, false);
     }
 
     fn listen(&mut self, head: &Head, source: &SourceRef, live: bool) {
@@ -201,6 +208,7 @@ impl Engine {
             state.counts.seen += self.index.remove(&version.rule);
             Arc::make_mut(&mut self.interest).remove(&version.rule);
         }
+        let was_tripped = state.breaker.trip().is_some();
         let anew = state.promote();
         let suspended = state.in_force.as_ref().is_some_and(|version| version.rule.spec.suspend);
         let (mut touched, mut closed) = (Vec::new(), Vec::new());
@@ -231,6 +239,9 @@ impl Engine {
         self.changed.rows.insert(uid.clone());
         self.changed.progress.insert(uid.clone());
         self.touch(uid, touched);
+        if was_tripped {
+            self.note_breaker(uid, true);
+        }
         self.reschedule_all(uid);
     }
 

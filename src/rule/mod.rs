@@ -3,6 +3,7 @@
 //! Everything here is a pure function of records: no clock, no I/O, no log, no Kubernetes client. That is what lets a replay after a crash, a test
 //! and a simulation run the very same code.
 
+mod breaker;
 pub mod cel;
 mod change;
 pub mod compile;
@@ -24,6 +25,7 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
+pub use breaker::{Gate, Trip};
 pub use change::{Followed, values};
 pub use compile::{CompiledAction, CompiledSource, Rule, compile};
 pub use engine::{Engine, Judged, SeenBy};

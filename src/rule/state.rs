@@ -9,6 +9,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    breaker::{Breaker, Trip},
     compile::{Rule, groups_hash},
     groups::{Cause, Groups},
     index::ClassHash,
@@ -49,6 +50,9 @@ pub struct Progress {
     pub active_total: u64,
     /// The generation in force.
     pub generation: Option<i64>,
+    /// Set while the rule's breaker is tripped.
+    #[serde(skip)]
+    pub tripped: Option<Trip>,
 }
 
 /// One version of a rule.
@@ -101,6 +105,8 @@ pub(super) struct State {
     pub weighed: u64,
     /// What the rule has seen since it began, while what exists is being told.
     pub begun: Begun,
+    /// How its firings have gone.
+    pub breaker: Breaker,
 }
 
 /// How long after a rule that follows objects began it is told what exists, at most, in microseconds.
@@ -184,6 +190,7 @@ impl State {
         }
         // By another version it may be told otherwise.
         self.last_suppressed = None;
+        self.breaker.reset();
         self.in_force = Some(version);
         anew
     }
@@ -301,6 +308,7 @@ impl State {
             active: self.groups.active().take(10).map(active).collect(),
             active_total: self.groups.active().len() as u64,
             generation: self.in_force.as_ref().map(|version| version.rule.generation),
+            tripped: self.breaker.trip(),
         }
     }
 }
@@ -330,6 +338,8 @@ pub(super) struct RuleRow {
     /// The class that counts for the rule, and what it had seen when the row was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<(ClassHash, u64)>,
+    #[serde(default, skip_serializing_if = "Breaker::is_none")]
+    pub breaker: Breaker,
 }
 
 /// A version in a row.
@@ -359,6 +369,7 @@ impl RuleRow {
             settling: state.settling.clone(),
             begun: state.begun.clone(),
             class: None,
+            breaker: state.breaker.clone(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     actions::{Context, Waiting},
-    api::{self, ActionOutcome, FiringOutcome, OnError, RuleMode},
+    api::{self, ActionOutcome, EventRuleSpec, FiringOutcome, OnError, RuleMode},
     bus::{BusError, Missing},
     clock::Stamp,
     record::{Effect, Finished, FiringId, Number, OpenFiring, Position, Record, Results, RuleUid, Written},
@@ -77,6 +77,18 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
     if let Some(message) = expired(open, &rule, inner.services.clock.now()) {
         return finish(inner, of, FiringOutcome::Expired, message, None).await;
     }
+    let observed;
+    let (open, rule) = if is_let(inner, open, &rule) {
+        (open, rule)
+    } else {
+        // On record before it begins: a start goes on with it in the same way.
+        halt::record(inner, Record::Observe(open.firing.id.clone())).await?;
+        observed = observing(open);
+        match compiled(inner, &observed) {
+            Ok(rule) => (&observed, rule),
+            Err(why) => return finish(inner, of, FiringOutcome::Failed, why, None).await,
+        }
+    };
     let mut way = Way {
         inner,
         open,
@@ -102,6 +114,22 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
         }
     }
     way.end().await
+}
+
+/// Whether the breaker of the rule lets the firing be carried out. One that has begun goes on as it began.
+fn is_let(inner: &Inner, open: &OpenFiring, rule: &Rule) -> bool {
+    let firing = &open.firing;
+    rule.spec.mode == RuleMode::Observe || is_begun(open) || inner.gates.lock().lets(&firing.rule.uid, &firing.id)
+}
+
+fn is_begun(open: &OpenFiring) -> bool {
+    open.steps.values().any(|step| step.intent.is_some() || step.outcome.is_some())
+}
+
+/// The firing as the ledger has it when it is only observed.
+fn observing(open: &OpenFiring) -> OpenFiring {
+    let spec = EventRuleSpec { mode: RuleMode::Observe, ..EventRuleSpec::clone(&open.spec) };
+    OpenFiring { spec: Arc::new(spec), ..open.clone() }
 }
 
 /// The rule as it was when the firing was decided. One that is compiled serves the next firing of the same version.
@@ -290,6 +318,9 @@ async fn finish(
     message: String,
     failed_at: Option<String>,
 ) -> Result<(), Halt> {
+    if outcome == FiringOutcome::Expired {
+        inner.gates.lock().release(rule, firing);
+    }
     let finished = Finished {
         firing: firing.clone(),
         rule: rule.clone(),

@@ -6,6 +6,7 @@
 mod backoff;
 mod each;
 mod firing;
+mod gate;
 mod halt;
 mod lanes;
 mod pace;
@@ -27,10 +28,11 @@ use crate::{
     kubernetes::{Authority, Cluster},
     net::Http,
     record::{Brief, FiringId, OpenFiring, RuleRef, RuleUid, whole},
-    rule::Rule,
+    rule::{Gate, Rule},
     sinks::Registry,
     status::Whose,
 };
+use gate::Gates;
 use lanes::Lanes;
 use pace::Pace;
 use targets::{Held, Targets};
@@ -98,6 +100,8 @@ struct Inner {
     compiled: Mutex<HashMap<RuleUid, Arc<Rule>>>,
     lanes: Mutex<Lanes<Job>>,
     pace: Mutex<Pace>,
+    /// Of rules whose breaker is tripped.
+    gates: Mutex<Gates>,
     slowed: Box<Slowed>,
     targets: Targets,
     /// Cancelled when the rule is gone; of the rules that have fired.
@@ -154,6 +158,7 @@ impl Runner {
             compiled: Mutex::default(),
             lanes: Mutex::new(Lanes::new(FIRINGS_PER_RULE)),
             pace: Mutex::new(Pace::new(limit.firings_per_minute, limit.per_hour)),
+            gates: Mutex::default(),
             slowed: limit.slowed,
             targets: Targets::default(),
             rules: Mutex::default(),
@@ -206,6 +211,11 @@ impl Runner {
             gone.cancel();
             self.push(&brief, Job { id, rule: None, held: None, gone });
         }
+    }
+
+    /// The breaker of the rule says so from now on, of firings that have not begun.
+    pub fn gate(&self, rule: RuleUid, gate: Gate) {
+        self.0.gates.lock().set(rule, gate);
     }
 
     /// How many firings wait for their turn, not counting those that are being carried out.

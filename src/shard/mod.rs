@@ -213,6 +213,9 @@ impl Shard {
         if let Record::Replay(replay) = &*entry.record {
             self.start_again(&entry.head, replay);
         }
+        for (rule, trip) in self.state.engine.take_trips() {
+            stories::tripped(&self.status, &rule, trip);
+        }
         for (rule, group) in self.state.engine.take_closed() {
             stories::closed(&self.status, &rule, &group);
         }
@@ -380,6 +383,10 @@ impl Shard {
             }
             changed
         });
+        for (rule, gate) in self.state.engine.take_gates() {
+            self.runner.gate(rule, gate);
+        }
+        self.metrics.tripped_rules(self.state.engine.tripped());
         for uid in self.state.engine.dirty_rules() {
             if let Some(progress) = self.state.engine.progress(&uid) {
                 self.status.progress(&uid, progress);

@@ -82,6 +82,10 @@ impl State {
                 self.letters.forget(uid);
             }
             Record::Judgement(_) => {}
+            Record::Observe(firing) => {
+                self.ledger.observe(firing);
+                self.touched_firings.insert(firing.clone());
+            }
             Record::Intent(intent) => {
                 self.engine.fold(head, record);
                 self.ledger.intend(intent);
@@ -100,6 +104,7 @@ impl State {
             Record::Finished(finished) => {
                 self.engine.fold(head, record);
                 if let Some(open) = self.ledger.finish(finished) {
+                    self.engine.ended(head, &open, finished);
                     self.keep(head, open, finished);
                 }
                 self.touched_firings.insert(finished.firing.clone());

@@ -4,7 +4,7 @@ use crate::{
     api::{ActionOutcome, FiringKind, FiringOutcome},
     event::Event,
     record::{Finished, Firing, FiringId, Outcome, RuleRef, Stamp, whole},
-    rule::Rule,
+    rule::{Rule, Trip},
     status::{ObjectRef, StatusQueue, Story},
 };
 
@@ -49,6 +49,19 @@ fn over(status: &StatusQueue, rule: &RuleRef, note: String) {
         note,
         times: 1,
     });
+}
+
+/// The breaker of the rule has tripped, or the rule acts again.
+pub(super) fn tripped(status: &StatusQueue, rule: &RuleRef, trip: Option<Trip>) {
+    let warning = trip.is_some();
+    let (reason, note) = match trip {
+        Some(Trip { failures, why, .. }) => {
+            ("Tripped", format!("{failures} firings in a row have failed, firings are only observed from now on: {why}"))
+        }
+        None => ("Reset", "the breaker is reset: the rule acts again".to_owned()),
+    };
+    let (reason, action) = (reason.to_owned(), "Break".to_owned());
+    status.event(Story { object: ObjectRef::rule(rule), warning, reason, action, note, times: 1 });
 }
 
 /// A dead letter is run again.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     api::{ConditionStatus, ConditionType, EventRuleStatus, FiringOutcome, Reason, StatusCondition},
+    rule::Trip,
     text::cut,
 };
 
@@ -162,8 +163,22 @@ fn acting(status: &EventRuleStatus) -> Finding {
 
 /// Nothing is lost, but somebody should know.
 fn held_up(parts: &Parts) -> Option<Finding> {
-    let slowed = parts.slowed.as_ref().map(runs_away);
-    parts.backlog.map(backlog).or(slowed)
+    let slowed = || parts.slowed.as_ref().map(runs_away);
+    let tripped = parts.progress.as_ref().and_then(|progress| progress.tripped.as_ref()).map(tripped);
+    tripped.or_else(|| parts.backlog.map(backlog)).or_else(slowed)
+}
+
+fn tripped(trip: &Trip) -> Finding {
+    let Trip { failures, why, until } = trip;
+    let next = match until {
+        Some(until) => format!("until {} firings are only observed, then the next is a trial", seconds(until.timestamp())),
+        None => "the next firing is a trial, the others are only observed".to_owned(),
+    };
+    let message = format!(
+        "{failures} firings in a row have failed: {next}. The rule acts again when one succeeds, also a dead letter that is run again by kubectl \
+         signalbox replay, or when its spec is changed. The last failure: {why}"
+    );
+    (ConditionStatus::False, Reason::Tripped, message)
 }
 
 fn backlog(open: usize) -> Finding {

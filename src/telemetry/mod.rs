@@ -46,6 +46,7 @@ pub struct Metrics {
     dead_letters: Gauge,
     dead_letters_evicted: Counter,
     slowed_rules: Gauge,
+    tripped_rules: Gauge,
     position: Family<PositionLabels, Gauge<u64, AtomicU64>>,
     lag: Gauge<u64, AtomicU64>,
     log_bytes: Gauge<u64, AtomicU64>,
@@ -78,6 +79,7 @@ impl Default for Metrics {
             dead_letters: Gauge::default(),
             dead_letters_evicted: Counter::default(),
             slowed_rules: Gauge::default(),
+            tripped_rules: Gauge::default(),
             position: Family::default(),
             lag: Gauge::default(),
             log_bytes: Gauge::default(),
@@ -132,6 +134,11 @@ impl Metrics {
             "slowed_rules",
             "Rules that fire faster than the limit and are slowed down",
             self.slowed_rules.clone(),
+        );
+        to.register(
+            "tripped_rules",
+            "Rules whose breaker is tripped: their firings are only observed",
+            self.tripped_rules.clone(),
         );
         to.register("bus_position", "Positions in the log", self.position.clone());
         to.register("bus_lag_records", "Records appended and not folded yet", self.lag.clone());
@@ -282,6 +289,11 @@ impl Metrics {
     /// How many rules are slowed down.
     pub fn slowed_rules(&self, count: usize) {
         self.slowed_rules.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many rules are tripped.
+    pub fn tripped_rules(&self, count: usize) {
+        self.tripped_rules.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The log's figures.

@@ -47,7 +47,7 @@ impl Deadlines {
 impl Engine {
     /// When something is due next, on the line of stamps.
     pub fn next_deadline(&self) -> Option<i64> {
-        self.deadlines.order.first().map(|first| first.at)
+        self.deadlines.order.first().map(|first| first.at).into_iter().chain(self.trips.next()).min()
     }
 
     /// What is due first, up to the record at `head`: to be judged by [`Engine::judge_due`] before that record, and then taken in with

@@ -21,6 +21,12 @@ impl Engine {
         let rule = Arc::clone(self.rule(&replay.open.firing.rule.uid)?);
         let open = replay.opens(&self.log, head, rule.generation, &rule.spec);
         self.begin(&open.firing, &open.event);
+        if let Some((_, state)) = self.rules.get_mut(&open.firing.rule.uid)
+            && state.in_force.as_ref().is_some_and(|version| version.rule.breaker.is_some())
+        {
+            state.breaker.ask(&open.firing.id);
+            self.note_breaker(&open.firing.rule.uid, false);
+        }
         for action in open.firing.actions(&open.spec) {
             let known = open.steps.get(&action.name).and_then(|step| Some((step.outcome?, step)));
             if let Some((outcome, step)) = known {

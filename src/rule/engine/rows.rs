@@ -85,6 +85,7 @@ impl Engine {
             settling: row.settling,
             weighed: 0,
             begun: row.begun,
+            breaker: row.breaker,
         };
         let interest = Arc::make_mut(&mut self.interest);
         state.versions().for_each(|version| interest.insert(&version.rule));
@@ -94,7 +95,11 @@ impl Engine {
         for firing in state.recent.iter().filter(|firing| firing.outcome == FiringOutcome::Running) {
             self.open.insert(FiringId(firing.id.as_str().into()), uid.clone());
         }
-        self.rules.insert(uid, (row.rule, state));
+        let is_braked = !state.breaker.is_none();
+        self.rules.insert(uid.clone(), (row.rule, state));
+        if is_braked {
+            self.note_breaker(&uid, false);
+        }
     }
 
     fn restore_group(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 mod absent;
 mod batch;
+mod breaker;
 mod budget;
 mod changes;
 mod clocks;

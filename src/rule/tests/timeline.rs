@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::{api::RuleMode, record::OpenFiring};
 
 /// One rule, `web`, and the time.
 pub(super) struct Timeline {
@@ -42,6 +43,27 @@ impl Timeline {
     pub(super) fn fold(&mut self, second: i64, record: &Record) {
         let head = self.next(second);
         self.engine.fold(&head, record);
+    }
+
+    /// A firing of the version in force ends, carried out or observed only.
+    pub(super) fn end(&mut self, second: i64, outcome: FiringOutcome, mode: RuleMode) -> OpenFiring {
+        let generation = self.rule().generation;
+        self.end_of(second, outcome, mode, generation)
+    }
+
+    /// A firing of this version ends.
+    pub(super) fn end_of(&mut self, second: i64, outcome: FiringOutcome, mode: RuleMode, generation: i64) -> OpenFiring {
+        let input = about("shop", "p", "R", json!({}));
+        let head = self.next(second);
+        let judged = self.engine.judge(&head, &input);
+        let Some(Decision::Fired(firing)) = judged.decisions.last().cloned() else { panic!("it does not fire") };
+        let firing = Firing { generation, ..firing };
+        let spec = EventRuleSpec { mode, ..EventRuleSpec::clone(&self.rule().spec) };
+        let open = OpenFiring { firing, event: input.event, events: Vec::new(), spec: Arc::new(spec), steps: BTreeMap::new() };
+        let (firing, rule) = (open.firing.id.clone(), open.firing.rule.uid.clone());
+        let finished = Finished { firing, rule, outcome, message: "it failed".into(), failed_at: None };
+        self.engine.ended(&head, &open, &finished);
+        open
     }
 
     /// Another version of the rule, in force at once.

@@ -77,9 +77,11 @@ fn records(format: u8) -> Vec<Record> {
         })
     };
     let mut records = Vec::from(put(2));
+    let mut open = 0;
     for (number, ended) in [Some(ActionOutcome::Succeeded), Some(ActionOutcome::Failed), None].into_iter().enumerate() {
         records.push(event(number as u64, 0));
         let input = records.len() as u64;
+        open = input;
         records.extend([fired(input), intent(input)]);
         if let Some(ended) = ended {
             let whole = if ended == ActionOutcome::Failed { FiringOutcome::Failed } else { FiringOutcome::Succeeded };
@@ -108,6 +110,13 @@ fn records(format: u8) -> Vec<Record> {
     }
     if format >= 5 {
         records.extend([Record::Started, Record::Tick]);
+    }
+    if format >= 6 {
+        records.push(event(9, 2));
+        let input = Position(records.len() as u64);
+        let passed = Decision::Passed { rule: uid(), group: "shop/Pod/p2".into(), key: u64::MAX };
+        records.push(Record::Judgement(Judgement { input, event: None, deadline: None, decisions: vec![passed] }));
+        records.push(Record::Observe(id(open)));
     }
     records
 }
