@@ -98,10 +98,13 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// The Lease by which one log at a time acts, as NAMESPACE/NAME. Without it, nothing keeps an operator with another log from acting beside this one.
     #[arg(long, env = "SIGNALBOX_LEASE")]
-    pub lease: Option<LeaseName>,
+    pub lease: Option<ObjectName>,
     /// For how long a log that does not renew the Lease is waited for; it stops acting when two thirds of that are over. Whole seconds.
     #[arg(long, env = "SIGNALBOX_LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: Duration,
+    /// The ConfigMap that stops all rules while its field `stop` is set, as NAMESPACE/NAME. Without it, they cannot be stopped together.
+    #[arg(long, env = "SIGNALBOX_CONTROL")]
+    pub control: Option<ObjectName>,
     /// Base URL of an OpenTelemetry collector that takes OTLP over HTTP, as `http://collector:4318`: a trace of each firing is sent there, in JSON.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<Uri>,
@@ -113,16 +116,16 @@ pub struct Settings {
     pub pod_name: String,
 }
 
-/// Namespace and name of a Lease, written as `namespace/name`.
+/// Namespace and name of an object, written as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseName {
+pub struct ObjectName {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
 }
 
-impl FromStr for LeaseName {
+impl FromStr for ObjectName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -135,7 +138,7 @@ impl FromStr for LeaseName {
     }
 }
 
-impl fmt::Display for LeaseName {
+impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -201,10 +204,10 @@ mod tests {
 
     #[test]
     fn a_lease_has_a_namespace_and_a_name_and_whole_seconds() {
-        let name: LeaseName = "shop/signalbox".parse().expect("a name");
+        let name: ObjectName = "shop/signalbox".parse().expect("a name");
         assert_eq!((name.namespace.as_str(), name.name.as_str()), ("shop", "signalbox"));
         for text in ["signalbox", "/signalbox", "shop/", "a/b/c"] {
-            assert!(text.parse::<LeaseName>().is_err(), "{text}");
+            assert!(text.parse::<ObjectName>().is_err(), "{text}");
         }
         assert_eq!(lease_duration("15s"), Ok(Duration::from_secs(15)));
         for text in ["2s", "3500ms", "soon"] {

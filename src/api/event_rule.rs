@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, ActiveWindow, Breaker, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits, Source, Throttle, Trigger, schema,
+    Action, ActiveWindow, Breaker, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits,
+    Source, Throttle, Trigger, schema,
 };
 
 /// The account of rules, sources and sinks that name none.

@@ -146,6 +146,8 @@ pub enum Reason {
     RunawayRule,
     /// The rules of the namespace, or all, have begun as many firings in an hour as the operator allows: those that follow wait.
     LimitReached,
+    /// The switch for all rules is set: nothing new is acted upon.
+    Stopped,
     /// So many firings have failed one after the other that firings are only observed, by `breaker`.
     Tripped,
     /// So many firings are open, most of them of this rule, that no more events are taken.
@@ -215,6 +217,9 @@ pub struct Suppressed {
     /// Outside of `activeWindows`.
     #[serde(skip_serializing_if = "is_zero")]
     pub outside_active_window: u64,
+    /// While the switch for all rules was set.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stopped: u64,
     /// All of them.
     pub total: u64,
 }
@@ -223,9 +228,9 @@ impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
         let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, .. } = self;
-        let Self { dedupe, outside_active_window, .. } = self;
+        let Self { dedupe, outside_active_window, stopped, .. } = self;
         let of_groups = too_many_groups + too_much_state + own_write + concurrency;
-        self.total = of_groups + cooldown + budget + dedupe + outside_active_window;
+        self.total = of_groups + cooldown + budget + dedupe + outside_active_window + stopped;
         self
     }
 }

@@ -13,7 +13,7 @@ use super::begin::Readiness;
 use crate::{
     api::FiringOutcome,
     bus::{Bus, BusError, embedded::Embedded},
-    config::{LeaseName, Settings},
+    config::{ObjectName, Settings},
     kubernetes::{Authority, Claim, Cluster, Displaced, Keeper, Taken},
     record::{Brief, Finished, FiringId, Record},
     shard::Recovered,
@@ -101,7 +101,7 @@ pub(super) fn give_way(displaced: &Displaced, bus: &dyn Bus, recovered: &mut Rec
 }
 
 /// Tells on the Lease that a log is lost.
-pub(super) fn tell(status: &StatusQueue, name: &LeaseName, taken: &Taken, own: &str) {
+pub(super) fn tell(status: &StatusQueue, name: &ObjectName, taken: &Taken, own: &str) {
     let Some(Displaced { log, .. }) = &taken.from else { return };
     status.event(Story {
         object: ObjectRef {

@@ -4,6 +4,7 @@
 
 mod begin;
 mod check;
+mod control;
 mod definitions;
 mod gap;
 mod lease;

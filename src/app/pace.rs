@@ -48,8 +48,12 @@ fn tell(status: &StatusQueue, rule: &RuleRef, slow: Option<Slow>) {
     };
     tracing::warn!(%rule, group, limit, ?wait, "a rule fires too fast and is slowed down");
     let (reason, note) = match whose {
-        Whose::Group => ("RunawayRule", format!("{group} fires more than {limit} times a minute and is slowed down to that")),
-        Whose::Namespace => ("LimitReached", format!("the rules of the namespace have begun {limit} firings in an hour: {group} waits")),
+        Whose::Group => {
+            ("RunawayRule", format!("{group} fires more than {limit} times a minute and is slowed down to that"))
+        }
+        Whose::Namespace => {
+            ("LimitReached", format!("the rules of the namespace have begun {limit} firings in an hour: {group} waits"))
+        }
         Whose::Everybody => ("LimitReached", format!("all rules have begun {limit} firings in an hour: {group} waits")),
     };
     status.event(Story {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     begin::{self, Readiness},
-    gap, lease, otlp,
+    control, gap, lease, otlp,
     pace::{self, LateStatus},
     webhooks::{self, Webhooks},
 };
@@ -246,6 +246,9 @@ impl Operator {
         for (rule, gate) in state.engine.take_gates() {
             self.runner.gate(rule, gate);
         }
+        if state.engine.stopped().is_some() {
+            self.runner.hold();
+        }
         self.runner.resume(open);
         self.runner.end(orphans);
         let known = known_rules(&state);
@@ -294,6 +297,11 @@ impl Operator {
             controller::Sinks::new(self.cluster.clone(), self.registry.clone(), status.clone(), sinks_synced.clone());
         let client = self.cluster.own().clone();
         tasks.spawn(named("sinks", async move { Ok(controller::run(sinks, client, stop).await?) }));
+        let stopped = state.engine.stopped().cloned();
+        let switch = control::follow(&self.settings, &self.cluster, &self.bus, stopped, self.stop.clone());
+        if let Some(switch) = switch {
+            tasks.spawn(named("the switch for all rules", switch));
+        }
         let rules = controller::Rules::new(
             self.cluster.clone(),
             Arc::clone(&self.bus),

@@ -3,6 +3,7 @@
 //! One file per kind, each a short list of steps. Objects are decoded one by one, so that one which cannot be read makes itself not ready and never
 //! the others. This module knows no event.
 
+mod control;
 mod decode;
 mod intake;
 mod object;
@@ -18,6 +19,7 @@ mod watch;
 use std::sync::Arc;
 
 pub use self::{object::Object, watch::run};
+pub use control::control;
 pub use reports::relay;
 pub use rules::{Known, Listeners, Rules};
 pub use sinks::Sinks;

@@ -156,6 +156,8 @@ pub enum SuppressedReason {
     Dedupe,
     /// `activeWindows`
     OutsideActiveWindow,
+    /// The switch for all rules is set.
+    Stopped,
 }
 
 impl SuppressedReason {
@@ -171,6 +173,7 @@ impl SuppressedReason {
             Self::Concurrency => "concurrency",
             Self::Dedupe => "dedupe",
             Self::OutsideActiveWindow => "outsideActiveWindow",
+            Self::Stopped => "stopped",
         }
     }
 }

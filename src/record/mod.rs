@@ -2,6 +2,7 @@
 //!
 //! Everything that a decision depends on is a record. This module knows no I/O.
 
+mod control;
 mod decision;
 mod encoding;
 mod ledger;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::clock::Stamp;
+pub use control::{Control, Stopped};
 pub use decision::{Deadline, Decision, Firing, Judgement, Mark, Number, Occurrence, SuppressedReason};
 pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode};
 pub use ledger::{Brief, Ledger, OpenFiring, Step, part, whole};
@@ -136,6 +138,8 @@ pub enum Record {
     Replay(Replay),
     /// A firing that is about to begin is only observed, for the breaker of its rule is tripped.
     Observe(FiringId),
+    /// What people say to the operator as a whole.
+    Control(Control),
 }
 
 impl Record {

@@ -124,7 +124,8 @@ fn normalized(normalizer: Normalizer, text: &str) -> String {
             let text = POD.replace_all(&text, "-<hash>");
             let has_digit = |found: &str| found.bytes().any(|byte| byte.is_ascii_digit());
             // A word may be made of the letters a to f only.
-            let hex = |found: &Captures<'_>| if has_digit(&found[0]) { "<hash>".to_owned() } else { found[0].to_owned() };
+            let hex =
+                |found: &Captures<'_>| if has_digit(&found[0]) { "<hash>".to_owned() } else { found[0].to_owned() };
             HEX.replace_all(&text, hex).into_owned()
         }
         Normalizer::Durations => DURATION.replace_all(text, "<duration>").into_owned(),

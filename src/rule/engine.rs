@@ -4,6 +4,7 @@
 //! the log. `judge` reads the state, `rows` saves it, and what changes it is here.
 
 mod conclude;
+mod control;
 mod decide;
 mod due;
 mod group;
@@ -21,6 +22,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use control::Switch;
 use due::Deadlines;
 pub use judge::{Judged, SeenBy};
 pub(super) use judge::{Views, first_no};
@@ -63,6 +65,7 @@ pub struct Engine {
     released: Vec<Released>,
     deadlines: Deadlines,
     trips: Trips,
+    switch: Switch,
     /// About how many bytes the groups of a namespace take.
     bytes: BTreeMap<String, u64>,
     /// What rules had fired for when they were changed.
@@ -91,6 +94,7 @@ impl Engine {
             released: Vec::new(),
             deadlines: Deadlines::default(),
             trips: Trips::default(),
+            switch: Switch::default(),
             bytes: BTreeMap::new(),
             closed: Vec::new(),
             interest: Arc::default(),
@@ -129,6 +133,7 @@ impl Engine {
             Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) | Record::Replay(_) => {}
             // What is due was judged before it.
             Record::Tick => self.try_again(head),
+            Record::Control(control) => self.control(head, control),
             // Taken in with [`Engine::ended`].
             Record::Observe(_) => {}
         }
@@ -331,13 +336,10 @@ impl Engine {
 
     /// What status tells of the rule.
     pub fn progress(&self, uid: &RuleUid) -> Option<Progress> {
-        self.rules.get(uid).map(|(_, state)| self.progress_of(uid, state))
-    }
-
-    fn progress_of(&self, uid: &RuleUid, state: &State) -> Progress {
-        let mut progress = state.progress();
+        let (_, state) = self.rules.get(uid)?;
+        let mut progress = Progress { stopped: self.stopped().cloned(), ..state.progress() };
         progress.counts.seen += self.seen_by_class(uid, state).0;
-        progress
+        Some(progress)
     }
 
     /// What the rule has seen as one of its class, and by what that is kept.

@@ -23,7 +23,7 @@ use crate::{
     },
     clock::Stamp,
     event::Origin,
-    record::{Firing, FiringId, Mark, RuleRef, SuppressedReason},
+    record::{Firing, FiringId, Mark, RuleRef, Stopped, SuppressedReason},
 };
 
 /// What status tells of a rule.
@@ -53,6 +53,9 @@ pub struct Progress {
     /// Set while the rule's breaker is tripped.
     #[serde(skip)]
     pub tripped: Option<Trip>,
+    /// Set while the switch for all rules is.
+    #[serde(skip)]
+    pub stopped: Option<Stopped>,
 }
 
 /// One version of a rule.
@@ -309,6 +312,7 @@ impl State {
             active_total: self.groups.active().len() as u64,
             generation: self.in_force.as_ref().map(|version| version.rule.generation),
             tripped: self.breaker.trip(),
+            stopped: None,
         }
     }
 }

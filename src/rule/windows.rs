@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use k8s_openapi::jiff::{SignedDuration, Timestamp, civil};
 
 use super::{fault::Fault, timetable::zone};
-use crate::api::{ActiveWindow, EventRuleSpec, Weekday};
+use crate::api::{ActiveWindow, EventRuleSpec};
 
 /// A window that is closed for so long is closed for ever: a weekday comes every 7 days, and its hour may be one that daylight saving skips.
 const DAYS: i64 = 15;
@@ -63,7 +63,8 @@ impl Window {
         } else if from == DAY {
             fault("from", "must be earlier than \"24:00\"; the next day begins at \"00:00\"".to_owned());
         }
-        let zone = zone(window.time_zone.as_deref().unwrap_or("UTC")).map_err(|message| fault("timeZone", message)).ok();
+        let zone =
+            zone(window.time_zone.as_deref().unwrap_or("UTC")).map_err(|message| fault("timeZone", message)).ok();
         let mut days = [window.days.is_empty(); 7];
         window.days.iter().for_each(|day| days[*day as usize] = true);
         let zone = zone?;
@@ -170,7 +171,11 @@ mod tests {
             ],
         );
         let evening = windows(json!([{"from": "18:00", "to": "24:00"}, {"days": ["Sun"]}]));
-        check(&evening, &["2026-07-05T00:00:00Z", "2026-07-03T23:59:59Z"], &[("2026-07-04T00:00:00Z", "2026-07-04T18:00:00Z")]);
+        check(
+            &evening,
+            &["2026-07-05T00:00:00Z", "2026-07-03T23:59:59Z"],
+            &[("2026-07-04T00:00:00Z", "2026-07-04T18:00:00Z")],
+        );
     }
 
     #[test]
@@ -196,7 +201,11 @@ mod tests {
             Windows::compile(&serde_json::from_value(spec).expect("a spec"), &mut faults);
             faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         };
-        assert!(faults(json!({"from": "8:00"})).contains("activeWindows[0].from"), "{}", faults(json!({"from": "8:00"})));
+        assert!(
+            faults(json!({"from": "8:00"})).contains("activeWindows[0].from"),
+            "{}",
+            faults(json!({"from": "8:00"}))
+        );
         assert!(faults(json!({"to": "24:01"})).contains("is no time of day, such as \"08:00\""));
         assert!(faults(json!({"from": "08:00", "to": "08:00"})).contains("leave both out for whole days"));
         assert!(faults(json!({"from": "24:00", "to": "08:00"})).contains("must be earlier"));

@@ -65,7 +65,10 @@ mod tests {
         gates.set(rule.clone(), Gate::Shut(asked.clone()));
         assert_eq!((gates.lets(&rule, &id("a")), gates.lets(&rule, &id("hand"))), (false, true));
         gates.set(rule.clone(), Gate::Trial(asked));
-        assert_eq!((gates.lets(&rule, &id("hand")), gates.lets(&rule, &id("b")), gates.lets(&rule, &id("c"))), (true, true, false));
+        assert_eq!(
+            (gates.lets(&rule, &id("hand")), gates.lets(&rule, &id("b")), gates.lets(&rule, &id("c"))),
+            (true, true, false)
+        );
         gates.set(rule.clone(), Gate::Trial(BTreeSet::new()));
         assert!(!gates.lets(&rule, &id("c")), "b is still on trial");
         gates.release(&rule, &id("c"));

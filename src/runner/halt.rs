@@ -22,12 +22,25 @@ pub(super) enum Halt {
     Bus(BusError),
 }
 
-/// Waits until this process may act.
+/// Waits until this process may act, and is to.
 pub(super) async fn may_act(inner: &Inner) -> Result<(), Halt> {
-    tokio::select! {
-        biased;
-        () = inner.stop.cancelled() => Err(Halt::Interrupted),
-        () = inner.authority.live() => Ok(()),
+    let mut held = inner.held.subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            () = inner.stop.cancelled() => return Err(Halt::Interrupted),
+            // The sender is the runner's own, so this cannot fail.
+            _ = held.wait_for(|held| !held) => {}
+        }
+        tokio::select! {
+            biased;
+            () = inner.stop.cancelled() => return Err(Halt::Interrupted),
+            () = inner.authority.live() => {}
+        }
+        // It may have been held while the Lease was waited for.
+        if !*held.borrow() {
+            return Ok(());
+        }
     }
 }
 

@@ -109,6 +109,8 @@ struct Inner {
     tasks: TaskTracker,
     /// Firings may be carried out.
     go: CancellationToken,
+    /// Nothing new is done while it is set.
+    held: watch::Sender<bool>,
     /// No new attempts.
     stop: CancellationToken,
     /// No attempts at all.
@@ -164,6 +166,7 @@ impl Runner {
             rules: Mutex::default(),
             tasks: TaskTracker::new(),
             go: CancellationToken::new(),
+            held: watch::Sender::new(false),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             fatal: watch::Sender::new(None),
@@ -216,6 +219,16 @@ impl Runner {
     /// The breaker of the rule says so from now on, of firings that have not begun.
     pub fn gate(&self, rule: RuleUid, gate: Gate) {
         self.0.gates.lock().set(rule, gate);
+    }
+
+    /// No attempt is begun until [`Runner::release`]; those under way come to their end.
+    pub fn hold(&self) {
+        self.0.held.send_replace(true);
+    }
+
+    /// Goes on with what waits.
+    pub fn release(&self) {
+        self.0.held.send_replace(false);
     }
 
     /// How many firings wait for their turn, not counting those that are being carried out.

@@ -48,7 +48,11 @@ impl Pace {
         let of_group = (rule.uid.clone(), group.to_owned());
         let waits = [
             (Whose::Group, self.groups.limit, self.groups.wait(&of_group, now)),
-            (Whose::Namespace, self.namespaces.limit, self.namespaces.wait(&rule.namespace, now).map(|wait| wait.max(AGAIN))),
+            (
+                Whose::Namespace,
+                self.namespaces.limit,
+                self.namespaces.wait(&rule.namespace, now).map(|wait| wait.max(AGAIN)),
+            ),
             (Whose::Everybody, self.everybody.limit, self.everybody.wait(&(), now).map(|wait| wait.max(AGAIN))),
         ];
         let longest = waits.into_iter().filter_map(|(whose, limit, wait)| Some((wait?, whose, limit)));

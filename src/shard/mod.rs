@@ -3,6 +3,7 @@
 //! It knows neither kinds of sources nor kinds of actions. `state` is the pure fold, `recovery` the start.
 
 mod backlog;
+mod brakes;
 mod desk;
 mod letters;
 mod recovery;
@@ -115,6 +116,9 @@ impl Shard {
         let mut folded = Position(0);
         let mut committed = (Position(0), Instant::now());
         let mut backlog = Backlog::default();
+        if self.state.engine.stopped().is_some() {
+            self.switch();
+        }
         self.publish_all();
         self.bus.record(Record::Started)?;
         loop {
@@ -213,9 +217,10 @@ impl Shard {
         if let Record::Replay(replay) = &*entry.record {
             self.start_again(&entry.head, replay);
         }
-        for (rule, trip) in self.state.engine.take_trips() {
-            stories::tripped(&self.status, &rule, trip);
+        if let Record::Control(_) = &*entry.record {
+            self.switch();
         }
+        self.tell_trips();
         for (rule, group) in self.state.engine.take_closed() {
             stories::closed(&self.status, &rule, &group);
         }
@@ -383,10 +388,7 @@ impl Shard {
             }
             changed
         });
-        for (rule, gate) in self.state.engine.take_gates() {
-            self.runner.gate(rule, gate);
-        }
-        self.metrics.tripped_rules(self.state.engine.tripped());
+        self.set_gates();
         for uid in self.state.engine.dirty_rules() {
             if let Some(progress) = self.state.engine.progress(&uid) {
                 self.status.progress(&uid, progress);

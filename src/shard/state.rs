@@ -74,7 +74,12 @@ impl State {
             Record::Event(input) => self.watches.remember(&input.origin),
             Record::Seen(origins) => origins.iter().for_each(|origin| self.watches.remember(origin)),
             Record::Forget(watch) => self.watches.forget(watch),
-            Record::RulePut(_) | Record::Baseline(_) | Record::Deaf(_) | Record::Started | Record::Tick => {
+            Record::RulePut(_)
+            | Record::Baseline(_)
+            | Record::Deaf(_)
+            | Record::Started
+            | Record::Tick
+            | Record::Control(_) => {
                 self.engine.fold(head, record);
             }
             Record::RuleRemove(uid) => {

@@ -55,9 +55,10 @@ fn over(status: &StatusQueue, rule: &RuleRef, note: String) {
 pub(super) fn tripped(status: &StatusQueue, rule: &RuleRef, trip: Option<Trip>) {
     let warning = trip.is_some();
     let (reason, note) = match trip {
-        Some(Trip { failures, why, .. }) => {
-            ("Tripped", format!("{failures} firings in a row have failed, firings are only observed from now on: {why}"))
-        }
+        Some(Trip { failures, why, .. }) => (
+            "Tripped",
+            format!("{failures} firings in a row have failed, firings are only observed from now on: {why}"),
+        ),
         None => ("Reset", "the breaker is reset: the rule acts again".to_owned()),
     };
     let (reason, action) = (reason.to_owned(), "Break".to_owned());

@@ -63,6 +63,7 @@ fn words(reason: SuppressedReason) -> Option<(bool, &'static str)> {
         SuppressedReason::Concurrency => (false, "a firing of its group is open, and concurrencyPolicy is Forbid"),
         SuppressedReason::Dedupe => (false, "dedupe knows its key"),
         SuppressedReason::OutsideActiveWindow => (false, "it is outside of activeWindows"),
+        SuppressedReason::Stopped => (true, "the switch for all rules is set"),
         SuppressedReason::TooManyGroups => (true, "there are as many groups as groups.max allows"),
         SuppressedReason::TooMuchState => (true, "what is kept of groups of the namespace takes more than 64 MiB"),
         SuppressedReason::OwnWrite | SuppressedReason::Backlog => return None,

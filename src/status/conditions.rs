@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     api::{ConditionStatus, ConditionType, EventRuleStatus, FiringOutcome, Reason, StatusCondition},
+    record::Stopped,
     rule::Trip,
     text::cut,
 };
@@ -165,13 +166,27 @@ fn acting(status: &EventRuleStatus) -> Finding {
 fn held_up(parts: &Parts) -> Option<Finding> {
     let slowed = || parts.slowed.as_ref().map(runs_away);
     let tripped = parts.progress.as_ref().and_then(|progress| progress.tripped.as_ref()).map(tripped);
-    tripped.or_else(|| parts.backlog.map(backlog)).or_else(slowed)
+    let stopped = parts.progress.as_ref().and_then(|progress| progress.stopped.as_ref()).map(stopped);
+    stopped.or(tripped).or_else(|| parts.backlog.map(backlog)).or_else(slowed)
+}
+
+fn stopped(stopped: &Stopped) -> Finding {
+    let Stopped { since, by, why } = stopped;
+    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+    let message = format!(
+        "{by} stops all rules since {}{why}: what matches meanwhile does not fire and is counted under suppressed.stopped; firings that wait go on when its \
+         field stop is taken out",
+        seconds(since.timestamp())
+    );
+    (ConditionStatus::False, Reason::Stopped, message)
 }
 
 fn tripped(trip: &Trip) -> Finding {
     let Trip { failures, why, until } = trip;
     let next = match until {
-        Some(until) => format!("until {} firings are only observed, then the next is a trial", seconds(until.timestamp())),
+        Some(until) => {
+            format!("until {} firings are only observed, then the next is a trial", seconds(until.timestamp()))
+        }
         None => "the next firing is a trial, the others are only observed".to_owned(),
     };
     let message = format!(

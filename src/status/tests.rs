@@ -24,6 +24,8 @@ use crate::{
         event_channel,
         fake::{Fake, Seen, failure},
     },
+    record::Stopped,
+    rule::Trip,
     telemetry::Metrics,
 };
 
@@ -48,16 +50,8 @@ fn sources(generation: i64) -> Part {
 }
 
 fn progress(generation: i64, matched: u64) -> Progress {
-    Progress {
-        active: Vec::new(),
-        active_total: 0,
-        counts: Counts { matched, ..Counts::default() },
-        generation: Some(generation),
-        last_match: None,
-        last_firing: None,
-        last_error: None,
-        recent: Vec::new(),
-    }
+    let counts = Counts { matched, ..Counts::default() };
+    Progress { counts, generation: Some(generation), ..Progress::default() }
 }
 
 fn firing(id: &str, outcome: FiringOutcome, message: &str) -> FiringStatus {
@@ -235,7 +229,8 @@ fn a_rule_whose_firings_keep_events_waiting_says_so_until_they_do_not() {
 #[test]
 fn a_rule_that_runs_away_says_so_and_what_to_do_until_it_has_recovered() {
     let mut all = in_force();
-    let slowed = Slowed { whose: Whose::Group, group: "shop/Deployment/web".into(), limit: 120, until: time(1_800_000_000) };
+    let slowed =
+        Slowed { whose: Whose::Group, group: "shop/Deployment/web".into(), limit: 120, until: time(1_800_000_000) };
     all.take(&rule("web"), Part::Slowed(Some(slowed)));
     let status = merge(None, &all, time(10)).expect("a status");
     for part in [
@@ -256,6 +251,29 @@ fn a_rule_that_runs_away_says_so_and_what_to_do_until_it_has_recovered() {
     all.take(&rule("web"), Part::Slowed(None));
     let status = merge(Some(&status), &all, time(11)).expect("a status");
     expect(&status, ConditionType::Acting, ConditionStatus::True, Reason::NoFailures, "");
+}
+
+#[test]
+fn a_rule_that_is_tripped_or_stopped_says_until_when_and_what_to_do() {
+    let mut all = in_force();
+    let at = |seconds: i64| crate::clock::Stamp { at: 0, wall: seconds * 1_000_000 };
+    let trip = Trip { failures: 5, why: "no such host".into(), until: Some(at(1_800_000_000)) };
+    all.progress = Some(Progress { tripped: Some(trip.clone()), ..progress(2, 3) });
+    let status = merge(None, &all, time(10)).expect("a status");
+    for part in ["5 firings in a row", "until 2027-01-15T08:00:00Z", "no such host", "replay"] {
+        expect(&status, ConditionType::Acting, ConditionStatus::False, Reason::Tripped, part);
+    }
+    all.progress = Some(Progress { tripped: Some(Trip { until: None, ..trip }), ..progress(2, 3) });
+    let status = merge(Some(&status), &all, time(11)).expect("a status");
+    expect(&status, ConditionType::Acting, ConditionStatus::False, Reason::Tripped, "the next firing is a trial");
+
+    let stopped = Stopped { since: at(1_800_000_000), by: "ConfigMap a/b".into(), why: "a drill".into() };
+    all.progress = Some(Progress { stopped: Some(stopped), ..all.progress.take().expect("told") });
+    let status = merge(Some(&status), &all, time(12)).expect("a status");
+    for part in ["ConfigMap a/b", "2027-01-15T08:00:00Z (a drill)", "suppressed.stopped"] {
+        expect(&status, ConditionType::Acting, ConditionStatus::False, Reason::Stopped, part);
+    }
+    expect(&status, ConditionType::Ready, ConditionStatus::True, Reason::InForce, "in force");
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub struct Metrics {
     dead_letters_evicted: Counter,
     slowed_rules: Gauge,
     tripped_rules: Gauge,
+    stopped: Gauge,
     position: Family<PositionLabels, Gauge<u64, AtomicU64>>,
     lag: Gauge<u64, AtomicU64>,
     log_bytes: Gauge<u64, AtomicU64>,
@@ -80,6 +81,7 @@ impl Default for Metrics {
             dead_letters_evicted: Counter::default(),
             slowed_rules: Gauge::default(),
             tripped_rules: Gauge::default(),
+            stopped: Gauge::default(),
             position: Family::default(),
             lag: Gauge::default(),
             log_bytes: Gauge::default(),
@@ -140,6 +142,11 @@ impl Metrics {
             "Rules whose breaker is tripped: their firings are only observed",
             self.tripped_rules.clone(),
         );
+        to.register(
+            "stopped",
+            "1 while nothing new is acted upon because the switch for all rules is set",
+            self.stopped.clone(),
+        );
         to.register("bus_position", "Positions in the log", self.position.clone());
         to.register("bus_lag_records", "Records appended and not folded yet", self.lag.clone());
         to.register("bus_log_bytes", "Bytes of log segments on disk", self.log_bytes.clone());
@@ -183,6 +190,7 @@ impl Metrics {
             "SuppressedByConcurrency",
             "SuppressedByDedupe",
             "SuppressedOutsideActiveWindow",
+            "SuppressedByStop",
         ];
         let others = ["Fired", "Counted", "Noted", "Passed", "Resolved", "Deferred", "Errored"];
         for decision in others.into_iter().chain(suppressed) {
@@ -229,6 +237,7 @@ impl Metrics {
                 Decision::Suppressed { reason: SuppressedReason::OutsideActiveWindow, .. } => {
                     "SuppressedOutsideActiveWindow"
                 }
+                Decision::Suppressed { reason: SuppressedReason::Stopped, .. } => "SuppressedByStop",
                 Decision::Deferred { .. } => "Deferred",
                 Decision::Errored { .. } => "Errored",
             };
@@ -294,6 +303,11 @@ impl Metrics {
     /// How many rules are tripped.
     pub fn tripped_rules(&self, count: usize) {
         self.tripped_rules.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the switch for all rules is set.
+    pub fn stopped(&self, stopped: bool) {
+        self.stopped.set(i64::from(stopped));
     }
 
     /// The log's figures.

@@ -18,8 +18,9 @@ use super::{
 };
 
 /// The kinds of the chart that an operator outside of the cluster needs as well.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "ServiceAccount",
+    "ConfigMap",
     "Role",
     "RoleBinding",
     "Lease",

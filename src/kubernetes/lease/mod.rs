@@ -20,7 +20,7 @@ pub use authority::Authority;
 pub use claim::{Claim, Lost};
 use claim::{Stand, Verdict, claimed, decide, displaced_at};
 
-use crate::config::LeaseName;
+use crate::config::ObjectName;
 
 /// How often in its time the Lease is renewed, or looked at.
 const TURNS: u32 = 5;
@@ -52,7 +52,7 @@ pub struct Displaced {
 /// Takes the Lease and keeps it.
 pub struct Keeper {
     api: Api<Lease>,
-    name: LeaseName,
+    name: ObjectName,
     claim: Claim,
     duration: Duration,
     authority: Authority,
@@ -76,7 +76,7 @@ impl Keeper {
     /// A keeper that has not begun; the gate that it opens; and how the Lease was taken, once it is. `waits` is told what is waited for.
     pub fn new(
         client: Client,
-        name: LeaseName,
+        name: ObjectName,
         claim: Claim,
         duration: Duration,
         waits: impl Fn(String) + Send + Sync + 'static,

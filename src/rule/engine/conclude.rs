@@ -38,7 +38,8 @@ impl Engine {
             decisions.extend(occurrence.map(counted));
             return decisions;
         };
-        match suppressed(moment, rule, state).filter(|_| fires.kind != FiringKind::Step) {
+        let stopped = self.stopped().map(|_| SuppressedReason::Stopped);
+        match stopped.or_else(|| suppressed(moment, rule, state)).filter(|_| fires.kind != FiringKind::Step) {
             None => decisions.push(Decision::Fired(self.firing(moment, rule, fires, numbers))),
             Some(reason) => {
                 let (rule_uid, group) = (uid.clone(), group.to_owned());

@@ -25,12 +25,12 @@ pub(in crate::rule) const MAX_BYTES: u64 = 64 << 20;
 /// Deadlines in their order.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    order: BTreeSet<Deadline>,
+    pub(super) order: BTreeSet<Deadline>,
     of: BTreeMap<(RuleUid, String), i64>,
 }
 
 impl Deadlines {
-    fn set(&mut self, rule: &RuleUid, group: &str, at: Option<i64>) {
+    pub(super) fn set(&mut self, rule: &RuleUid, group: &str, at: Option<i64>) {
         let key = (rule.clone(), group.to_owned());
         let before = match at {
             Some(at) => self.of.insert(key.clone(), at),
@@ -47,12 +47,16 @@ impl Deadlines {
 impl Engine {
     /// When something is due next, on the line of stamps.
     pub fn next_deadline(&self) -> Option<i64> {
-        self.deadlines.order.first().map(|first| first.at).into_iter().chain(self.trips.next()).min()
+        let first = self.deadlines.order.first().filter(|_| !self.switch.is_stopped()).map(|first| first.at);
+        first.into_iter().chain(self.trips.next()).min()
     }
 
     /// What is due first, up to the record at `head`: to be judged by [`Engine::judge_due`] before that record, and then taken in with
     /// [`Engine::decide_due`].
     pub fn due(&self, head: &Head) -> Option<Deadline> {
+        if self.switch.is_stopped() {
+            return None;
+        }
         self.deadlines.order.first().filter(|first| first.at <= head.stamp.at).cloned()
     }
 
@@ -148,9 +152,10 @@ impl Engine {
         self.bytes.get(namespace).is_some_and(|bytes| *bytes >= MAX_BYTES)
     }
 
+    /// Notes what the group waits for: nothing is due before the switch for all rules was released.
     pub(super) fn reschedule(&mut self, uid: &RuleUid, group: &str) {
         let at = self.rules.get(uid).and_then(|(_, state)| state.deadline(group));
-        self.deadlines.set(uid, group, at);
+        self.deadlines.set(uid, group, at.map(|at| at.max(self.switch.released)));
     }
 
     pub(super) fn reschedule_all(&mut self, uid: &RuleUid) {

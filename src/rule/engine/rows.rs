@@ -30,6 +30,7 @@ impl Engine {
             match table {
                 Table::Rules => rules.push((key, value)),
                 Table::Groups => groups.push((key, value)),
+                Table::Meta if Self::is_control(&key) => engine.restore_control(&value, &mut damage),
                 Table::Meta => engine.restore_seen(&key, &value, &mut damage),
                 Table::Firings | Table::FiringIndex | Table::Watches | Table::DeadLetterIndex | Table::DeadLetters => {}
             }
@@ -118,7 +119,8 @@ impl Engine {
     pub fn dirty(&mut self) -> Delta {
         let rows = std::mem::take(&mut self.changed.rows);
         let groups = std::mem::take(&mut self.changed.groups);
-        let mut delta = Delta::with_capacity(rows.len() + groups.len());
+        let mut delta = Delta::with_capacity(rows.len() + groups.len() + 1);
+        self.dirty_control(&mut delta);
         for uid in rows {
             let row = self.rules.get(&uid).map(|(rule, state)| json(&self.row(rule, state)));
             delta.push((Table::Rules, uid.0.as_bytes().to_vec(), row));

@@ -20,13 +20,7 @@ impl Sameness {
     ///
     /// # Errors
     /// When its key cannot be told.
-    pub(super) fn of(
-        rule: &Rule,
-        state: &State,
-        group: &str,
-        scope: &Scope<'_>,
-        now: i64,
-    ) -> Result<Self, EvalError> {
+    pub(super) fn of(rule: &Rule, state: &State, group: &str, scope: &Scope<'_>, now: i64) -> Result<Self, EvalError> {
         let Some(dedupe) = &rule.dedupe else { return Ok(Self::Unasked) };
         let key = dedupe.key(scope)?;
         Ok(if state.groups.knows_key(group, key, dedupe, now) { Self::Same } else { Self::New(key) })

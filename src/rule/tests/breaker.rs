@@ -121,7 +121,10 @@ fn a_breaker_that_says_nothing_is_a_fault() {
     assert_eq!(faults(json!({"failures": 0})), ["spec.breaker.failures:1:1: must be at least 1"]);
     let short = faults(json!({"failures": 1, "resumeAfter": "10ms"}));
     assert_eq!(short, ["spec.breaker.resumeAfter:1:1: must be at least 1s"]);
-    assert_eq!(spec(json!({"breaker": {"failures": 1}})).breaker.as_ref().map(|one| one.resume_after().to_string()), Some("10m".to_owned()));
+    assert_eq!(
+        spec(json!({"breaker": {"failures": 1}})).breaker.as_ref().map(|one| one.resume_after().to_string()),
+        Some("10m".to_owned())
+    );
 }
 
 proptest! {

@@ -23,6 +23,7 @@ mod references;
 mod samples;
 mod sequences;
 mod sources;
+mod stopped;
 mod timeline;
 mod values;
 mod waits;
@@ -178,6 +179,7 @@ fn word(decision: &Decision) -> String {
         Decision::Suppressed { group, reason: SuppressedReason::Concurrency, .. } => format!("busy {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Dedupe, .. } => format!("same {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::OutsideActiveWindow, .. } => format!("outside {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::Stopped, .. } => format!("stopped {group}"),
         Decision::Passed { group, .. } => format!("passed {group}"),
         Decision::Noted { group, mark, .. } => format!("{mark:?} {group}").to_lowercase(),
         Decision::Resolved { group, .. } => format!("resolved {group}"),

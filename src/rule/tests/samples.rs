@@ -4,7 +4,9 @@ use super::*;
 
 #[test]
 fn every_sample_of_a_brake_is_a_rule_without_faults() {
-    for (name, field) in [("dedupe", "dedupe"), ("budget", "throttle"), ("active-windows", "activeWindows"), ("breaker", "breaker")] {
+    for (name, field) in
+        [("dedupe", "dedupe"), ("budget", "throttle"), ("active-windows", "activeWindows"), ("breaker", "breaker")]
+    {
         let path = format!("{}/deploy/samples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
         let sample: Value =
             serde_saphyr::from_str(&std::fs::read_to_string(path).expect("the sample")).expect("one rule");

@@ -52,14 +52,21 @@ impl Timeline {
     }
 
     /// A firing of this version ends.
-    pub(super) fn end_of(&mut self, second: i64, outcome: FiringOutcome, mode: RuleMode, generation: i64) -> OpenFiring {
+    pub(super) fn end_of(
+        &mut self,
+        second: i64,
+        outcome: FiringOutcome,
+        mode: RuleMode,
+        generation: i64,
+    ) -> OpenFiring {
         let input = about("shop", "p", "R", json!({}));
         let head = self.next(second);
         let judged = self.engine.judge(&head, &input);
         let Some(Decision::Fired(firing)) = judged.decisions.last().cloned() else { panic!("it does not fire") };
         let firing = Firing { generation, ..firing };
         let spec = EventRuleSpec { mode, ..EventRuleSpec::clone(&self.rule().spec) };
-        let open = OpenFiring { firing, event: input.event, events: Vec::new(), spec: Arc::new(spec), steps: BTreeMap::new() };
+        let open =
+            OpenFiring { firing, event: input.event, events: Vec::new(), spec: Arc::new(spec), steps: BTreeMap::new() };
         let (firing, rule) = (open.firing.id.clone(), open.firing.rule.uid.clone());
         let finished = Finished { firing, rule, outcome, message: "it failed".into(), failed_at: None };
         self.engine.ended(&head, &open, &finished);
@@ -163,6 +170,8 @@ fn read(head: &Head, deadline: Option<&Deadline>, decisions: &[Decision]) -> Vec
 pub(super) enum Happening {
     Event(Box<EventInput>),
     Nothing,
+    /// Taken in by both.
+    Record(Box<Record>),
     Restart,
 }
 
@@ -179,6 +188,11 @@ pub(super) fn goes_on_the_same(rule: &Value, happenings: &[(i64, Happening)]) ->
             }
             // Whether somebody asked before makes no difference.
             Happening::Nothing => right.extend(other.tick(second)),
+            Happening::Record(record) => {
+                left.extend(one.tick(second));
+                right.extend(other.tick(second));
+                [&mut one, &mut other].into_iter().for_each(|line| line.fold(second, record));
+            }
             Happening::Restart => other.restart(),
         }
     }

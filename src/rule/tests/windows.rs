@@ -30,13 +30,19 @@ fn an_event_outside_of_the_windows_does_not_fire_and_status_says_until_when() {
     assert_eq!(line.event(at(15, 40), &event("R")), ["outside shop/Pod/p"]);
     assert_eq!(line.event(at(15, 50), &event("R")), ["outside shop/Pod/p"]);
     let last = line.progress().last_suppressed.expect("it is told");
-    assert_eq!((last.reason.as_str(), last.until.map(|until| until.0.to_string())), ("outsideActiveWindow", Some("2026-09-21T16:00:00Z".to_owned())));
+    assert_eq!(
+        (last.reason.as_str(), last.until.map(|until| until.0.to_string())),
+        ("outsideActiveWindow", Some("2026-09-21T16:00:00Z".to_owned()))
+    );
     assert_eq!(line.event(at(16, 0), &event("R")), ["fired shop/Pod/p by any"]);
     assert_eq!(line.event(at(17, 0), &event("R")), ["outside shop/Pod/p"]);
     line.restart();
     let Progress { counts, last_suppressed, .. } = line.progress();
     assert_eq!((counts.suppressed.outside_active_window, counts.suppressed.total, counts.fired), (3, 3, 1));
-    assert_eq!(last_suppressed.and_then(|last| last.until).map(|until| until.0.to_string()), Some("2026-09-22T16:00:00Z".to_owned()));
+    assert_eq!(
+        last_suppressed.and_then(|last| last.until).map(|until| until.0.to_string()),
+        Some("2026-09-22T16:00:00Z".to_owned())
+    );
 }
 
 #[test]

@@ -52,3 +52,25 @@ async fn a_stop_does_not_wait_for_the_lease() {
     assert!(stage.runner.drain(Duration::from_secs(25)).await);
     assert_eq!(stage.told(), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_all_rules_are_stopped_nothing_new_is_begun_and_what_is_under_way_ends() {
+    let slow = [Play::After(Duration::from_secs(5))];
+    let stage = Stage::new(&[("one", &slow)]);
+    stage.start(firing("r", "g", "f1", &[action("one", json!({})), action("two", json!({}))]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.runner.hold();
+    stage.start(firing("r", "h", "f2", &[action("two", json!({}))]));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let told = stage.told();
+    assert!(told.contains(&"done one".to_owned()), "{told:?}");
+    assert!(!told.iter().any(|told| told.starts_with("execute two")), "{told:?}");
+    stage.runner.release();
+    let ended = stage.ended(2).await;
+    assert!(ended.iter().all(|ended| ended.outcome == FiringOutcome::Succeeded), "{ended:?}");
+
+    stage.runner.hold();
+    stage.start(firing("r", "g", "f3", &[action("two", json!({}))]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(stage.runner.drain(Duration::from_secs(1)).await, "a stop of the process waits for no release");
+}

@@ -117,6 +117,9 @@ fn records(format: u8) -> Vec<Record> {
         let passed = Decision::Passed { rule: uid(), group: "shop/Pod/p2".into(), key: u64::MAX };
         records.push(Record::Judgement(Judgement { input, event: None, deadline: None, decisions: vec![passed] }));
         records.push(Record::Observe(id(open)));
+        let by = "ConfigMap signalbox-system/signalbox-control".to_owned();
+        let stop = crate::record::Control::Stop { by, why: String::new() };
+        records.extend([stop, crate::record::Control::Release].map(Record::Control));
     }
     records
 }
