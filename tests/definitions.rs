@@ -39,7 +39,10 @@ async fn a_plain_rule_is_taken() {
 async fn a_source_of_no_kind_or_of_two_is_refused_in_words() {
     for source in ["{name: a}", "{name: a, kubernetesEvent: {}, resource: {apiVersion: v1, kind: Pod}}"] {
         let said = try_rule(&format!("{{sources: [{source}], {ACTION}}}")).await;
-        assert!(said.contains("exactly one of kubernetesEvent, resource, ref and schedule must be set"), "{said}");
+        assert!(
+            said.contains("exactly one of kubernetesEvent, resource, ref, schedule and events must be set"),
+            "{said}"
+        );
     }
 }
 
@@ -121,7 +124,7 @@ async fn try_source(spec: &str) -> String {
 #[tokio::test]
 async fn an_action_of_no_kind_is_refused_in_words() {
     let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
-    assert!(said.contains("exactly one of scale, rollout, patch, job, http and notify must be set"), "{said}");
+    assert!(said.contains("exactly one of scale, rollout, patch, job, http, notify and emit must be set"), "{said}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! An action first renders its request with absolute values, reading what it must; the request is recorded; then it is executed, after a crash
 //! once more with the same request. Everything is done with the rights of the rule's account. Actions know no sources, no log and no other action.
 
+mod emit;
 mod failure;
 mod http;
 mod job;
@@ -129,6 +130,7 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
         ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
         ActionKind::Http(http) => Box::new(http::Http::new(http, spec.timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
+        ActionKind::Emit(spec) => Box::new(emit::Emit::new(spec)),
     })
 }
 
@@ -175,6 +177,8 @@ pub struct Context {
     pub action: String,
     /// The event that made the rule fire.
     pub event: Arc<Event>,
+    /// How many steps of rules led to the firing.
+    pub hops: u64,
     /// Is told what was written by a step that then waits for what comes of it.
     pub wrote: Arc<dyn Fn(&Effect) + Send + Sync>,
     /// Cancelled when the process is about to stop: what only waits ends then with [`FailureKind::Interrupted`].

@@ -123,6 +123,7 @@ fn notification(cx: &Context, request: &Request) -> Notification {
         event: Arc::clone(&cx.event),
         rule: cx.rule.clone(),
         firing: cx.firing.clone(),
+        hops: cx.hops.saturating_add(1),
         dedup_key: cx.key(),
     }
 }

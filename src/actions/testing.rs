@@ -31,6 +31,7 @@ pub(crate) fn context(fake: &Fake) -> Context {
         firing: FiringId("0123456789abcdef0123".into()),
         action: "act".into(),
         event: Arc::new(event()),
+        hops: 0,
         wrote: Arc::new(|_| ()),
         stop: CancellationToken::new(),
     }

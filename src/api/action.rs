@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Http, Patch, Target, WaitFor, schema};
+use super::{Duration, Emit, Http, Patch, Target, WaitFor, schema};
 
-/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http` and `notify` is set.
+/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify` and `emit` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify)].filter(x, x).size() == 1")
-    .message("exactly one of scale, rollout, patch, job, http and notify must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.emit)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, patch, job, http, notify and emit must be set"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.waitFor) || has(self.scale) || has(self.rollout) || has(self.patch)")
     .message("waitFor is for actions that change a target: scale, rollout, patch"))]
 pub struct Action {
@@ -40,6 +40,9 @@ pub struct Action {
     /// Sends a notification to an EventSink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
+    /// Puts an event on the bus, for other rules of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emit: Option<Emit>,
     /// Waits, after the target was changed, until it is as wanted; the action is done only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<WaitFor>,
@@ -69,6 +72,8 @@ pub enum ActionKind<'a> {
     Http(&'a Http),
     /// `notify`
     Notify(&'a Notify),
+    /// `emit`
+    Emit(&'a Emit),
 }
 
 impl Job {
@@ -82,15 +87,17 @@ impl Job {
 impl Action {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<ActionKind<'_>> {
-        match (&self.scale, &self.rollout, &self.patch, &self.job, &self.http, &self.notify) {
-            (Some(action), None, None, None, None, None) => Some(ActionKind::Scale(action)),
-            (None, Some(action), None, None, None, None) => Some(ActionKind::Rollout(action)),
-            (None, None, Some(action), None, None, None) => Some(ActionKind::Patch(action)),
-            (None, None, None, Some(action), None, None) => Some(ActionKind::Job(action)),
-            (None, None, None, None, Some(action), None) => Some(ActionKind::Http(action)),
-            (None, None, None, None, None, Some(action)) => Some(ActionKind::Notify(action)),
-            _ => None,
-        }
+        let kinds = [
+            self.scale.as_ref().map(ActionKind::Scale),
+            self.rollout.as_ref().map(ActionKind::Rollout),
+            self.patch.as_ref().map(ActionKind::Patch),
+            self.job.as_ref().map(ActionKind::Job),
+            self.http.as_ref().map(ActionKind::Http),
+            self.notify.as_ref().map(ActionKind::Notify),
+            self.emit.as_ref().map(ActionKind::Emit),
+        ];
+        let mut set = kinds.into_iter().flatten();
+        set.next().filter(|_| set.next().is_none())
     }
 
     /// The object that the action changes, if it is of a kind that changes one.
@@ -99,7 +106,7 @@ impl Action {
             ActionKind::Scale(scale) => Some(&scale.target),
             ActionKind::Rollout(rollout) => Some(&rollout.target),
             ActionKind::Patch(patch) => Some(&patch.target),
-            ActionKind::Job(_) | ActionKind::Http(_) | ActionKind::Notify(_) => None,
+            ActionKind::Job(_) | ActionKind::Http(_) | ActionKind::Notify(_) | ActionKind::Emit(_) => None,
         }
     }
 }

@@ -5,13 +5,13 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{RuleEvents, schema};
 
-/// One kind of event that a rule looks at. Exactly one of `kubernetesEvent`, `resource`, `ref` and `schedule` is set.
+/// One kind of event that a rule looks at. Exactly one of `kubernetesEvent`, `resource`, `ref`, `schedule` and `events` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.kubernetesEvent), has(self.resource), has(self.ref), has(self.schedule)].filter(set, set).size() == 1")
-    .message("exactly one of kubernetesEvent, resource, ref and schedule must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.kubernetesEvent), has(self.resource), has(self.ref), has(self.schedule), has(self.events)].filter(set, set).size() == 1")
+    .message("exactly one of kubernetesEvent, resource, ref, schedule and events must be set"))]
 pub struct Source {
     /// Name of the source, unique in the rule; `source.name` in expressions.
     #[schemars(schema_with = "schema::identifier")]
@@ -28,6 +28,9 @@ pub struct Source {
     /// Instants of a timetable, in the manner of a CronJob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleSource>,
+    /// Events of rules of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<RuleEvents>,
     /// Conditions for events of this source only; all must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -45,18 +48,22 @@ pub enum SourceKind<'a> {
     Reference(&'a EventSourceRef),
     /// `schedule`
     Schedule(&'a ScheduleSource),
+    /// `events`
+    Events(&'a RuleEvents),
 }
 
 impl Source {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<SourceKind<'_>> {
-        match (&self.kubernetes_event, &self.resource, &self.reference, &self.schedule) {
-            (Some(source), None, None, None) => Some(SourceKind::KubernetesEvent(source)),
-            (None, Some(source), None, None) => Some(SourceKind::Resource(source)),
-            (None, None, Some(source), None) => Some(SourceKind::Reference(source)),
-            (None, None, None, Some(source)) => Some(SourceKind::Schedule(source)),
-            _ => None,
-        }
+        let kinds = [
+            self.kubernetes_event.as_ref().map(SourceKind::KubernetesEvent),
+            self.resource.as_ref().map(SourceKind::Resource),
+            self.reference.as_ref().map(SourceKind::Reference),
+            self.schedule.as_ref().map(SourceKind::Schedule),
+            self.events.as_ref().map(SourceKind::Events),
+        ];
+        let mut set = kinds.into_iter().flatten();
+        set.next().filter(|_| set.next().is_none())
     }
 
     /// The namespaces the source covers.
@@ -64,8 +71,10 @@ impl Source {
         match self.kind() {
             Some(SourceKind::KubernetesEvent(source)) => source.namespaces.clone().unwrap_or_default(),
             Some(SourceKind::Resource(source)) => source.namespaces.clone().unwrap_or_default(),
-            // A schedule is the rule's own, and an EventSource is of its namespace.
-            Some(SourceKind::Reference(_) | SourceKind::Schedule(_)) | None => NamespaceSelection::default(),
+            // A schedule is the rule's own; EventSources and rules are of its namespace.
+            Some(SourceKind::Reference(_) | SourceKind::Schedule(_) | SourceKind::Events(_)) | None => {
+                NamespaceSelection::default()
+            }
         }
     }
 }

@@ -220,6 +220,9 @@ pub struct Suppressed {
     /// While the switch for all rules was set.
     #[serde(skip_serializing_if = "is_zero")]
     pub stopped: u64,
+    /// Events of rules that the rule itself led to, through others or not, or that came by more than 8 steps of rules.
+    #[serde(rename = "loop", skip_serializing_if = "is_zero")]
+    pub looped: u64,
     /// All of them.
     pub total: u64,
 }
@@ -228,9 +231,9 @@ impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
         let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, .. } = self;
-        let Self { dedupe, outside_active_window, stopped, .. } = self;
+        let Self { dedupe, outside_active_window, stopped, looped, .. } = self;
         let of_groups = too_many_groups + too_much_state + own_write + concurrency;
-        self.total = of_groups + cooldown + budget + dedupe + outside_active_window + stopped;
+        self.total = of_groups + cooldown + budget + dedupe + outside_active_window + stopped + looped;
         self
     }
 }

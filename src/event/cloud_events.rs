@@ -232,7 +232,11 @@ fn optional(members: &mut Map<String, Value>, name: &str) -> Result<Option<Strin
     }
 }
 
-pub(super) fn attribute(name: &str, text: &str) -> Result<(), DecodeError> {
+/// Whether a text can be an attribute.
+///
+/// # Errors
+/// When it is empty, too long, or has control characters.
+pub fn attribute(name: &str, text: &str) -> Result<(), DecodeError> {
     match text {
         "" => Err(DecodeError::Malformed(format!("{name} is empty"))),
         text if text.len() > MAX_ATTRIBUTE => {

@@ -9,7 +9,9 @@ pub mod kubernetes_event;
 mod name;
 mod object;
 pub mod resource;
+pub mod rule_event;
 pub mod schedule;
+pub mod trail;
 pub mod webhook;
 
 use std::collections::BTreeMap;

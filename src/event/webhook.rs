@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     Event,
     cloud_events::{ContentType, DecodeError, attribute},
-    json,
+    json, trail,
 };
 
 /// The content type of forms.
@@ -23,8 +23,19 @@ pub type KeptHeader = (HeaderName, String);
 
 /// The extension that a header is kept as; nothing when there can be none of that name, as for one of letters that CloudEvents has a meaning for.
 pub fn extension(header: &HeaderName) -> Option<String> {
-    const TAKEN: [&str; 9] =
-        ["specversion", "id", "source", "type", "subject", "time", "data", "datacontenttype", "dataschema"];
+    const TAKEN: [&str; 11] = [
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "time",
+        "data",
+        "datacontenttype",
+        "dataschema",
+        trail::HOPS,
+        trail::RULES,
+    ];
     let name: String = header.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
     (!name.is_empty() && !TAKEN.contains(&name.as_str())).then_some(name)
 }
@@ -150,7 +161,7 @@ mod tests {
         let long = HeaderValue::from_str(&"x".repeat(5_000)).expect("a value");
         headers.insert("x-github-event", long);
         assert!(matches!(read(&headers), Err(DecodeError::Malformed(_))));
-        for name in ["type", "data", "ID", "-", "data-schema"] {
+        for name in ["type", "data", "ID", "-", "data-schema", "Signalbox-Hops"] {
             assert_eq!(extension(&name.parse().expect("a name")), None, "{name}");
         }
     }

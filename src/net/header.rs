@@ -4,7 +4,7 @@ use http::{HeaderName, header};
 
 /// The same for every repetition of a request: a receiver that remembers it does once what is asked for.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// How many requests of Signalbox led to this one: 1, since no event comes from a request yet.
+/// How many steps of rules led to this request, itself counted: 1 or more. Who is asked by more than 8 does not take it.
 pub const HOPS: HeaderName = HeaderName::from_static("signalbox-hops");
 /// What the client itself sets, and what would change where the request ends.
 const RESERVED: [HeaderName; 9] = [

@@ -158,6 +158,8 @@ pub enum SuppressedReason {
     OutsideActiveWindow,
     /// The switch for all rules is set.
     Stopped,
+    /// The rule had a part in how the event came about, or it came by too many steps of rules.
+    Loop,
 }
 
 impl SuppressedReason {
@@ -174,6 +176,7 @@ impl SuppressedReason {
             Self::Dedupe => "dedupe",
             Self::OutsideActiveWindow => "outsideActiveWindow",
             Self::Stopped => "stopped",
+            Self::Loop => "loop",
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Effect, Finished, Firing, FiringId, Intent, Outcome, Position, Results, RuleUid, Shelf, Writes, Written};
 use crate::{
     api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec, RuleMode},
-    event::Event,
+    event::{Event, trail::Trail},
 };
 
 /// A firing that has not ended, with all that is needed to finish it: the event and the spec it was decided under.
@@ -64,6 +64,11 @@ pub fn whole(step: &str) -> (&str, bool) {
 }
 
 impl OpenFiring {
+    /// How it came about: by the event that made the rule fire, or those of a batch.
+    pub fn trail(&self) -> Trail {
+        Trail::of(self.events.iter().chain([&self.event]).map(|event| &**event))
+    }
+
     /// The results of the actions that have an outcome.
     pub fn results(&self) -> Results {
         self.steps

@@ -4,6 +4,7 @@
 
 mod control;
 mod decision;
+mod emit;
 mod encoding;
 mod ledger;
 mod letter;
@@ -18,6 +19,7 @@ use serde_json::Value;
 pub use crate::clock::Stamp;
 pub use control::{Control, Stopped};
 pub use decision::{Deadline, Decision, Firing, Judgement, Mark, Number, Occurrence, SuppressedReason};
+pub use emit::Emitted;
 pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode};
 pub use ledger::{Brief, Ledger, OpenFiring, Step, part, whole};
 pub use letter::{DeadLetter, Replay};

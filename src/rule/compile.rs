@@ -1,6 +1,7 @@
 //! From a spec to a rule: everything that can be wrong with a spec is said here, all at once.
 
 mod actions;
+mod emit;
 mod fields;
 mod http;
 mod patch;
@@ -118,7 +119,7 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
 
 fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Result<Arc<Rule>, Vec<Fault>> {
     let names = Names::conditions();
-    let from_elsewhere = spec.sources.iter().any(|source| source.reference.is_some());
+    let from_elsewhere = spec.sources.iter().any(|source| source.reference.is_some() || source.events.is_some());
     let names = if from_elsewhere { names.with_extensions() } else { names };
     let resources = spec.sources.iter().filter_map(|source| source.resource.as_ref());
     let kinds = resources.map(|resource| (resource.api_version.as_str(), resource.kind.as_str()));

@@ -13,6 +13,7 @@ mod letters;
 mod own;
 mod rows;
 mod same;
+mod sequels;
 mod trips;
 
 use std::{
@@ -26,6 +27,7 @@ use control::Switch;
 use due::Deadlines;
 pub use judge::{Judged, SeenBy};
 pub(super) use judge::{Views, first_no};
+pub use sequels::emitted;
 use trips::Trips;
 
 use super::{

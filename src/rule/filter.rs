@@ -14,11 +14,11 @@ use super::{
 use crate::{
     api::{
         ClusterScoped, EventSourceRef, EventType, KubernetesEventSource, NamespaceSelection, NamespacesFrom, OnGap,
-        Operation, ResourceSource, ScheduleSource, Source, SourceKind,
+        Operation, ResourceSource, RuleEvents, ScheduleSource, Source, SourceKind,
     },
     event::{
-        Event, Labels, Origin, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED,
-        TYPE_RESOURCE_UPDATED, TYPE_SCHEDULE, WatchKey, event_source, schedule::Schedule,
+        Event, Labels, OWN_TYPES, Origin, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_CREATED, TYPE_RESOURCE_DELETED,
+        TYPE_RESOURCE_UPDATED, TYPE_SCHEDULE, WatchKey, event_source, rule_event, schedule::Schedule,
     },
     record::RuleRef,
 };
@@ -69,6 +69,8 @@ pub(super) enum Kind {
     Reference { name: String, types: Vec<Glob> },
     /// The instants of this schedule only.
     Schedule(Schedule),
+    /// Events of rules of the namespace, but for what tells of this rule itself.
+    Rules { types: Vec<Glob>, own: String },
 }
 
 /// The namespaces that a filter takes.
@@ -91,7 +93,10 @@ impl Filter {
     /// Compiles the filter of a rule's source; faults are added with their paths.
     pub(super) fn compile(source: &Source, rule: &RuleRef, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
         let Some(kind) = source.kind() else {
-            faults.push(Fault::new(path, "exactly one of kubernetesEvent, resource, ref and schedule must be set"));
+            faults.push(Fault::new(
+                path,
+                "exactly one of kubernetesEvent, resource, ref, schedule and events must be set",
+            ));
             return None;
         };
         let (kind, path) = match kind {
@@ -104,6 +109,7 @@ impl Filter {
                 (compile_resource(source, &path, faults), path)
             }
             SourceKind::Reference(source) => (compile_reference(source), format!("{path}.ref")),
+            SourceKind::Events(source) => (compile_events(source, rule), format!("{path}.events")),
             SourceKind::Schedule(spec) => {
                 let path = format!("{path}.schedule");
                 (compile_schedule(spec, rule, &source.name, &path, faults), path)
@@ -127,6 +133,7 @@ impl Filter {
         match &self.kind {
             Kind::Reference { name, .. } => event_source::name(origin) == Some(name),
             Kind::Schedule(_) => self.look(origin, event).possible,
+            Kind::Rules { own, .. } => is_of_others(own, origin, event),
             Kind::KubernetesEvent { .. } | Kind::Resource { .. } => true,
         }
     }
@@ -169,6 +176,13 @@ impl Filter {
             Kind::Reference { name, types } => {
                 let fits = event_source::name(origin) == Some(name)
                     && (types.is_empty() || types.iter().any(|one| one.matches(&event.type_)));
+                if !fits {
+                    return NO;
+                }
+                false
+            }
+            Kind::Rules { types, own } => {
+                let fits = is_of_others(own, origin, event) && types.iter().any(|one| one.matches(&event.type_));
                 if !fits {
                     return NO;
                 }
@@ -304,6 +318,11 @@ fn compile_reference(source: &EventSourceRef) -> Kind {
     Kind::Reference { name: source.name.clone(), types: source.types.iter().map(|one| Glob::new(one)).collect() }
 }
 
+fn compile_events(source: &RuleEvents, rule: &RuleRef) -> Kind {
+    let own = rule_event::event_source(&rule.namespace, &rule.name);
+    Kind::Rules { types: source.types.iter().map(|one| Glob::new(one)).collect(), own }
+}
+
 fn compile_schedule(spec: &ScheduleSource, rule: &RuleRef, source: &str, path: &str, faults: &mut Vec<Fault>) -> Kind {
     let schedule = Schedule::new(&rule.uid.0, &rule.namespace, &rule.name, source, spec);
     for fault in Timetable::new(&schedule).err().into_iter().flatten() {
@@ -341,6 +360,11 @@ impl Namespaces {
     }
 }
 
+/// Whether the event is of a rule, and does not tell how the rule `own` fares. What that emits itself it may ask for, and is told that it is a loop.
+fn is_of_others(own: &str, origin: &Origin, event: &Event) -> bool {
+    rule_event::is_watch(&origin.watch) && (event.source != own || !event.type_.starts_with(OWN_TYPES))
+}
+
 /// Whether the object has the labels, or had them when it was seen last; nothing when that is not known.
 fn selects(selector: &Selector, origin: &Origin, event: &Event) -> Option<bool> {
     match &origin.last {
@@ -369,10 +393,10 @@ fn is_gap(event: &Event) -> bool {
     event.data.get("gap").and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// The namespace of what the event is about; empty for cluster-scoped things. That of an EventSource's event is where the EventSource is, whatever was
-/// sent.
+/// The namespace of what the event is about; empty for cluster-scoped things. That of an event of an EventSource or a rule is where that is, whatever the
+/// event says.
 pub(super) fn namespace_of<'e>(watch: &'e WatchKey, event: &'e Event) -> &'e str {
-    if event_source::is_watch(watch) {
+    if event_source::is_watch(watch) || rule_event::is_watch(watch) {
         return watch.namespace.as_deref().unwrap_or_default();
     }
     match event.type_.as_str() {

@@ -28,7 +28,7 @@ mod tests;
 pub use breaker::{Gate, Trip};
 pub use change::{Followed, values};
 pub use compile::{CompiledAction, CompiledSource, Rule, compile};
-pub use engine::{Engine, Judged, SeenBy};
+pub use engine::{Engine, Judged, SeenBy, emitted};
 pub use fault::{EvalError, Fault};
 pub use interest::{Concern, Interest};
 pub use near::NearMiss;

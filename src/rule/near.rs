@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{EventRef, LastNearMiss},
-    event::{Event, WatchKey, event_source, schedule},
+    event::{Event, WatchKey, event_source, rule_event, schedule},
     record::{EventInput, RuleRef},
     text::cut,
 };
@@ -96,6 +96,7 @@ fn keys(rule: &Rule) -> HashMap<Key, Vec<usize>> {
             Kind::Resource { api_version, kind, .. } => Some((api_version.clone(), kind.clone())),
             Kind::Reference { .. } => Some((event_source::API_VERSION.to_owned(), event_source::KIND.to_owned())),
             Kind::Schedule(_) => Some((schedule::API_VERSION.to_owned(), schedule::KIND.to_owned())),
+            Kind::Rules { .. } => Some((rule_event::API_VERSION.to_owned(), rule_event::KIND.to_owned())),
         };
         for scope in &source.filter.namespaces().scopes {
             keys.entry((object.clone(), scope.clone())).or_default().push(index);

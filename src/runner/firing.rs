@@ -305,6 +305,7 @@ impl<'a> Way<'a> {
             firing: self.open.firing.id.clone(),
             action: step.to_owned(),
             event: Arc::clone(&self.open.event),
+            hops: self.open.trail().hops,
             wrote: self.wrote(step),
             stop: self.inner.stop.clone(),
         }

@@ -224,7 +224,16 @@ impl Shard {
         for (rule, group) in self.state.engine.take_closed() {
             stories::closed(&self.status, &rule, &group);
         }
-        self.judge_released(&entry.head)
+        self.judge_released(&entry.head)?;
+        self.append_sequels()
+    }
+
+    /// Appends the events that follow from what was taken in: they wait for no room, for the firings that wait for room may end by them.
+    fn append_sequels(&mut self) -> Result<(), BusError> {
+        for sequel in self.state.take_sequels() {
+            self.bus.record(Record::Event(Box::new(sequel)))?;
+        }
+        Ok(())
     }
 
     /// Tells of the end of a firing. One that was not begun may not be in memory.
@@ -244,7 +253,7 @@ impl Shard {
         while let Some(deadline) = self.state.due(entry) {
             let decisions = self.state.engine.judge_due(&entry.head, &deadline);
             self.metrics.decided(&decisions);
-            self.suppressions.note(&decisions);
+            self.suppressions.note(None, &decisions);
             if !decisions.is_empty() {
                 let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
                 self.bus.record(Record::Judgement(judgement))?;
@@ -294,7 +303,7 @@ impl Shard {
         released: Option<Position>,
     ) -> Result<(), BusError> {
         self.metrics.decided(&judged.decisions);
-        self.suppressions.note(&judged.decisions);
+        self.suppressions.note(Some(&input.event), &judged.decisions);
         if !judged.decisions.is_empty() {
             self.bus.record(Record::Judgement(Judgement::of(head, released, &judged.decisions)))?;
         }

@@ -2,12 +2,12 @@
 //!
 //! Judgements that are in the log are taken from it, never made again; events that were not judged before the end are judged now.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::{State, letters::Letters, state};
 use crate::{
     bus::{Bus, BusError},
-    event::{Seen, WatchKey},
+    event::{Seen, WatchKey, rule_event},
     record::{
         Brief, Deadline, Decision, EventInput, FiringId, Head, Judgement, Ledger, OpenFiring, Position, Record, Table,
     },
@@ -86,6 +86,7 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     whole.into_iter().for_each(|open| state.rewrite(open.firing.id));
 
     let mut judgements = Judgements::of(recovery.applied, &recovery.tail);
+    let sequels: HashSet<&str> = recovery.tail.iter().filter_map(|entry| sequel(&entry.record)).collect();
     for entry in &recovery.tail {
         note(&mut memory, &entry.record);
         if let Some(id) = entry.record.firing() {
@@ -103,6 +104,10 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
             let judged = state.engine.judge_released(&entry.head, &released);
             let head = released.head(&entry.head);
             decide(bus, &mut state, &head, &released.input, judged, Some(entry.head.position), &mut judgements)?;
+        }
+        // What follows from a record comes after it: where it is missing, so is everything after it.
+        for sequel in state.take_sequels().into_iter().filter(|sequel| !sequels.contains(sequel.event.id.as_str())) {
+            bus.record(Record::Event(Box::new(sequel)))?;
         }
     }
     // The process that evicted them has counted them.
@@ -243,6 +248,14 @@ fn decide(
     Ok(())
 }
 
+/// The id of an event that follows from an earlier record.
+fn sequel(record: &Record) -> Option<&str> {
+    match record {
+        Record::Event(input) if rule_event::is_watch(&input.origin.watch) => Some(&input.event.id),
+        _ => None,
+    }
+}
+
 fn note(memory: &mut WatchMemory, record: &Record) {
     let mut remember = |origin: &crate::event::Origin| {
         let objects = memory.entry(origin.watch.clone()).or_default();
@@ -252,7 +265,7 @@ fn note(memory: &mut WatchMemory, record: &Record) {
         }
     };
     match record {
-        Record::Event(input) if input.only.is_none() => remember(&input.origin),
+        Record::Event(input) if input.only.is_none() && sequel(record).is_none() => remember(&input.origin),
         Record::Seen(origins) => origins.iter().for_each(remember),
         Record::Forget(watch) => drop(memory.remove(watch)),
         _ => {}

@@ -7,12 +7,12 @@ use std::{
 
 use super::letters::{self, Letters};
 use crate::{
-    event::{Origin, Seen, WatchKey},
+    event::{Origin, Seen, WatchKey, rule_event},
     record::{
         DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, FiringId, Head, Ledger, OpenFiring,
         Position, Record, Replay, RuleUid, Stamp, Table,
     },
-    rule::{Engine, Rule, SeenBy},
+    rule::{Engine, Rule, SeenBy, emitted},
 };
 
 /// The row that holds the wall time of the last commit, in microseconds since 1970.
@@ -31,6 +31,8 @@ pub struct State {
     /// What the last delta wrote of them.
     written_firings: BTreeSet<FiringId>,
     watches: Watches,
+    /// Events that follow from what was folded, for whoever folds to append.
+    sequels: Vec<EventInput>,
 }
 
 impl State {
@@ -58,7 +60,8 @@ impl State {
             engine.keeps_letters(&rule, letters.count(&rule) as u64);
         }
         let (touched_firings, written_firings) = (BTreeSet::new(), BTreeSet::new());
-        Self { engine, ledger, letters, position, touched_firings, written_firings, watches }
+        let sequels = Vec::new();
+        Self { engine, ledger, letters, position, touched_firings, written_firings, watches, sequels }
     }
 
     /// The last position folded.
@@ -71,6 +74,8 @@ impl State {
         match record {
             // `existing: Fire` tells of objects that their watch knows already, and maybe better.
             Record::Event(input) if input.only.is_some() => {}
+            // Nothing is to be remembered of what follows from the log.
+            Record::Event(input) if rule_event::is_watch(&input.origin.watch) => {}
             Record::Event(input) => self.watches.remember(&input.origin),
             Record::Seen(origins) => origins.iter().for_each(|origin| self.watches.remember(origin)),
             Record::Forget(watch) => self.watches.forget(watch),
@@ -104,12 +109,15 @@ impl State {
             Record::Outcome(outcome) => {
                 self.engine.fold(head, record);
                 self.ledger.settle(outcome);
+                let open = self.ledger.get(&outcome.firing);
+                self.sequels.extend(open.and_then(|open| emitted(head, &open, outcome)));
                 self.touched_firings.insert(outcome.firing.clone());
             }
             Record::Finished(finished) => {
                 self.engine.fold(head, record);
                 if let Some(open) = self.ledger.finish(finished) {
                     self.engine.ended(head, &open, finished);
+                    self.sequels.extend(self.engine.tells_failed(head, &open, finished));
                     self.keep(head, open, finished);
                 }
                 self.touched_firings.insert(finished.firing.clone());
@@ -145,6 +153,7 @@ impl State {
         self.letters.take(&replay.of);
         self.engine.keeps_letters(rule, self.letters.count(rule) as u64);
         self.touched_firings.insert(open.firing.id.clone());
+        self.sequels.extend(self.engine.tells_fired(&open));
         self.ledger.reopen(open);
     }
 
@@ -155,26 +164,43 @@ impl State {
 
     /// Folds the decisions about an event, and opens the firings among them.
     pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &SeenBy, decisions: &[Decision]) {
-        self.open(Some(input), decisions);
+        self.open(head, Ok(input), decisions);
         self.engine.decide(head, input, seen, decisions);
     }
 
     /// Folds the decisions about what was due before the record at `head`, and opens the firings among them.
     pub fn decide_due(&mut self, head: &Head, deadline: &Deadline, decisions: &[Decision]) {
-        self.open(None, decisions);
+        self.open(head, Err(deadline), decisions);
         self.engine.decide_due(head, deadline, decisions);
     }
 
-    fn open(&mut self, input: Option<&EventInput>, decisions: &[Decision]) {
+    /// Opens what fires because of this event, or of what was due.
+    fn open(&mut self, head: &Head, because: Result<&EventInput, &Deadline>, decisions: &[Decision]) {
+        let input = because.ok();
         for decision in decisions {
-            let Decision::Fired(firing) = decision else { continue };
+            let firing = match decision {
+                Decision::Fired(firing) => firing,
+                Decision::Resolved { rule, group, since } => {
+                    self.sequels.extend(self.engine.tells_resolved(head, because, (rule, group, *since)));
+                    continue;
+                }
+                _ => continue,
+            };
             let Some(rule) = self.engine.rule(&firing.rule.uid) else { continue };
             let spec = rule.spec.clone();
             let Some(event) = self.engine.event_of(firing, input) else { continue };
             let events = self.engine.events_of(firing, input);
-            self.ledger.begin(OpenFiring { firing: firing.clone(), event, events, spec, steps: BTreeMap::new() });
+            let open = OpenFiring { firing: firing.clone(), event, events, spec, steps: BTreeMap::new() };
+            self.sequels.extend(self.engine.tells_fired(&open));
+            self.ledger.begin(open);
             self.touched_firings.insert(firing.id.clone());
         }
+    }
+
+    /// The events that follow from what was folded since the last call: to be appended in this order before anything else is folded, but for those that the
+    /// log has. Their ids are the same in every replay.
+    pub fn take_sequels(&mut self) -> Vec<EventInput> {
+        std::mem::take(&mut self.sequels)
     }
 
     /// The rows that changed since the last call, and the position they tell the state after; to be called when the last ones are written. `now` is kept as the time until which the

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    event::{Event, trail},
     record::{Decision, RuleUid, SuppressedReason},
     rule::Engine,
     status::{ObjectRef, StatusQueue, Story},
@@ -20,16 +21,20 @@ struct Untold {
     /// The group of the first.
     group: String,
     times: u32,
+    /// Of a loop, the uids of the rules that led to the first.
+    rules: Vec<String>,
 }
 
 impl Suppressions {
-    /// Notes what is suppressed among the decisions.
-    pub(super) fn note(&mut self, decisions: &[Decision]) {
+    /// Notes what is suppressed among the decisions about an event, or about what was due.
+    pub(super) fn note(&mut self, event: Option<&Event>, decisions: &[Decision]) {
         for decision in decisions {
             if let Decision::Suppressed { rule, group, reason, .. } = decision
                 && words(*reason).is_some()
             {
-                let first = || Untold { group: group.clone(), times: 0 };
+                let rules = || event.into_iter().flat_map(trail::rules).map(str::to_owned).collect();
+                let rules = if *reason == SuppressedReason::Loop { rules() } else { Vec::new() };
+                let first = || Untold { group: group.clone(), times: 0, rules };
                 let untold = self.0.entry((rule.clone(), *reason)).or_insert_with(first);
                 untold.times = untold.times.saturating_add(1);
             }
@@ -39,20 +44,30 @@ impl Suppressions {
     /// Tells it.
     pub(super) fn tell(&mut self, status: &StatusQueue, engine: &Engine) {
         for _ in 0..AT_ONCE {
-            let Some(((uid, reason), Untold { group, times })) = self.0.pop_first() else { return };
+            let Some(((uid, reason), Untold { group, times, rules })) = self.0.pop_first() else { return };
             let (Some(rule), Some((warning, words))) = (engine.rule(&uid), words(reason)) else { continue };
+            let led = if rules.is_empty() { String::new() } else { format!(": {}", names(engine, &rules)) };
             status.event(Story {
                 object: ObjectRef::rule(&rule.rule),
                 warning,
                 reason: "Suppressed".to_owned(),
                 action: format!("{reason:?}"),
                 note: format!(
-                    "an event for {group} matched and did not fire: {words}; status.counts.suppressed counts them"
+                    "an event for {group} matched and did not fire: {words}{led}; status.counts.suppressed counts them"
                 ),
                 times,
             });
         }
     }
+}
+
+/// Rules by their names, in the order in which they led to each other.
+fn names(engine: &Engine, rules: &[String]) -> String {
+    let name = |uid: &String| match engine.rule(&RuleUid(uid.as_str().into())) {
+        Some(rule) => rule.rule.name.clone(),
+        None => uid.clone(),
+    };
+    rules.iter().map(name).collect::<Vec<_>>().join(" → ")
 }
 
 /// Why it did not fire, and whether somebody may have to look; nothing of what is told nowhere but in the counts.
@@ -66,6 +81,7 @@ fn words(reason: SuppressedReason) -> Option<(bool, &'static str)> {
         SuppressedReason::Stopped => (true, "the switch for all rules is set"),
         SuppressedReason::TooManyGroups => (true, "there are as many groups as groups.max allows"),
         SuppressedReason::TooMuchState => (true, "what is kept of groups of the namespace takes more than 64 MiB"),
+        SuppressedReason::Loop => (true, "rules set each other off, and the chain of them ends here"),
         SuppressedReason::OwnWrite | SuppressedReason::Backlog => return None,
     })
 }

@@ -24,6 +24,7 @@ use crate::{
     rule::Judged,
 };
 
+mod chains;
 mod crashes;
 mod edits;
 mod formats;
@@ -81,6 +82,9 @@ impl Loop {
         for released in self.state.engine.take_released() {
             let judged = self.state.engine.judge_released(&entry.head, &released);
             self.decide(&released.head(&entry.head), &released.input, &judged, Some(entry.head.position));
+        }
+        for sequel in self.state.take_sequels() {
+            self.bus.record(Record::Event(Box::new(sequel))).expect("record");
         }
     }
 

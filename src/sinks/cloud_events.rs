@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{BuildError, Delivered, Notification, Secrets, Sink, SinkError, endpoint::Endpoint};
 use crate::{
     api::{self, CloudEventsMode, SecretKeyRef},
+    event::{rule_event, trail},
     net::Http,
 };
 
@@ -82,11 +83,15 @@ impl Sink for CloudEvents {
 
 /// `source` and `id` are the same for every repetition of the notification and for no other.
 fn attributes(notification: &Notification) -> Vec<(&'static str, String)> {
-    let Notification { event, rule, dedup_key, .. } = notification;
-    let source =
-        format!("/apis/{}/{}/namespaces/{}/eventrules/{}", api::GROUP, api::VERSION, rule.namespace, rule.name);
-    let attributes =
-        [("specversion", "1.0".to_owned()), ("id", dedup_key.clone()), ("source", source), ("type", TYPE.to_owned())];
+    let Notification { event, rule, dedup_key, hops, .. } = notification;
+    let source = rule_event::event_source(&rule.namespace, &rule.name);
+    let attributes = [
+        ("specversion", "1.0".to_owned()),
+        ("id", dedup_key.clone()),
+        ("source", source),
+        ("type", TYPE.to_owned()),
+        (trail::HOPS, hops.to_string()),
+    ];
     let optional = [("time", event.time.map(|time| time.to_string())), ("subject", event.subject.clone())];
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
     attributes.into_iter().chain(optional).collect()

@@ -92,7 +92,7 @@ impl Endpoint {
         let key = HeaderValue::from_str(&notification.dedup_key)
             .map_err(|_| SinkError::never("the notification's key is no header value"))?;
         headers.insert(IDEMPOTENCY_KEY, key);
-        headers.insert(HOPS, HeaderValue::from_static("1"));
+        headers.insert(HOPS, HeaderValue::from(notification.hops));
         Ok(headers)
     }
 

@@ -64,6 +64,8 @@ pub struct Notification {
     pub rule: RuleRef,
     /// The firing.
     pub firing: FiringId,
+    /// How many steps of rules led to it, itself counted.
+    pub hops: u64,
     /// The same for every repetition of this notification: firing and action.
     pub dedup_key: String,
 }

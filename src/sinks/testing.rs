@@ -40,6 +40,7 @@ pub(crate) fn notification() -> Notification {
         event: Arc::new(event),
         rule: RuleRef { uid: RuleUid("rule-uid".into()), namespace: "shop".into(), name: "web-crashloop".into() },
         firing: FiringId("0123456789abcdef0123".into()),
+        hops: 3,
         dedup_key: "0123456789abcdef0123-tell".into(),
     }
 }

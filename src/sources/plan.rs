@@ -1,4 +1,4 @@
-//! What a rule's sources need: which kinds of the cluster, in which scopes, with which rights; an EventSource; or only the time.
+//! What a rule's sources need: which kinds of the cluster, in which scopes, with which rights; an EventSource; or only the time, or other rules.
 //!
 //! [`plan`] is pure; [`probe`] asks the API server for what a plan needs.
 
@@ -31,6 +31,11 @@ pub(super) enum Plan {
         source: String,
         /// The timetable.
         spec: ScheduleSource,
+    },
+    /// Other rules, whose events come by the log alone.
+    Rules {
+        /// `sources[].name`
+        source: String,
     },
 }
 
@@ -75,6 +80,7 @@ pub(super) fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
             }),
             SourceKind::Reference(of) => Plan::Reference { source: source_name, name: of.name.clone() },
             SourceKind::Schedule(spec) => Plan::Schedule { source: source_name, spec: spec.clone() },
+            SourceKind::Events(_) => Plan::Rules { source: source_name },
         })
     };
     spec.sources.iter().filter_map(of).collect()
@@ -84,9 +90,10 @@ impl Plan {
     /// `sources[].name`
     pub(super) fn source(&self) -> &str {
         match self {
-            Self::Watch(WatchPlan { source, .. }) | Self::Reference { source, .. } | Self::Schedule { source, .. } => {
-                source
-            }
+            Self::Watch(WatchPlan { source, .. })
+            | Self::Reference { source, .. }
+            | Self::Schedule { source, .. }
+            | Self::Rules { source } => source,
         }
     }
 
@@ -94,13 +101,13 @@ impl Plan {
     pub(super) fn watch(&self) -> Option<&WatchPlan> {
         match self {
             Self::Watch(plan) => Some(plan),
-            Self::Reference { .. } | Self::Schedule { .. } => None,
+            Self::Reference { .. } | Self::Schedule { .. } | Self::Rules { .. } => None,
         }
     }
 
-    /// Whether the API server has to be asked about it. Time needs no rights and is always there.
+    /// Whether the API server has to be asked about it. Time and the log need no rights and are always there.
     pub(super) fn is_asked_for(&self) -> bool {
-        !matches!(self, Self::Schedule { .. })
+        !matches!(self, Self::Schedule { .. } | Self::Rules { .. })
     }
 }
 
@@ -142,7 +149,7 @@ pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age
         Plan::Reference { name, .. } => {
             (None, vec![Right::new("get", GROUP, "eventsources").within(Some(&account.namespace)).named(name)])
         }
-        Plan::Schedule { .. } => (None, Vec::new()),
+        Plan::Schedule { .. } | Plan::Rules { .. } => (None, Vec::new()),
     };
     let mut missing = Vec::new();
     for right in rights {

@@ -211,7 +211,7 @@ impl Supervisor {
                 let rule = entry.wanted().rule.uid.clone();
                 self.rules.insert(rule.clone(), entry);
                 self.start_probes();
-                // A timetable has nothing to ask for.
+                // A timetable has nothing to ask for, and neither have other rules.
                 self.settle(&rule).await?;
             }
             Command::Remove(rule) => {

@@ -191,6 +191,7 @@ impl Metrics {
             "SuppressedByDedupe",
             "SuppressedOutsideActiveWindow",
             "SuppressedByStop",
+            "SuppressedByLoop",
         ];
         let others = ["Fired", "Counted", "Noted", "Passed", "Resolved", "Deferred", "Errored"];
         for decision in others.into_iter().chain(suppressed) {
@@ -238,6 +239,7 @@ impl Metrics {
                     "SuppressedOutsideActiveWindow"
                 }
                 Decision::Suppressed { reason: SuppressedReason::Stopped, .. } => "SuppressedByStop",
+                Decision::Suppressed { reason: SuppressedReason::Loop, .. } => "SuppressedByLoop",
                 Decision::Deferred { .. } => "Deferred",
                 Decision::Errored { .. } => "Errored",
             };

@@ -113,7 +113,7 @@ impl Request {
         }
         let key = HeaderValue::from_str(&cx.key()).map_err(|_| Failure::last("the step's key is no header value"))?;
         headers.insert(IDEMPOTENCY_KEY, key);
-        headers.insert(HOPS, HeaderValue::from_static("1"));
+        headers.insert(HOPS, HeaderValue::from(cx.hops.saturating_add(1)));
         Ok(headers)
     }
 }

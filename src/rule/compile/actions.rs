@@ -54,9 +54,10 @@ impl Compiler {
             Some(ActionKind::Patch(patch)) => self.patch(patch, &format!("{path}.patch")),
             Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
             Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
+            Some(ActionKind::Emit(emit)) => self.emit(emit, &format!("{path}.emit")),
             Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
             None => {
-                self.fault(path, "exactly one of scale, rollout, patch, job, http and notify must be set");
+                self.fault(path, "exactly one of scale, rollout, patch, job, http, notify and emit must be set");
                 None
             }
         }

@@ -86,6 +86,7 @@ impl Engine {
                     SuppressedReason::Stopped => state.counts.suppressed.stopped += 1,
                     SuppressedReason::Dedupe => state.counts.suppressed.dedupe += 1,
                     SuppressedReason::OwnWrite => state.counts.suppressed.own_write += 1,
+                    SuppressedReason::Loop => state.counts.suppressed.looped += 1,
                 }
                 occurrence.map_or_else(Vec::new, |occurrence| state.note(group, Mark::Occurred(occurrence), None, now))
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, MAX_ERROR, conclude::Moment, group::Group, same::Sameness};
 use crate::{
     api::Operation,
-    event::{Event, TYPE_KUBERNETES_EVENT},
+    event::{Event, TYPE_KUBERNETES_EVENT, trail},
     poison,
     record::{Account, Decision, EventInput, Head, RuleUid, SuppressedReason},
     rule::{
@@ -156,6 +156,10 @@ impl Engine {
         // An own write begins nothing; what has begun it may end.
         if holds && sight.own && !(follows(rule) && state.groups.kept(&group).is_some()) {
             let reason = SuppressedReason::OwnWrite;
+            return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
+        }
+        if holds && trail::ends(sight.event, &uid.0) {
+            let reason = SuppressedReason::Loop;
             return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
         }
         let crowded = self.is_full(&rule.rule.namespace);

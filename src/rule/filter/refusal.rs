@@ -55,7 +55,10 @@ impl Filter {
             Kind::Reference { types, .. } if misses(types, &event.type_) => {
                 refuse(1, "ref.types", "event.type", Some(&event.type_), &texts(types))
             }
-            Kind::Reference { .. } => None,
+            Kind::Rules { types, .. } if misses(types, &event.type_) => {
+                refuse(1, "events.types", "event.type", Some(&event.type_), &texts(types))
+            }
+            Kind::Reference { .. } | Kind::Rules { .. } => None,
             // It takes its own instants, all of them.
             Kind::Schedule(_) => return None,
         };
@@ -141,7 +144,7 @@ impl Filter {
                 "kubernetesEvent.namespaces",
                 "kubernetesEvent.namespaces.selector",
             ),
-            Kind::Resource { .. } | Kind::Reference { .. } | Kind::Schedule(_) => {
+            Kind::Resource { .. } | Kind::Reference { .. } | Kind::Schedule(_) | Kind::Rules { .. } => {
                 ("resource.namespaces.clusterScoped", "resource.namespaces", "resource.namespaces.selector")
             }
         };

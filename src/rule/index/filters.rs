@@ -11,7 +11,7 @@ use super::{
     members::{Member, Slab},
 };
 use crate::{
-    event::{Event, Origin, event_source, schedule},
+    event::{Event, Origin, event_source, rule_event, schedule},
     rule::{
         cel::{Demand, Scalar, Test},
         compile::Rule,
@@ -123,6 +123,12 @@ impl<T> Filters<T> {
         self.free.push(id);
     }
 
+    /// Whether a rule listens to what rules of the namespace do.
+    pub(super) fn hears_rules(&self, namespace: &str) -> bool {
+        let object = Some((rule_event::API_VERSION.to_owned(), rule_event::KIND.to_owned()));
+        self.keys.contains_key(&Key { object, namespace: Some(namespace.to_owned()), word: None })
+    }
+
     /// The classes, and the places of those of their sources, whose filters the event can pass; those of one class together.
     pub(super) fn candidates(&self, origin: &Origin, event: &Event) -> Vec<(ClassId, usize)> {
         let watch = &origin.watch;
@@ -159,7 +165,7 @@ fn demands_of(filter: &Filter) -> Vec<Demand> {
             one_of(&["event", "data", "object", "metadata", "name"], names).into_iter().collect()
         }
         Kind::Reference { types, .. } => one_of(&["event", "type"], types).into_iter().collect(),
-        Kind::Schedule(_) => Vec::new(),
+        Kind::Schedule(_) | Kind::Rules { .. } => Vec::new(),
     }
 }
 
@@ -182,6 +188,7 @@ fn keys(filtering: &Filtering, at: usize) -> HashSet<Key> {
         Kind::Resource { api_version, kind, .. } => Some((api_version.clone(), kind.clone())),
         Kind::Reference { .. } => Some((event_source::API_VERSION.to_owned(), event_source::KIND.to_owned())),
         Kind::Schedule(_) => Some((schedule::API_VERSION.to_owned(), schedule::KIND.to_owned())),
+        Kind::Rules { .. } => Some((rule_event::API_VERSION.to_owned(), rule_event::KIND.to_owned())),
     };
     let namespaces: BTreeSet<Option<String>> = match &filter.namespaces().from {
         From::All | From::Selector(_) => BTreeSet::from([None]),

@@ -124,6 +124,11 @@ impl Index {
         found.map_or_else(Vec::new, |((filtering, class), member)| class.of_member(filtering, member))
     }
 
+    /// Whether a rule of the namespace has a source `events`.
+    pub(super) fn hears_rules(&self, namespace: &str) -> bool {
+        self.classes.hears_rules(namespace)
+    }
+
     // === What was seen ===
 
     /// An event has passed a filter of the class.

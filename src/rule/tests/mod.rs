@@ -4,6 +4,7 @@ mod absent;
 mod batch;
 mod breaker;
 mod budget;
+mod chains;
 mod changes;
 mod clocks;
 mod conditions;
@@ -40,8 +41,8 @@ use crate::{
     event::{Event, Labels, Origin, Seen, WatchKey},
     record::{
         Account, Deadline, Decision, Effect, EventInput, Finished, Firing, FiringId, Head, Intent, Judgement, LogId,
-        Lookups, Outcome, Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason, Table,
-        Writes,
+        Lookups, OpenFiring, Outcome, Position, Record, RulePut, RuleRef, RuleUid, SourceRef, Stamp, SuppressedReason,
+        Table, Writes,
     },
 };
 
@@ -181,6 +182,7 @@ fn word(decision: &Decision) -> String {
         Decision::Suppressed { group, reason: SuppressedReason::OutsideActiveWindow, .. } => format!("outside {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Stopped, .. } => format!("stopped {group}"),
         Decision::Passed { group, .. } => format!("passed {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::Loop, .. } => format!("loop {group}"),
         Decision::Noted { group, mark, .. } => format!("{mark:?} {group}").to_lowercase(),
         Decision::Resolved { group, .. } => format!("resolved {group}"),
         Decision::Deferred { object, .. } => format!("waits for {object}"),

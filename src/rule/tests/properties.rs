@@ -230,7 +230,7 @@ proptest! {
             let watch = &input.origin.watch;
             let of_kind = match filter.kind() {
                 filter::Kind::KubernetesEvent { .. } => filter::is_kubernetes_event(watch, &input.event),
-                filter::Kind::Reference { .. } | filter::Kind::Schedule(_) => filter.looks_at(&input.origin, &input.event),
+                filter::Kind::Reference { .. } | filter::Kind::Schedule(_) | filter::Kind::Rules { .. } => filter.looks_at(&input.origin, &input.event),
                 filter::Kind::Resource { api_version, kind, .. } => watch.api_version == *api_version && watch.kind == *kind,
             };
             if of_kind && filter.namespaces().scopes.contains(&watch.namespace) {

@@ -66,10 +66,16 @@ enum Item {
     Replay(usize),
 }
 
-const RULES: [&str; 5] = ["each", "cool", "count", "forbid", "echo"];
+const RULES: [&str; 10] = ["each", "cool", "count", "forbid", "echo", "starts", "ping", "pong", "hears", "failures"];
+/// Those of them that are in each run. The others make it three times as long, and are in every fourth.
+const ALWAYS: usize = 5;
+
+/// The name of the actions that emit.
+const EMITS: &str = "emits";
 
 fn workload(random: &mut fastrand::Rng, length: usize) -> Vec<Item> {
-    let mut items: Vec<Item> = RULES.iter().map(|rule| Item::Edit(rule, 1)).collect();
+    let rules = if random.u8(0..4) == 0 { &RULES[..] } else { &RULES[..ALWAYS] };
+    let mut items: Vec<Item> = rules.iter().map(|rule| Item::Edit(rule, 1)).collect();
     for number in 0..length {
         let name = format!("o{}", random.u8(0..3));
         items.push(match random.u8(0..13) {
@@ -91,6 +97,8 @@ fn put(rule: &str, generation: i64) -> Vec<Record> {
         json!({"name": name, "scale": {"target": target, "by": "1"}, "retry": {"limit": 3}, "onError": "Continue"})
     };
     let about = "${event.data.regarding.name}";
+    let events = |types: &str| json!({"name": "s", "events": {"types": [types]}});
+    let emit = |type_: &str| json!({"name": EMITS, "emit": {"type": type_, "data": "${event.id}"}});
     let spec: Value = match rule {
         "each" => json!({"sources": [event("Each")], "actions": [bump("a", about), bump("b", "shared")]}),
         "cool" => json!({"sources": [event("Cool")], "actions": [bump("a", about)], "throttle": {"cooldown": "20s"}}),
@@ -98,6 +106,14 @@ fn put(rule: &str, generation: i64) -> Vec<Record> {
             "trigger": {"count": {"atLeast": 2, "within": "1m"}}}),
         "forbid" => {
             json!({"sources": [event("Each")], "actions": [bump("a", "forbid")], "concurrencyPolicy": "Forbid"})
+        }
+        // A chain of two that leads back to its beginning, and those who hear of it and of what fails.
+        "starts" => json!({"sources": [event("Count")], "actions": [emit("com.acme.a")]}),
+        "ping" => json!({"sources": [events("com.acme.a")], "actions": [emit("com.acme.b")]}),
+        "pong" => json!({"sources": [events("com.acme.b")], "actions": [emit("com.acme.a")]}),
+        "hears" => json!({"sources": [events("com.acme.*")], "actions": [bump("a", "heard")]}),
+        "failures" => {
+            json!({"sources": [events("dev.signalbox.rule.failed")], "actions": [bump("a", "failures")]})
         }
         _ => json!({"actions": [bump("a", "${object.metadata.name}")],
             "sources": [{"name": "s", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Update"]}}]}),
@@ -199,7 +215,10 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         services.clock = run.clock.clone();
     }
     let (world, of_actions) = (Arc::clone(&run.world), bus.clone());
-    let build = move |_: &api::Action| -> Option<Box<dyn crate::actions::Action>> {
+    let build = move |spec: &api::Action| -> Option<Box<dyn crate::actions::Action>> {
+        if spec.name == EMITS {
+            return crate::actions::build(spec);
+        }
         Some(Box::new(Bump { world: Arc::clone(&world), bus: of_actions.clone() }))
     };
     let services: Arc<Services> = services;

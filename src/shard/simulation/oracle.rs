@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{disk::Disk, world::World};
+use super::{EMITS, disk::Disk, world::World};
 use crate::{
     api::ActionOutcome,
-    event::TYPE_RESOURCE_UPDATED,
+    event::{FIELD_MANAGER, TYPE_RESOURCE_UPDATED, rule_event},
     record::{Decision, Entry, EventInput, Firing, FiringId, Head, Judgement, Ledger, LogId, Position, Record},
     rule::{Engine, Judged},
     shard::{State, letters::Letters},
@@ -21,7 +21,9 @@ pub(super) fn check(disk: &Disk, world: &World, acked: &BTreeSet<String>) {
     let mut log = Log::read(entries);
     let missing: Vec<_> = acked.difference(&log.events).collect();
     assert!(missing.is_empty(), "lost: {missing:?}");
-    let (judgements, state, again) = again(entries);
+    let (judgements, state, again, sequels) = again(entries);
+    assert_eq!(log.sequels, sequels, "what follows from the log is in it, once and in order");
+    chains(&log);
     assert_eq!(log.judgements, judgements, "a judgement that is made again is the same");
     assert!(state.ledger.is_empty(), "every firing has ended");
     log.firings.extend(again);
@@ -41,6 +43,8 @@ struct Log {
     finished: BTreeMap<FiringId, usize>,
     /// By field manager.
     outcomes: BTreeMap<String, ActionOutcome>,
+    /// The ids of the events that rules made.
+    sequels: Vec<String>,
     /// Versions of changed objects, by position.
     changes: BTreeMap<Position, u64>,
 }
@@ -52,6 +56,9 @@ impl Log {
             match &*entry.record {
                 Record::Event(input) => {
                     assert!(log.events.insert(input.event.id.clone()), "{} is in the log twice", input.event.id);
+                    if rule_event::is_watch(&input.origin.watch) {
+                        log.sequels.push(input.event.id.clone());
+                    }
                     if let (TYPE_RESOURCE_UPDATED, Some(seen)) = (input.event.type_.as_str(), &input.origin.seen) {
                         log.changes.insert(entry.head.position, seen.version);
                     }
@@ -82,12 +89,12 @@ impl Log {
 }
 
 /// The judgements of a shard that reads the log from its beginning and never crashes.
-/// Also the firings of dead letters that were run again.
-fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>) {
+/// Also the firings of dead letters that were run again, and the events that follow from all that.
+fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>, Vec<String>) {
     let log = LogId("simulated".into());
     let engine = Engine::new(log.clone());
     let mut state = State::new(engine, Ledger::default(), Letters::default(), &HashMap::new(), Position(0));
-    let (mut judgements, mut replayed) = (Judgements::new(), BTreeMap::new());
+    let (mut judgements, mut replayed, mut sequels) = (Judgements::new(), BTreeMap::new(), Vec::new());
     let mut decide = |state: &mut State, head: &Head, input: &EventInput, judged: Judged, released| {
         let judgement = Judgement::of(head, released, &judged.decisions);
         if !judgement.decisions.is_empty() {
@@ -110,8 +117,9 @@ fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>) {
             let judged = state.engine.judge_released(&entry.head, &released);
             decide(&mut state, &released.head(&entry.head), &released.input, judged, Some(entry.head.position));
         }
+        sequels.extend(state.take_sequels().into_iter().map(|sequel| sequel.event.id.clone()));
     }
-    (judgements, state, replayed)
+    (judgements, state, replayed, sequels)
 }
 
 /// What succeeded was done once, and nothing was done twice or for nothing.
@@ -126,13 +134,33 @@ fn effects(log: &Log, world: &World) {
     }
     for (mark, outcome) in &log.outcomes {
         assert_ne!(*outcome, ActionOutcome::Superseded, "{mark}: nobody else writes");
-        let expected = *outcome == ActionOutcome::Succeeded;
+        let expected = *outcome == ActionOutcome::Succeeded && !mark.ends_with(EMITS);
         assert!(!expected || done.contains_key(mark.as_str()), "{mark} succeeded and was not done");
     }
     for (name, object) in &world.objects {
         let changes = world.changes.iter().filter(|change| change.name == *name && change.by.is_some()).count();
         assert_eq!(object.number, changes as u64, "{name}");
     }
+}
+
+/// What was emitted was so by a step that succeeded, and each such step has emitted; what failed was told but by the rule that hears of it; and a
+/// chain ends where it comes back to its beginning.
+fn chains(log: &Log) {
+    for (mark, outcome) in log.outcomes.iter().filter(|(mark, _)| mark.ends_with(EMITS)) {
+        let id = mark.strip_prefix(FIELD_MANAGER).expect("a step's field manager");
+        let emitted = log.sequels.iter().any(|one| one == id);
+        assert_eq!(emitted, *outcome == ActionOutcome::Succeeded, "{id} has {outcome:?}");
+    }
+    let of = |rule: &str| log.firings.values().filter(move |firing| &*firing.rule.uid.0 == rule).count();
+    let emitted = |rule: &str| {
+        let by = |id: &&String| {
+            log.firings
+                .values()
+                .any(|one| &*one.rule.uid.0 == rule && id.starts_with(&*one.id.0) && id.ends_with(EMITS))
+        };
+        log.sequels.iter().filter(by).count()
+    };
+    assert!(of("pong") <= emitted("ping") && of("ping") <= emitted("starts"), "none answers what came of itself");
 }
 
 /// The rule `echo` has heard of every change, and has not answered its own. A write that counts as failed cannot be told from another's.

@@ -29,6 +29,7 @@ async fn by_default_the_body_is_the_whole_event() {
             "id": "0123456789abcdef0123-tell",
             "source": "/apis/signalbox.dev/v1alpha1/namespaces/shop/eventrules/web-crashloop",
             "type": "dev.signalbox.notification",
+            "signalboxhops": "3",
             "subject": "shop/Pod/web-1",
             "time": "2026-11-25T10:00:00Z",
             "datacontenttype": "application/json",
@@ -52,6 +53,8 @@ async fn in_binary_mode_attributes_are_headers_and_the_body_is_the_data() {
         ("ce-specversion", "1.0"),
         ("ce-id", "0123456789abcdef0123-tell"),
         ("ce-type", "dev.signalbox.notification"),
+        ("ce-signalboxhops", "3"),
+        ("signalbox-hops", "3"),
         ("ce-time", "2026-11-25T10:00:00Z"),
         ("ce-subject", "Gr%C3%BC%C3%9Fe%20%2250%25%22%0D%0AX-Evil:%201"),
     ] {

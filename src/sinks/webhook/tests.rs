@@ -25,7 +25,7 @@ async fn the_document_and_its_headers_arrive() {
     let (headers, body) = service.requests().remove(0);
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["idempotency-key"], "0123456789abcdef0123-tell");
-    assert_eq!(headers["signalbox-hops"], "1");
+    assert_eq!(headers["signalbox-hops"], "3");
     assert_eq!(headers["x-team"], "shop");
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(body["text"], text);

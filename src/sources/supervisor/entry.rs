@@ -242,7 +242,7 @@ impl Entry {
             Plan::Schedule { source, spec } => {
                 Some((Schedule::new(&rule.uid.0, &rule.namespace, &rule.name, source, spec), spec.missed))
             }
-            Plan::Watch(_) | Plan::Reference { .. } => None,
+            Plan::Watch(_) | Plan::Reference { .. } | Plan::Rules { .. } => None,
         }
     }
 

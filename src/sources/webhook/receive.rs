@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
@@ -18,8 +18,9 @@ use crate::{
     event::{
         Event, Origin,
         cloud_events::{self, DecodeError},
-        event_source, webhook,
+        event_source, trail, webhook,
     },
+    net::HOPS,
     poison,
     record::{EventInput, Lookups, Position, Record},
 };
@@ -85,22 +86,22 @@ impl Hooks {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Vec<(Event, Option<ids::Hash>)>, Refusal> {
+        let hops = hops(headers)?;
         if webhook.preset == WebhookPreset::CloudEvents {
             // Whoever has overheard a request could make any other event of it.
             if webhook.verifier.signs() && cloud_events::is_binary(headers) {
                 return Err(Refusal::Malformed(UNSIGNED.to_owned()));
             }
-            let events = cloud_events::decode(headers, body)?;
-            return Ok(events
-                .into_iter()
-                .map(|event| (ids::hash(&event), event))
-                .map(|(hash, event)| (event, Some(hash)))
-                .collect());
+            let mut events = cloud_events::decode(headers, body)?;
+            events.iter_mut().try_for_each(|event| trail::arrive(event, hops)).map_err(Refusal::Malformed)?;
+            let hashed = |event| (ids::hash(&event), event);
+            return Ok(events.into_iter().map(hashed).map(|(hash, event)| (event, Some(hash))).collect());
         }
         let sent = hook.id_of(webhook, headers)?;
         let id = sent.clone().unwrap_or_else(|| self.next_id());
         let source = event_source::event_source(hook.namespace(), hook.name());
         let mut event = webhook::decode(headers, body, &id, (&source, &webhook.type_), &webhook.kept)?;
+        trail::arrive(&mut event, hops).map_err(Refusal::Malformed)?;
         event.time = Some(self.0.clock.now().timestamp());
         event.subject = Some(format!("{}/EventSource/{}", hook.namespace(), hook.name()));
         let hash = sent.map(|_| ids::hash(&event));
@@ -164,6 +165,19 @@ impl Hooks {
             let _ = timeout_at(until, self.0.bus.append(Record::Seen(surplus))).await;
         }
         Ok(head.position)
+    }
+}
+
+/// How many steps of rules led to the request, as it says itself.
+fn hops(headers: &HeaderMap) -> Result<u64, Refusal> {
+    let mut values = headers.get_all(HOPS).iter();
+    let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(0),
+        (Some(value), None) => {
+            number(value).ok_or_else(|| Refusal::Malformed(format!("{HOPS} must be a whole number, 0 or more")))
+        }
+        _ => Err(Refusal::Malformed(format!("{HOPS} is there twice"))),
     }
 }
 

@@ -284,3 +284,33 @@ async fn what_is_held_takes_nothing_whatever_is_set() {
     assert_eq!(stage.send(&[], "{}").await, taken(1, 0));
     assert_eq!(stage.hook().figures().rejected.unavailable, 1, "figures go on");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_came_by_too_many_steps_of_rules_is_refused_and_the_number_stays_with_the_event() {
+    for preset in ["Generic", "CloudEvents"] {
+        let stage = Stage::new(json!({"preset": preset, "auth": {"none": {}}}));
+        let (kind, body) = match preset {
+            "Generic" => ("application/json", json!({})),
+            _ => ("application/cloudevents+json", event("m-1", "com.example.temp")),
+        };
+        let sent = async |hops: &str| {
+            let headers = [("content-type", kind), ("signalbox-hops", hops)];
+            stage.send(&headers, &body.to_string()).await
+        };
+        for hops in ["9", "x", "-1", "18446744073709551616"] {
+            let refused = sent(hops).await;
+            assert!(
+                matches!(&refused, Err(Refusal::Malformed(why)) if why.contains("hops") || why.contains("8 are taken")),
+                "{refused:?}"
+            );
+        }
+        sent("8").await.expect("8 are taken");
+        let events = stage.bus.log.events();
+        let extensions = &events[0].event.extensions;
+        assert_eq!(
+            (extensions["signalboxhops"].clone(), extensions.get("signalboxrules")),
+            (json!(8), None),
+            "{preset}"
+        );
+    }
+}

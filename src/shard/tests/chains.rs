@@ -1,0 +1,118 @@
+//! Chains of rules: an event that follows from a record is appended once, wherever the process ends.
+
+use super::*;
+use crate::{api::ActionOutcome, record::Outcome};
+
+fn rule(name: &str, source: serde_json::Value, action: serde_json::Value) -> [Record; 2] {
+    let mut source = source;
+    source["name"] = json!("s");
+    let spec: EventRuleSpec =
+        serde_json::from_value(json!({"sources": [source], "actions": [action]})).expect("a valid spec");
+    let uid = RuleUid(name.into());
+    let rule = RuleRef { uid: uid.clone(), namespace: "shop".to_owned(), name: name.to_owned() };
+    let baseline = SourceRef { rule: uid, generation: 1, source: "s".to_owned() };
+    [Record::RulePut(RulePut { rule, generation: 1, spec: Arc::new(spec) }), Record::Baseline(baseline)]
+}
+
+fn hears(types: &str) -> serde_json::Value {
+    json!({"events": {"types": [types]}})
+}
+
+/// `first` emits what `second` hears, and `watch` hears of what fails.
+fn chain() -> impl Iterator<Item = Record> {
+    let crash = json!({"kubernetesEvent": {"reasons": ["BackOff"]}});
+    let emit = json!({"name": "tell", "emit": {"type": "com.acme.crash"}});
+    let scale = json!({"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": 1}});
+    let first = rule("first", crash, emit);
+    let second = rule("second", hears("com.acme.*"), scale.clone());
+    let watch = rule("watch", hears("dev.signalbox.rule.failed"), scale);
+    first.into_iter().chain(second).chain(watch)
+}
+
+/// The oldest open firing's step is done.
+fn told(shard: &Loop) -> [Record; 2] {
+    let firing = shard.oldest().expect("a firing").firing.id.clone();
+    let request = json!({"type": "com.acme.crash", "subject": "order/7", "data": {"sum": 3}});
+    let intent = Intent { firing: firing.clone(), action: "tell".to_owned(), rendering: 0, request, writes: None };
+    let outcome = Outcome {
+        firing,
+        action: "tell".to_owned(),
+        outcome: ActionOutcome::Succeeded,
+        message: String::new(),
+        result: serde_json::Value::Null,
+        effect: None,
+    };
+    [Record::Intent(intent), Record::Outcome(outcome)]
+}
+
+fn fired(shard: &Loop, rule: &str) -> u64 {
+    shard.state.engine.progress(&RuleUid(rule.into())).map_or(0, |progress| progress.counts.fired)
+}
+
+async fn begun(dir: &Path) -> Loop {
+    let mut shard = Loop::open(dir);
+    for record in chain().chain([event(1, 0)]) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    shard
+}
+
+/// Ends the process when everything is on the disk, and starts another.
+async fn again(shard: Loop, dir: &Path) -> Loop {
+    shard.bus.durable(shard.bus.stats().appended).await.expect("durable");
+    drop(shard);
+    let mut shard = Loop::open(dir);
+    shard.turn().await;
+    shard
+}
+
+#[tokio::test]
+async fn what_a_step_emitted_comes_once_though_the_process_ended_before_or_after_it_was_appended() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let shard = begun(dir.path()).await;
+    for record in told(&shard) {
+        shard.bus.record(record).expect("record");
+    }
+    // It ends before the outcome is folded, and then again and again.
+    let mut shard = again(shard, dir.path()).await;
+    for _ in 0..3 {
+        assert_eq!((fired(&shard, "first"), fired(&shard, "second"), fired(&shard, "watch")), (1, 1, 0));
+        shard = again(shard, dir.path()).await;
+    }
+    shard.checkpoint().await;
+    let shard = again(shard, dir.path()).await;
+    assert_eq!(fired(&shard, "second"), 1, "from the view");
+    let open = shard.all().into_iter().find(|open| &*open.firing.rule.uid.0 == "second").expect("it is open");
+    let first = shard.all().into_iter().find(|open| &*open.firing.rule.uid.0 == "first").expect("it is open").firing.id;
+    let event = serde_json::to_value(&*open.event).expect("JSON");
+    assert_eq!(event["id"], format!("{first}-tell"));
+    assert_eq!(
+        (&event["type"], &event["subject"], &event["data"]["sum"]),
+        (&json!("com.acme.crash"), &json!("order/7"), &json!(3))
+    );
+    assert_eq!((&event["signalboxhops"], &event["signalboxrules"]), (&json!(1), &json!("first")));
+    assert_eq!(event["source"], "/apis/signalbox.dev/v1alpha1/namespaces/shop/eventrules/first");
+}
+
+#[tokio::test]
+async fn what_failed_is_told_once_to_whoever_hears_of_it_and_not_to_itself() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let shard = begun(dir.path()).await;
+    shard.bus.record(shard.finish_oldest(FiringOutcome::Failed).expect("a firing")).expect("record");
+    let mut shard = again(shard, dir.path()).await;
+    assert_eq!((fired(&shard, "second"), fired(&shard, "watch")), (0, 1));
+    let open = shard.all().remove(0);
+    let data = &open.event.data;
+    assert_eq!(
+        (&data["rule"]["name"], &data["message"], &data["group"]),
+        (&json!("first"), &json!("done"), &json!("shop/Pod/p0"))
+    );
+    assert_eq!(data["event"]["id"], "e1/1");
+    // It fails as well.
+    shard.bus.record(shard.finish_oldest(FiringOutcome::Failed).expect("a firing")).expect("record");
+    shard.turn().await;
+    assert_eq!((fired(&shard, "watch"), shard.state.ledger.len()), (1, 0));
+    let shard = again(shard, dir.path()).await;
+    assert_eq!(fired(&shard, "watch"), 1);
+}
