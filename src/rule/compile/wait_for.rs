@@ -15,8 +15,11 @@ impl Compiler {
             None if action.kind().is_some() => {
                 self.fault(&path, "waitFor is for actions that change a target: scale, rollout, patch");
             }
+            // What an event leads to is of a kind that is told then.
             Some(target)
-                if rollout.is_some() && !["Deployment", "StatefulSet", "DaemonSet"].contains(&target.kind.as_str()) =>
+                if rollout.is_some()
+                    && target.from.is_none()
+                    && !["Deployment", "StatefulSet", "DaemonSet"].contains(&target.kind.as_str()) =>
             {
                 let message = "is for a Deployment, a StatefulSet or a DaemonSet; for others there is expression";
                 self.fault(format!("{path}.rollout"), message);

@@ -47,6 +47,14 @@ fn what_cannot_be_waited_for_is_refused_with_its_place() {
 }
 
 #[test]
+fn the_rollout_of_what_an_event_leads_to_can_be_waited_for() {
+    for from in ["Event", "EventOwner", "EventUsers"] {
+        let action = json!({"rollout": {"target": {"from": from}, "operation": "Restart"}});
+        assert_eq!(faults(action, json!({"rollout": {}})), Vec::<String>::new(), "{from}");
+    }
+}
+
+#[test]
 fn the_target_is_known_where_it_is_waited_for_and_nowhere_else() {
     let action = json!({"scale": {"target": {"kind": "Widget", "name": "${target.metadata.name}"}, "to": 1}});
     let found = faults(action, json!({"expression": "true"}));
