@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Folder (or file) of `src/` and its level. Leaves may be used by everybody and use nobody.
-const LEVELS: [(&str, u8); 19] = [
+const LEVELS: [(&str, u8); 21] = [
     ("api", 0),
     ("event", 1),
     ("net", 1),
@@ -17,11 +17,13 @@ const LEVELS: [(&str, u8); 19] = [
     ("rule", 3),
     ("bus", 3),
     ("kubernetes", 4),
+    ("manifest", 4),
     ("sinks", 4),
     ("sources", 5),
     ("actions", 5),
     ("status", 5),
     ("runner", 6),
+    ("trial", 6),
     ("shard", 7),
     ("controller", 8),
     ("server", 8),

@@ -1,8 +1,10 @@
 //! The kubectl plug-in.
 
+use std::process::ExitCode;
+
 use clap::Parser as _;
 use signalbox::cli::{self, Cli};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     cli::main(Cli::parse())
 }

@@ -1,23 +1,33 @@
 //! The kubectl plug-in `kubectl signalbox`: a file for each subcommand.
 //!
-//! It works with the user's own kubeconfig. What it shows comes from the operator, which is shown a token of the rule's account: who may make that
-//! token may see what the rule saw. It knows neither the log nor the engine.
+//! It works with the user's own kubeconfig. What it shows of rules in a cluster comes from the operator, which is shown a token of the rule's account: who
+//! may make that token may see what the rule saw. What it tells of rules in files needs no cluster. It knows no log.
 
+mod backtest;
 mod deadletters;
+mod explain;
+mod files;
 mod history;
+mod junit;
+mod lint;
 mod replay;
 mod table;
+mod test;
 mod trace;
 mod way;
+
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::Uri;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use crate::manifest::Finding;
 use way::Way;
 
-/// Looks into what the rules of a namespace did, and runs again what failed.
+/// Tries rules before they act, looks into what those of a namespace did, and runs again what failed.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-signalbox", bin_name = "kubectl signalbox", version)]
 pub struct Cli {
@@ -50,10 +60,75 @@ enum Output {
     Table,
     /// All of it, as JSON.
     Json,
+    /// JUnit XML, of `test` and `lint`.
+    Junit,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Offline(Offline),
+    #[command(flatten)]
+    InCluster(InCluster),
+}
+
+/// What needs files only.
+#[derive(Debug, Subcommand)]
+enum Offline {
+    /// Run rules on cases, offline and in virtual time. Exits with 0 when all pass, 1 when one fails, 2 when a file is wrong.
+    Test {
+        /// Files or folders of rules; `-` is standard input.
+        #[arg(short, long = "filename", required = true)]
+        filename: Vec<PathBuf>,
+        /// Files or folders of cases.
+        #[arg(long, required = true)]
+        cases: Vec<PathBuf>,
+    },
+    /// Tell why a rule fires, or does not, for an event: each condition with the values of its parts. Offline.
+    Explain {
+        /// Files or folders of rules; `-` is standard input.
+        #[arg(short, long = "filename", required = true)]
+        filename: Vec<PathBuf>,
+        /// Files of objects, Kubernetes Events or CloudEvents.
+        #[arg(long = "event", required = true)]
+        events: Vec<PathBuf>,
+        /// Files of objects that exist: those whose labels and owners are looked up.
+        #[arg(long)]
+        existing: Vec<PathBuf>,
+        /// The rule, where the files hold several.
+        #[arg(long)]
+        rule: Option<String>,
+        /// The instant, as 2026-11-02T07:20:00Z; default: now.
+        #[arg(long)]
+        at: Option<Timestamp>,
+    },
+    /// Tell when a rule would have fired for events that really happened, and what its limits would have held back. Offline.
+    Backtest {
+        /// Files or folders of rules; `-` is standard input.
+        #[arg(short, long = "filename", required = true)]
+        filename: Vec<PathBuf>,
+        /// Files of events with their times: NDJSON or JSON of CloudEvents or objects, as `kubectl get events -o json` prints them.
+        #[arg(long, required = true)]
+        events: Vec<PathBuf>,
+        /// The rule, where the files hold several.
+        #[arg(long)]
+        rule: Option<String>,
+    },
+    /// Tell what is wrong with rules in files, and what is surely not meant. Offline. Exits with 0 when there is no error, 1 when there is one, 2 when a file
+    /// cannot be read.
+    Lint {
+        /// Files or folders of rules; `-` is standard input.
+        #[arg(short, long = "filename", required = true)]
+        filename: Vec<PathBuf>,
+        /// Take warnings for errors.
+        #[arg(long)]
+        strict: bool,
+    },
+}
+
+/// What is asked of the operator.
+#[derive(Debug, Subcommand)]
+enum InCluster {
     /// List firings that failed for good and are kept, newest first.
     #[command(name = "deadletters", alias = "dead-letters")]
     DeadLetters {
@@ -86,26 +161,94 @@ enum Command {
     },
 }
 
-/// Does what the command line asks for, and prints it.
-///
-/// # Errors
-/// Why it could not be done, with what to do.
-pub fn main(cli: Cli) -> anyhow::Result<()> {
+/// How a subcommand ended.
+enum End {
+    /// As it should; to be printed.
+    Good(String),
+    /// It did what it should, and what it found is not good.
+    Bad(String),
+    /// A file is wrong; to be told.
+    BadInput(String),
+}
+
+impl End {
+    fn bad_input(findings: &[Finding]) -> Self {
+        let mut text = String::new();
+        for finding in findings {
+            let _ = writeln!(text, "{finding}");
+        }
+        Self::BadInput(text)
+    }
+}
+
+/// Does what the command line asks for, and prints it. Ends with 0; with 1 when something failed or was found; with 2 when a file is wrong.
+pub fn main(cli: Cli) -> ExitCode {
+    match run(cli) {
+        Ok(End::Good(printed)) => {
+            print!("{printed}");
+            ExitCode::SUCCESS
+        }
+        Ok(End::Bad(printed)) => {
+            print!("{printed}");
+            ExitCode::from(1)
+        }
+        Ok(End::BadInput(told)) => {
+            eprint!("{told}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("Error: {error:?}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<End> {
+    let Cli { command, shared } = cli;
+    if let Command::Offline(command) = &command {
+        // What is wrong then is wrong with what was given.
+        return Ok(offline(command, &shared).unwrap_or_else(|error| End::BadInput(format!("{error:#}\n"))));
+    }
+    if shared.output == Output::Junit {
+        anyhow::bail!("-o junit is for test and lint");
+    }
     // Whoever comes first decides in rustls; without this line a dependency could bring another provider along.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let printed = runtime.block_on(async {
-        let Cli { command, shared } = cli;
-        let way = Way::open(&shared).await?;
-        match command {
-            Command::DeadLetters { rule } => deadletters::run(&way, rule.as_deref(), shared.output).await,
-            Command::Replay { rule, firing, .. } => replay::run(&way, &rule, firing.as_deref(), shared.output).await,
-            Command::History { rule } => history::run(&way, &rule, shared.output).await,
-            Command::Trace { firing, rule } => trace::run(&way, &firing, rule.as_deref(), shared.output).await,
+    match command {
+        Command::InCluster(command) => runtime.block_on(in_cluster(command, shared)).map(End::Good),
+        Command::Offline(command) => offline(&command, &shared),
+    }
+}
+
+fn offline(command: &Offline, shared: &Shared) -> anyhow::Result<End> {
+    // Without the kubeconfig, so that it is the same everywhere.
+    let (here, output) = (shared.namespace.as_deref().unwrap_or("default"), shared.output);
+    match command {
+        Offline::Test { filename, cases } => test::run(filename, cases, here, output),
+        Offline::Lint { filename, strict } => {
+            let warnings = if *strict { lint::Warnings::Refused } else { lint::Warnings::Told };
+            lint::run(filename, warnings, here, output)
         }
-    })?;
-    print!("{printed}");
-    Ok(())
+        Offline::Explain { .. } | Offline::Backtest { .. } if output == Output::Junit => {
+            anyhow::bail!("-o junit is for test and lint")
+        }
+        Offline::Backtest { filename, events, rule } => backtest::run(filename, events, rule.as_deref(), here, output),
+        Offline::Explain { filename, events, existing, rule, at } => {
+            let (rules, rule, now) = (filename.as_slice(), rule.as_deref(), *at);
+            explain::run(&explain::Question { rules, rule, events, existing, now }, here, output)
+        }
+    }
+}
+
+async fn in_cluster(command: InCluster, shared: Shared) -> anyhow::Result<String> {
+    let way = Way::open(&shared).await?;
+    match command {
+        InCluster::DeadLetters { rule } => deadletters::run(&way, rule.as_deref(), shared.output).await,
+        InCluster::Replay { rule, firing, .. } => replay::run(&way, &rule, firing.as_deref(), shared.output).await,
+        InCluster::History { rule } => history::run(&way, &rule, shared.output).await,
+        InCluster::Trace { firing, rule } => trace::run(&way, &firing, rule.as_deref(), shared.output).await,
+    }
 }
 
 fn json(value: &Value) -> String {

@@ -91,7 +91,7 @@ pub fn from_kubernetes_event(
 }
 
 /// The one time of the many that may be set.
-fn time(raw: &Value) -> Option<Timestamp> {
+pub fn time(raw: &Value) -> Option<Timestamp> {
     instant(
         raw,
         &[

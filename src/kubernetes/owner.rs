@@ -41,6 +41,27 @@ pub enum OwnerError {
     },
 }
 
+/// As [`Cluster::top_controller`], among objects that are all known: nothing when one on the way is not.
+pub fn top_controller_among(about: &Named, known: impl Fn(&Named) -> Option<ObjectMeta>) -> Option<Named> {
+    let (mut here, mut hash) = (about.clone(), None::<String>);
+    for _ in 0..=LEVELS {
+        let Some(metadata) = known(&here) else {
+            here = deployment(&here, hash.take().as_deref())?;
+            // Told by its name alone, it is the last one that is known of.
+            if known(&here).is_none() {
+                return Some(here);
+            }
+            continue;
+        };
+        hash = metadata.labels.as_ref().and_then(|labels| labels.get(HASH)).cloned();
+        match controller(&here, &metadata) {
+            Some(controller) => here = controller,
+            None => return Some(here),
+        }
+    }
+    None
+}
+
 impl Cluster {
     /// The object's controller, that one's controller, and so on to the top; the object itself when it has none. The Deployment of a ReplicaSet that is
     /// gone is told by its name. `metadata` are the object's, if they are known. Reads as `account`.

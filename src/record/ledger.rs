@@ -8,7 +8,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Effect, Finished, Firing, FiringId, Intent, Outcome, Position, Results, RuleUid, Shelf, Writes, Written};
+use super::{
+    Effect, Finished, Firing, FiringId, Intent, Number, Outcome, Position, Results, RuleUid, Shelf, Writes, Written,
+};
 use crate::{
     api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec, RuleMode},
     event::{Event, trail::Trail},
@@ -76,6 +78,16 @@ impl OpenFiring {
             .filter(|(name, step)| step.outcome.is_some() && !whole(name).1)
             .map(|(name, step)| (name.clone(), step.result.clone()))
             .collect()
+    }
+
+    /// What the trigger tells of the firing, by the names that expressions use. A float stays one: `value` is compared with floats.
+    pub fn named(&self) -> Vec<(&'static str, Value)> {
+        let Self { firing, events, .. } = self;
+        let number = |number: Number| Value::from(number.0);
+        let events = (!events.is_empty()).then(|| serde_json::to_value(events).unwrap_or_default());
+        let named =
+            [("value", firing.value.map(number)), ("baseline", firing.baseline.map(number)), ("events", events)];
+        named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 }
 

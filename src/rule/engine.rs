@@ -14,6 +14,7 @@ mod own;
 mod rows;
 mod same;
 mod sequels;
+mod so_far;
 mod trips;
 
 use std::{

@@ -16,7 +16,7 @@ use crate::{
     api::{self, ActionOutcome, EventRuleSpec, FiringOutcome, OnError, RuleMode},
     bus::{BusError, Missing},
     clock::Stamp,
-    record::{Effect, Finished, FiringId, Number, OpenFiring, Position, Record, Results, RuleUid, Written},
+    record::{Effect, Finished, FiringId, OpenFiring, Position, Record, Results, RuleUid, Written},
     rule::{CompiledAction, Rule, compile},
     text,
 };
@@ -94,7 +94,7 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
         open,
         rule: &rule,
         results: open.results(),
-        named: named(open),
+        named: open.named(),
         said: Vec::new(),
         failed: None,
         settle: Vec::new(),
@@ -142,15 +142,6 @@ fn compiled(inner: &Inner, open: &OpenFiring) -> Result<Arc<Rule>, String> {
     let rule = compile(&firing.rule, firing.generation, spec).map_err(text::join)?;
     inner.compiled.lock().insert(firing.rule.uid.clone(), Arc::clone(&rule));
     Ok(rule)
-}
-
-/// What the trigger tells of the firing, by the names that expressions use. A float stays one: `value` is compared with floats.
-fn named(open: &OpenFiring) -> Vec<(&'static str, Value)> {
-    let OpenFiring { firing, events, .. } = open;
-    let number = |number: Number| Value::from(number.0);
-    let events = (!events.is_empty()).then(|| serde_json::to_value(events).unwrap_or_default());
-    let named = [("value", firing.value.map(number)), ("baseline", firing.baseline.map(number)), ("events", events)];
-    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Why the firing is not to begin any more. One that has begun is finished.

@@ -321,13 +321,7 @@ impl Step<'_> {
     }
 
     pub(super) fn scope(&self) -> Scope<'_> {
-        let firing = &self.open.firing;
-        let scope = Scope::new(&self.open.event, &firing.source, &firing.rule, firing.stamp.timestamp())
-            .with_variables(self.rule)
-            .with_results(self.results)
-            .with_firing(&firing.id)
-            .with_group(&firing.group_values, firing.count);
-        self.named.iter().fold(scope, |scope, (name, value)| scope.with_value(name, value))
+        Scope::of_firing(self.rule, self.open, self.results, self.named)
     }
 
     async fn durable(&self, position: Position) -> Result<Permit, Halt> {

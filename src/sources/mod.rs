@@ -23,9 +23,10 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use event_sources::EventSourceState;
 pub use event_sources::EventSources;
 pub use near::NearMisses;
+pub use plan::{Plan, WatchPlan, plan};
 pub use report::{Listening, SourceReport};
 pub use supervisor::{Handle, Supervisor, SupervisorError, Wanted};
-pub use watch::EVENT_TTL;
+pub use watch::{EVENT_TTL, Memory, Observed, Sight};
 
 use crate::{
     bus::{Bus, BusError},

@@ -15,7 +15,7 @@ use crate::{
 
 /// What one source of a rule needs.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Plan {
+pub enum Plan {
     /// Watches.
     Watch(WatchPlan),
     /// An EventSource of the rule's namespace.
@@ -41,23 +41,23 @@ pub(super) enum Plan {
 
 /// A source that needs watches.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct WatchPlan {
+pub struct WatchPlan {
     /// `sources[].name`
-    pub(super) source: String,
+    pub source: String,
     /// API version of the watched kind.
-    pub(super) api_version: String,
+    pub api_version: String,
     /// The watched kind.
-    pub(super) kind: String,
+    pub kind: String,
     /// One watch each; `None` is the whole cluster.
-    pub(super) scopes: Vec<Option<String>>,
+    pub scopes: Vec<Option<String>>,
     /// The object whose labels are looked up as the account, if the source has a selector for it.
-    pub(super) regarding: Option<Regarding>,
+    pub regarding: Option<Regarding>,
     /// Whether existing objects count as created: for a trigger that follows objects they always do.
-    pub(super) existing: Existing,
+    pub existing: Existing,
 }
 
 /// What the sources of a rule need.
-pub(super) fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
+pub fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
     let of = |source: &crate::api::Source| {
         let scopes = source.namespaces().scopes(rule_namespace);
         let source_name = source.name.clone();
@@ -88,7 +88,7 @@ pub(super) fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
 
 impl Plan {
     /// `sources[].name`
-    pub(super) fn source(&self) -> &str {
+    pub fn source(&self) -> &str {
         match self {
             Self::Watch(WatchPlan { source, .. })
             | Self::Reference { source, .. }

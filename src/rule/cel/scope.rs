@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    record::{FiringId, GroupValues, Results, RuleRef},
+    record::{FiringId, GroupValues, OpenFiring, Results, RuleRef},
     rule::{compile::Rule, fault::EvalError},
 };
 
@@ -61,6 +61,22 @@ impl<'a> Scope<'a> {
             variables: Mutex::default(),
             meter: Meter::default(),
         }
+    }
+
+    /// What the actions of a firing see: `named` is [`OpenFiring::named`], `results` those of the actions before.
+    pub fn of_firing(
+        rule: &'a Rule,
+        open: &'a OpenFiring,
+        results: &'a Results,
+        named: &'a [(&'static str, Json)],
+    ) -> Self {
+        let firing = &open.firing;
+        let scope = Self::new(&open.event, &firing.source, &firing.rule, firing.stamp.timestamp())
+            .with_variables(rule)
+            .with_results(results)
+            .with_firing(&firing.id)
+            .with_group(&firing.group_values, firing.count);
+        named.iter().fold(scope, |scope, (name, value)| scope.with_value(name, value))
     }
 
     /// Adds the rule's variables, evaluated when an expression first uses them.

@@ -243,6 +243,11 @@ impl Template {
         fill_node(&self.root, scope, &self.path, &mut room)
     }
 
+    /// The field that it is the value of: the last one of its path.
+    pub fn field(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or_default()
+    }
+
     /// Whether no text holds an expression: it is always filled in to the same.
     pub fn is_static(&self) -> bool {
         is_static(&self.root)

@@ -20,7 +20,7 @@ use crate::{
 pub(in crate::sources) const LISTED: &str = "";
 
 /// The objects of one watch.
-pub(super) struct Memory {
+pub struct Memory {
     watch: WatchKey,
     objects: HashMap<String, Seen>,
     /// The greatest version seen, also that of bookmarks.
@@ -32,7 +32,7 @@ pub(super) struct Memory {
 
 /// How an object came to sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub enum Sight {
     /// In a list.
     Listed,
     /// Added or changed, in the stream.
@@ -43,16 +43,16 @@ pub(super) enum Sight {
 
 /// What an object in sight means.
 #[derive(Debug)]
-pub(in crate::sources) struct Observed {
+pub struct Observed {
     /// What is to be remembered.
-    pub(in crate::sources) origin: Origin,
+    pub origin: Origin,
     /// What has happened, if anything: an Event object can be an occurrence and the change of an object at once.
-    pub(in crate::sources) events: Vec<Event>,
+    pub events: Vec<Event>,
 }
 
 impl Memory {
     /// Begins with what the log remembers.
-    pub(super) fn new(watch: WatchKey, objects: HashMap<String, Seen>) -> Self {
+    pub fn new(watch: WatchKey, objects: HashMap<String, Seen>) -> Self {
         let position = objects.values().map(|seen| seen.version).max().unwrap_or_default();
         let mut memory = Self { watch, complete: false, objects, position, asked: BTreeSet::new() };
         if let Some(mark) = memory.objects.remove(LISTED) {
@@ -129,7 +129,10 @@ impl Memory {
     }
 
     /// What the object in sight means. Remembers it.
-    pub(super) fn observe(
+    ///
+    /// # Errors
+    /// When the object has no usable uid, version, name or time.
+    pub fn observe(
         &mut self,
         raw: Value,
         sight: Sight,
@@ -215,7 +218,7 @@ impl Memory {
     }
 
     /// A list has come to its end, in which all objects were asked for what is followed. Gives what is to be remembered of that.
-    pub(super) fn finish_list(&mut self, version: u64, followed: &[Followed]) -> Origin {
+    pub fn finish_list(&mut self, version: u64, followed: &[Followed]) -> Origin {
         self.complete = true;
         self.advance(version);
         self.asked = followed.iter().filter(|one| one.is_selector()).map(|one| one.id).collect();
