@@ -10,6 +10,7 @@ mod files;
 mod history;
 mod junit;
 mod lint;
+mod rbac;
 mod replay;
 mod table;
 mod test;
@@ -68,6 +69,12 @@ enum Output {
 enum Command {
     #[command(flatten)]
     Offline(Offline),
+    /// Print the Roles that the accounts of rules in files need and no more, as YAML to apply. Needs a cluster that knows the kinds, and no operator.
+    Rbac {
+        /// Files or folders of rules; `-` is standard input.
+        #[arg(short, long = "filename", required = true)]
+        filename: Vec<PathBuf>,
+    },
     #[command(flatten)]
     InCluster(InCluster),
 }
@@ -216,6 +223,7 @@ fn run(cli: Cli) -> anyhow::Result<End> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     match command {
+        Command::Rbac { filename } => runtime.block_on(rbac::run(&filename, shared.namespace.as_deref())),
         Command::InCluster(command) => runtime.block_on(in_cluster(command, shared)).map(End::Good),
         Command::Offline(command) => offline(&command, &shared),
     }

@@ -13,6 +13,7 @@ mod owner;
 pub(crate) mod policy;
 mod ready;
 mod right;
+mod role;
 mod secret;
 mod token;
 
@@ -30,6 +31,7 @@ pub use lease::{Authority, Claim, Displaced, Keeper, Lost, Taken};
 pub use owner::{OwnerError, top_controller_among};
 pub use policy::{Authors, POLICY, fault_of_binding, fault_of_policy};
 pub use right::{MissingRight, Right, merged};
+pub use role::roles;
 pub use secret::SecretError;
 pub use token::{AUDIENCE, TokenError};
 

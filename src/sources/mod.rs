@@ -23,7 +23,7 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use event_sources::EventSourceState;
 pub use event_sources::EventSources;
 pub use near::NearMisses;
-pub use plan::{Plan, WatchPlan, plan};
+pub use plan::{Plan, WatchPlan, plan, rights};
 pub use report::{Listening, SourceReport};
 pub use supervisor::{Handle, Supervisor, SupervisorError, Wanted};
 pub use watch::{EVENT_TTL, Memory, Observed, Sight};

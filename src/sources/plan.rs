@@ -139,17 +139,26 @@ pub(super) enum Probe {
     },
 }
 
+/// The rights that the account needs to listen to the sources of a rule; and of sources whose kind cannot be found, why.
+pub async fn rights(cluster: &Cluster, account: &Account, spec: &EventRuleSpec) -> (Vec<Right>, Vec<String>) {
+    let (mut rights, mut unknown) = (Vec::new(), Vec::new());
+    for plan in plan(spec, &account.namespace) {
+        match wanted(cluster, account, &plan).await {
+            Ok((_, of_plan)) => rights.extend(of_plan),
+            Err(Probe::NotFound(why) | Probe::Unavailable(why)) => {
+                unknown.push(format!("sources[{}]: {why}", plan.source()))
+            }
+            Err(Probe::Found { .. }) => {}
+        }
+    }
+    (rights, unknown)
+}
+
 /// Asks for the kind and for every right. Rights may be known from before, if not for longer than `age`.
 pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age: Duration) -> Probe {
-    let (resource, rights) = match plan {
-        Plan::Watch(plan) => match needs(cluster, plan).await {
-            Ok((resource, rights)) => (Some(resource), rights),
-            Err(probe) => return probe,
-        },
-        Plan::Reference { name, .. } => {
-            (None, vec![Right::new("get", GROUP, "eventsources").within(Some(&account.namespace)).named(name)])
-        }
-        Plan::Schedule { .. } | Plan::Rules { .. } => (None, Vec::new()),
+    let (resource, rights) = match wanted(cluster, account, plan).await {
+        Ok(wanted) => wanted,
+        Err(probe) => return probe,
     };
     let mut missing = Vec::new();
     for right in rights {
@@ -160,6 +169,20 @@ pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age
         }
     }
     Probe::Found { resource, missing }
+}
+
+/// The kind, if there is one, and every right that is needed.
+async fn wanted(cluster: &Cluster, account: &Account, plan: &Plan) -> Result<(Option<Resource>, Vec<Right>), Probe> {
+    Ok(match plan {
+        Plan::Watch(plan) => {
+            let (resource, rights) = needs(cluster, plan).await?;
+            (Some(resource), rights)
+        }
+        Plan::Reference { name, .. } => {
+            (None, vec![Right::new("get", GROUP, "eventsources").within(Some(&account.namespace)).named(name)])
+        }
+        Plan::Schedule { .. } | Plan::Rules { .. } => (None, Vec::new()),
+    })
 }
 
 /// The kind, and every right that its watches need.
