@@ -62,6 +62,15 @@ pub struct Settings {
     /// Address at which EventSources take events by HTTP, at /hooks/NAMESPACE/NAME.
     #[arg(long, env = "SIGNALBOX_HOOKS_ADDRESS", default_value = "0.0.0.0:8090")]
     pub hooks_address: SocketAddr,
+    /// Address at which the API server asks about EventRules before it takes them, by TLS, at /rules. Without it, it is not asked.
+    #[arg(long, env = "SIGNALBOX_ADMISSION_ADDRESS")]
+    pub admission_address: Option<SocketAddr>,
+    /// The name, or the address, that the API server asks at: what the certificate is made for.
+    #[arg(long, env = "SIGNALBOX_ADMISSION_HOST", default_value = "signalbox-admission.signalbox-system.svc")]
+    pub admission_host: String,
+    /// The ValidatingWebhookConfiguration that is told whom to trust.
+    #[arg(long, env = "SIGNALBOX_ADMISSION_CONFIGURATION", default_value = "signalbox-rules")]
+    pub admission_configuration: String,
     /// How log lines are written.
     #[arg(long, env = "SIGNALBOX_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,

@@ -2,6 +2,7 @@
 //!
 //! A `JoinSet` owns every task; the first that ends unasked ends the process, and a supervisor outside starts it again.
 
+mod admission;
 mod begin;
 mod check;
 mod control;

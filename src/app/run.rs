@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    admission,
     begin::{self, Readiness},
     control, gap, lease, otlp,
     pace::{self, LateStatus},
@@ -181,6 +182,10 @@ impl Operator {
     ) -> anyhow::Result<()> {
         let synced = Synced::default();
         let senders = webhooks::listen(&self.settings).await?;
+        if let Some(listener) = admission::listen(&self.settings).await? {
+            let (settings, cluster, stop) = (self.settings.clone(), self.cluster.clone(), self.stop.clone());
+            tasks.spawn(named("admission", admission::run(listener, settings, cluster, stop)));
+        }
         let shard = self.start(recovered, senders, &synced, &mut tasks, &mut late)?;
         readiness.started(synced);
         let mut shard = tokio::spawn(shard);

@@ -30,6 +30,12 @@ pub(super) fn names(object: &Object) -> Option<Names> {
     })
 }
 
+/// Namespace and name of an object that may not be made yet: empty where the API server will say what they are.
+pub(super) fn placed(object: &Object) -> (String, String) {
+    let meta = object.meta();
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
 /// The spec, or what is wrong with it.
 pub(super) fn spec<S: DeserializeOwned>(object: &Object) -> Result<S, Vec<String>> {
     let spec = object.spec().map_err(|error| vec![format!("spec: it cannot be read: {error}")])?;

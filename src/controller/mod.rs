@@ -7,6 +7,7 @@ mod control;
 mod decode;
 mod intake;
 mod object;
+mod opinion;
 mod reports;
 mod rules;
 mod secrets;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use self::{object::Object, watch::run};
 pub use control::control;
+pub use opinion::opinion;
 pub use reports::relay;
 pub use rules::{Known, Listeners, Rules};
 pub use sinks::Sinks;

@@ -315,7 +315,8 @@ impl Reconcile for Rules {
 /// The generation of a rule that is gone and whose removal is not in the log yet.
 const GONE: i64 = -1;
 
-fn compiled(rule: &RuleRef, generation: i64, object: &Object) -> Result<Arc<EventRuleSpec>, Vec<String>> {
+/// The spec, or what is wrong with it.
+pub(super) fn compiled(rule: &RuleRef, generation: i64, object: &Object) -> Result<Arc<EventRuleSpec>, Vec<String>> {
     let spec = Arc::new(decode::spec::<EventRuleSpec>(object)?);
     match rule::compile(rule, generation, &spec) {
         Ok(_) => Ok(spec),
@@ -346,5 +347,6 @@ async fn append(bus: &Arc<dyn Bus>, record: Record) -> Result<bool, BusError> {
 }
 
 mod rights;
+pub(super) use rights::missing;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
-//! The servers: `/livez`, `/readyz` and `/metrics` for the cluster, below `/v1` what people ask about rules, and [`hooks`] for senders of events.
+//! The servers: `/livez`, `/readyz` and `/metrics` for the cluster, below `/v1` what people ask about rules, [`hooks`] for senders of events, and
+//! [`admission`] for the API server's questions about rules.
 
+pub mod admission;
 mod api;
 pub mod hooks;
 mod lobby;

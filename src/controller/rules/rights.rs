@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{PATIENCE, Rules, Version};
 use crate::{
     actions,
+    api::EventRuleSpec,
     kubernetes::{Cluster, MissingRight, merged},
     record::{Account, RuleRef},
     status::Part,
@@ -44,7 +45,7 @@ impl Rules {
             .collect();
         let cluster = &self.cluster;
         let look = async |(uid, rule, version): (String, RuleRef, Version)| {
-            let answer = tokio::time::timeout(PATIENCE, missing(cluster, &rule, &version)).await;
+            let answer = tokio::time::timeout(PATIENCE, missing(cluster, &rule, &version.spec)).await;
             (uid, rule, version.generation, answer.ok().and_then(Result::ok))
         };
         let answers: Vec<_> = stream::iter(looks).map(look).buffer_unordered(BESIDE).collect().await;
@@ -60,10 +61,15 @@ impl Rules {
     }
 }
 
-async fn missing(cluster: &Cluster, rule: &RuleRef, version: &Version) -> Result<Vec<MissingRight>, kube::Error> {
-    let account = Account { namespace: rule.namespace.clone(), name: version.spec.service_account_name.clone() };
+/// What the account of a rule lacks of what the actions need.
+pub(in crate::controller) async fn missing(
+    cluster: &Cluster,
+    rule: &RuleRef,
+    spec: &EventRuleSpec,
+) -> Result<Vec<MissingRight>, kube::Error> {
+    let account = Account { namespace: rule.namespace.clone(), name: spec.service_account_name.clone() };
     let mut missing = Vec::new();
-    for action in version.spec.all_actions() {
+    for action in spec.all_actions() {
         for right in actions::rights(action, cluster, &rule.namespace).await {
             if !cluster.may(&account, &right).await? {
                 missing.push(right.missing_for(&account));

@@ -1,0 +1,179 @@
+//! The validating webhook: its certificate, which lives in memory and is made anew every few days, and what it says of rules.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use data_encoding::BASE64;
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use parking_lot::RwLock;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use serde_json::json;
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Settings,
+    controller,
+    kubernetes::Cluster,
+    server::admission::{self, Judge, Opinion},
+};
+
+/// The name of the webhook in its configuration.
+const WEBHOOK: &str = "rules.signalbox.dev";
+/// For how long a certificate is good.
+const GOOD_DAYS: i64 = 30;
+/// A certificate is made anew after so long.
+const ANEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long the API server may take to hear of a new authority, before its certificate is shown.
+const HEARS: Duration = Duration::from_secs(10);
+/// How often it is looked whether the configuration has our authority still: an upgrade of the chart may take it out.
+const LOOK: Duration = Duration::from_secs(30);
+/// Right after the start it is looked so often.
+const LOOK_SOON: Duration = Duration::from_secs(2);
+
+/// Where the API server asks; nothing where the settings say so.
+pub(super) async fn listen(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = settings.admission_address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("listen for the API server's questions on {address}")).map(Some)
+}
+
+/// Answers, and keeps the certificate good, until `stop`.
+///
+/// # Errors
+/// When no certificate can be made.
+pub(super) async fn run(
+    listener: TcpListener,
+    settings: Settings,
+    cluster: Cluster,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let first = Identity::new(&settings.admission_host)?;
+    let shown = Arc::new(Shown(RwLock::new(Arc::clone(&first.key))));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("set TLS up")?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
+    let keeping = keep(cluster.own().clone(), &settings, &shown, first);
+    let serving = admission::serve(listener, Arc::new(tls), judge(cluster.clone()), stop.clone());
+    tokio::select! {
+        served = serving => Ok(served?),
+        kept = keeping => kept,
+    }
+}
+
+fn judge(cluster: Cluster) -> Judge {
+    Judge(Arc::new(move |object| {
+        let cluster = cluster.clone();
+        Box::pin(async move {
+            let (faults, warnings) = controller::opinion(&cluster, &object).await;
+            Opinion { faults, warnings }
+        })
+    }))
+}
+
+/// Tells the API server whom to trust, again and again, and changes the certificate when its time has come.
+async fn keep(client: Client, settings: &Settings, shown: &Shown, first: Identity) -> anyhow::Result<()> {
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let name = &settings.admission_configuration;
+    let mut current = first;
+    let mut since = Instant::now();
+    let mut soon = true;
+    loop {
+        match trust(&configurations, name, &current.authority).await {
+            Ok(()) => soon = false,
+            Err(error) => {
+                tracing::warn!(configuration = name, %error, "the API server cannot be told whom to trust about rules: it takes them unchecked");
+            }
+        }
+        tokio::time::sleep(if soon { LOOK_SOON } else { LOOK }).await;
+        if since.elapsed() >= ANEW {
+            let next = Identity::new(&settings.admission_host)?;
+            // Both, until the new one is shown.
+            let both = format!("{}{}", next.authority, current.authority);
+            if trust(&configurations, name, &both).await.is_ok() {
+                tokio::time::sleep(HEARS).await;
+                *shown.0.write() = Arc::clone(&next.key);
+                (current, since) = (next, Instant::now());
+            }
+        }
+    }
+}
+
+/// Has the configuration name this authority; writes nothing when it does.
+async fn trust(
+    configurations: &Api<ValidatingWebhookConfiguration>,
+    name: &str,
+    authority: &str,
+) -> Result<(), kube::Error> {
+    let configuration = configurations.get(name).await?;
+    let webhooks = configuration.webhooks.unwrap_or_default();
+    let named = |bundle: Option<k8s_openapi::ByteString>| bundle.is_some_and(|bundle| bundle.0 == authority.as_bytes());
+    if webhooks.into_iter().any(|webhook| webhook.name == WEBHOOK && named(webhook.client_config.ca_bundle)) {
+        return Ok(());
+    }
+    let bundle = BASE64.encode(authority.as_bytes());
+    // Strategic: the list is merged by name.
+    let patch = json!({"webhooks": [{"name": WEBHOOK, "clientConfig": {"caBundle": bundle}}]});
+    configurations.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    tracing::info!(configuration = name, "the API server was told whom to trust about rules");
+    Ok(())
+}
+
+/// A certificate, and the authority that vouches for it.
+struct Identity {
+    /// In PEM.
+    authority: String,
+    key: Arc<CertifiedKey>,
+}
+
+impl Identity {
+    /// For a name or an address, from yesterday on: clocks differ.
+    fn new(host: &str) -> anyhow::Result<Self> {
+        let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+        let (from, to) = (parts(today.yesterday()?), parts(today.checked_add(Span::new().days(GOOD_DAYS))?));
+        let [from, to] = [from, to].map(|(year, month, day)| rcgen::date_time_ymd(year, month, day));
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "signalbox");
+        (params.not_before, params.not_after) = (from, to);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?).context("make an authority")?;
+        let mut params = CertificateParams::new([host.to_owned()]).context("name the webhook's host")?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        (params.not_before, params.not_after) = (from, to);
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &authority).context("make a certificate")?;
+        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let signing = rustls::crypto::ring::sign::any_supported_type(&private).context("use the certificate's key")?;
+        let key = Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signing));
+        Ok(Self { authority: authority.pem(), key })
+    }
+}
+
+/// Year, month and day.
+fn parts(date: Date) -> (i32, u8, u8) {
+    (i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
+}
+
+/// The certificate that is shown now.
+#[derive(Debug)]
+struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read()))
+    }
+}
