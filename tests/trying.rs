@@ -67,7 +67,7 @@ fn run(folder: &Path, line: &str) -> (i32, String, String) {
 fn the_samples_do_what_their_cases_say() {
     let (code, said, error) = run(Path::new("."), "test -f deploy/samples --cases deploy/cases");
     assert_eq!(code, 0, "{said}{error}");
-    assert!(said.ends_with("7 cases, 0 failed\n") && said.starts_with("ok    a pod that crashed"), "{said}");
+    assert!(said.ends_with("15 cases, 0 failed\n") && said.starts_with("ok    a pod that crashed"), "{said}");
 }
 
 #[test]
@@ -133,6 +133,7 @@ fn what_is_wrong_with_a_file_of_cases_is_told_with_line_and_column() {
     let wrong = [
         ("  - name: a\n    expext: []\n", "cases.yaml:3:5: ", "expext"),
         ("  - name: a\n", "cases.yaml:2:5: ", "expect"),
+        ("  []\n", "cases.yaml:1:1: ", "no case"),
         ("  - name: a\n    until: 7d\n    expect: []\n", "cases.yaml:3:12: ", "168h"),
         ("  - name: a\n    rule: other\n    expect: []\n", "cases.yaml:3:11: a: there is no rule other", "shop/probes"),
         (

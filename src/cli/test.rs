@@ -34,6 +34,11 @@ pub(super) fn run(rules: &[PathBuf], cases: &[PathBuf], namespace: &str, output:
                 continue;
             }
         };
+        if of_file.cases.is_empty() {
+            let place = Place { line: 1, column: 1 };
+            let (path, message) = (String::new(), "there is no case in it".to_owned());
+            faults.push(Finding { file: name.clone(), place, path, message });
+        }
         let folder = Path::new(&name).parent().map(Path::to_path_buf).unwrap_or_default();
         let load = |file: &Path| files::documents(&folder.join(file)).map_err(|finding| finding.to_string());
         for case in &of_file.cases {

@@ -128,6 +128,9 @@ impl Trial {
         };
         let put = RulePut { rule: rule.rule.clone(), generation: rule.generation, spec: Arc::clone(&rule.spec) };
         trial.fold(&Record::RulePut(put));
+        if rule.spec.suspend {
+            trial.say("the rule is suspended: nothing is evaluated", false);
+        }
         trial.listen(existing)?;
         Ok(trial)
     }

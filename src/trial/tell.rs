@@ -25,7 +25,7 @@ fn noted(mark: &Mark) -> Option<String> {
     Some(match mark {
         Mark::Occurred(_) => "counted for".to_owned(),
         Mark::Holds(_) => "the conditions hold for".to_owned(),
-        Mark::Ended(_) => "the conditions do not hold any more for".to_owned(),
+        Mark::Ended(_) => "it is over for".to_owned(),
         Mark::Heard(_) => "heard of".to_owned(),
         Mark::Added { .. } => "put to the others of".to_owned(),
         Mark::Sample { value, .. } => format!("a sample of {} for", value.0),

@@ -163,9 +163,7 @@ impl World {
         };
         self.version += 1;
         let is_event = is_of_events(&WatchKey { api_version: version.clone(), kind: kind.clone(), namespace: None });
-        let regarding = ["involvedObject", "regarding"]
-            .iter()
-            .find_map(|field| text(object.get(*field)?.as_object()?, "namespace"));
+        let regarding = if is_event { self.regarding(&mut object) } else { None };
         let mut metadata = object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
         match text(&metadata, "namespace").as_deref() {
             // Said to have none.
@@ -173,7 +171,7 @@ impl World {
             Some(_) => {}
             None if !is_event && CLUSTER_SCOPED.contains(&kind.as_str()) => {}
             None => {
-                let namespace = regarding.filter(|_| is_event).unwrap_or_else(|| self.namespace.clone());
+                let namespace = regarding.unwrap_or_else(|| self.namespace.clone());
                 metadata.insert("namespace".to_owned(), namespace.into());
             }
         }
@@ -195,6 +193,19 @@ impl World {
         }
         object.insert("metadata".to_owned(), metadata.into());
         Ok(object.into())
+    }
+
+    /// The namespace of what an Event is about: that of the Event or of the rule where it is left out of a kind that has one.
+    fn regarding(&self, event: &mut Map<String, Value>) -> Option<String> {
+        let of_event = event.get("metadata").and_then(|metadata| metadata.get("namespace")?.as_str());
+        let own = of_event.unwrap_or(&self.namespace).to_owned();
+        let field = ["involvedObject", "regarding"].into_iter().find(|field| event.contains_key(*field))?;
+        let about = event.get_mut(field)?.as_object_mut()?;
+        let kind = about.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if !about.contains_key("namespace") && !CLUSTER_SCOPED.contains(&kind) {
+            about.insert("namespace".to_owned(), own.into());
+        }
+        about.get("namespace").and_then(Value::as_str).map(str::to_owned)
     }
 
     /// What the operator would look up for the event.
