@@ -28,7 +28,7 @@ mod support;
 const SYSTEM: &str = "signalbox-system";
 
 /// Every optional part.
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "metrics.serviceMonitor.enabled=true",
     "metrics.serviceMonitor.labels.release=prometheus",
     "metrics.prometheusRule.enabled=true",
@@ -36,15 +36,20 @@ const ALL: [&str; 7] = [
     "networkPolicy.enabled=true",
     "networkPolicy.fromNamespaces={monitoring}",
     "podDisruptionBudget.enabled=true",
+    "admissionWebhook.enabled=true",
 ];
 
 /// What the optional parts make.
-const PARTS: [(&str, &str); 5] = [
+const PARTS: [(&str, &str); 9] = [
     ("ConfigMap", "signalbox-dashboard"),
     ("NetworkPolicy", "signalbox"),
     ("PodDisruptionBudget", "signalbox"),
     ("PrometheusRule", "signalbox"),
     ("ServiceMonitor", "signalbox"),
+    ("ValidatingWebhookConfiguration", "signalbox-rules"),
+    ("Service", "signalbox-admission"),
+    ("ClusterRole", "signalbox-admission"),
+    ("ClusterRoleBinding", "signalbox-admission"),
 ];
 
 // === rendering

@@ -39,8 +39,9 @@ const ANEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const HEARS: Duration = Duration::from_secs(10);
 /// How often it is looked whether the configuration has our authority still: an upgrade of the chart may take it out.
 const LOOK: Duration = Duration::from_secs(30);
-/// Right after the start it is looked so often.
+/// Right after the start it is tried so often, and so many times.
 const LOOK_SOON: Duration = Duration::from_secs(2);
+const SOON: u32 = 15;
 
 /// Where the API server asks; nothing where the settings say so.
 pub(super) async fn listen(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
@@ -91,15 +92,19 @@ async fn keep(client: Client, settings: &Settings, shown: &Shown, first: Identit
     let name = &settings.admission_configuration;
     let mut current = first;
     let mut since = Instant::now();
-    let mut soon = true;
+    // An API server that has just started knows no rights yet.
+    let mut soon = SOON;
+    let mut failed = false;
     loop {
-        match trust(&configurations, name, &current.authority).await {
-            Ok(()) => soon = false,
-            Err(error) => {
-                tracing::warn!(configuration = name, %error, "the API server cannot be told whom to trust about rules: it takes them unchecked");
-            }
+        let told = trust(&configurations, name, &current.authority).await;
+        if let Err(error) = &told
+            && !failed
+        {
+            tracing::warn!(configuration = name, %error, "the API server cannot be told whom to trust about rules: it takes them unchecked");
         }
-        tokio::time::sleep(if soon { LOOK_SOON } else { LOOK }).await;
+        failed = told.is_err();
+        soon = if failed { soon.saturating_sub(1) } else { 0 };
+        tokio::time::sleep(if soon > 0 { LOOK_SOON } else { LOOK }).await;
         if since.elapsed() >= ANEW {
             let next = Identity::new(&settings.admission_host)?;
             // Both, until the new one is shown.
