@@ -113,15 +113,17 @@ fn an_object_of_which_nothing_is_followed_takes_no_more_memory_than_before() {
     assert_eq!(serde_json::to_string(&memory.objects["u"]).expect("a row"), r#"{"version":1,"name":"shop/web"}"#);
 }
 
-/// What a watch has to follow for a rule with a selector for each of these tiers.
+/// What a watch has to follow for a selector for each of these tiers, in their order.
 fn tiers(tiers: &[&str]) -> Vec<Followed> {
-    let source = |tier: &&str| {
+    let follow = |tier: &&str| {
         let selector = json!({"matchLabels": {"tier": tier}});
-        json!({"name": tier, "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "selector": selector}})
+        let source =
+            json!({"name": tier, "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "selector": selector}});
+        let put = testing::rule("r", 1, json!([source]));
+        let interest: std::sync::Arc<Interest> = testing::interest(&[put]);
+        interest.followed(&watch()).to_vec()
     };
-    let put = testing::rule("r", 1, tiers.iter().map(source).collect());
-    let interest: std::sync::Arc<Interest> = testing::interest(&[put]);
-    interest.followed(&watch()).to_vec()
+    tiers.iter().flat_map(follow).collect()
 }
 
 fn of_tier(version: u64, tier: &str) -> Value {
