@@ -12,6 +12,7 @@ pub(super) fn decision(engine: &Engine, rule: &Rule, decision: &Decision, now: i
     let text = match decision {
         Decision::Fired(_) => return None,
         Decision::Counted { group, .. } => format!("counted for {group}{}", so_far(group)),
+        Decision::Passed { group, .. } => format!("the first of its kind for {group}"),
         Decision::Noted { group, mark, .. } => format!("{} {group}{}", noted(mark)?, so_far(group)),
         Decision::Resolved { group, .. } => format!("ended for {group}"),
         Decision::Suppressed { group, reason, .. } => format!("suppressed for {group} by {}", brake(*reason)),
@@ -45,5 +46,9 @@ fn brake(reason: SuppressedReason) -> &'static str {
         SuppressedReason::Backlog => "a backlog",
         SuppressedReason::OwnWrite => "its own write, of which the event tells",
         SuppressedReason::Concurrency => "concurrencyPolicy: Forbid",
+        SuppressedReason::Dedupe => "dedupe",
+        SuppressedReason::OutsideActiveWindow => "activeWindows",
+        SuppressedReason::Stopped => "the switch that stops all rules",
+        SuppressedReason::Loop => "its own part in how the event came about",
     }
 }

@@ -86,9 +86,7 @@ impl Engine {
     /// The event, if the source of some rule takes it.
     fn heard(&self, input: EventInput) -> Option<EventInput> {
         let (origin, event) = (&input.origin, &*input.event);
-        let mut slots = self.index.candidates(origin, event).into_iter();
-        let heard = slots.any(|slot| slot.rule.sources[slot.source].filter.look(origin, event).possible);
-        heard.then_some(input)
+        self.index.is_heard(origin, event).then_some(input)
     }
 }
 

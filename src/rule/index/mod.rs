@@ -129,6 +129,14 @@ impl Index {
         self.classes.hears_rules(namespace)
     }
 
+    /// Whether a source's filter can take the event.
+    pub(super) fn is_heard(&self, origin: &Origin, event: &Event) -> bool {
+        self.classes.candidates(origin, event).into_iter().any(|(id, at)| {
+            let filter = self.classes.get(id).and_then(|(filtering, _)| filtering.filter(at));
+            filter.is_some_and(|filter| filter.look(origin, event).possible)
+        })
+    }
+
     // === What was seen ===
 
     /// An event has passed a filter of the class.
