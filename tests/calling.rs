@@ -74,7 +74,7 @@ async fn a_service_that_asks_for_patience_gets_it() {
 async fn a_request_without_an_answer_is_not_sent_again_where_the_rule_says_so() {
     let (shop, sink) = (shop("unknown").await, Sink::start().await);
     sink.answer(Answer::status(200).after(Duration::from_secs(600)));
-    let call = json!([{"name": "call", "timeout": "300ms", "http": {"url": sink.url("/pay"), "onUnknown": "Fail"}}]);
+    let call = json!([{"name": "call", "retry": {"attemptTimeout": "300ms"}, "http": {"url": sink.url("/pay"), "onUnknown": "Fail"}}]);
     shop.rule("unknown", rule(call)).await;
     shop.event("web.1", "web", "BackOff").await;
     let (outcome, message) = ended(&shop, "unknown").await;
@@ -91,7 +91,7 @@ async fn a_request_that_a_crash_interrupted_has_the_same_key_or_is_not_repeated(
     for (name, sink, on_unknown) in [("retry", &retry, "Retry"), ("fail", &fail, "Fail")] {
         sink.answer_next(Answer::status(200).after(Duration::from_secs(600)));
         let http = json!({"url": sink.url("/"), "onUnknown": on_unknown, "body": "${firing.id}"});
-        shop.rule(name, rule(json!([{"name": "call", "timeout": "5m", "http": http}]))).await;
+        shop.rule(name, rule(json!([{"name": "call", "retry": {"attemptTimeout": "5m"}, "http": http}]))).await;
     }
     shop.event("web.1", "web", "BackOff").await;
     retry.await_requests(1).await;

@@ -149,8 +149,7 @@ async fn a_scaling_whose_answer_is_lost_is_done_once() {
     let _operator = setup.start_ready().await;
     shop.deployment("web", 0).await;
     let mut action = grow();
-    action["timeout"] = json!("2s");
-    action["retry"] = json!({"backoff": "100ms"});
+    action["retry"] = json!({"backoff": "100ms", "attemptTimeout": "2s"});
     shop.rule("lost", json!({"sources": on_events(), "actions": [action]})).await;
     for number in 0..EVENTS {
         shop.event(&format!("p{number}.1"), &format!("p{number}"), "BackOff").await;

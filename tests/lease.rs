@@ -150,7 +150,7 @@ async fn a_process_that_was_stopped_for_longer_than_its_lease_does_nothing_more(
     let mut first = one.start_ready().await;
     let mut second = other.start();
     let mut slowly = tell();
-    slowly["timeout"] = json!("60s");
+    slowly["retry"] = json!({"attemptTimeout": "60s"});
     shop.rule("woken", json!({"sources": on_events(), "actions": [slowly]})).await;
     events(&shop, "queued", QUEUED).await;
     metric(&first, &format!("signalbox_rule_decisions_total{{decision=\"Fired\"}} {QUEUED}")).await;

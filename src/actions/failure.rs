@@ -24,6 +24,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// It cannot succeed: a missing right, a missing target.
     Final,
+    /// An expression or a text of it cannot be evaluated; as [`FailureKind::Final`].
+    Invalid,
     /// The same request may succeed later; when the other side said when, not before.
     Retryable {
         /// What the other side asked for.

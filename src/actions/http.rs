@@ -14,12 +14,13 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Action, Attempt, Context, Done, Failure, FailureKind, secrets};
+use super::{Action, Attempt, Context, Done, Failure, FailureKind, Undo, secrets};
 use crate::{
     api::{self, OnUnknown, SecretKeyRef},
     bus::Permit,
     kubernetes::{Cluster, Right},
     net::{Call, HttpErrorKind, Response},
+    record::Effect,
     sinks::Secrets,
 };
 use answer::Answer;
@@ -149,6 +150,10 @@ impl Action for Http {
             }
             self.attempt(cx, &request).await
         })
+    }
+
+    fn changed(&self, _: &Context, _: &Value, _: Option<&Effect>) -> Undo {
+        Undo::Never("a request that was sent cannot be undone")
     }
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {

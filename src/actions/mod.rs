@@ -15,7 +15,9 @@ mod scale;
 mod secrets;
 mod target;
 mod text;
+mod undo;
 mod users;
+mod wait;
 mod wait_for;
 mod write;
 
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use failure::{Failure, FailureKind};
 pub use lead::{lead, lead_to};
 pub use scale::Scales;
+pub use undo::{Back, Undo};
 pub use users::Users;
 pub use wait_for::{Look, Waiting};
 
@@ -40,11 +43,11 @@ use crate::{
     event::Event,
     kubernetes::{Cluster, Right},
     net::Http,
-    record::{Account, Effect, FiringId, RuleRef},
+    record::{Account, Change, Effect, FailureReason, FiringId, RuleRef},
     sinks::Registry,
 };
 
-/// How long one attempt may take when the action sets no `timeout`.
+/// How long one attempt may take when the action sets no `retry.attemptTimeout`.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A kind of action.
@@ -98,7 +101,12 @@ pub trait Action: Send + Sync {
 
     /// How long one [`Action::execute`] may take.
     fn patience(&self, action: &api::Action) -> Duration {
-        action.timeout.map_or(TIMEOUT, api::Duration::get)
+        action.retry.attempt_timeout.map_or(TIMEOUT, api::Duration::get)
+    }
+
+    /// Whether [`Action::execute`] does nothing but wait: then the firing has no place of its rule meanwhile, and ends with the rule.
+    fn only_waits(&self) -> bool {
+        false
     }
 
     /// Whether [`Action::settle`] has something to do for this request.
@@ -117,6 +125,25 @@ pub trait Action: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
+    /// What carrying the request out has changed, if that can be taken back: each kind says so here, and nowhere else. `effect` is what it wrote, as far as
+    /// that is known.
+    fn changed(&self, _cx: &Context, _request: &Value, _effect: Option<&Effect>) -> Undo {
+        Undo::Never("it cannot be undone")
+    }
+
+    /// Makes the request that takes the change back, which [`Action::execute`] carries out, unless somebody else has changed the object since.
+    ///
+    /// # Cancel safety
+    /// Nothing was changed.
+    fn take_back<'a>(&'a self, _cx: &'a Context, _change: &'a Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(async { Err(Failure::last("it cannot be undone")) })
+    }
+
+    /// Rights that it takes to undo it, beside those of [`Action::rights`].
+    fn undo_rights(&self, _namespace: &str) -> Vec<Right> {
+        Vec::new()
+    }
+
     /// Called when the request was executed, has failed for good and will not be executed again.
     fn gave_up(&self, _cx: &Context, _failure: &Failure) {}
 }
@@ -128,9 +155,10 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
         ActionKind::Rollout(spec) => Box::new(rollout::Rollout::new(spec)),
         ActionKind::Patch(spec) => Box::new(patch::Patch::new(spec)),
         ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
-        ActionKind::Http(http) => Box::new(http::Http::new(http, spec.timeout)),
+        ActionKind::Http(http) => Box::new(http::Http::new(http, spec.retry.attempt_timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
         ActionKind::Emit(spec) => Box::new(emit::Emit::new(spec)),
+        ActionKind::Wait(spec) => Box::new(wait::Wait::new(spec)),
     })
 }
 
@@ -147,6 +175,11 @@ pub async fn rights(spec: &api::Action, cluster: &Cluster, namespace: &str) -> V
         rights.push(aim.right("get"));
     }
     rights
+}
+
+/// The rights that the account needs, beside those, to undo the action.
+pub fn undo_rights(spec: &api::Action, namespace: &str) -> Vec<Right> {
+    build(spec).map(|action| action.undo_rights(namespace)).unwrap_or_default()
 }
 
 /// What all actions share.
@@ -181,6 +214,8 @@ pub struct Context {
     pub hops: u64,
     /// Is told what was written by a step that then waits for what comes of it.
     pub wrote: Arc<dyn Fn(&Effect) + Send + Sync>,
+    /// Whether what it changes must be known to be given back.
+    pub keeps: bool,
     /// Cancelled when the process is about to stop: what only waits ends then with [`FailureKind::Interrupted`].
     pub stop: CancellationToken,
 }
@@ -218,6 +253,9 @@ pub struct Done {
     pub result: Value,
     /// The object that was written.
     pub effect: Option<Effect>,
+    /// Why it failed, if there is more to say than [`FailureReason::Failed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<FailureReason>,
 }
 
 impl Done {
@@ -231,7 +269,7 @@ impl Done {
 
     /// What would have been done.
     fn observed(message: String, result: Value) -> Self {
-        Self { outcome: ActionOutcome::Observed, message, result, effect: None }
+        Self { outcome: ActionOutcome::Observed, message, result, effect: None, reason: None }
     }
 }
 

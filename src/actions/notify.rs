@@ -8,11 +8,12 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, FailureKind, secrets, text};
+use super::{Action, Attempt, Context, Done, Failure, FailureKind, Undo, secrets, text};
 use crate::{
     api::{self, ActionOutcome, NotifyField, Severity},
     bus::Permit,
     kubernetes::{Cluster, Right},
+    record::Effect,
     sinks::{Delivered, Entry, Notification, Retry, Secrets, Sink, SinkError},
 };
 
@@ -79,8 +80,13 @@ impl Action for Notify {
                 message: format!("notified EventSink {}{note}", request.sink),
                 result: json!({"status": delivered.status}),
                 effect: None,
+                reason: None,
             })
         })
+    }
+
+    fn changed(&self, _: &Context, _: &Value, _: Option<&Effect>) -> Undo {
+        Undo::Never("a notification that was sent cannot be undone")
     }
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {

@@ -3,6 +3,7 @@
 //! It is written under the version that was seen. A repetition compares what the patch touches with what that was; of lists it is the whole list, so that
 //! nothing is added twice. Nothing of a Secret is shown but the names of its fields.
 
+mod back;
 mod difference;
 mod touched;
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Action, Attempt, Context, Done, Failure, FailureKind,
+    Action, Attempt, Back, Context, Done, Failure, FailureKind, Undo,
     failure::is_missing_right,
     target::{Aim, filled_key, fixed, key},
     text,
@@ -25,12 +26,17 @@ use crate::{
     api::{self, PatchType},
     bus::Permit,
     kubernetes::{Cluster, Right},
+    record::{self, Effect},
     text::join,
 };
+use back::Kept;
 use difference::{differences, sentence};
 
 /// The API server does not say which operation it was.
 const UNFIT: &str = "an operation does not fit the object: a path that is not there, or a test that fails";
+
+/// Nothing of a Secret is in the log but what the rule itself says.
+const NOT_KEPT: &str = "what a Secret held is not kept, so it cannot be given back";
 
 /// The action.
 pub(super) struct Patch(api::Patch);
@@ -56,6 +62,9 @@ struct Request {
     force: bool,
     /// The digest of what the patch touches, as it was.
     from: String,
+    /// What it changes, as it was and as it becomes, where that is to be given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
 }
 
 impl Action for Patch {
@@ -87,9 +96,18 @@ impl Action for Patch {
             let step = Step::new(cx, aim);
             let now = step.get().await?;
             let from = write::digest(&touched::by(&patch, &json(&now)));
-            let object = Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version);
+            let metadata = now.metadata.clone();
+            let object = Object::new(&step.aim, metadata.uid.unwrap_or_default(), metadata.resource_version);
             let api::Patch { type_, subresource, force, .. } = self.0.clone();
-            Request { object, type_, patch, subresource, force, from }.to_request()
+            let mut request = Request { object, type_, patch, subresource, force, from, kept: None };
+            if request.is_secret() && self.0.restore.is_some() {
+                return Err(Failure::last(format!("patch {}: {NOT_KEPT}: leave restore out", request.object.title())));
+            }
+            if cx.keeps && !request.is_secret() {
+                let after = json(&request.tried(&step, &now).await?);
+                request.kept = Some(Kept::of(&request, &json(&now), &after)?);
+            }
+            request.to_request()
         })
     }
 
@@ -114,6 +132,20 @@ impl Action for Patch {
             let told = sentence(&changes, change.is_secret());
             Ok(Done::observed(format!("would patch {}: {told}", change.object.title()), change.result()))
         })
+    }
+
+    fn changed(&self, cx: &Context, request: &Value, _: Option<&Effect>) -> Undo {
+        match Request::deserialize(request) {
+            Ok(request) if request.is_secret() => Undo::Never(NOT_KEPT),
+            Ok(Request { object, subresource, type_, kept: Some(Kept { back, made }), .. }) => {
+                Undo::of(object.change(manager(type_, cx), subresource.as_deref(), back, made))
+            }
+            _ => Undo::Nothing,
+        }
+    }
+
+    fn take_back<'a>(&'a self, cx: &'a Context, change: &'a record::Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(back::take_back(cx, change))
     }
 }
 
@@ -193,11 +225,15 @@ impl Change for Request {
     }
 
     fn manager(&self, step: &Step<'_>) -> String {
-        match self.type_ {
-            // Fields that an earlier firing applied and this one does not name go: 10 + 36 + 1 + 63 of 128 characters allowed.
-            PatchType::Apply => format!("signalbox/{}/{}", step.cx.rule.uid.0, step.cx.action),
-            _ => step.cx.manager(),
-        }
+        manager(self.type_, step.cx)
+    }
+}
+
+fn manager(type_: PatchType, cx: &Context) -> String {
+    match type_ {
+        // Fields that an earlier firing applied and this one does not name go: 10 + 36 + 1 + 63 of 128 characters allowed.
+        PatchType::Apply => format!("signalbox/{}/{}", cx.rule.uid.0, cx.action),
+        _ => cx.manager(),
     }
 }
 

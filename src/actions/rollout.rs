@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Action, Attempt, Context, Done, Failure,
+    Action, Attempt, Back, Context, Done, Failure, Undo,
     target::{Aim, filled_key, fixed, key},
+    undo,
     write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{
     api::{self, RolloutOperation},
     bus::Permit,
     kubernetes::{Cluster, Right},
+    record::{self, Effect},
 };
 use history::Revision;
 
@@ -124,6 +126,52 @@ impl Action for Rollout {
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(write::observe::<Request>(cx, request))
     }
+
+    fn changed(&self, cx: &Context, request: &Value, _: Option<&Effect>) -> Undo {
+        match Request::deserialize(request) {
+            Ok(request) => request.changed(cx),
+            Err(_) => Undo::Never("what it was is not known"),
+        }
+    }
+
+    fn take_back<'a>(&'a self, cx: &'a Context, change: &'a record::Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(take_back(cx, change))
+    }
+}
+
+impl Request {
+    fn changed(self, cx: &Context) -> Undo {
+        let paused = |paused: Value| json!({"paused": paused});
+        match self.operation {
+            RolloutOperation::Restart => Undo::Never("a restart cannot be undone"),
+            RolloutOperation::Undo => {
+                Undo::Never("a roll-back is not undone: kubectl rollout history shows the revisions")
+            }
+            RolloutOperation::Pause | RolloutOperation::Resume => {
+                Undo::of(self.object.change(cx.manager(), None, paused(self.from), paused(self.to)))
+            }
+        }
+    }
+}
+
+/// Pauses what was resumed, and resumes what was paused.
+async fn take_back(cx: &Context, change: &record::Change) -> Result<Back, Failure> {
+    let step = undo::step(cx, change).await?;
+    let read = step.api.get(&step.aim.name).await;
+    let now = match undo::same(change, read, |error| step.failure(error, "read", step.right("get")))? {
+        Ok(now) => now,
+        Err(back) => return Ok(back),
+    };
+    let (from, to) = (change.made["paused"].clone(), change.back["paused"].clone());
+    let operation = if to == true { RolloutOperation::Pause } else { RolloutOperation::Resume };
+    if held(operation, &now) == to {
+        return Ok(Back::unchanged(format!("{} is {} already", undo::named(change), words(operation).1)));
+    }
+    if change.unsure && !undo::is_witnessed(change, now.metadata.managed_fields.as_deref()) {
+        return Ok(Back::not_ours(change));
+    }
+    let object = Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version);
+    Request { object, operation, from, to, revision: None }.to_request().map(Back::Request)
 }
 
 impl Change for Request {

@@ -1,6 +1,7 @@
 //! `scale`: sets the number of replicas through the scale subresource; nothing else of the object is written.
 
 mod amount;
+mod back;
 mod seen;
 
 use futures::future::BoxFuture;
@@ -15,7 +16,7 @@ pub use seen::Scales;
 use seen::{Key, Seen};
 
 use super::{
-    Action, Attempt, Context, Done, Failure, FailureKind,
+    Action, Attempt, Back, Context, Done, Failure, FailureKind, Undo,
     target::{Aim, filled_key, fixed, key},
     write::{self, Change, Object, Step, Verdict, Words},
 };
@@ -23,6 +24,7 @@ use crate::{
     api,
     bus::Permit,
     kubernetes::{Cluster, Right},
+    record::{self, Effect},
 };
 
 /// The subresource.
@@ -87,6 +89,18 @@ impl Action for Scale {
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(write::observe::<Request>(cx, request))
+    }
+
+    fn changed(&self, cx: &Context, request: &Value, _: Option<&Effect>) -> Undo {
+        let Ok(Request { object, from, to }) = Request::deserialize(request) else {
+            return Undo::Never("what it was is not known");
+        };
+        let replicas = |number: i32| json!({"replicas": number});
+        Undo::of(object.change(cx.manager(), Some(SCALE), replicas(from), replicas(to)))
+    }
+
+    fn take_back<'a>(&'a self, cx: &'a Context, change: &'a record::Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(back::take_back(cx, change))
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn context(fake: &Fake) -> Context {
         event: Arc::new(event()),
         hops: 0,
         wrote: Arc::new(|_| ()),
+        keeps: false,
         stop: CancellationToken::new(),
     }
 }

@@ -84,7 +84,7 @@ fn done(request: &Value) -> Done {
         0 => format!("no workload uses {}", request["used"].as_str().unwrap_or("it")),
         count => format!("{count} found"),
     };
-    Done { outcome: ActionOutcome::Unchanged, message, result: Value::Null, effect: None }
+    Done { outcome: ActionOutcome::Unchanged, message, result: Value::Null, effect: None, reason: None }
 }
 
 /// The ConfigMap or Secret that the event is about.

@@ -17,7 +17,10 @@ use super::{
     target::Aim,
     write::{Object, Step},
 };
-use crate::api::{ActionOutcome, WaitFor};
+use crate::{
+    api::{ActionOutcome, WaitFor},
+    record::FailureReason,
+};
 
 /// How long one answer of the API server is waited for.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -88,7 +91,7 @@ impl Waiting {
         &self.waiting.request
     }
 
-    /// Waits. `expression` judges the object where the spec has an expression.
+    /// Waits. `expression` judges the object where the spec has an expression, which stands at `place`.
     ///
     /// # Errors
     /// With [`FailureKind::Interrupted`] only: what is not met in time is an outcome.
@@ -96,6 +99,7 @@ impl Waiting {
         self,
         cx: &Context,
         spec: &WaitFor,
+        place: &str,
         expression: impl Fn(&Value) -> Look + Send + Sync,
     ) -> Result<Done, Failure> {
         let Recorded { object, deadline, done, .. } = self.waiting;
@@ -111,18 +115,21 @@ impl Waiting {
         };
         let (what, is, was) = match spec.rollout {
             Some(_) => ("its rollout", "is complete", "was not complete"),
-            None => ("waitFor.expression", "gives true", "did not give true"),
+            None => (place, "gives true", "did not give true"),
         };
         Ok(match missed {
             None => Done { message: format!("{}; {what} {is}", done.message), ..done },
-            Some(Missed::Never(why)) => failed(done, &why),
-            Some(Missed::InTime(last)) => failed(done, &format!("{what} {was} within {}: {last}", spec.timeout)),
+            Some(Missed::Never(why)) => failed(done, &why, FailureReason::Failed),
+            Some(Missed::InTime(last)) => {
+                failed(done, &format!("{what} {was} within {}: {last}", spec.timeout), FailureReason::TimedOut)
+            }
         })
     }
 }
 
-fn failed(done: Done, why: &str) -> Done {
-    Done { outcome: ActionOutcome::Failed, message: format!("{}, but {why}", done.message), ..done }
+fn failed(done: Done, why: &str, reason: FailureReason) -> Done {
+    let message = format!("{}, but {why}", done.message);
+    Done { outcome: ActionOutcome::Failed, message, reason: Some(reason), ..done }
 }
 
 enum Missed {

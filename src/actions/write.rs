@@ -328,5 +328,5 @@ fn superseded<C: Change>(change: &C, what: &str) -> Done {
 }
 
 fn ended<C: Change>(change: &C, outcome: ActionOutcome, message: String) -> Done {
-    Done { outcome, message, result: change.result(), effect: None }
+    Done { outcome, message, result: change.result(), effect: None, reason: None }
 }

@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Emit, Http, Patch, Target, WaitFor, schema};
+use super::{Duration, Emit, Http, Patch, Restore, Target, Wait, WaitFor, schema};
 
-/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify` and `emit` is set.
+/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify`, `emit` and `wait` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.emit)].filter(x, x).size() == 1")
-    .message("exactly one of scale, rollout, patch, job, http, notify and emit must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.emit), has(self.wait)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, patch, job, http, notify, emit and wait must be set"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.waitFor) || has(self.scale) || has(self.rollout) || has(self.patch)")
     .message("waitFor is for actions that change a target: scale, rollout, patch"))]
 pub struct Action {
@@ -43,16 +43,21 @@ pub struct Action {
     /// Puts an event on the bus, for other rules of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emit: Option<Emit>,
+    /// Waits before the next action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
     /// Waits, after the target was changed, until it is as wanted; the action is done only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<WaitFor>,
-    /// How long one attempt may take; default 30s. With `job.wait: Completed`, how long the Job may take; default 1h.
+    /// How long the action may take in all, with its repetitions and the waits between them; then it has failed. What it waits for by `waitFor` is not
+    /// counted. Default: as long as `retry` allows; with `job.wait: Completed` 1h, which is how long the Job may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// How a failed attempt is repeated. What cannot succeed by repeating (a missing right, a missing target) is not repeated.
     #[serde(default)]
     pub retry: Retry,
-    /// What happens to the rest of the firing when this action has failed for good.
+    /// What happens to the firing when this action has failed for good. `Stop`: the actions after it are not run. `Continue`: they are; the firing has
+    /// failed all the same. `Undo`: they are not, and what the firing has changed is taken back, the last first, where nobody else has changed it since.
     #[serde(default)]
     pub on_error: OnError,
 }
@@ -74,6 +79,8 @@ pub enum ActionKind<'a> {
     Notify(&'a Notify),
     /// `emit`
     Emit(&'a Emit),
+    /// `wait`
+    Wait(&'a Wait),
 }
 
 impl Job {
@@ -95,17 +102,30 @@ impl Action {
             self.http.as_ref().map(ActionKind::Http),
             self.notify.as_ref().map(ActionKind::Notify),
             self.emit.as_ref().map(ActionKind::Emit),
+            self.wait.as_ref().map(ActionKind::Wait),
         ];
         let mut set = kinds.into_iter().flatten();
         set.next().filter(|_| set.next().is_none())
     }
 
-    /// The object that the action changes, if it is of a kind that changes one.
+    /// What is waited for before it is done: an object that it has changed, or that it only waits for.
+    pub fn waits(&self) -> Option<WaitFor> {
+        self.wait_for.clone().or_else(|| self.wait.as_ref()?.wait_for())
+    }
+
+    /// When what it changes is given back.
+    pub fn restore(&self) -> Option<&Restore> {
+        let of_scale = self.scale.as_ref().and_then(|scale| scale.restore.as_ref());
+        of_scale.or_else(|| self.patch.as_ref().and_then(|patch| patch.restore.as_ref()))
+    }
+
+    /// The object that the action changes or waits for, if it is of a kind that has one.
     pub fn target(&self) -> Option<&Target> {
         match self.kind()? {
             ActionKind::Scale(scale) => Some(&scale.target),
             ActionKind::Rollout(rollout) => Some(&rollout.target),
             ActionKind::Patch(patch) => Some(&patch.target),
+            ActionKind::Wait(wait) => wait.target.as_ref(),
             ActionKind::Job(_) | ActionKind::Http(_) | ActionKind::Notify(_) | ActionKind::Emit(_) => None,
         }
     }
@@ -122,11 +142,14 @@ pub struct Retry {
     pub backoff: Duration,
     /// The longest wait between two attempts. A `Retry-After` of the other side is honoured even beyond it.
     pub max_backoff: Duration,
+    /// How long one attempt may take; default 30s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_timeout: Option<Duration>,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { limit: 5, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60) }
+        Self { limit: 5, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60), attempt_timeout: None }
     }
 }
 
@@ -138,6 +161,10 @@ pub enum OnError {
     Stop,
     /// The actions after it are run; the firing still counts as failed.
     Continue,
+    /// The actions after it are not run, and what the firing has changed is taken back, the last first, where nobody else has changed it since: `scale`,
+    /// `patch` and the `rollout` operations Pause and Resume get their former values, a Job that was created is deleted (which takes the right to). A
+    /// restart, a roll-back, a request or a notification cannot be undone.
+    Undo,
 }
 
 /// Sets the number of replicas through the scale subresource; nothing else of the object is written.
@@ -167,6 +194,9 @@ pub struct Scale {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max: Option<i32>,
+    /// When the former number is given back; default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
 }
 
 /// [`Scale::to`] and [`Scale::by`], read once.

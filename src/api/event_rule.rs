@@ -111,6 +111,13 @@ pub struct EventRuleSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
     pub resolve_actions: Vec<Action>,
+    /// What is done when a firing has failed for good, in this order: by an action of `actions`, of `resolveActions` or of a step of `trigger.held`.
+    /// `failure.action`, `failure.reason` (`Refused`, `RetriesExhausted`, `TimedOut`, `Failed`, `InvalidExpression`) and `failure.message` tell of the
+    /// first that failed. Part of the same firing: carried out before the next one of the group. One that fails itself has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
+    pub failure_actions: Vec<Action>,
     /// How many firings `status.recent` keeps, 0 to 10.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 0, max = 10))]
@@ -123,6 +130,7 @@ impl EventRuleSpec {
         match kind {
             FiringKind::Fired | FiringKind::Repeated => &self.actions,
             FiringKind::Resolved => &self.resolve_actions,
+            FiringKind::Restored => &[],
             FiringKind::Step => {
                 let steps = self.trigger.as_ref().map_or(&[][..], Trigger::steps);
                 step.and_then(|step| steps.get(step as usize)).map_or(&[], |step| &step.actions)
@@ -133,7 +141,7 @@ impl EventRuleSpec {
     /// All that its firings do.
     pub fn all_actions(&self) -> impl Iterator<Item = &Action> {
         let steps = self.trigger.iter().flat_map(Trigger::steps).flat_map(|step| &step.actions);
-        self.actions.iter().chain(&self.resolve_actions).chain(steps)
+        self.actions.iter().chain(&self.resolve_actions).chain(steps).chain(&self.failure_actions)
     }
 
     /// Whether its trigger follows the state of objects.

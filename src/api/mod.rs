@@ -14,6 +14,7 @@ mod event_sink;
 mod event_source;
 mod http;
 mod patch;
+mod restore;
 mod schema;
 mod source;
 mod status;
@@ -40,6 +41,7 @@ pub use event_source::{
 };
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
+pub use restore::{Restore, RestoreWhen};
 pub use source::{
     ClusterScoped, Condition, EventSourceRef, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection,
     NamespacesFrom, OnGap, Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
@@ -54,7 +56,7 @@ pub use trigger::{
     DEFAULT_MAX_GROUPS, Direction, DueTrigger, EventMatch, GroupKey, GroupLimits, HeldStep, HeldTrigger, NoData,
     SequenceTrigger, Throttle, Trigger, ValueTrigger,
 };
-pub use wait::{WaitFor, WaitForRollout};
+pub use wait::{Wait, WaitFor, WaitForRollout};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "signalbox.dev";

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Target, schema};
+use super::{Restore, Target, schema};
 
 /// Changes an object of any kind by a patch, once: a repetition writes nothing that was written or that somebody else has changed since. The rule's
 /// account needs `get` and `patch` on it.
@@ -31,6 +31,9 @@ pub struct Patch {
     /// With type `Apply`, takes over fields that another field manager holds. By default that ends the action with an error that names the manager.
     #[serde(default)]
     pub force: bool,
+    /// When the former values of what it changes are given back; default: never. Not for a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
 }
 
 /// What a [`Patch::patch`] is.

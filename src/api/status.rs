@@ -316,6 +316,8 @@ pub enum FiringKind {
     Repeated,
     /// It has ended: `resolveActions`.
     Resolved,
+    /// What it has changed is given back: `restore`.
+    Restored,
 }
 
 impl FiringKind {

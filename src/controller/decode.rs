@@ -56,10 +56,16 @@ pub(super) fn status<S: DeserializeOwned>(object: &Object) -> Option<S> {
 
 /// The faults of all durations of a rule.
 fn durations(spec: &Value) -> Vec<String> {
-    const OF_ACTIONS: [(&str, &str); 4] = [
+    const OF_ACTIONS: [(&str, &str); 10] = [
         ("timeout", "/timeout"),
         ("retry.backoff", "/retry/backoff"),
         ("retry.maxBackoff", "/retry/maxBackoff"),
+        ("retry.attemptTimeout", "/retry/attemptTimeout"),
+        ("waitFor.timeout", "/waitFor/timeout"),
+        ("scale.restore.after", "/scale/restore/after"),
+        ("patch.restore.after", "/patch/restore/after"),
+        ("wait.for", "/wait/for"),
+        ("wait.timeout", "/wait/timeout"),
         ("job.ttl", "/job/ttl"),
     ];
     const OF_RULES: [(&str, &str); 14] = [
@@ -82,6 +88,7 @@ fn durations(spec: &Value) -> Vec<String> {
     let mut lists = vec![
         ("spec.actions".to_owned(), &spec["actions"]),
         ("spec.resolveActions".to_owned(), &spec["resolveActions"]),
+        ("spec.failureActions".to_owned(), &spec["failureActions"]),
     ];
     let steps = spec.pointer("/trigger/held/steps").and_then(Value::as_array);
     for (index, step) in steps.into_iter().flatten().enumerate() {
@@ -152,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_spec_of_a_newer_version_is_a_fault_of_this_object() {
-        let faults = faults(json!({"sources": [{"name": "a"}], "actions": [{"name": "a", "onError": "Undo"}]}));
+        let faults = faults(json!({"sources": [{"name": "a"}], "actions": [{"name": "a", "onError": "Ignore"}]}));
         assert_eq!(faults.len(), 1);
-        assert!(faults[0].contains("Undo"), "{faults:?}");
+        assert!(faults[0].contains("Ignore"), "{faults:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FiringId, GroupValues, Head, Position, RuleRef, RuleUid, Stamp};
+use super::{Change, FiringId, GroupValues, Head, Position, RuleRef, RuleUid, Stamp};
 use crate::api::{Action, EventRuleSpec, FiringKind};
 
 /// What the engine decided about one input.
@@ -48,6 +48,9 @@ pub struct Deadline {
     pub rule: RuleUid,
     /// The group.
     pub group: String,
+    /// Set when a remembered value is to be given back: its [`super::Change::key`]; then there is no group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<String>,
 }
 
 impl Deadline {
@@ -321,11 +324,19 @@ pub struct Firing {
     /// Of rules with `trigger.due`, the time that the object names, in microseconds since 1970: from it on `startingDeadline` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<i64>,
+    /// Of [`FiringKind::Restored`], what it gives back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<Box<Change>>,
 }
 
 impl Firing {
     /// What it does, of all that the spec says.
     pub fn actions<'s>(&self, spec: &'s EventRuleSpec) -> &'s [Action] {
         spec.actions_of(self.kind, self.step)
+    }
+
+    /// What it does, and what it does when it has failed.
+    pub fn all_actions<'s>(&self, spec: &'s EventRuleSpec) -> impl Iterator<Item = &'s Action> {
+        self.actions(spec).iter().chain(&spec.failure_actions)
     }
 }

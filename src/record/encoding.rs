@@ -13,7 +13,7 @@ use crate::event::MAX_LEVELS;
 
 /// The format byte that this version writes. Format 1 is the same without decisions that count, format 2 without what is about own writes,
 /// format 3 without replays, format 4 without what is due, format 5 without what `dedupe` lets through, what a breaker
-/// observes, the switch for all rules, and chains of rules. A reader refuses later ones loudly.
+/// observes, the switch for all rules, chains of rules, and what is undone and given back. A reader refuses later ones loudly.
 pub const FORMAT: u8 = 6;
 
 /// Levels of a record's JSON, [`MAX_LEVELS`] of what others gave and ten around it. Readers take 127; the view's rows, which hold parts of records, have a few

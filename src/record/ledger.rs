@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Effect, Finished, Firing, FiringId, Intent, Number, Outcome, Position, Results, RuleUid, Shelf, Writes, Written,
+    Effect, FailureReason, Finished, Firing, FiringId, Intent, Number, Outcome, Position, Results, RuleUid, Shelf, Writes,
+    Written,
 };
 use crate::{
     api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec, RuleMode},
@@ -38,6 +39,9 @@ pub struct Step {
     /// The last intent: its rendering and its request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<(u32, Value)>,
+    /// When it ends, done or not, in microseconds since 1970; nothing without `timeout`, and while it only waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<i64>,
     /// The object that it is about to write; nothing once it has an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writes: Option<Writes>,
@@ -47,6 +51,9 @@ pub struct Step {
     /// What became of it; nothing while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<ActionOutcome>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<FailureReason>,
     /// The message of the outcome.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -64,6 +71,18 @@ pub fn part(action: &str, number: usize) -> String {
 pub fn whole(step: &str) -> (&str, bool) {
     step.split_once('.').map_or((step, false), |(action, _)| (action, true))
 }
+
+/// The name of the step that undoes a step: `grow.undo`, and of a part `grow.0.undo`.
+pub fn undo_of(step: &str) -> String {
+    format!("{step}{UNDO}")
+}
+
+/// The step that a step of this name undoes, if it is such.
+pub fn undone(step: &str) -> Option<&str> {
+    step.strip_suffix(UNDO)
+}
+
+const UNDO: &str = ".undo";
 
 impl OpenFiring {
     /// How it came about: by the event that made the rule fire, or those of a batch.
@@ -101,6 +120,9 @@ pub struct Brief {
     /// Set when it does not wait for others of its group: `concurrencyPolicy: Allow`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub side_by_side: bool,
+    /// Set when it gives back a remembered value: [`crate::api::FiringKind::Restored`]. It waits for nobody, and is carried out also when the rule is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restores: bool,
     /// The position of the event, or of the record before which something was due.
     pub input: Position,
     /// Counts the firings in the order in which they were opened: several may have one position.
@@ -120,7 +142,8 @@ impl Brief {
         Self {
             rule: firing.rule.uid.clone(),
             group: firing.group.as_str().into(),
-            side_by_side: spec.concurrency_policy == ConcurrencyPolicy::Allow,
+            side_by_side: spec.concurrency_policy == ConcurrencyPolicy::Allow || firing.restores.is_some(),
+            restores: firing.restores.is_some(),
             input: firing.input,
             order: 0,
             since: firing.stamp.wall,
@@ -185,6 +208,7 @@ impl Ledger {
         self.change(&intent.firing, |open| {
             let step = open.steps.entry(intent.action.clone()).or_default();
             step.intent = Some((intent.rendering, intent.request.clone()));
+            step.deadline = intent.deadline;
             step.writes.clone_from(&intent.writes);
         });
     }
@@ -204,6 +228,7 @@ impl Ledger {
         self.change(&outcome.firing, |open| {
             let step = open.steps.entry(outcome.action.clone()).or_default();
             step.outcome = Some(outcome.outcome);
+            step.reason = outcome.reason;
             if outcome.effect.is_some() {
                 step.wrote.clone_from(&outcome.effect);
             }

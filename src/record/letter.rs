@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finished, Firing, FiringId, Head, LogId, OpenFiring, Position, Stamp, Step, whole};
+use super::{Finished, Firing, FiringId, Head, LogId, OpenFiring, Position, Stamp, Step, undo_of, undone, whole};
 use crate::api::{ActionOutcome, EventRuleSpec, Target};
 
 /// A firing that failed for good, with its event and what became of its steps.
@@ -55,7 +55,9 @@ impl Replay {
         for action in self.open.firing.actions(spec) {
             let known = self.open.steps.get(&action.name);
             match known {
-                Some(step) if is_done(step) || (!again && step.outcome == Some(ActionOutcome::Skipped)) => {
+                Some(step)
+                    if self.is_kept(&action.name) || (!again && step.outcome == Some(ActionOutcome::Skipped)) =>
+                {
                     carried.insert(action.name.clone(), without_request(step));
                 }
                 _ => again = true,
@@ -67,12 +69,19 @@ impl Replay {
                 carried.insert(action.name.clone(), Step { intent: step.intent.clone(), ..Step::default() });
                 let parts = self.open.steps.iter().filter(|(name, step)| {
                     let (of, is_part) = whole(name);
-                    is_part && of == action.name && is_done(step)
+                    is_part && of == action.name && undone(name).is_none() && self.is_kept(name) && is_done(step)
                 });
                 carried.extend(parts.map(|(name, step)| (name.clone(), without_request(step))));
             }
         }
         carried
+    }
+
+    /// Whether the step was done, and was not undone.
+    fn is_kept(&self, name: &str) -> bool {
+        let undone = |step: &str| self.open.steps.get(&undo_of(step)).is_some_and(is_done);
+        let parts = self.open.steps.keys().filter(|step| whole(step) == (name, true) && self::undone(step).is_none());
+        self.open.steps.get(name).is_some_and(is_done) && !undone(name) && !parts.into_iter().any(|part| undone(part))
     }
 
     fn was_several(&self, action: &str) -> bool {

@@ -2,10 +2,12 @@
 //!
 //! Everything that a decision depends on is a record. This module knows no I/O.
 
+mod change;
 mod control;
 mod decision;
 mod emit;
 mod encoding;
+mod failure;
 mod ledger;
 mod letter;
 mod shelf;
@@ -17,11 +19,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::clock::Stamp;
+pub use change::{Change, Release, Remember, Standing};
 pub use control::{Control, Stopped};
 pub use decision::{Deadline, Decision, Firing, Judgement, Mark, Number, Occurrence, SuppressedReason};
 pub use emit::Emitted;
 pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode};
-pub use ledger::{Brief, Ledger, OpenFiring, Step, part, whole};
+pub use failure::FailureReason;
+pub use ledger::{Brief, Ledger, OpenFiring, Step, part, undo_of, undone, whole};
 pub use letter::{DeadLetter, Replay};
 pub use shelf::Shelf;
 pub use view::{Delta, TABLES, Table};
@@ -289,6 +293,12 @@ pub struct Intent {
     /// The object that is about to be written. Nothing in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writes: Option<Writes>,
+    /// `timeout`: when the step ends, done or not, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<i64>,
+    /// What it has changed and is to be given back, of a step that was carried out and only waits from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remember: Option<Box<Remember>>,
 }
 
 /// An object that a step of a rule is about to write.
@@ -320,6 +330,9 @@ pub struct Outcome {
     pub action: String,
     /// What became of it.
     pub outcome: ActionOutcome,
+    /// Why it failed. Nothing in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<FailureReason>,
     /// What was done, or why not; at most 256 characters are shown.
     pub message: String,
     /// `actions.<name>` for later expressions, at most 16 KiB.
@@ -328,6 +341,9 @@ pub struct Outcome {
     /// The object that was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
+    /// What it has changed and is to be given back, if that was not told when it began to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remember: Option<Box<Remember>>,
 }
 
 /// The object that a step wrote, for its own Kubernetes Event.

@@ -2,9 +2,11 @@
 
 mod actions;
 mod emit;
+mod failure;
 mod fields;
 mod http;
 mod patch;
+mod restore;
 mod wait_for;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -46,6 +48,8 @@ pub struct Rule {
     /// Its actions.
     pub actions: Vec<CompiledAction>,
     resolve_actions: Vec<CompiledAction>,
+    /// What it does when a firing has failed.
+    pub failure_actions: Vec<CompiledAction>,
     steps: Vec<Vec<CompiledAction>>,
     pub(super) variables: Vec<(String, Program)>,
     pub(super) conditions: Vec<(String, Program)>,
@@ -84,6 +88,14 @@ pub struct CompiledAction {
     pub body: Template,
 }
 
+impl CompiledAction {
+    /// One that has nothing to fill in.
+    pub fn bare(name: &str) -> Self {
+        let body = Template::fixed(Value::Null, name);
+        Self { name: name.to_owned(), if_expression: None, wait_for: None, body }
+    }
+}
+
 impl Rule {
     /// Whether it has anything to remember of groups.
     pub(super) fn keeps_groups(&self) -> bool {
@@ -98,6 +110,7 @@ impl Rule {
         match kind {
             FiringKind::Fired | FiringKind::Repeated => &self.actions,
             FiringKind::Resolved => &self.resolve_actions,
+            FiringKind::Restored => &[],
             FiringKind::Step => step.and_then(|step| self.steps.get(step as usize)).map_or(&[], Vec::as_slice),
         }
     }
@@ -145,25 +158,25 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     let steps: Vec<_> = of_steps
         .map(|(index, step)| compiler.actions(&step.actions, &format!("spec.trigger.held.steps[{index}].actions")))
         .collect();
+    let failure_actions = compiler.failure_actions(spec);
+    compiler.restores(spec);
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
     }
     let conditions_of_sources = sources.iter().flat_map(|source| &source.conditions);
-    let looked_up =
-        variables
-            .iter()
-            .chain(&conditions)
-            .chain(conditions_of_sources)
-            .chain(&group_by)
-            .map(|(_, program)| program)
-            .chain(dedupe.as_ref().map(Dedupe::expression))
-            .chain(
-                actions.iter().chain(&resolve_actions).chain(steps.iter().flatten()).flat_map(|action| {
-                    action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())
-                }),
-            )
-            .map(Program::looked_up)
-            .fold(LookedUp::default(), LookedUp::or);
+    let looked_up = variables
+        .iter()
+        .chain(&conditions)
+        .chain(conditions_of_sources)
+        .chain(&group_by)
+        .map(|(_, program)| program)
+        .chain(dedupe.as_ref().map(Dedupe::expression))
+        .chain(
+            (actions.iter().chain(&resolve_actions).chain(steps.iter().flatten()).chain(&failure_actions))
+                .flat_map(|action| action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())),
+        )
+        .map(Program::looked_up)
+        .fold(LookedUp::default(), LookedUp::or);
     Ok(Arc::new(Rule {
         rule: rule.clone(),
         generation,
@@ -172,6 +185,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         sources,
         actions,
         resolve_actions,
+        failure_actions,
         steps,
         variables,
         conditions,

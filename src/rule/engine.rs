@@ -11,6 +11,7 @@ mod group;
 mod judge;
 mod letters;
 mod own;
+mod restore;
 mod rows;
 mod same;
 mod sequels;
@@ -28,6 +29,7 @@ use control::Switch;
 use due::Deadlines;
 pub use judge::{Judged, SeenBy};
 pub(super) use judge::{Views, first_no};
+pub use restore::{event_of_restore, give_back_at_once};
 pub use sequels::emitted;
 use trips::Trips;
 
@@ -44,7 +46,7 @@ use crate::{
     event::Event,
     record::{
         Account, EventInput, Finished, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid, SourceRef,
-        whole,
+        undone, whole,
     },
     text::cut,
 };
@@ -118,19 +120,28 @@ impl Engine {
             }
             Record::Deaf(source) => self.listen(head, source, false),
             Record::Started => self.settle_down(head),
-            Record::Intent(intent) => match &intent.writes {
-                Some(writes) => self.begin_write(writes, &intent.firing, &intent.action),
-                // It only waits from here on.
-                None => self.end_write(&intent.firing, &intent.action, None),
-            },
+            Record::Intent(intent) => {
+                match &intent.writes {
+                    Some(writes) => self.begin_write(writes, &intent.firing, &intent.action),
+                    // It only waits from here on.
+                    None => self.end_write(&intent.firing, &intent.action, None),
+                }
+                if let Some(remember) = &intent.remember {
+                    self.remember(head, &intent.firing, remember);
+                }
+            }
             Record::Written(written) => self.end_write(&written.firing, &written.action, Some(&written.effect)),
             Record::Outcome(outcome) => {
                 self.settle(outcome);
                 self.end_write(&outcome.firing, &outcome.action, outcome.effect.as_ref());
+                if let Some(remember) = &outcome.remember {
+                    self.remember(head, &outcome.firing, remember);
+                }
             }
             Record::Finished(finished) => {
                 self.finish(head, finished);
                 self.end_writes(&finished.firing);
+                self.given(&finished.rule, &finished.firing);
             }
             // A replay is taken in with [`Engine::fire_again`].
             Record::Event(_) | Record::Seen(_) | Record::Forget(_) | Record::Judgement(_) | Record::Replay(_) => {}
@@ -180,6 +191,9 @@ impl Engine {
         self.writing.retain(|_, rule| rule != uid);
         self.changed.rows.insert(uid.clone());
         self.changed.progress.remove(uid);
+        for key in state.remembered.keys() {
+            self.deadlines.set(uid, "", Some(key), None);
+        }
         let groups = state.groups.clear();
         if let Some(bytes) = self.bytes.get_mut(&rule.namespace) {
             *bytes = bytes.saturating_sub(state.weighed);
@@ -231,7 +245,7 @@ impl Engine {
         if anew {
             touched.extend(state.groups.clear());
         }
-        self.closed.extend(closed.into_iter().map(|group| (rule.clone(), group)));
+        self.closed.extend(closed.iter().map(|group| (rule.clone(), group.clone())));
         let limit = state.history_limit();
         while state.recent.len() > limit {
             let gone = state.recent.pop_back();
@@ -250,11 +264,12 @@ impl Engine {
         if was_tripped {
             self.note_breaker(uid, true);
         }
+        self.let_go(head, uid, &closed);
         self.reschedule_all(uid);
     }
 
     fn settle(&mut self, outcome: &Outcome) {
-        if whole(&outcome.action).1 {
+        if whole(&outcome.action).1 && undone(&outcome.action).is_none() {
             return;
         }
         self.show(&outcome.firing, &outcome.action, outcome.outcome, &outcome.message);

@@ -13,6 +13,7 @@ use super::{
     compile::{Rule, groups_hash},
     groups::{Cause, Groups},
     index::ClassHash,
+    remembered::Remembered,
     spend::{Spend, Spent},
     writes::{Kept, OwnWrites},
 };
@@ -110,6 +111,8 @@ pub(super) struct State {
     pub begun: Begun,
     /// How its firings have gone.
     pub breaker: Breaker,
+    /// What it has changed and is to give back.
+    pub remembered: Remembered,
 }
 
 /// How long after a rule that follows objects began it is told what exists, at most, in microseconds.
@@ -344,6 +347,8 @@ pub(super) struct RuleRow {
     pub class: Option<(ClassHash, u64)>,
     #[serde(default, skip_serializing_if = "Breaker::is_none")]
     pub breaker: Breaker,
+    #[serde(default, skip_serializing_if = "Remembered::is_empty")]
+    pub remembered: Remembered,
 }
 
 /// A version in a row.
@@ -374,6 +379,7 @@ impl RuleRow {
             begun: state.begun.clone(),
             class: None,
             breaker: state.breaker.clone(),
+            remembered: state.remembered.clone(),
         }
     }
 }

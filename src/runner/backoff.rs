@@ -25,12 +25,10 @@ pub(super) fn jittered(most: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api;
 
     #[test]
     fn waits_double_up_to_the_cap_and_are_at_least_half_of_it() {
-        let retry =
-            Retry { limit: 100, backoff: api::Duration::from_secs(1), max_backoff: api::Duration::from_secs(60) };
+        let retry = Retry { limit: 100, ..Retry::default() };
         for (nth, most) in [(1, 1), (2, 2), (3, 4), (7, 60), (100, 60)] {
             let (wait, most) = (wait(&retry, nth, None), Duration::from_secs(most));
             assert!(wait >= most / 2 && wait <= most, "{nth}: {wait:?}");

@@ -8,6 +8,7 @@ use super::{
     firing::Way,
     halt::{self, Halt},
     step::Part,
+    undo::{self, Made},
 };
 use crate::{
     actions::{Done, Users},
@@ -24,12 +25,12 @@ struct Ended {
     told: Value,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
     /// Carries the action out on every object that the event leads to. `intent` is what an earlier process has found.
     pub(super) async fn each(
         &mut self,
-        spec: &api::Action,
-        compiled: &CompiledAction,
+        spec: &'a api::Action,
+        compiled: &'a CompiledAction,
         intent: Option<(u32, Value)>,
     ) -> Result<Outcome, Halt> {
         let finding = self.step(spec, compiled, &spec.name, Part::Find);
@@ -52,19 +53,22 @@ impl Way<'_> {
     /// What became of one object, now or in an earlier process.
     async fn one(
         &mut self,
-        spec: &api::Action,
-        compiled: &CompiledAction,
+        spec: &'a api::Action,
+        compiled: &'a CompiledAction,
         name: &str,
         target: &Value,
     ) -> Result<(ActionOutcome, String), Halt> {
         let known = self.open.steps.get(name);
-        if let Some((outcome, message)) = known.and_then(|step| Some((step.outcome?, step.message.clone()))) {
-            return Ok((outcome, message));
+        if let Some((outcome, step)) = known.and_then(|step| Some((step.outcome?, step))) {
+            let (request, effect) = undo::known(step);
+            self.made.extend(Made::of(spec, compiled, name, request, (outcome, effect)));
+            return Ok((outcome, step.message.clone()));
         }
         let intent = known.and_then(|step| step.intent.clone());
         let mut held = intent.as_ref().and_then(|_| self.held.take());
-        let (outcome, _) = self.step(spec, compiled, name, Part::Of(target)).run(intent, &mut held).await?;
+        let (outcome, request) = self.step(spec, compiled, name, Part::Of(target)).run(intent, &mut held).await?;
         let ended = (outcome.outcome, outcome.message.clone());
+        self.made.extend(Made::of(spec, compiled, name, request, (outcome.outcome, outcome.effect.clone())));
         halt::record(self.inner, Record::Outcome(outcome)).await?;
         Ok(ended)
     }
@@ -84,5 +88,11 @@ fn sum(all: Vec<Ended>) -> Done {
         None => messages(),
     };
     let targets: Vec<Value> = all.into_iter().map(|one| one.told).collect();
-    Done { outcome: outcome.unwrap_or(Unchanged), message, result: json!({"targets": targets}), effect: None }
+    Done {
+        outcome: outcome.unwrap_or(Unchanged),
+        message,
+        result: json!({"targets": targets}),
+        effect: None,
+        reason: None,
+    }
 }

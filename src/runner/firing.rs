@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -10,13 +10,18 @@ use super::{
     halt::{self, Halt},
     step::{self, Part, Step},
     targets::Held,
+    timeout::Timeout,
+    undo::{self, Made},
 };
 use crate::{
     actions::{Context, Waiting},
     api::{self, ActionOutcome, EventRuleSpec, FiringOutcome, OnError, RuleMode},
     bus::{BusError, Missing},
     clock::Stamp,
-    record::{Effect, Finished, FiringId, OpenFiring, Position, Record, Results, RuleUid, Written},
+    record::{
+        Effect, FailureReason, Finished, FiringId, Number, OpenFiring, Outcome, Position, Record, Results, RuleUid,
+        Written,
+    },
     rule::{CompiledAction, Rule, compile},
     text,
 };
@@ -97,22 +102,22 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
         named: open.named(),
         said: Vec::new(),
         failed: None,
+        failed_after: Vec::new(),
         settle: Vec::new(),
         held,
         gone,
-        undone: false,
+        ended_early: false,
+        made: Vec::new(),
+        undone: Vec::new(),
+        keeps: open.firing.all_actions(&rule.spec).any(|one| one.on_error == OnError::Undo || one.restore().is_some()),
     };
-    let compiled = rule.actions_of(open.firing.kind, open.firing.step);
-    for (spec, compiled) in open.firing.actions(&rule.spec).iter().zip(compiled) {
-        if way.gone.is_cancelled() {
-            way.undone = true;
-            break;
-        }
-        way.act(spec, compiled).await?;
-        if way.failed.is_some() && spec.on_error == OnError::Stop {
-            break;
-        }
+    if let Some(change) = &open.firing.restores {
+        way.restore(change).await?;
+        return way.end().await;
     }
+    let compiled = rule.actions_of(open.firing.kind, open.firing.step);
+    way.go(open.firing.actions(&rule.spec), compiled).await?;
+    way.after_failure().await?;
     way.end().await
 }
 
@@ -146,7 +151,7 @@ fn compiled(inner: &Inner, open: &OpenFiring) -> Result<Arc<Rule>, String> {
 
 /// Why the firing is not to begin any more. One that has begun is finished.
 fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<String> {
-    let deadline = rule.spec.starting_deadline?.get();
+    let deadline = rule.spec.starting_deadline.filter(|_| open.firing.restores.is_none())?.get();
     let since = open.firing.planned.unwrap_or(open.firing.stamp.wall);
     let late = Duration::from_micros(u64::try_from(now.wall.saturating_sub(since)).unwrap_or(0));
     let seconds = late.as_secs();
@@ -164,27 +169,77 @@ pub(super) struct Way<'a> {
     results: Results,
     named: Vec<(&'static str, Value)>,
     said: Vec<String>,
-    /// The first action that failed for good, and why.
-    failed: Option<(String, String)>,
+    /// The first action that failed for good.
+    failed: Option<Failed>,
+    /// What failed of `failureActions`, in words.
+    failed_after: Vec<String>,
     /// Steps that have something to do when their outcome is durable: request, result, position of the outcome.
     settle: Vec<(&'a api::Action, Value, Value, Position)>,
     /// The target of the step that an earlier process began.
     pub(super) held: Option<Held>,
-    gone: CancellationToken,
+    pub(super) gone: CancellationToken,
     /// The rule went before all its actions were begun.
-    undone: bool,
+    ended_early: bool,
+    /// The steps that may have changed something, in their order.
+    pub(super) made: Vec<Made<'a>>,
+    /// What was undone, in words.
+    pub(super) undone: Vec<String>,
+    /// Whether what is changed may have to be given back.
+    keeps: bool,
+}
+
+/// An action that failed for good.
+struct Failed {
+    action: String,
+    reason: FailureReason,
+    message: String,
 }
 
 impl<'a> Way<'a> {
-    async fn act(&mut self, spec: &'a api::Action, compiled: &'a CompiledAction) -> Result<(), Halt> {
+    /// Carries the actions out, in order.
+    async fn go(&mut self, specs: &'a [api::Action], compiled: &'a [CompiledAction]) -> Result<(), Halt> {
+        for (spec, compiled) in specs.iter().zip(compiled) {
+            if self.gone.is_cancelled() {
+                self.ended_early = true;
+                break;
+            }
+            let outcome = self.act(spec, compiled).await?;
+            match (outcome, spec.on_error) {
+                (ActionOutcome::Failed, OnError::Stop) => break,
+                (ActionOutcome::Failed, OnError::Undo) => {
+                    self.undo().await?;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries `failureActions` out if an action has failed. With a rule that is gone goes the reason for them too.
+    async fn after_failure(&mut self) -> Result<(), Halt> {
+        let Some(Failed { action, reason, message }) = self.failed.as_ref().filter(|_| !self.gone.is_cancelled())
+        else {
+            return Ok(());
+        };
+        let rule: &'a Rule = self.rule;
+        let failure = json!({"action": action, "reason": reason.name(), "message": message});
+        self.named.push(("failure", failure));
+        self.go(&rule.spec.failure_actions, &rule.failure_actions).await
+    }
+
+    async fn act(&mut self, spec: &'a api::Action, compiled: &'a CompiledAction) -> Result<ActionOutcome, Halt> {
         let known = self.open.steps.get(&spec.name);
-        let outcome = known.and_then(|step| Some((step.outcome?, step.message.clone(), step.result.clone())));
+        let outcome =
+            known.and_then(|step| Some((step.outcome?, step.reason, step.message.clone(), step.result.clone())));
         let intent = known.and_then(|step| step.intent.clone());
-        let (outcome, message, result, request, position) = match outcome {
+        let effect;
+        let (outcome, reason, message, result, request, position) = match outcome {
             // Of an earlier process; whether it was settled is not known.
-            Some((outcome, message, result)) => {
-                let request = intent.map(|(_, recorded)| Waiting::request_of(recorded));
-                (outcome, message, result, request, self.open.firing.input)
+            Some((outcome, reason, message, result)) => {
+                let (request, wrote) = known.map(undo::known).unwrap_or_default();
+                effect = wrote;
+                (outcome, reason, message, result, request, self.open.firing.input)
             }
             None => {
                 let (outcome, request, _held) = match spec.target() {
@@ -196,20 +251,30 @@ impl<'a> Way<'a> {
                         (outcome, request, held)
                     }
                 };
-                let (kind, message, result) = (outcome.outcome, outcome.message.clone(), outcome.result.clone());
+                let Outcome { outcome: kind, reason, message, result, .. } = outcome.clone();
+                effect = outcome.effect.clone();
                 let head = halt::record(self.inner, Record::Outcome(outcome)).await?;
-                (kind, message, result, request, head)
+                (kind, reason, message, result, request, head)
             }
         };
-        if outcome == ActionOutcome::Failed && self.failed.is_none() {
-            self.failed = Some((spec.name.clone(), message.clone()));
+        if outcome == ActionOutcome::Failed {
+            let failed =
+                Failed { action: spec.name.clone(), reason: reason.unwrap_or_default(), message: message.clone() };
+            match &self.failed {
+                None => self.failed = Some(failed),
+                Some(_) if self.is_after_failure() => {
+                    self.failed_after.push(format!("failureActions[{}]: {}", failed.action, failed.message));
+                }
+                Some(_) => {}
+            }
         }
+        self.made.extend(Made::of(spec, compiled, &spec.name, request.clone(), (outcome, effect)));
         if let Some(request) = request {
             self.settle.push((spec, request, result.clone(), position));
         }
         self.said.push(message);
         self.results.insert(spec.name.clone(), result);
-        Ok(())
+        Ok(outcome)
     }
 
     pub(super) fn step<'s>(
@@ -230,14 +295,24 @@ impl<'a> Way<'a> {
             spec,
             compiled,
             part,
+            timeout: Timeout::of(
+                spec,
+                self.open.steps.get(name).and_then(|step| step.deadline),
+                &self.inner.services.clock,
+            ),
         }
     }
 
     async fn end(mut self) -> Result<(), Halt> {
         self.settle().await?;
         let (outcome, message, failed_at) = match self.failed.take() {
-            Some((action, message)) => (FiringOutcome::Failed, message, Some(format!("actions[{action}]"))),
-            None if self.undone => (FiringOutcome::Expired, step::GONE.to_owned(), None),
+            Some(Failed { action, message, .. }) => {
+                let more = [std::mem::take(&mut self.undone), std::mem::take(&mut self.failed_after)].concat();
+                let told = [vec![message], more].concat().join("; ");
+                let place = if self.open.firing.restores.is_some() { action } else { format!("actions[{action}]") };
+                (FiringOutcome::Failed, told, Some(place))
+            }
+            None if self.ended_early => (FiringOutcome::Expired, step::GONE.to_owned(), None),
             None => {
                 self.said.retain(|message| !message.is_empty());
                 let outcome = if self.observes() { FiringOutcome::Observed } else { FiringOutcome::Succeeded };
@@ -272,8 +347,23 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
+    /// Whether what is carried out now are `failureActions`.
+    fn is_after_failure(&self) -> bool {
+        self.named.iter().any(|(name, _)| *name == "failure")
+    }
+
     fn observes(&self) -> bool {
-        self.rule.spec.mode == RuleMode::Observe
+        observes(self.rule, self.open)
+    }
+
+    /// A step has failed for good.
+    pub(super) fn fail(&mut self, action: &str, message: String) {
+        self.failed = Some(Failed { action: action.to_owned(), reason: FailureReason::Failed, message });
+    }
+
+    /// For the firing's message.
+    pub(super) fn say(&mut self, message: String) {
+        self.said.push(message);
     }
 
     /// Records what a step wrote. It rides with the next record that is waited for: a crash in between costs no more than one event that the rule hears
@@ -288,7 +378,7 @@ impl<'a> Way<'a> {
         })
     }
 
-    fn context(&self, step: &str) -> Context {
+    pub(super) fn context(&self, step: &str) -> Context {
         Context {
             services: Arc::clone(&self.inner.services),
             rule: self.rule.rule.clone(),
@@ -298,9 +388,15 @@ impl<'a> Way<'a> {
             event: Arc::clone(&self.open.event),
             hops: self.open.trail().hops,
             wrote: self.wrote(step),
+            keeps: self.keeps,
             stop: self.inner.stop.clone(),
         }
     }
+}
+
+/// Whether nothing is changed. What was changed before the rule was told to observe is given back.
+pub(super) fn observes(rule: &Rule, open: &OpenFiring) -> bool {
+    rule.spec.mode == RuleMode::Observe && open.firing.restores.is_none()
 }
 
 async fn finish(

@@ -10,8 +10,13 @@ mod gate;
 mod halt;
 mod lanes;
 mod pace;
+mod render;
+mod restore;
 mod step;
 mod targets;
+mod timeout;
+mod tries;
+mod undo;
 mod wait;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -176,8 +181,14 @@ impl Runner {
     /// Begins a firing that was just decided, and that the ledger has; `rule` is compiled of its spec. Returns at once: it runs after the earlier ones
     /// of its group.
     pub fn start(&self, id: &FiringId, open: &Brief, rule: Arc<Rule>) {
-        let gone = self.0.gone(&open.rule);
+        let gone = self.0.gone_of(open);
         self.push(open, Job { id: id.clone(), rule: Some(rule), held: None, gone });
+    }
+
+    /// The same for a firing whose rule may be gone: one that gives something back.
+    pub fn start_alone(&self, id: &FiringId, open: &Brief) {
+        let gone = self.0.gone_of(open);
+        self.push(open, Job { id: id.clone(), rule: None, held: None, gone });
     }
 
     /// From now on firings are carried out. What they may need, such as sinks, is known.
@@ -195,7 +206,7 @@ impl Runner {
         jobs.sort_by_key(|(begun, _, brief)| (begun.is_none(), brief.input, brief.order));
         for (target, id, brief) in jobs {
             let held = target.and_then(|target| self.0.targets.try_hold(target));
-            let gone = self.0.gone(&brief.rule);
+            let gone = self.0.gone_of(&brief);
             self.push(&brief, Job { id, rule: None, held, gone });
         }
     }
@@ -284,9 +295,12 @@ fn is_lane(lane: &str, group: &str) -> bool {
 }
 
 impl Inner {
-    /// Tells when the firing's rule is gone.
-    fn gone(&self, rule: &RuleUid) -> CancellationToken {
-        self.rules.lock().entry(rule.clone()).or_default().clone()
+    /// Tells when the firing's rule is gone, and with it the reason for the firing. What was changed is given back all the same.
+    fn gone_of(&self, brief: &Brief) -> CancellationToken {
+        match brief.restores {
+            true => CancellationToken::new(),
+            false => self.rules.lock().entry(brief.rule.clone()).or_default().clone(),
+        }
     }
 
     /// The target of the firing's step that has an intent and no outcome.
@@ -294,7 +308,10 @@ impl Inner {
         let open = if brief.acting { self.firings.lend_here(id)? } else { return None };
         open.steps.iter().find_map(|(name, step)| {
             let (Some((_, request)), None) = (&step.intent, &step.outcome) else { return None };
-            let spec = open.firing.actions(&open.spec).iter().find(|action| action.name == whole(name).0)?;
+            if let Some(change) = &open.firing.restores {
+                return (self.build)(&restore::action(change))?.target_again(&open.firing.rule.namespace, request);
+            }
+            let spec = open.firing.all_actions(&open.spec).find(|action| action.name == whole(name).0)?;
             (self.build)(spec)?.target_again(&open.firing.rule.namespace, request)
         })
     }
@@ -316,7 +333,7 @@ impl Inner {
             };
             // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
             let begun = job.held.is_some() || (job.rule.is_none() && !open.steps.is_empty());
-            let slow = if begun || job.gone.is_cancelled() {
+            let slow = if begun || open.firing.restores.is_some() || job.gone.is_cancelled() {
                 None
             } else {
                 self.pace.lock().begin(&open.firing.rule, &open.firing.group, Instant::now())

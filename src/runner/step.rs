@@ -6,17 +6,21 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inner, backoff,
-    halt::{Halt, caught, may_act, record},
+    Inner, firing,
+    halt::{Halt, caught, may_act},
+    render::Rendered,
     targets::Held,
+    timeout::Timeout,
+    tries::Tries,
+    wait,
 };
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting, lead, lead_to},
-    api::{self, ActionOutcome, RuleMode},
-    bus::{BusError, Permit},
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting},
+    api::{self, ActionOutcome},
+    bus::Permit,
     event::{MAX_LEVELS, levels},
-    record::{Intent, OpenFiring, Outcome, Position, Record, Results, RuleRef, Writes},
-    rule::{CompiledAction, EvalError, Rule, cel::Scope},
+    record::{Change, FailureReason, OpenFiring, Outcome, Position, Results},
+    rule::{CompiledAction, Rule, cel::Scope},
     text,
 };
 
@@ -24,12 +28,6 @@ use crate::{
 pub(super) const MESSAGE: usize = 1024;
 /// What a result may have when written as JSON; it is in the log, in the view and in memory while the firing is open.
 const RESULT: usize = 16 * 1024;
-/// Renderings after conflicts that are not counted as failures: a controller's status writes are no failure of ours.
-const CONFLICTS: u32 = 20;
-/// A conflict comes of another writer, who is done in a moment.
-const AFTER_CONFLICT: Duration = Duration::from_millis(50);
-/// How long rendering may take, which reads from the cluster at most.
-const RENDER: Duration = Duration::from_secs(30);
 /// What becomes of the firings of a rule that is gone.
 pub(super) const GONE: &str = "ended before all was done: the rule was deleted";
 /// How long settling one step may take.
@@ -44,6 +42,20 @@ pub(super) enum Part<'a> {
     Find,
     /// Its work on one of them.
     Of(&'a Value),
+    /// Taking back what it has changed.
+    Undo(&'a Change),
+}
+
+impl Part<'_> {
+    /// Whether the action's condition and its waiting are about it.
+    fn is_judged(self) -> bool {
+        matches!(self, Self::Whole | Self::Find)
+    }
+
+    /// Whether what it changes is waited for.
+    pub(super) fn may_wait(self) -> bool {
+        matches!(self, Self::Whole | Self::Of(_))
+    }
 }
 
 /// A step that has no outcome yet.
@@ -59,13 +71,15 @@ pub(super) struct Step<'a> {
     pub(super) spec: &'a api::Action,
     pub(super) compiled: &'a CompiledAction,
     pub(super) part: Part<'a>,
+    /// When it ends, done or not.
+    pub(super) timeout: Option<Timeout>,
 }
 
 /// A request on stable storage.
-struct Recorded {
-    request: Value,
-    attempt: Attempt,
-    permit: Permit,
+pub(super) struct Recorded {
+    pub(super) request: Value,
+    pub(super) attempt: Attempt,
+    pub(super) permit: Permit,
 }
 
 impl Step<'_> {
@@ -81,7 +95,7 @@ impl Step<'_> {
         // On the heap: what is caught would be on the stack twice.
         match caught(Box::pin(self.go(intent, held))).await {
             Ok(ended) => ended,
-            Err(failure) => Ok((self.bare(ActionOutcome::Failed, failure.message), request)),
+            Err(failure) => Ok((self.failed(FailureReason::Failed, failure.message), request)),
         }
     }
 
@@ -92,7 +106,7 @@ impl Step<'_> {
     ) -> Result<(Outcome, Option<Value>), Halt> {
         if self.gone.is_cancelled() {
             return Ok((
-                self.bare(ActionOutcome::Failed, GONE),
+                self.failed(FailureReason::Failed, GONE),
                 intent.map(|(_, request)| Waiting::request_of(request)),
             ));
         }
@@ -102,72 +116,110 @@ impl Step<'_> {
             return Ok((outcome, None));
         }
         let Some(action) = self.action() else {
-            return Ok((self.bare(ActionOutcome::Failed, "the action has not exactly one kind"), None));
+            return Ok((self.failed(FailureReason::Refused, "the action has not exactly one kind"), None));
         };
-        if let (Some(spec), Some((_, recorded))) = (&self.spec.wait_for, &intent)
+        if let (Some(spec), Some((_, recorded))) = (self.spec.waits(), &intent)
             && let Some(waiting) = Waiting::read(recorded)
         {
-            return self.wait(spec, waiting).await;
+            return self.wait(&spec, waiting).await;
         }
-        let mut renderings = intent.as_ref().map_or(0, |(last, _)| last.saturating_add(1));
-        if let (None, Some((_, request))) = (&*held, &intent) {
-            *held = self.hold(action.target_again(&self.rule.rule.namespace, request)).await?;
-        }
-        let mut recorded = match intent {
-            // It was read out of the log, so everything up to the event is durable.
-            Some((_, request)) => {
-                Some(Recorded { request, attempt: Attempt::Again, permit: self.durable(self.open.firing.input).await? })
+        self.attempts(&*action, intent, held).await
+    }
+
+    /// Attempts the step until it is done, or has failed for good.
+    async fn attempts(
+        &self,
+        action: &dyn Action,
+        intent: Option<(u32, Value)>,
+        held: &mut Option<Held>,
+    ) -> Result<(Outcome, Option<Value>), Halt> {
+        let mut tries = Tries::after(intent.as_ref().map_or(0, |(last, _)| last.saturating_add(1)));
+        if let Some((_, request)) = intent {
+            if self.is_over() {
+                let message =
+                    "its time ended while the operator was not running, and whether it was carried out is not known";
+                return Ok((self.timed_out(message), Some(request)));
             }
-            None => None,
-        };
-        let (mut failures, mut conflicts) = (0, 0);
+            if held.is_none() {
+                match self.hold(action.target_again(&self.rule.rule.namespace, &request)).await? {
+                    Ok(target) => *held = target,
+                    Err(failure) => return Ok((self.timed_out(&failure.message), Some(request))),
+                }
+            }
+            // It was read out of the log, so everything up to the event is durable.
+            let permit = self.durable(self.open.firing.input).await?;
+            tries.recorded = Some(Recorded { request, attempt: Attempt::Again, permit });
+        }
         loop {
-            let failure = match self.attempt(&*action, &mut recorded, &mut renderings, held).await? {
+            let failure = match self.attempt(action, &mut tries, held).await? {
                 Ok(done) => {
-                    let request = recorded.map(|recorded| recorded.request).unwrap_or_default();
-                    return self.conclude(done, request, renderings, held).await;
+                    let request = tries.recorded.map(|recorded| recorded.request).unwrap_or_default();
+                    return self.conclude(done, request, tries.renderings, held).await;
                 }
                 Err(failure) => failure,
             };
-            let pause = match failure.kind {
-                FailureKind::Interrupted => return Err(Halt::Interrupted),
-                FailureKind::Final => None,
-                FailureKind::Conflict if conflicts < CONFLICTS => {
-                    conflicts += 1;
-                    // The first time it may be that what was remembered of the target is old: then nobody is at work.
-                    Some(if conflicts == 1 { Duration::ZERO } else { backoff::jittered(AFTER_CONFLICT) })
-                }
-                FailureKind::Conflict | FailureKind::Retryable { .. } => {
-                    failures += 1;
-                    let after = if let FailureKind::Retryable { after } = failure.kind { after } else { None };
-                    (failures <= self.spec.retry.limit).then(|| backoff::wait(&self.spec.retry, failures, after))
-                }
-            };
-            let Some(pause) = pause else {
-                if recorded.is_some() && !self.observes() {
-                    action.gave_up(&self.cx, &failure);
-                }
-                let message = if failures > 1 {
-                    format!("{} (after {failures} attempts)", failure.message)
-                } else {
-                    failure.message
-                };
-                return Ok((self.bare(ActionOutcome::Failed, message), recorded.map(|recorded| recorded.request)));
-            };
-            tracing::debug!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, error = %failure, ?pause, "an attempt failed");
-            tokio::select! {
-                () = self.inner.stop.cancelled() => return Err(Halt::Interrupted),
-                () = self.gone.cancelled() => {
-                    return Ok((self.bare(ActionOutcome::Failed, GONE), recorded.map(|recorded| recorded.request)));
-                }
-                () = tokio::time::sleep(pause) => {}
+            if failure.kind == FailureKind::Interrupted {
+                return Err(Halt::Interrupted);
             }
+            let pause = tries.pause(&failure, &self.spec.retry);
+            let outcome = match (pause, self.timeout) {
+                (None, _) => self.gave_up(action, &tries, failure),
+                (Some(pause), Some(timeout)) if timeout.left() <= pause => {
+                    self.told_giving_up(action, &tries, &failure);
+                    self.timed_out(&failure.message)
+                }
+                (Some(pause), _) => {
+                    tracing::debug!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, error = %failure, ?pause, "an attempt failed");
+                    tokio::select! {
+                        () = self.inner.stop.cancelled() => return Err(Halt::Interrupted),
+                        () = self.gone.cancelled() => self.failed(FailureReason::Failed, GONE),
+                        () = tokio::time::sleep(pause) => continue,
+                    }
+                }
+            };
+            return Ok((outcome, tries.recorded.map(|recorded| recorded.request)));
         }
+    }
+
+    /// The outcome of a step that failed for good by its last attempt.
+    fn gave_up(&self, action: &dyn Action, tries: &Tries, failure: Failure) -> Outcome {
+        self.told_giving_up(action, tries, &failure);
+        let reason = match failure.kind {
+            FailureKind::Invalid => FailureReason::InvalidExpression,
+            FailureKind::Retryable { .. } | FailureKind::Conflict => FailureReason::RetriesExhausted,
+            FailureKind::Final | FailureKind::Interrupted => FailureReason::Refused,
+        };
+        let message = match tries.failures {
+            0 | 1 => failure.message,
+            failures => format!("{} (after {failures} attempts)", failure.message),
+        };
+        self.failed(reason, message)
+    }
+
+    fn told_giving_up(&self, action: &dyn Action, tries: &Tries, failure: &Failure) {
+        if tries.recorded.is_some() && !self.observes() {
+            action.gave_up(&self.cx, failure);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.timeout.is_some_and(|timeout| timeout.is_over())
+    }
+
+    /// The outcome of a step that was not done in time.
+    fn timed_out(&self, last: &str) -> Outcome {
+        let message = self.timeout.map_or_else(|| last.to_owned(), |timeout| timeout.told(last));
+        self.failed(FailureReason::TimedOut, message)
+    }
+
+    /// No longer than this, and no longer than is left of the step's time.
+    pub(super) fn at_most(&self, limit: Duration) -> Duration {
+        self.timeout.map_or(limit, |timeout| timeout.left().min(limit))
     }
 
     fn action(&self) -> Option<Box<dyn Action>> {
         match self.part {
-            Part::Whole | Part::Of(_) => (self.inner.build)(self.spec),
+            Part::Whole | Part::Of(_) | Part::Undo(_) => (self.inner.build)(self.spec),
             Part::Find => Users::of(self.spec).map(|users| Box::new(users) as Box<dyn Action>),
         }
     }
@@ -176,14 +228,14 @@ impl Step<'_> {
     async fn attempt(
         &self,
         action: &dyn Action,
-        recorded: &mut Option<Recorded>,
-        renderings: &mut u32,
+        tries: &mut Tries,
         held: &mut Option<Held>,
     ) -> Result<Result<Done, Failure>, Halt> {
-        let Recorded { request, attempt, permit } = match recorded.take() {
+        let Recorded { request, attempt, permit } = match tries.recorded.take() {
             Some(recorded) => recorded,
-            None => match self.render(action, renderings, held).await? {
-                Ok(fresh) => fresh,
+            None => match self.render(action, &mut tries.renderings, held).await? {
+                Ok(Rendered::Request(fresh)) => fresh,
+                Ok(Rendered::Done(done)) => return Ok(Ok(*done)),
                 Err(failure) => return Ok(Err(failure)),
             },
         };
@@ -191,6 +243,9 @@ impl Step<'_> {
         let mut attempt = if self.observes() { Attempt::First } else { attempt };
         let result = loop {
             may_act(self.inner).await?;
+            if self.is_over() {
+                break Err(Failure::retryable("its time ended before it could be sent"));
+            }
             let doing = self.execute(action, &request, attempt, permit);
             if let Some(result) = self.inner.authority.during(doing).await {
                 break result;
@@ -208,7 +263,7 @@ impl Step<'_> {
         };
         let fresh = matches!(&result, Err(failure) if failure.kind == FailureKind::Conflict);
         if !fresh {
-            *recorded = Some(Recorded { request, attempt: Attempt::Again, permit });
+            tries.recorded = Some(Recorded { request, attempt: Attempt::Again, permit });
         }
         Ok(result)
     }
@@ -226,7 +281,12 @@ impl Step<'_> {
         } else {
             action.execute(&self.cx, request, attempt, permit)
         };
-        let patience = action.patience(self.spec);
+        if action.only_waits() && !self.observes() {
+            let _resting = wait::rest(self.inner, &self.rule.rule.uid);
+            let waited = self.gone.run_until_cancelled(caught(doing)).await;
+            return waited.unwrap_or_else(|| Ok(Err(Failure::last(GONE)))).unwrap_or_else(Err);
+        }
+        let patience = self.at_most(action.patience(self.spec));
         match caught(tokio::time::timeout(patience, doing)).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Failure::retryable(format!("no answer within {} s", patience.as_secs_f64()))),
@@ -234,97 +294,44 @@ impl Step<'_> {
         }
     }
 
-    /// Fills in and renders the request, records it and waits until it is durable.
-    async fn render(
-        &self,
-        action: &dyn Action,
-        renderings: &mut u32,
-        held: &mut Option<Held>,
-    ) -> Result<Result<Recorded, Failure>, Halt> {
-        let mut filled = match self.compiled.body.fill(&self.scope()) {
-            Ok(filled) => filled,
-            Err(error) => return Ok(Err(unfilled(&error))),
-        };
-        let limit = self.spec.timeout.map_or(RENDER, |timeout| timeout.get().min(RENDER));
-        let leading = async {
-            match self.part {
-                Part::Whole => lead(&self.cx, self.spec, &mut filled).await,
-                Part::Of(found) => {
-                    lead_to(found, &mut filled);
-                    Ok(())
-                }
-                Part::Find => Ok(()),
-            }
-        };
-        match tokio::time::timeout(limit, leading).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => return Ok(Err(failure)),
-            Err(_) => return Ok(Err(Failure::retryable("finding the target took too long"))),
-        }
-        if held.is_none() {
-            *held = self.hold(action.target(&self.rule.rule.namespace, &filled)).await?;
-        }
-        let rendered = caught(tokio::time::timeout(limit, action.render(&self.cx, &filled))).await;
-        let request = match rendered {
-            Ok(Ok(Ok(request))) => request,
-            Ok(Ok(Err(failure))) | Err(failure) => return Ok(Err(failure)),
-            Ok(Err(_)) => return Ok(Err(Failure::retryable("reading the target took too long"))),
-        };
-        let intent = Intent {
-            firing: self.cx.firing.clone(),
-            action: self.cx.action.clone(),
-            rendering: *renderings,
-            request: request.clone(),
-            writes: self.writes(action, &request),
-        };
-        let position = match record(self.inner, Record::Intent(intent)).await {
-            Ok(position) => position,
-            Err(Halt::Bus(error @ (BusError::TooLarge(_) | BusError::TooDeep))) => {
-                return Ok(Err(Failure::last(format!("record the request: {error}"))));
-            }
-            Err(halt) => return Err(halt),
-        };
-        *renderings += 1;
-        Ok(Ok(Recorded { request, attempt: Attempt::First, permit: self.durable(position).await? }))
-    }
-
-    fn writes(&self, action: &dyn Action, request: &Value) -> Option<Writes> {
-        let RuleRef { uid, namespace, .. } = &self.rule.rule;
-        let object = action.object(namespace, request).filter(|_| !self.observes())?;
-        Some(Writes { rule: uid.clone(), object })
-    }
-
     /// Waits for the step's turn with its target. When the process is about to stop, nobody gets a turn any more: a step that was interrupted keeps
     /// its intent, and no second one may be rendered beside it.
-    async fn hold(&self, target: Option<String>) -> Result<Option<Held>, Halt> {
-        let Some(target) = target else { return Ok(None) };
+    pub(super) async fn hold(&self, target: Option<String>) -> Result<Result<Option<Held>, Failure>, Halt> {
+        let Some(target) = target else { return Ok(Ok(None)) };
+        let over = async {
+            match self.timeout {
+                Some(timeout) => timeout.over().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.inner.stop.cancelled() => Err(Halt::Interrupted),
-            held = self.inner.targets.hold(target) => Ok(Some(held)),
+            held = self.inner.targets.hold(target) => Ok(Ok(Some(held))),
+            () = over => Ok(Err(Failure::retryable("another step was changing its target all the time"))),
         }
     }
 
     /// The outcome of a step whose condition does not hold or cannot be told.
     fn condition(&self) -> Option<Outcome> {
         // The parts of an action are begun when it holds.
-        let condition = self.compiled.if_expression.as_ref().filter(|_| !matches!(self.part, Part::Of(_)))?;
+        let condition = self.compiled.if_expression.as_ref().filter(|_| self.part.is_judged())?;
         match condition.test(&self.scope()) {
             Ok(true) => None,
             Ok(false) => Some(self.bare(ActionOutcome::Skipped, "ifExpression gives false")),
-            Err(error) => Some(self.bare(ActionOutcome::Failed, format!("ifExpression: {error}"))),
+            Err(error) => Some(self.failed(FailureReason::InvalidExpression, format!("ifExpression: {error}"))),
         }
     }
 
     pub(super) fn observes(&self) -> bool {
-        self.rule.spec.mode == RuleMode::Observe
+        firing::observes(self.rule, self.open)
     }
 
     pub(super) fn scope(&self) -> Scope<'_> {
         Scope::of_firing(self.rule, self.open, self.results, self.named)
     }
 
-    async fn durable(&self, position: Position) -> Result<Permit, Halt> {
+    pub(super) async fn durable(&self, position: Position) -> Result<Permit, Halt> {
         self.inner.bus.durable(position).await.map_err(Halt::Bus)
     }
 
@@ -336,11 +343,17 @@ impl Step<'_> {
             message: text::cut(&message.into(), MESSAGE),
             result: Value::Null,
             effect: None,
+            reason: None,
+            remember: None,
         }
     }
 
+    pub(super) fn failed(&self, reason: FailureReason, message: impl Into<String>) -> Outcome {
+        Outcome { reason: Some(reason), ..self.bare(ActionOutcome::Failed, message) }
+    }
+
     pub(super) fn done(&self, done: Done) -> Outcome {
-        let Done { outcome, mut message, mut result, effect } = done;
+        let Done { outcome, mut message, mut result, effect, reason } = done;
         if levels(&result) > MAX_LEVELS {
             message = format!("{message} (its result of more than {MAX_LEVELS} levels was left out)");
             result = Value::Null;
@@ -350,15 +363,7 @@ impl Step<'_> {
             message = format!("{message} (its result of {size} bytes was left out)");
             result = Value::Null;
         }
-        Outcome { result, effect, ..self.bare(outcome, message) }
+        let reason = (outcome == ActionOutcome::Failed).then(|| reason.unwrap_or_default());
+        Outcome { result, effect, reason, ..self.bare(outcome, message) }
     }
-}
-
-/// An expression in a target's name that gives nothing is a missing target.
-fn unfilled(error: &EvalError) -> Failure {
-    // spec.actions[0].scale.target.name
-    if error.path.split('.').nth(3) == Some("target") {
-        return Failure::last(format!("no target: {}", error.message));
-    }
-    Failure::last(error.to_string())
 }

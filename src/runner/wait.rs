@@ -8,18 +8,19 @@ use super::{
     Inner,
     halt::{Halt, caught, record},
     lanes::Place,
-    step::{GONE, Part, Step},
+    restore,
+    step::{GONE, Step},
     targets::Held,
 };
 use crate::{
-    actions::{Done, FailureKind, Look, Waiting},
+    actions::{Done, FailureKind, Look, Undo, Waiting},
     api::{ActionOutcome, WaitFor},
     bus::BusError,
-    record::{Intent, Outcome, Record, RuleUid},
+    record::{FailureReason, Intent, Outcome, Record, Remember, RuleUid},
 };
 
 /// While it lives, a firing that only waits has no place of its rule.
-struct Resting<'a>(&'a Inner, &'a RuleUid);
+pub(super) struct Resting<'a>(&'a Inner, &'a RuleUid);
 
 impl Drop for Resting<'_> {
     fn drop(&mut self) {
@@ -28,7 +29,7 @@ impl Drop for Resting<'_> {
 }
 
 /// Gives the firing's place away, unless too many have.
-fn rest<'a>(inner: &'a Arc<Inner>, rule: &'a RuleUid) -> Option<Resting<'a>> {
+pub(super) fn rest<'a>(inner: &'a Arc<Inner>, rule: &'a RuleUid) -> Option<Resting<'a>> {
     let place = inner.lanes.lock().rest(rule);
     if place == Place::Taken {
         inner.tasks.spawn(Arc::clone(inner).work(rule.clone()));
@@ -46,14 +47,15 @@ impl Step<'_> {
         rendering: u32,
         held: &mut Option<Held>,
     ) -> Result<(Outcome, Option<Value>), Halt> {
-        let waits = !self.observes() && !matches!(self.part, Part::Find);
-        let Some(spec) = self.spec.wait_for.as_ref().filter(|_| waits) else {
-            return Ok((self.done(done), Some(request)));
+        let waits = !self.observes() && self.part.may_wait();
+        let mut remember = self.remembers(&done, &request).filter(|_| waits);
+        let Some(spec) = self.spec.waits().filter(|_| waits) else {
+            return Ok((Outcome { remember, ..self.done(done) }, Some(request)));
         };
-        let waiting = match Waiting::begin(&self.cx, spec, &request, &done) {
+        let waiting = match Waiting::begin(&self.cx, &spec, &request, &done) {
             Ok(Some(waiting)) => waiting,
-            Ok(None) => return Ok((self.done(done), Some(request))),
-            Err(failure) => return Ok((self.bare(ActionOutcome::Failed, failure.message), Some(request))),
+            Ok(None) => return Ok((Outcome { remember, ..self.done(done) }, Some(request))),
+            Err(failure) => return Ok((self.failed(FailureReason::Refused, failure.message), Some(request))),
         };
         if let Some(effect) = &done.effect {
             (self.cx.wrote)(effect);
@@ -65,28 +67,44 @@ impl Step<'_> {
             request: serde_json::to_value(&waiting).unwrap_or_default(),
             // The write has its answer, or there was none.
             writes: None,
+            // It has an end of its own.
+            deadline: None,
+            remember: remember.clone(),
         };
         match record(self.inner, Record::Intent(intent)).await {
-            Ok(_) => *held = None,
+            Ok(_) => (*held, remember) = (None, None),
             // Then the target stays held, and a restart finds the mark.
             Err(Halt::Bus(BusError::TooLarge(_) | BusError::TooDeep)) => {}
             Err(halt) => return Err(halt),
         }
-        self.wait(spec, waiting).await
+        let (outcome, request) = self.wait(&spec, waiting).await?;
+        Ok((Outcome { remember, ..outcome }, request))
+    }
+
+    /// What was changed and is to be given back.
+    fn remembers(&self, done: &Done, request: &Value) -> Option<Box<Remember>> {
+        self.spec.restore()?;
+        let is_so = matches!(done.outcome, ActionOutcome::Succeeded | ActionOutcome::Unchanged);
+        let action = (self.inner.build)(self.spec).filter(|_| is_so)?;
+        match action.changed(&self.cx, request, done.effect.as_ref()) {
+            Undo::Change(change) => restore::remember(&self.rule.rule.uid, self.spec, *change),
+            Undo::Nothing | Undo::Never(_) => None,
+        }
     }
 
     /// Waits, as was recorded.
     pub(super) async fn wait(&self, spec: &WaitFor, waiting: Waiting) -> Result<(Outcome, Option<Value>), Halt> {
         let request = waiting.request().clone();
         let _resting = rest(self.inner, &self.rule.rule.uid);
-        let waiting = caught(waiting.end(&self.cx, spec, |target| self.look(target)));
+        let place = if self.spec.wait.is_some() { "wait.expression" } else { "waitFor.expression" };
+        let waiting = caught(waiting.end(&self.cx, spec, place, |target| self.look(target)));
         let Some(ended) = self.gone.run_until_cancelled(waiting).await else {
-            return Ok((self.bare(ActionOutcome::Failed, GONE), Some(request)));
+            return Ok((self.failed(FailureReason::Failed, GONE), Some(request)));
         };
         let outcome = match ended {
             Ok(Ok(done)) => self.done(done),
             Ok(Err(failure)) if failure.kind == FailureKind::Interrupted => return Err(Halt::Interrupted),
-            Ok(Err(failure)) | Err(failure) => self.bare(ActionOutcome::Failed, failure.message),
+            Ok(Err(failure)) | Err(failure) => self.failed(FailureReason::Failed, failure.message),
         };
         Ok((outcome, Some(request)))
     }

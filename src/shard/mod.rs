@@ -221,6 +221,11 @@ impl Shard {
             self.switch();
         }
         self.tell_trips();
+        for id in self.state.take_opened() {
+            if let Some(brief) = self.state.ledger.brief(&id) {
+                self.runner.start_alone(&id, brief);
+            }
+        }
         for (rule, group) in self.state.engine.take_closed() {
             stories::closed(&self.status, &rule, &group);
         }

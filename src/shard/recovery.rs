@@ -82,7 +82,7 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     let (letters, lost) = Letters::restore(letter_rows, |rule| engine.knows(rule));
     damage.extend(lost);
     let ledger = ledger(bus, briefs, &whole, &mut damage);
-    let mut state = State::new(engine, ledger, letters, &memory, recovery.applied);
+    let mut state = State::new(bus.id().clone(), engine, ledger, letters, &memory, recovery.applied);
     whole.into_iter().for_each(|open| state.rewrite(open.firing.id));
 
     let mut judgements = Judgements::of(recovery.applied, &recovery.tail);
@@ -112,8 +112,11 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
     }
     // The process that evicted them has counted them.
     state.letters.take_evicted();
+    // They are among the open ones.
+    state.take_opened();
     // A rule whose row could not be read may be there all the same.
-    let known = |(_, brief): &(FiringId, Brief)| !damage.is_empty() || state.engine.knows(&brief.rule);
+    let known =
+        |(_, brief): &(FiringId, Brief)| brief.restores || !damage.is_empty() || state.engine.knows(&brief.rule);
     let (open, orphans) = state.ledger.open().map(|(id, brief)| (id.clone(), brief.clone())).partition(known);
     let last =
         recovery.tail.iter().rev().find(|entry| !tells_of_start(&entry.record)).map(|entry| entry.head.stamp.wall);
@@ -279,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_was_decided_twice_of_one_turn_is_taken_twice_and_in_order() {
-        let deadline = Deadline { at: 5, rule: RuleUid("r".into()), group: "g".into() };
+        let deadline = Deadline { at: 5, rule: RuleUid("r".into()), group: "g".into(), remembered: None };
         let head = |position| Head { position: Position(position), stamp: Stamp { at: 5, wall: 5 } };
         let of = |group: &str| {
             let (rule, group) = (deadline.rule.clone(), group.to_owned());

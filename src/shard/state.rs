@@ -7,12 +7,13 @@ use std::{
 
 use super::letters::{self, Letters};
 use crate::{
+    api::EventRuleSpec,
     event::{Origin, Seen, WatchKey, rule_event},
     record::{
-        DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, FiringId, Head, Ledger, OpenFiring,
-        Position, Record, Replay, RuleUid, Stamp, Table,
+        DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, Firing, FiringId, Head, Ledger, LogId,
+        OpenFiring, Position, Record, Release, Remember, Replay, RuleUid, Stamp, Table,
     },
-    rule::{Engine, Rule, SeenBy, emitted},
+    rule::{Engine, Rule, SeenBy, emitted, event_of_restore, give_back_at_once},
 };
 
 /// The row that holds the wall time of the last commit, in microseconds since 1970.
@@ -33,11 +34,16 @@ pub struct State {
     watches: Watches,
     /// Events that follow from what was folded, for whoever folds to append.
     sequels: Vec<EventInput>,
+    /// The log's id, which goes into the ids of firings.
+    log: LogId,
+    /// Firings that were opened by a record itself, not by a decision: to be started.
+    opened: Vec<FiringId>,
 }
 
 impl State {
     /// The state that the view's rows told, after `position`.
     pub(super) fn new(
+        log: LogId,
         mut engine: Engine,
         ledger: Ledger,
         letters: Letters,
@@ -60,8 +66,8 @@ impl State {
             engine.keeps_letters(&rule, letters.count(&rule) as u64);
         }
         let (touched_firings, written_firings) = (BTreeSet::new(), BTreeSet::new());
-        let sequels = Vec::new();
-        Self { engine, ledger, letters, position, touched_firings, written_firings, watches, sequels }
+        let (sequels, opened) = (Vec::new(), Vec::new());
+        Self { engine, ledger, letters, position, touched_firings, written_firings, watches, sequels, log, opened }
     }
 
     /// The last position folded.
@@ -88,6 +94,9 @@ impl State {
                 self.engine.fold(head, record);
             }
             Record::RuleRemove(uid) => {
+                for (firing, spec) in self.engine.left_of(head, uid) {
+                    self.give_back(firing, spec);
+                }
                 self.engine.fold(head, record);
                 self.letters.forget(uid);
             }
@@ -100,6 +109,7 @@ impl State {
                 self.engine.fold(head, record);
                 self.ledger.intend(intent);
                 self.touched_firings.insert(intent.firing.clone());
+                self.remember(head, &intent.firing, intent.remember.as_deref());
             }
             Record::Written(written) => {
                 self.engine.fold(head, record);
@@ -112,6 +122,7 @@ impl State {
                 let open = self.ledger.get(&outcome.firing);
                 self.sequels.extend(open.and_then(|open| emitted(head, &open, outcome)));
                 self.touched_firings.insert(outcome.firing.clone());
+                self.remember(head, &outcome.firing, outcome.remember.as_deref());
             }
             Record::Finished(finished) => {
                 self.engine.fold(head, record);
@@ -125,6 +136,30 @@ impl State {
             Record::Replay(replay) => self.replay(head, replay),
         }
         self.position = head.position;
+    }
+
+    /// What a step has changed whose rule is gone already is given back at once: nobody else will.
+    fn remember(&mut self, head: &Head, firing: &FiringId, remember: Option<&Remember>) {
+        let Some(Remember { rule, change, release }) = remember else { return };
+        if self.engine.knows(rule) || *release == Release::Undone || change.is_nothing() {
+            return;
+        }
+        let Some(open) = self.ledger.get(firing) else { return };
+        self.give_back(give_back_at_once(&self.log, head, &open.firing, change), Arc::clone(&open.spec));
+    }
+
+    /// Opens a firing that gives something back of a rule that is gone.
+    fn give_back(&mut self, firing: Firing, spec: Arc<EventRuleSpec>) {
+        let id = firing.id.clone();
+        let (event, events, steps) = (event_of_restore(&firing), Vec::new(), BTreeMap::new());
+        self.ledger.begin(OpenFiring { firing, event, events, spec, steps });
+        self.touched_firings.insert(id.clone());
+        self.opened.push(id);
+    }
+
+    /// The firings that the last records have opened by themselves, since the last call.
+    pub fn take_opened(&mut self) -> Vec<FiringId> {
+        std::mem::take(&mut self.opened)
     }
 
     /// Keeps a firing that has failed for good, while there is the rule.
@@ -145,7 +180,8 @@ impl State {
             return;
         }
         // A step of escalation, or what is done at the end, may have gone with an edit.
-        let does = |in_force: &Arc<Rule>| !replay.open.firing.actions(&in_force.spec).is_empty();
+        let firing = &replay.open.firing;
+        let does = |in_force: &Arc<Rule>| firing.restores.is_some() || !firing.actions(&in_force.spec).is_empty();
         if !self.engine.rule(rule).is_some_and(does) {
             return;
         }

@@ -3,7 +3,7 @@
 use crate::{
     api::{ActionOutcome, FiringKind, FiringOutcome},
     event::Event,
-    record::{Finished, Firing, FiringId, Outcome, RuleRef, Stamp, whole},
+    record::{Finished, Firing, FiringId, Outcome, RuleRef, Stamp, undone, whole},
     rule::{Rule, Trip},
     status::{ObjectRef, StatusQueue, Story},
 };
@@ -18,6 +18,7 @@ pub(super) fn fired(status: &StatusQueue, firing: &Firing, event: &Event, rule: 
         (FiringKind::Step, step) => format!("step {} of the escalation", step.unwrap_or_default() + 1),
         (FiringKind::Repeated, _) => "fired again".to_owned(),
         (FiringKind::Resolved, _) => "resolved".to_owned(),
+        (FiringKind::Restored, _) => "it is time to give back what it was".to_owned(),
     };
     status.event(Story {
         object: ObjectRef::rule(&firing.rule),
@@ -93,7 +94,8 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
         });
     }
     // Of an action with several objects, the whole tells what failed.
-    if outcome.outcome == ActionOutcome::Failed && !whole(&outcome.action).1 {
+    let is_told = !whole(&outcome.action).1 || undone(&outcome.action).is_some();
+    if outcome.outcome == ActionOutcome::Failed && is_told {
         status.event(Story {
             object: ObjectRef::rule(&firing.rule),
             warning: true,

@@ -125,7 +125,15 @@ impl Loop {
     fn write(&self, pod: u8) -> Option<Record> {
         let firing = self.oldest()?.firing.id.clone();
         let writes = Some(Writes { rule: uid(), object: format!("shop/Pod/p{pod}") });
-        Some(Record::Intent(Intent { firing, action: "grow".into(), rendering: 0, request: json!({}), writes }))
+        Some(Record::Intent(Intent {
+            firing,
+            action: "grow".into(),
+            rendering: 0,
+            request: json!({}),
+            writes,
+            deadline: None,
+            remember: None,
+        }))
     }
 
     fn answer(&self, number: u64) -> Option<Record> {

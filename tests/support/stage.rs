@@ -114,6 +114,7 @@ impl Stage {
                 kind: Default::default(),
                 step: None,
                 planned: None,
+                restores: None,
                 value: None,
                 baseline: None,
                 input: Position(0),

@@ -69,7 +69,7 @@ impl<'a> Answer<'a> {
             ActionOutcome::Succeeded => format!("{} answered {}", self.name, self.response.status),
             _ => format!("{why}{}", self.told()),
         };
-        Done { outcome, message, result: result(self.value, self.response.cut), effect: None }
+        Done { outcome, message, result: result(self.value, self.response.cut), effect: None, reason: None }
     }
 }
 

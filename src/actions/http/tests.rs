@@ -104,7 +104,7 @@ fn context_with(http: Client) -> Context {
 }
 
 fn spec(http: Value) -> Value {
-    json!({"name": "act", "timeout": "2s", "http": http})
+    json!({"name": "act", "retry": {"attemptTimeout": "2s"}, "http": http})
 }
 
 /// Renders and executes what stands in the spec as it is.
@@ -221,7 +221,7 @@ async fn what_may_have_been_received_is_sent_again_with_the_same_key_or_not_at_a
         let endpoint = Endpoint::new(&[(0, ""), (200, "")]).await;
         let cx = context(&nobody());
         let http = json!({"url": endpoint.url("/"), "onUnknown": on_unknown});
-        let act = action(json!({"name": "act", "timeout": "50ms", "http": http}));
+        let act = action(json!({"name": "act", "retry": {"attemptTimeout": "50ms"}, "http": http}));
         let request = act.render(&cx, &http).await.expect("a request");
         let execute = async |attempt| act.execute(&cx, &request, attempt, Permit::for_test()).await;
         let failure = execute(Attempt::First).await.expect_err("no answer");

@@ -3,6 +3,7 @@
 mod cron;
 mod manifest;
 mod name;
+mod undo;
 mod wait;
 
 use std::time::Duration;
@@ -17,13 +18,13 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, target::key};
+use super::{Action, Attempt, Back, Context, Done, Failure, Undo, target::key};
 use crate::{
     api::{self, ActionOutcome, JobWait},
     bus::Permit,
     event::title,
     kubernetes::{Cluster, Right, Unusable},
-    record::{Account, Effect},
+    record::{Account, Change, Effect},
 };
 
 /// How many names are tried when Jobs of others have ours.
@@ -107,6 +108,9 @@ impl Action for Job {
         permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
+            if let Some(delete) = undo::deletes(request) {
+                return undo::delete(cx, delete).await;
+            }
             let request = read(request)?;
             let jobs = jobs(cx);
             // Waiting may take hours, and is limited by itself; creating may not.
@@ -141,12 +145,25 @@ impl Action for Job {
         })
     }
 
-    fn patience(&self, _: &api::Action) -> Duration {
+    fn patience(&self, action: &api::Action) -> Duration {
         match self.spec.wait {
-            JobWait::Created => self.timeout.map_or(super::TIMEOUT, api::Duration::get),
+            JobWait::Created => action.retry.attempt_timeout.map_or(super::TIMEOUT, api::Duration::get),
             // The deadline ends the wait, with words of its own.
             JobWait::Completed => self.limit() + GRACE,
         }
+    }
+
+    fn changed(&self, cx: &Context, request: &Value, effect: Option<&Effect>) -> Undo {
+        read(request)
+            .map_or(Undo::Never("what it has created is not known"), |request| undo::changed(cx, &request, effect))
+    }
+
+    fn take_back<'a>(&'a self, cx: &'a Context, change: &'a Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(undo::take_back(cx, change))
+    }
+
+    fn undo_rights(&self, namespace: &str) -> Vec<Right> {
+        vec![Right::new("delete", "batch", "jobs").within(Some(namespace))]
     }
 
     fn settles(&self, request: &Value) -> bool {
@@ -241,6 +258,7 @@ impl Created {
             message: self.message,
             result: json!({"name": self.name}),
             effect: Some(self.effect),
+            reason: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{Context, Created, Done, Failure, failure};
-use crate::{actions::FailureKind, api::ActionOutcome};
+use crate::{actions::FailureKind, api::ActionOutcome, record::FailureReason};
 
 /// Waits between two looks: short at first, for short Jobs; 360 looks in an hour.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
@@ -41,6 +41,7 @@ pub(super) async fn until_finished(
     };
     let namespace = &cx.rule.namespace;
     let Created { name, effect, .. } = created;
+    let late = end.is_err();
     let (outcome, message) = match end {
         Ok(end) => match end? {
             End::Complete => (ActionOutcome::Succeeded, format!("Job {namespace}/{name} completed")),
@@ -65,7 +66,7 @@ pub(super) async fn until_finished(
     if let Some(log) = said.log {
         result["log"] = log.into();
     }
-    Ok(Done { outcome, message, result, effect: Some(effect) })
+    Ok(Done { outcome, message, result, effect: Some(effect), reason: late.then_some(FailureReason::TimedOut) })
 }
 
 enum End {

@@ -9,7 +9,7 @@ const SENTENCE: usize = 200;
 /// Characters of one value.
 const VALUE: usize = 40;
 /// What the API server keeps of every write.
-const BOOKS: [&str; 3] = ["metadata.managedFields", "metadata.resourceVersion", "metadata.generation"];
+pub(super) const BOOKS: [&str; 3] = ["metadata.managedFields", "metadata.resourceVersion", "metadata.generation"];
 
 /// A place where two states differ; null is absent.
 #[derive(Debug, PartialEq)]

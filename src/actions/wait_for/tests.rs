@@ -40,7 +40,7 @@ fn scaled(outcome: ActionOutcome) -> Done {
         found: false,
         reason: "ScaledByRule".into(),
     };
-    Done { outcome, message: "scaled web".into(), result: json!({"to": 2}), effect: Some(effect) }
+    Done { outcome, message: "scaled web".into(), result: json!({"to": 2}), effect: Some(effect), reason: None }
 }
 
 fn spec(wait_for: Value) -> WaitFor {
@@ -58,7 +58,7 @@ async fn end(cx: &Context, spec: &WaitFor, waiting: Waiting) -> Result<Done, Fai
         number if number == &json!(2) => Look::Met,
         number => Look::NotYet(format!("saw {number}")),
     };
-    waiting.end(cx, spec, met).await
+    waiting.end(cx, spec, "waitFor.expression", met).await
 }
 
 #[tokio::test(start_paused = true)]

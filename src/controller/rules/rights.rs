@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{PATIENCE, Rules, Version};
 use crate::{
     actions,
-    api::EventRuleSpec,
+    api::{EventRuleSpec, OnError},
     kubernetes::{Cluster, MissingRight, merged},
     record::{Account, RuleRef},
     status::Part,
@@ -69,8 +69,10 @@ pub(in crate::controller) async fn missing(
 ) -> Result<Vec<MissingRight>, kube::Error> {
     let account = Account { namespace: rule.namespace.clone(), name: spec.service_account_name.clone() };
     let mut missing = Vec::new();
+    let undoes = spec.all_actions().any(|action| action.on_error == OnError::Undo);
     for action in spec.all_actions() {
-        for right in actions::rights(action, cluster, &rule.namespace).await {
+        let to_undo = if undoes { actions::undo_rights(action, &rule.namespace) } else { Vec::new() };
+        for right in actions::rights(action, cluster, &rule.namespace).await.into_iter().chain(to_undo) {
             if !cluster.may(&account, &right).await? {
                 missing.push(right.missing_for(&account));
             }

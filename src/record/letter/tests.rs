@@ -22,14 +22,7 @@ fn each(name: &str) -> Value {
 
 fn step(outcome: ActionOutcome) -> Step {
     let request = Some((0, json!({"of": "the old firing"})));
-    Step {
-        intent: request,
-        outcome: Some(outcome),
-        message: "said".into(),
-        result: json!(7),
-        writes: None,
-        wrote: None,
-    }
+    Step { intent: request, outcome: Some(outcome), message: "said".into(), result: json!(7), ..Step::default() }
 }
 
 fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {
@@ -45,6 +38,7 @@ fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {
         kind: Default::default(),
         step: None,
         planned: None,
+        restores: None,
         value: None,
         baseline: None,
         input: Position(4),

@@ -165,6 +165,7 @@ impl Names {
             "baseline" => "; `baseline` is known in actions of a rule with trigger.anomaly",
             "target" => "; `target` is known in waitFor.expression",
             "response" => "; `response` is known in http.expectExpression",
+            "failure" => "; `failure` is known in failureActions",
             "count" | "group" => "; `count` and `group` are known in actions",
             _ => "",
         }
@@ -182,6 +183,7 @@ impl Names {
             "source" => own(&["name"]),
             "rule" => own(&fields::OF_RULE),
             "firing" => own(&["id"]),
+            "failure" => own(&["action", "reason", "message"]),
             "response" => own(&["status", "headers", "body"]),
             _ => None,
         }

@@ -1,10 +1,10 @@
 //! The actions of a rule: those of firings, of steps, and of ends.
 
 use super::{CompiledAction, Compiler, Mode, Template};
-use crate::api::{Action, ActionKind, EventRuleSpec, Job, Notify, Rollout, Scale, Target};
+use crate::api::{Action, ActionKind, EventRuleSpec, Job, JobWait, Notify, Retry, Rollout, Scale, Target};
 
 /// The texts of an action kind that may hold `${ }`.
-const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
+pub(super) const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
 const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value"];
 
 impl Compiler {
@@ -34,17 +34,34 @@ impl Compiler {
             let if_expression = action.if_expression.as_ref();
             let if_expression =
                 if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
-            let wait_for = self.wait_for(action, &path);
+            let wait_for = self.wait_for(action, &path).or_else(|| self.wait_expression(action, &path));
             if let Some(body) = self.body(action, &path) {
                 compiled.push(CompiledAction { name: action.name.clone(), if_expression, wait_for, body });
             }
-            if action.retry.limit > 100 {
-                self.fault(format!("{path}.retry.limit"), "must be at most 100");
-            }
+            self.times(action, &path);
             self.names.add_action(&action.name);
         }
         self.names = before;
         compiled
+    }
+
+    /// How often and how long.
+    fn times(&mut self, action: &Action, path: &str) {
+        let Retry { limit, attempt_timeout, .. } = &action.retry;
+        if *limit > 100 {
+            self.fault(format!("{path}.retry.limit"), "must be at most 100");
+        }
+        let times = [("timeout", action.timeout), ("retry.attemptTimeout", *attempt_timeout)];
+        for (name, _) in times.into_iter().filter(|(_, time)| time.is_some_and(|time| time.get().is_zero())) {
+            self.fault(format!("{path}.{name}"), "must be longer than 0s");
+        }
+        let waits = action.job.as_ref().is_some_and(|job| job.wait == JobWait::Completed);
+        if waits && attempt_timeout.is_some() {
+            self.fault(
+                format!("{path}.retry.attemptTimeout"),
+                "is not for a Job that is waited for: timeout says how long it may take",
+            );
+        }
     }
 
     fn body(&mut self, action: &Action, path: &str) -> Option<Template> {
@@ -56,8 +73,9 @@ impl Compiler {
             Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
             Some(ActionKind::Emit(emit)) => self.emit(emit, &format!("{path}.emit")),
             Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
+            Some(ActionKind::Wait(wait)) => self.wait(action, wait, path),
             None => {
-                self.fault(path, "exactly one of scale, rollout, patch, job, http, notify and emit must be set");
+                self.fault(path, "exactly one of scale, rollout, patch, job, http, notify, emit and wait must be set");
                 None
             }
         }

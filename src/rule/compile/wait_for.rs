@@ -1,7 +1,7 @@
-//! What can be wrong with `waitFor` of an action.
+//! What can be wrong with `waitFor` of an action, and with the action `wait`.
 
-use super::{Compiler, Program};
-use crate::api::{Action, WaitFor};
+use super::{Compiler, Program, Template, actions::TARGET_TEXTS};
+use crate::api::{Action, Retry, Wait, WaitFor};
 
 impl Compiler {
     /// The expression that is waited for, if one is.
@@ -12,7 +12,7 @@ impl Compiler {
             self.fault(&path, "exactly one of rollout and expression must be set");
         }
         match action.target() {
-            None if action.kind().is_some() => {
+            target if action.kind().is_some() && (target.is_none() || action.wait.is_some()) => {
                 self.fault(&path, "waitFor is for actions that change a target: scale, rollout, patch");
             }
             // What an event leads to is of a kind that is told then.
@@ -26,10 +26,50 @@ impl Compiler {
             }
             _ => {}
         }
+        self.of_target(expression.as_deref()?, &format!("{path}.expression"))
+    }
+
+    /// `wait.expression`, if there is one.
+    pub(super) fn wait_expression(&mut self, action: &Action, path: &str) -> Option<Program> {
+        self.of_target(action.wait.as_ref()?.expression.as_deref()?, &format!("{path}.wait.expression"))
+    }
+
+    fn of_target(&mut self, source: &str, path: &str) -> Option<Program> {
         let names = self.names.clone();
         self.names = names.clone().with("target");
-        let program = expression.as_ref().and_then(|source| self.condition(source, &format!("{path}.expression")));
+        let program = self.condition(source, path);
         self.names = names;
         program
+    }
+
+    pub(super) fn wait(&mut self, action: &Action, wait: &Wait, path: &str) -> Option<Template> {
+        let Wait { time, expression, target, timeout } = wait;
+        let at = format!("{path}.wait");
+        match (time, expression, target) {
+            (Some(time), None, None) if time.get().is_zero() => {
+                self.fault(format!("{at}.for"), "must be longer than 0s")
+            }
+            (Some(_), None, None) if timeout.is_some() => self.fault(format!("{at}.timeout"), "is for expression"),
+            (Some(_), None, Some(_)) => self.fault(format!("{at}.target"), "is for expression"),
+            (None, Some(_), None) => self.fault(&at, "expression needs a target, the object that it looks at"),
+            (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+            _ => self.fault(&at, "exactly one of for and expression must be set"),
+        }
+        if timeout.is_some_and(|timeout| timeout.get().is_zero()) {
+            self.fault(format!("{at}.timeout"), "must be longer than 0s");
+        }
+        if action.timeout.is_some() {
+            self.fault(format!("{path}.timeout"), "is not for wait: it ends by itself, or with wait.timeout");
+        }
+        if action.retry != Retry::default() {
+            self.fault(format!("{path}.retry"), "is not for wait: it looks again until it ends");
+        }
+        if let Some(target) = target {
+            self.target(target, &at);
+            if target.is_several() {
+                self.fault(format!("{at}.target.from"), "leads to several objects: wait looks at one");
+            }
+        }
+        self.fields(wait, TARGET_TEXTS, &at)
     }
 }

@@ -78,6 +78,7 @@ impl Engine {
             input: moment.head.position,
             stamp: moment.head.stamp,
             planned: fires.planned,
+            restores: None,
         }
     }
 }

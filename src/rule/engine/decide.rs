@@ -53,15 +53,7 @@ impl Engine {
         let Some((_, state)) = self.rules.get_mut(uid) else { return };
         let now = head.stamp.at;
         let touched = match decision {
-            Decision::Fired(firing) => {
-                let about = self.event_of(firing, input);
-                let Some((_, state)) = self.rules.get_mut(uid) else { return };
-                let touched = state.fired(firing);
-                if let Some(about) = about {
-                    self.begin(firing, &about);
-                }
-                touched
-            }
+            Decision::Fired(firing) => self.take_in(firing, input),
             Decision::Counted { group, occurrence, .. } => state.note(group, Mark::Occurred(*occurrence), None, now),
             Decision::Noted { group, mark, source, group_values, .. } => {
                 let kept = |event| Cause::new(source, event, group_values);
@@ -70,7 +62,9 @@ impl Engine {
             Decision::Passed { group, key, .. } => state.passed(group, *key, now),
             Decision::Resolved { group, .. } => {
                 state.counts.resolved += 1;
-                state.resolved(group, now)
+                let touched = state.resolved(group, now);
+                self.let_go(head, uid, std::slice::from_ref(group));
+                touched
             }
             Decision::Suppressed { group, reason, occurrence, .. } => {
                 state.suppressed(group, *reason, head.stamp);
@@ -113,12 +107,33 @@ impl Engine {
         self.changed.progress.insert(uid.clone());
     }
 
+    /// Takes in a firing: gives the groups that changed.
+    fn take_in(&mut self, firing: &Firing, input: Option<&EventInput>) -> Vec<String> {
+        let (uid, about) = (&firing.rule.uid, self.event_of(firing, input));
+        let Some((_, state)) = self.rules.get_mut(uid) else { return Vec::new() };
+        let touched = match &firing.restores {
+            Some(change) => {
+                state.remembered.give(&change.key(), &firing.id);
+                self.touch_remembered(uid, [change.key()]);
+                Vec::new()
+            }
+            None => state.fired(firing),
+        };
+        if let Some(about) = about {
+            self.begin(firing, &about);
+        }
+        touched
+    }
+
     /// Counts a firing as fired, and shows it among the recent ones.
     pub(super) fn begin(&mut self, firing: &Firing, event: &Event) {
         let uid = &firing.rule.uid;
         let Some((_, state)) = self.rules.get_mut(uid) else { return };
         state.counts.fired += 1;
-        state.running.insert(firing.id.clone(), firing.group.as_str().into());
+        // It is of no group.
+        if firing.restores.is_none() {
+            state.running.insert(firing.id.clone(), firing.group.as_str().into());
+        }
         state.last_firing = Some(firing.stamp.timestamp());
         let limit = state.history_limit();
         if limit > 0 {
@@ -151,7 +166,7 @@ fn of_rule(decision: &Decision) -> &RuleUid {
 /// The rule whose conditions the event met, as this decision says.
 fn matches(decision: &Decision) -> Option<&RuleUid> {
     match decision {
-        Decision::Fired(Firing { kind: FiringKind::Resolved, .. })
+        Decision::Fired(Firing { kind: FiringKind::Resolved | FiringKind::Restored, .. })
         | Decision::Resolved { .. }
         | Decision::Deferred { .. }
         | Decision::Errored { .. } => None,

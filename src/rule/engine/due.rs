@@ -11,7 +11,7 @@ use crate::{
     poison,
     record::{Deadline, Decision, EventInput, Firing, Head, RuleRef, RuleUid, SourceRef},
     rule::{
-        engine::{conclude::Moment, judge::Views},
+        engine::{conclude::Moment, judge::Views, restore::event_of_restore},
         state::Settling,
     },
 };
@@ -26,21 +26,23 @@ pub(in crate::rule) const MAX_BYTES: u64 = 64 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     pub(super) order: BTreeSet<Deadline>,
-    of: BTreeMap<(RuleUid, String), i64>,
+    /// By rule, group and remembered value.
+    of: BTreeMap<(RuleUid, String, Option<String>), i64>,
 }
 
 impl Deadlines {
-    pub(super) fn set(&mut self, rule: &RuleUid, group: &str, at: Option<i64>) {
-        let key = (rule.clone(), group.to_owned());
+    pub(super) fn set(&mut self, rule: &RuleUid, group: &str, remembered: Option<&str>, at: Option<i64>) {
+        let key = (rule.clone(), group.to_owned(), remembered.map(str::to_owned));
         let before = match at {
             Some(at) => self.of.insert(key.clone(), at),
             None => self.of.remove(&key),
         };
-        let (rule, group) = key;
+        let (rule, group, remembered) = key;
         if let Some(before) = before.filter(|before| Some(*before) != at) {
-            self.order.remove(&Deadline { at: before, rule: rule.clone(), group: group.clone() });
+            let (rule, group, remembered) = (rule.clone(), group.clone(), remembered.clone());
+            self.order.remove(&Deadline { at: before, rule, group, remembered });
         }
-        at.map(|at| self.order.insert(Deadline { at, rule, group }));
+        at.map(|at| self.order.insert(Deadline { at, rule, group, remembered }));
     }
 }
 
@@ -69,6 +71,9 @@ impl Engine {
     }
 
     fn ask_due(&self, head: &Head, deadline: &Deadline) -> Vec<Decision> {
+        if let Some(key) = &deadline.remembered {
+            return self.give_back(head, deadline, key).into_iter().collect();
+        }
         let Some((_, state)) = self.rules.get(&deadline.rule) else { return Vec::new() };
         let Some(rule) = state.in_force.as_ref().map(|version| &version.rule) else { return Vec::new() };
         let (Some(trigger), Some(kept)) = (&rule.trigger, state.groups.kept(&deadline.group)) else {
@@ -93,17 +98,22 @@ impl Engine {
             self.decide_one(&head, None, decision);
         }
         // What changes nothing is not due for ever.
+        let Deadline { at, rule, group, remembered } = deadline;
         if decisions.iter().all(|decision| matches!(decision, Decision::Errored { .. }))
-            && self.deadlines.of.get(&(deadline.rule.clone(), deadline.group.clone())) == Some(&deadline.at)
+            && self.deadlines.of.get(&(rule.clone(), group.clone(), remembered.clone())) == Some(at)
         {
             // By a version of the rule that came into force since, it may be due later.
-            let again = self.rules.get(&deadline.rule).and_then(|(_, state)| state.deadline(&deadline.group));
-            self.deadlines.set(&deadline.rule, &deadline.group, again.filter(|again| *again > deadline.at));
+            let again = self.rules.get(rule).filter(|_| remembered.is_none());
+            let again = again.and_then(|(_, state)| state.deadline(group)).filter(|again| again > at);
+            self.deadlines.set(rule, group, remembered.as_deref(), again);
         }
     }
 
     /// The event that a firing is about: the one that was judged, or the one that is kept with its group.
     pub fn event_of(&self, firing: &Firing, input: Option<&EventInput>) -> Option<Arc<Event>> {
+        if firing.restores.is_some() {
+            return Some(event_of_restore(firing));
+        }
         match input {
             Some(input) => Some(self.event_for(&firing.rule.uid, input)),
             None => {
@@ -116,7 +126,7 @@ impl Engine {
     /// The events that a firing is about, of a rule that gathers them: those that are kept with its group, and the one that was judged.
     pub fn events_of(&self, firing: &Firing, input: Option<&EventInput>) -> Vec<Arc<Event>> {
         let uid = &firing.rule.uid;
-        let Some((_, state)) = self.rules.get(uid) else { return Vec::new() };
+        let Some((_, state)) = self.rules.get(uid).filter(|_| firing.restores.is_none()) else { return Vec::new() };
         let gathers = |version: &crate::rule::state::Version| {
             version.rule.trigger.as_ref().is_some_and(|trigger| trigger.keeps_events())
         };
@@ -155,7 +165,7 @@ impl Engine {
     /// Notes what the group waits for: nothing is due before the switch for all rules was released.
     pub(super) fn reschedule(&mut self, uid: &RuleUid, group: &str) {
         let at = self.rules.get(uid).and_then(|(_, state)| state.deadline(group));
-        self.deadlines.set(uid, group, at.map(|at| at.max(self.switch.released)));
+        self.deadlines.set(uid, group, None, at.map(|at| at.max(self.switch.released)));
     }
 
     pub(super) fn reschedule_all(&mut self, uid: &RuleUid) {

@@ -11,7 +11,7 @@ use crate::{
 impl Engine {
     /// Goes on with a firing of an earlier process.
     pub fn resume(&mut self, id: &FiringId, open: &Brief) {
-        if let Some((_, state)) = self.rules.get_mut(&open.rule) {
+        if let Some((_, state)) = self.rules.get_mut(&open.rule).filter(|_| !open.restores) {
             state.running.insert(id.clone(), Arc::clone(&open.group));
         }
     }

@@ -87,6 +87,7 @@ impl Engine {
             weighed: 0,
             begun: row.begun,
             breaker: row.breaker,
+            remembered: row.remembered,
         };
         let interest = Arc::make_mut(&mut self.interest);
         state.versions().for_each(|version| interest.insert(&version.rule));
@@ -101,6 +102,7 @@ impl Engine {
         if is_braked {
             self.note_breaker(&uid, false);
         }
+        self.restore_remembered(&uid);
     }
 
     fn restore_group(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {

@@ -258,6 +258,8 @@ fn an_own_write_does_not_begin_it_but_may_end_it() {
                 rendering: 0,
                 request: json!({}),
                 writes,
+                deadline: None,
+                remember: None,
             }),
         );
         let effect = Effect {
@@ -279,6 +281,8 @@ fn an_own_write_does_not_begin_it_but_may_end_it() {
                 message: String::new(),
                 result: Value::Null,
                 effect: Some(effect),
+                reason: None,
+                remember: None,
             }),
         );
     };

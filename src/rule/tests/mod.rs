@@ -11,6 +11,7 @@ mod conditions;
 mod counting;
 mod dedupe;
 mod due;
+mod flow;
 mod gone;
 mod held;
 mod hostile;
@@ -21,6 +22,7 @@ mod own;
 mod progress;
 mod properties;
 mod references;
+mod restores;
 mod samples;
 mod sequences;
 mod sources;
@@ -169,6 +171,9 @@ fn word(decision: &Decision) -> String {
         }
         Decision::Fired(Firing { group, kind: FiringKind::Repeated, .. }) => format!("repeated {group}"),
         Decision::Fired(Firing { group, kind: FiringKind::Resolved, .. }) => format!("resolves {group}"),
+        Decision::Fired(Firing { group, restores: Some(change), .. }) => {
+            format!("gives back {} of {group}", change.back)
+        }
         Decision::Fired(firing) => format!("fired {} by {}", firing.group, firing.source),
         Decision::Counted { group, .. } => format!("counted {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Cooldown, .. } => format!("cooldown {group}"),

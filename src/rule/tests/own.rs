@@ -23,7 +23,15 @@ fn update(name: &str, version: u64) -> EventInput {
 fn begin(engine: &mut Engine, firing: &str, name: &str) {
     let writes = Some(Writes { rule: rule_ref("web").uid, object: format!("shop/Deployment/{name}") });
     let firing = FiringId(firing.into());
-    let intent = Intent { firing, action: "grow".into(), rendering: 0, request: json!({}), writes };
+    let intent = Intent {
+        firing,
+        action: "grow".into(),
+        rendering: 0,
+        request: json!({}),
+        writes,
+        deadline: None,
+        remember: None,
+    };
     engine.fold(&head(50, 50), &Record::Intent(intent));
 }
 
@@ -44,8 +52,16 @@ fn settle(engine: &mut Engine, firing: &str, name: &str, version: Option<u64>, f
         reason: "ScaledByRule".into(),
     });
     let (firing, outcome) = (FiringId(firing.into()), ActionOutcome::Succeeded);
-    let outcome =
-        Outcome { firing, action: "grow".into(), outcome, message: String::new(), result: Value::Null, effect };
+    let outcome = Outcome {
+        firing,
+        action: "grow".into(),
+        outcome,
+        message: String::new(),
+        result: Value::Null,
+        effect,
+        reason: None,
+        remember: None,
+    };
     fold(engine, &Record::Outcome(outcome))
 }
 
@@ -76,6 +92,7 @@ fn writing(firing: &str, name: &str) -> OpenFiring {
         kind: Default::default(),
         step: None,
         planned: None,
+        restores: None,
         value: None,
         baseline: None,
         input: Position(1),
@@ -135,7 +152,15 @@ fn a_step_that_wrote_nothing_and_waits_holds_up_no_event() {
     begin(&mut engine, "f1", "db");
     run(&mut engine, &[update("db", 6)]);
     let firing = FiringId("f1".into());
-    let waits = Intent { firing, action: "grow".into(), rendering: 1, request: json!({}), writes: None };
+    let waits = Intent {
+        firing,
+        action: "grow".into(),
+        rendering: 1,
+        request: json!({}),
+        writes: None,
+        deadline: None,
+        remember: None,
+    };
     assert_eq!(fold(&mut engine, &Record::Intent(waits)), [FIRED]);
     assert_eq!(run(&mut engine, &[update("db", 7)]), [FIRED]);
 }

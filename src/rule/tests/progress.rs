@@ -127,6 +127,8 @@ fn finish(engine: &mut Engine, firing: &FiringId, outcome: FiringOutcome) {
         message: message.clone(),
         result: Value::Null,
         effect: None,
+        reason: None,
+        remember: None,
     };
     engine.fold(&head(90, 5), &Record::Outcome(step));
     let failed_at = (outcome == FiringOutcome::Failed).then(|| "actions[tell]".to_owned());

@@ -97,7 +97,7 @@ impl Course {
             FiringKind::Repeated => Level { next: None, last, ..level },
             FiringKind::Step => Level { step: level.step.saturating_add(1), ..level },
             // It has ended; this one has begun since.
-            FiringKind::Resolved => level,
+            FiringKind::Resolved | FiringKind::Restored => level,
         }
     }
 }

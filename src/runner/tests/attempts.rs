@@ -22,7 +22,7 @@ async fn a_failed_attempt_is_repeated_with_growing_waits_and_the_same_request() 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_without_an_answer_ends_with_its_timeout_and_is_repeated_as_one_that_may_have_worked() {
     let stage = Stage::new(&[("a", &[Play::Hang, Play::Succeed])]);
-    stage.start(firing("r", "g", "f", &[action("a", json!({"timeout": "3s"}))]));
+    stage.start(firing("r", "g", "f", &[action("a", json!({"retry": {"attemptTimeout": "3s"}}))]));
     assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
     assert!(stage.told().contains(&"execute a Again f".to_owned()));
 }

@@ -90,7 +90,7 @@ async fn draining_lets_attempts_end_and_begins_none() {
 #[tokio::test(start_paused = true)]
 async fn draining_ends_with_its_time() {
     let stage = Stage::new(&[("hang", &[Play::Hang])]);
-    stage.start(firing("r", "g", "f", &[action("hang", json!({"timeout": "1h"}))]));
+    stage.start(firing("r", "g", "f", &[action("hang", json!({"retry": {"attemptTimeout": "1h"}}))]));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = Instant::now();
     assert!(!stage.runner.drain(Duration::from_secs(20)).await);
@@ -169,7 +169,7 @@ async fn a_rule_that_is_deleted_begins_nothing_more_and_what_it_was_at_comes_to_
     ];
     let stage = Stage::new(&plays);
     let patient = json!({"retry": {"backoff": "10m", "maxBackoff": "10m"}});
-    stage.start(firing("r", "at-work", "f1", &[action("slow", json!({"timeout": "20s"})), action("later", json!({}))]));
+    stage.start(firing("r", "at-work", "f1", &[action("slow", json!({})), action("later", json!({}))]));
     stage.start(firing("r", "retries", "f2", &[action("again", patient.clone())]));
     stage.start(firing("r", "retries", "f3", &[action("queued", json!({}))]));
     stage.start(firing("s", "g", "f4", &[action("other", patient)]));

@@ -3,11 +3,14 @@
 mod attempts;
 mod each;
 mod ends;
+mod failure;
 mod lease;
 mod observe;
 mod order;
 mod pace;
 mod targets;
+mod timeouts;
+mod undo;
 mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,12 +21,12 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    actions::{Attempt, Context, Done, Failure, FailureKind, testing},
+    actions::{Attempt, Back, Context, Done, Failure, FailureKind, Undo, testing},
     api::{ActionOutcome, EventRuleSpec, FiringOutcome},
     bus::{Permit, Reader, Recovery, Stats},
     clock::Stamp,
     kubernetes::fake::Fake,
-    record::{Delta, Effect, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Shelf, Step, Table},
+    record::{Change, Delta, Effect, Firing, FiringId, Head, LogId, Position, Record, RuleRef, Shelf, Step, Table},
     rule::compile,
 };
 
@@ -188,7 +191,13 @@ impl Action for Actor {
             }
             self.story.lock().push(format!("done {}", self.name));
             let result = json!({"n": 7});
-            Ok(Done { outcome: ActionOutcome::Succeeded, message: format!("did {}", self.name), result, effect })
+            Ok(Done {
+                outcome: ActionOutcome::Succeeded,
+                message: format!("did {}", self.name),
+                result,
+                effect,
+                reason: None,
+            })
         })
     }
 
@@ -201,8 +210,37 @@ impl Action for Actor {
                 return Err(Failure { kind, message: "it failed".into() });
             }
             let message = format!("would do {}", self.name);
-            Ok(Done { outcome: ActionOutcome::Observed, message, result: json!({"n": 7}), effect: None })
+            Ok(Done { outcome: ActionOutcome::Observed, message, result: json!({"n": 7}), effect: None, reason: None })
         })
+    }
+
+    fn changed(&self, cx: &Context, request: &Value, effect: Option<&Effect>) -> Undo {
+        let Some(effect) = effect else {
+            return if self.name == "nothing" { Undo::Nothing } else { Undo::Never("it cannot be undone") };
+        };
+        Undo::Change(Box::new(Change {
+            api_version: effect.api_version.clone(),
+            kind: effect.kind.clone(),
+            namespace: effect.namespace.clone(),
+            name: effect.name.clone(),
+            uid: effect.uid.clone(),
+            subresource: Some("scale".into()),
+            manager: cx.firing.manager(&cx.action),
+            unsure: false,
+            back: json!({"was": request["text"]}),
+            made: json!({"is": request["text"]}),
+        }))
+    }
+
+    fn take_back<'a>(&'a self, _: &'a Context, change: &'a Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(async move {
+            self.story.lock().push(format!("take back {}", change.name));
+            Ok(Back::Request(json!({"text": format!("back {}", change.name)})))
+        })
+    }
+
+    fn only_waits(&self) -> bool {
+        self.name == "pause"
     }
 
     fn settles(&self, _: &Value) -> bool {
@@ -360,6 +398,7 @@ fn firing(rule: &str, group: &str, id: &str, actions: &[Value]) -> OpenFiring {
             kind: Default::default(),
             step: None,
             planned: None,
+            restores: None,
             value: None,
             baseline: None,
             input: Position(1),

@@ -117,7 +117,10 @@ fn steps(open: &OpenFiring) -> Vec<Value> {
         steps.sort_by_key(|(name, _)| (name.len(), (*name).clone()));
         steps.into_iter().map(|(name, step)| told(name, step)).collect::<Vec<_>>()
     };
-    open.firing.actions(&open.spec).iter().flat_map(|action| of_action(&action.name)).collect()
+    if open.firing.restores.is_some() {
+        return open.steps.iter().map(|(name, step)| told(name, step)).collect();
+    }
+    open.firing.all_actions(&open.spec).flat_map(|action| of_action(&action.name)).collect()
 }
 
 fn told(name: &str, step: &Step) -> Value {

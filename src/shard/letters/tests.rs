@@ -30,6 +30,7 @@ fn letter(rule: &str, number: u64) -> DeadLetter {
         kind: Default::default(),
         step: None,
         planned: None,
+        restores: None,
         value: None,
         baseline: None,
         input: Position(number),

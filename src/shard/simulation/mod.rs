@@ -66,9 +66,9 @@ enum Item {
     Replay(usize),
 }
 
-const RULES: [&str; 10] = ["each", "cool", "count", "forbid", "echo", "starts", "ping", "pong", "hears", "failures"];
+const RULES: [&str; 11] = ["each", "cool", "count", "forbid", "echo", "undo", "starts", "ping", "pong", "hears", "failures"];
 /// Those of them that are in each run. The others make it three times as long, and are in every fourth.
-const ALWAYS: usize = 5;
+const ALWAYS: usize = 6;
 
 /// The name of the actions that emit.
 const EMITS: &str = "emits";
@@ -114,6 +114,14 @@ fn put(rule: &str, generation: i64) -> Vec<Record> {
         "hears" => json!({"sources": [events("com.acme.*")], "actions": [bump("a", "heard")]}),
         "failures" => {
             json!({"sources": [events("dev.signalbox.rule.failed")], "actions": [bump("a", "failures")]})
+        }
+        "undo" => {
+            let steps = [("a", "left"), ("b", "right"), ("c", "left")].map(|(name, target)| {
+                let mut step = bump(name, target);
+                step["onError"] = "Undo".into();
+                step
+            });
+            json!({"sources": [event("Each")], "actions": steps})
         }
         _ => json!({"actions": [bump("a", "${object.metadata.name}")],
             "sources": [{"name": "s", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Update"]}}]}),

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{EMITS, disk::Disk, world::World};
 use crate::{
-    api::ActionOutcome,
+    api::{ActionOutcome, FiringOutcome},
     event::{FIELD_MANAGER, TYPE_RESOURCE_UPDATED, rule_event},
-    record::{Decision, Entry, EventInput, Firing, FiringId, Head, Judgement, Ledger, LogId, Position, Record},
+    record::{
+        Decision, Entry, EventInput, Firing, FiringId, Head, Judgement, Ledger, LogId, Position, Record, undo_of,
+    },
     rule::{Engine, Judged},
     shard::{State, letters::Letters},
 };
@@ -31,6 +33,7 @@ pub(super) fn check(disk: &Disk, world: &World, acked: &BTreeSet<String>) {
         assert_eq!(log.finished.get(id), Some(&1), "{id} has one end");
     }
     effects(&log, world);
+    undone(&log);
     own(&log, world);
 }
 
@@ -41,6 +44,7 @@ struct Log {
     judgements: Judgements,
     firings: BTreeMap<FiringId, Firing>,
     finished: BTreeMap<FiringId, usize>,
+    failed: BTreeSet<FiringId>,
     /// By field manager.
     outcomes: BTreeMap<String, ActionOutcome>,
     /// The ids of the events that rules made.
@@ -68,7 +72,12 @@ impl Log {
                     let known = log.outcomes.insert(outcome.firing.manager(&outcome.action), outcome.outcome);
                     assert_eq!(known, None, "{} {} has one outcome", outcome.firing, outcome.action);
                 }
-                Record::Finished(finished) => *log.finished.entry(finished.firing.clone()).or_default() += 1,
+                Record::Finished(finished) => {
+                    *log.finished.entry(finished.firing.clone()).or_default() += 1;
+                    if finished.outcome == FiringOutcome::Failed {
+                        log.failed.insert(finished.firing.clone());
+                    }
+                }
                 _ => {}
             }
         }
@@ -93,7 +102,8 @@ impl Log {
 fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>, Vec<String>) {
     let log = LogId("simulated".into());
     let engine = Engine::new(log.clone());
-    let mut state = State::new(engine, Ledger::default(), Letters::default(), &HashMap::new(), Position(0));
+    let mut state =
+        State::new(log.clone(), engine, Ledger::default(), Letters::default(), &HashMap::new(), Position(0));
     let (mut judgements, mut replayed, mut sequels) = (Judgements::new(), BTreeMap::new(), Vec::new());
     let mut decide = |state: &mut State, head: &Head, input: &EventInput, judged: Judged, released| {
         let judgement = Judgement::of(head, released, &judged.decisions);
@@ -133,13 +143,27 @@ fn effects(log: &Log, world: &World) {
         assert!(log.outcomes.contains_key(*mark), "{mark} was asked for");
     }
     for (mark, outcome) in &log.outcomes {
-        assert_ne!(*outcome, ActionOutcome::Superseded, "{mark}: nobody else writes");
+        let may_be_theirs = mark.ends_with(".undo") || *outcome != ActionOutcome::Superseded;
+        assert!(may_be_theirs, "{mark}: nobody else writes");
         let expected = *outcome == ActionOutcome::Succeeded && !mark.ends_with(EMITS);
         assert!(!expected || done.contains_key(mark.as_str()), "{mark} succeeded and was not done");
     }
     for (name, object) in &world.objects {
-        let changes = world.changes.iter().filter(|change| change.name == *name && change.by.is_some()).count();
-        assert_eq!(object.number, changes as u64, "{name}");
+        let added: i64 = world.changes.iter().filter(|change| change.name == *name).map(|change| change.added).sum();
+        assert_eq!(object.number as i64, added, "{name}");
+    }
+}
+
+/// What the firings of the rule `undo` have done is undone, or was tried to be, if they have failed, and only then.
+fn undone(log: &Log) {
+    for (id, firing) in log.firings.iter().filter(|(_, firing)| &*firing.rule.uid.0 == "undo") {
+        let failed = log.failed.contains(id);
+        for step in ["a", "b", "c"] {
+            let (done, undone) = (id.manager(step), id.manager(&undo_of(step)));
+            let done = log.outcomes.get(&done) == Some(&ActionOutcome::Succeeded);
+            let undone = log.outcomes.contains_key(&undone);
+            assert!(!done || undone == failed, "{} {step}: failed {failed}, undone {undone}", firing.id);
+        }
     }
 }
 

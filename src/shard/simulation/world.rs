@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::disk::SimulatedBus;
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind},
+    actions::{Action, Attempt, Back, Context, Done, Failure, FailureKind, Undo},
     api::ActionOutcome,
     bus::Permit,
-    record::Effect,
+    record::{self, Effect},
 };
 
 /// A Deployment.
@@ -32,6 +32,8 @@ pub(super) struct Change {
     pub(super) by: Option<String>,
     /// What bears the object's number after it.
     pub(super) mark: Option<String>,
+    /// What it has added to the number.
+    pub(super) added: i64,
 }
 
 #[derive(Default)]
@@ -51,16 +53,18 @@ impl World {
         self.change(name, None);
     }
 
-    fn change(&mut self, name: &str, by: Option<&str>) -> u64 {
+    fn change(&mut self, name: &str, by: Option<(&str, u64)>) -> u64 {
         self.version += 1;
         let object = self.objects.entry(name.to_owned()).or_default();
         object.version = self.version;
-        if let Some(by) = by {
-            object.number += 1;
+        let before = object.number;
+        if let Some((by, to)) = by {
+            object.number = to;
             object.mark = Some(by.to_owned());
         }
-        let (by, mark) = (by.map(str::to_owned), object.mark.clone());
-        self.changes.push(Change { version: self.version, name: name.to_owned(), by, mark });
+        let added = object.number as i64 - before as i64;
+        let (by, mark) = (by.map(|(by, _)| by.to_owned()), object.mark.clone());
+        self.changes.push(Change { version: self.version, name: name.to_owned(), by, mark, added });
         self.version
     }
 }
@@ -125,6 +129,44 @@ impl Action for Bump {
         })
     }
 
+    fn changed(&self, cx: &Context, request: &Value, _: Option<&Effect>) -> Undo {
+        let name = request["name"].as_str().expect("a name").to_owned();
+        Undo::Change(Box::new(record::Change {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            namespace: Some("shop".into()),
+            uid: format!("uid-{name}"),
+            name,
+            subresource: None,
+            manager: cx.firing.manager(""),
+            unsure: false,
+            back: request["from"].clone(),
+            made: request["to"].clone(),
+        }))
+    }
+
+    fn take_back<'a>(&'a self, _: &'a Context, change: &'a record::Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(async move {
+            self.bus.dawdle().await;
+            if self.bus.random(20) == 0 {
+                return Err(Failure::retryable("the API server is slow"));
+            }
+            let object = self.world.lock().objects.get(&change.name).cloned().unwrap_or_default();
+            let (number, ours) = (object.number, object.mark.is_some_and(|mark| mark.starts_with(&change.manager)));
+            let done = |outcome, message: &str| {
+                let message = message.to_owned();
+                Back::Done(Box::new(Done { outcome, message, result: json!({}), effect: None, reason: None }))
+            };
+            Ok(if change.made == number && (ours || !change.unsure) {
+                Back::Request(json!({"name": change.name, "from": number, "to": change.back}))
+            } else if change.back == number {
+                done(ActionOutcome::Unchanged, "it is so already")
+            } else {
+                done(ActionOutcome::Superseded, "another firing has changed it")
+            })
+        })
+    }
+
     fn observe<'a>(&'a self, _: &'a Context, _: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(std::future::ready(Err(Failure::last("no rule of the simulation observes"))))
     }
@@ -140,7 +182,7 @@ impl Bump {
             object.version
         } else {
             assert_eq!(request["from"], object.number, "{mark}: nobody else writes {name}, and one step at a time");
-            world.change(name, Some(mark))
+            world.change(name, Some((mark, request["to"].as_u64().expect("a number"))))
         };
         let effect = Effect {
             api_version: "apps/v1".into(),
@@ -153,6 +195,6 @@ impl Bump {
             reason: "ScaledByRule".into(),
         };
         let message = format!("scaled {name} to {}", request["to"]);
-        Ok(Done { outcome: ActionOutcome::Succeeded, message, result: json!({}), effect: Some(effect) })
+        Ok(Done { outcome: ActionOutcome::Succeeded, message, result: json!({}), effect: Some(effect), reason: None })
     }
 }

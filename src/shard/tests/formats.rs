@@ -36,6 +36,7 @@ fn fired(input: u64) -> Record {
         kind: FiringKind::default(),
         step: None,
         planned: None,
+        restores: None,
         value: None,
         baseline: None,
     };
@@ -56,6 +57,8 @@ fn outcome(input: u64, outcome: ActionOutcome) -> Record {
         message,
         result: json!({"to": 2}),
         effect: None,
+        reason: None,
+        remember: None,
     })
 }
 
@@ -74,6 +77,8 @@ fn records(format: u8) -> Vec<Record> {
             rendering: 0,
             request,
             writes: writes.clone(),
+            deadline: None,
+            remember: None,
         })
     };
     let mut records = Vec::from(put(2));

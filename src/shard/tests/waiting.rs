@@ -62,7 +62,7 @@ impl Action for Deed {
                 }
             });
             let outcome = ActionOutcome::Succeeded;
-            Ok(Done { outcome, message: "done".into(), result: json!({}), effect: None })
+            Ok(Done { outcome, message: "done".into(), result: json!({}), effect: None, reason: None })
         })
     }
 

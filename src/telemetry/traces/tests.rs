@@ -21,6 +21,7 @@ fn firing() -> Firing {
         kind: Default::default(),
         step: None,
         planned: None,
+        restores: None,
         value: None,
         baseline: None,
         input: Position(7),
@@ -54,7 +55,16 @@ fn head(second: i64) -> Head {
 
 fn outcome(outcome: ActionOutcome) -> Outcome {
     let (firing, action) = (firing().id, "grow".to_owned());
-    Outcome { firing, action, outcome, message: "told".into(), result: Value::Null, effect: None }
+    Outcome {
+        firing,
+        action,
+        outcome,
+        message: "told".into(),
+        result: Value::Null,
+        effect: None,
+        reason: None,
+        remember: None,
+    }
 }
 
 fn intent() -> Intent {
