@@ -84,6 +84,7 @@ impl Action for Emit {
                 message: format!("emitted {type_}"),
                 result: json!({"id": id, "source": source, "type": type_}),
                 effect: None,
+                reason: None,
             })
         })
     }

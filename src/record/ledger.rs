@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Effect, FailureReason, Finished, Firing, FiringId, Intent, Number, Outcome, Position, Results, RuleUid, Shelf, Writes,
-    Written,
+    Effect, FailureReason, Finished, Firing, FiringId, Intent, Number, Outcome, Position, Results, RuleUid, Shelf,
+    Writes, Written,
 };
 use crate::{
     api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec, RuleMode},

@@ -14,13 +14,12 @@ use super::{
     undo::{self, Made},
 };
 use crate::{
-    actions::{Context, Waiting},
+    actions::Context,
     api::{self, ActionOutcome, EventRuleSpec, FiringOutcome, OnError, RuleMode},
     bus::{BusError, Missing},
     clock::Stamp,
     record::{
-        Effect, FailureReason, Finished, FiringId, Number, OpenFiring, Outcome, Position, Record, Results, RuleUid,
-        Written,
+        Effect, FailureReason, Finished, FiringId, OpenFiring, Outcome, Position, Record, Results, RuleUid, Written,
     },
     rule::{CompiledAction, Rule, compile},
     text,

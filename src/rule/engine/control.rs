@@ -32,7 +32,7 @@ impl Deadlines {
     /// What was due before is due then.
     fn not_before(&mut self, at: i64) {
         while let Some(first) = self.order.first().filter(|first| first.at < at).cloned() {
-            self.set(&first.rule, &first.group, Some(at));
+            self.set(&first.rule, &first.group, first.remembered.as_deref(), Some(at));
         }
     }
 }

@@ -105,7 +105,7 @@ impl Engine {
             // By a version of the rule that came into force since, it may be due later.
             let again = self.rules.get(rule).filter(|_| remembered.is_none());
             let again = again.and_then(|(_, state)| state.deadline(group)).filter(|again| again > at);
-            self.deadlines.set(rule, group, remembered.as_deref(), again);
+            self.set_deadline(rule, group, remembered.as_deref(), again);
         }
     }
 
@@ -162,10 +162,15 @@ impl Engine {
         self.bytes.get(namespace).is_some_and(|bytes| *bytes >= MAX_BYTES)
     }
 
-    /// Notes what the group waits for: nothing is due before the switch for all rules was released.
+    /// Notes what the group waits for.
     pub(super) fn reschedule(&mut self, uid: &RuleUid, group: &str) {
         let at = self.rules.get(uid).and_then(|(_, state)| state.deadline(group));
-        self.deadlines.set(uid, group, None, at.map(|at| at.max(self.switch.released)));
+        self.set_deadline(uid, group, None, at);
+    }
+
+    /// Nothing is due before the switch for all rules was released.
+    pub(super) fn set_deadline(&mut self, uid: &RuleUid, group: &str, remembered: Option<&str>, at: Option<i64>) {
+        self.deadlines.set(uid, group, remembered, at.map(|at| at.max(self.switch.released)));
     }
 
     pub(super) fn reschedule_all(&mut self, uid: &RuleUid) {

@@ -41,7 +41,7 @@ impl Engine {
     pub(super) fn touch_remembered(&mut self, rule: &RuleUid, keys: impl IntoIterator<Item = String>) {
         for key in keys {
             let at = self.rules.get(rule).and_then(|(_, state)| state.remembered.deadline(&key));
-            self.deadlines.set(rule, "", Some(&key), at);
+            self.set_deadline(rule, "", Some(&key), at);
             self.changed.rows.insert(rule.clone());
         }
     }
@@ -52,7 +52,7 @@ impl Engine {
         let keys: Vec<String> = state.remembered.keys().cloned().collect();
         for key in keys {
             let at = self.rules.get(rule).and_then(|(_, state)| state.remembered.deadline(&key));
-            self.deadlines.set(rule, "", Some(&key), at);
+            self.set_deadline(rule, "", Some(&key), at);
         }
     }
 

@@ -149,7 +149,8 @@ fn an_end_is_told_with_the_trail_of_what_ended_it() {
         (&by_event.data["group"], &by_event.data["since"]),
         (&json!("shop/Deployment/web"), &json!(since.timestamp().to_string()))
     );
-    let deadline = Deadline { at: 7 * SECOND, rule: rule_ref("other").uid, group: "shop/Deployment/web".into() };
+    let deadline =
+        Deadline { at: 7 * SECOND, rule: rule_ref("other").uid, group: "shop/Deployment/web".into(), remembered: None };
     let by_time = told(&engine, Err(&deadline));
     assert_ne!(by_event.id, by_time.id);
     assert_eq!(by_time.time, Some(deadline.stamp(&head(8, 8)).timestamp()));

@@ -66,7 +66,8 @@ enum Item {
     Replay(usize),
 }
 
-const RULES: [&str; 11] = ["each", "cool", "count", "forbid", "echo", "undo", "starts", "ping", "pong", "hears", "failures"];
+const RULES: [&str; 11] =
+    ["each", "cool", "count", "forbid", "echo", "undo", "starts", "ping", "pong", "hears", "failures"];
 /// Those of them that are in each run. The others make it three times as long, and are in every fourth.
 const ALWAYS: usize = 6;
 

@@ -33,7 +33,15 @@ fn chain() -> impl Iterator<Item = Record> {
 fn told(shard: &Loop) -> [Record; 2] {
     let firing = shard.oldest().expect("a firing").firing.id.clone();
     let request = json!({"type": "com.acme.crash", "subject": "order/7", "data": {"sum": 3}});
-    let intent = Intent { firing: firing.clone(), action: "tell".to_owned(), rendering: 0, request, writes: None };
+    let intent = Intent {
+        firing: firing.clone(),
+        action: "tell".to_owned(),
+        rendering: 0,
+        request,
+        writes: None,
+        deadline: None,
+        remember: None,
+    };
     let outcome = Outcome {
         firing,
         action: "tell".to_owned(),
@@ -41,6 +49,8 @@ fn told(shard: &Loop) -> [Record; 2] {
         message: String::new(),
         result: serde_json::Value::Null,
         effect: None,
+        reason: None,
+        remember: None,
     };
     [Record::Intent(intent), Record::Outcome(outcome)]
 }
