@@ -303,7 +303,7 @@ impl Operator {
         let client = self.cluster.own().clone();
         tasks.spawn(named("sinks", async move { Ok(controller::run(sinks, client, stop).await?) }));
         let stopped = state.engine.stopped().cloned();
-        let switch = control::follow(&self.settings, &self.cluster, &self.bus, stopped, self.stop.clone());
+        let switch = control::follow(&self.settings, &self.cluster, &self.bus, stopped, self.stop.clone())?;
         if let Some(switch) = switch {
             tasks.spawn(named("the switch for all rules", switch));
         }

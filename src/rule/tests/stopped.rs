@@ -64,8 +64,9 @@ fn what_is_due_waits_for_the_release_and_is_judged_then() {
     assert_eq!(line.engine.next_deadline(), None, "nothing is asked for");
     line.event(60, &other("Mended"));
     line.fold(100, &release());
-    line.restart();
     assert_eq!(line.engine.next_deadline(), Some(100 * SECOND));
+    line.restart();
+    assert_eq!(line.engine.next_deadline(), Some(100 * SECOND), "after a restart too");
     assert_eq!(line.tick(101), ["fired shop/Pod/p by any"], "the other is over");
     assert_eq!(line.fired[0].stamp.at, 100 * SECOND, "it is no older than the release");
     line.fold(102, &stop());
