@@ -308,7 +308,14 @@ async fn replay(bus: &SimulatedBus, desk: &Desk, times: usize) -> Vec<Record> {
         Place::Here(letter) => letter.open.clone(),
         Place::InView => {
             let row = bus.row(Table::DeadLetters, of.0.as_bytes().to_vec()).await.expect("it lives");
-            serde_json::from_slice::<DeadLetter>(&row.expect("the index tells of it")).expect("a letter").open
+            let Some(row) = row else {
+                // Who asked before has run it again meanwhile, and the view knows that.
+                let gone = desk.ask(Position(0), move |state| state.letters.find(&of).is_none());
+                let Some(gone) = gone.await else { return pending().await };
+                assert!(gone, "the index tells of it");
+                return Vec::new();
+            };
+            serde_json::from_slice::<DeadLetter>(&row).expect("a letter").open
         }
     };
     vec![Record::Replay(Replay { of, open: Box::new(open) }); times]
