@@ -125,7 +125,7 @@ async fn try_source(spec: &str) -> String {
 async fn an_action_of_no_kind_is_refused_in_words() {
     let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
     assert!(
-        said.contains("exactly one of scale, rollout, patch, job, http, notify, emit and wait must be set"),
+        said.contains("exactly one of scale, rollout, patch, job, http, notify, emit, wait and approve must be set"),
         "{said}"
     );
 }

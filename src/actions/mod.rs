@@ -148,7 +148,7 @@ pub trait Action: Send + Sync {
     fn gave_up(&self, _cx: &Context, _failure: &Failure) {}
 }
 
-/// The action that the spec describes; nothing when it has not exactly one kind.
+/// The action that the spec describes; nothing when it has not exactly one kind, or is `approve`.
 pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
     Some(match spec.kind()? {
         ActionKind::Scale(spec) => Box::new(scale::Scale::new(spec)),
@@ -159,6 +159,8 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
         ActionKind::Emit(spec) => Box::new(emit::Emit::new(spec)),
         ActionKind::Wait(spec) => Box::new(wait::Wait::new(spec)),
+        // Nothing is done: the runner waits.
+        ActionKind::Approve(_) => return None,
     })
 }
 

@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Duration, Emit, Http, Patch, Restore, Target, Wait, WaitFor, schema};
+use super::{Approve, Duration, Emit, Http, Patch, Restore, Target, Wait, WaitFor, schema};
 
-/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify`, `emit` and `wait` is set.
+/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify`, `emit`, `wait` and `approve` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.emit), has(self.wait)].filter(x, x).size() == 1")
-    .message("exactly one of scale, rollout, patch, job, http, notify, emit and wait must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.emit), has(self.wait), has(self.approve)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, patch, job, http, notify, emit, wait and approve must be set"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.waitFor) || has(self.scale) || has(self.rollout) || has(self.patch)")
     .message("waitFor is for actions that change a target: scale, rollout, patch"))]
 pub struct Action {
@@ -46,6 +46,9 @@ pub struct Action {
     /// Waits before the next action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
+    /// Waits until somebody approves; the actions after it are done then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve: Option<Approve>,
     /// Waits, after the target was changed, until it is as wanted; the action is done only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<WaitFor>,
@@ -81,6 +84,8 @@ pub enum ActionKind<'a> {
     Emit(&'a Emit),
     /// `wait`
     Wait(&'a Wait),
+    /// `approve`
+    Approve(&'a Approve),
 }
 
 impl Job {
@@ -103,6 +108,7 @@ impl Action {
             self.notify.as_ref().map(ActionKind::Notify),
             self.emit.as_ref().map(ActionKind::Emit),
             self.wait.as_ref().map(ActionKind::Wait),
+            self.approve.as_ref().map(ActionKind::Approve),
         ];
         let mut set = kinds.into_iter().flatten();
         set.next().filter(|_| set.next().is_none())
@@ -126,7 +132,11 @@ impl Action {
             ActionKind::Rollout(rollout) => Some(&rollout.target),
             ActionKind::Patch(patch) => Some(&patch.target),
             ActionKind::Wait(wait) => wait.target.as_ref(),
-            ActionKind::Job(_) | ActionKind::Http(_) | ActionKind::Notify(_) | ActionKind::Emit(_) => None,
+            ActionKind::Job(_)
+            | ActionKind::Http(_)
+            | ActionKind::Notify(_)
+            | ActionKind::Emit(_)
+            | ActionKind::Approve(_) => None,
         }
     }
 }

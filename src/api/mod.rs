@@ -6,6 +6,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 mod action;
+mod approve;
 mod brakes;
 mod duration;
 mod emit;
@@ -26,6 +27,7 @@ pub use action::{
     Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout,
     RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
 };
+pub use approve::Approve;
 pub use brakes::{ActiveWindow, Breaker, Dedupe, LastSuppressed, Normalizer, Weekday};
 pub use duration::{Duration, ParseDurationError};
 pub use emit::{Emit, RuleEvents};

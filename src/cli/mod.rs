@@ -3,6 +3,7 @@
 //! It works with the user's own kubeconfig. What it shows of rules in a cluster comes from the operator, which is shown a token of the rule's account: who
 //! may make that token may see what the rule saw. What it tells of rules in files needs no cluster. It knows no log.
 
+mod approve;
 mod backtest;
 mod deadletters;
 mod explain;
@@ -158,6 +159,19 @@ enum InCluster {
         /// The rule.
         rule: String,
     },
+    /// Approve a step that waits for it, or deny it: what comes after it in the firing is done, or not.
+    Approve {
+        /// The rule.
+        rule: String,
+        /// The firing, as `status.recent` of the rule and its Kubernetes Event `ApprovalNeeded` name it.
+        firing: String,
+        /// The action that waits, where the rule's status does not show it.
+        #[arg(long)]
+        action: Option<String>,
+        /// Deny it.
+        #[arg(long)]
+        deny: bool,
+    },
     /// Show a firing as a tree: event, rule, firing, steps, objects.
     Trace {
         /// The firing.
@@ -255,6 +269,9 @@ async fn in_cluster(command: InCluster, shared: Shared) -> anyhow::Result<String
         InCluster::DeadLetters { rule } => deadletters::run(&way, rule.as_deref(), shared.output).await,
         InCluster::Replay { rule, firing, .. } => replay::run(&way, &rule, firing.as_deref(), shared.output).await,
         InCluster::History { rule } => history::run(&way, &rule, shared.output).await,
+        InCluster::Approve { rule, firing, action, deny } => {
+            approve::run(&way, (&rule, &firing, action.as_deref()), !deny, shared.output).await
+        }
         InCluster::Trace { firing, rule } => trace::run(&way, &firing, rule.as_deref(), shared.output).await,
     }
 }

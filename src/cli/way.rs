@@ -38,7 +38,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// The way to the operator, and to the rules of one namespace.
 pub(super) struct Way {
-    client: Client,
+    pub(super) client: Client,
     /// The namespace.
     pub(super) namespace: String,
     operator_namespace: String,

@@ -56,7 +56,8 @@ pub(super) fn status<S: DeserializeOwned>(object: &Object) -> Option<S> {
 
 /// The faults of all durations of a rule.
 fn durations(spec: &Value) -> Vec<String> {
-    const OF_ACTIONS: [(&str, &str); 10] = [
+    const OF_ACTIONS: [(&str, &str); 11] = [
+        ("approve.timeout", "/approve/timeout"),
         ("timeout", "/timeout"),
         ("retry.backoff", "/retry/backoff"),
         ("retry.maxBackoff", "/retry/maxBackoff"),

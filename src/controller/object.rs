@@ -7,6 +7,8 @@ use kube::{Resource, api::ObjectMeta, core::ApiResource};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
+use crate::kubernetes::APPROVAL;
+
 /// The object.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Object {
@@ -25,11 +27,22 @@ struct Names {
     uid: Option<String>,
     generation: Option<i64>,
     resource_version: Option<String>,
+    #[serde(default)]
+    annotations: Option<Annotations>,
+}
+
+/// What is read of the annotations.
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "signalbox.dev/approval")]
+    approval: Option<String>,
 }
 
 fn names<'de, D: Deserializer<'de>>(metadata: D) -> Result<ObjectMeta, D::Error> {
-    let Names { name, namespace, uid, generation, resource_version } = Names::deserialize(metadata)?;
-    Ok(ObjectMeta { name, namespace, uid, generation, resource_version, ..ObjectMeta::default() })
+    let Names { name, namespace, uid, generation, resource_version, annotations } = Names::deserialize(metadata)?;
+    let approval = annotations.and_then(|annotations| annotations.approval);
+    let annotations = approval.map(|approval| [(APPROVAL.to_owned(), approval)].into());
+    Ok(ObjectMeta { name, namespace, uid, generation, resource_version, annotations, ..ObjectMeta::default() })
 }
 
 impl Object {
@@ -39,6 +52,11 @@ impl Object {
     /// When it is no JSON that can be read.
     pub(super) fn spec(&self) -> serde_json::Result<Value> {
         read(self.spec.as_deref())
+    }
+
+    /// The annotation by which a step is approved.
+    pub(super) fn approval(&self) -> Option<&str> {
+        Some(self.metadata.annotations.as_ref()?.get(APPROVAL)?)
     }
 
     /// The status; null when there is none.

@@ -257,6 +257,7 @@ impl Reconcile for Rules {
 
     async fn apply(&mut self, object: Object) -> Result<(), BusError> {
         let Some(names) = decode::names(&object) else { return Ok(()) };
+        self.cluster.approvals().set(&names.uid, object.approval());
         let examined = self.rules.get(&names.uid).and_then(|tracked| tracked.examined);
         if examined == Some(names.generation) {
             // A change of status, such as our own, or of labels.
@@ -267,6 +268,7 @@ impl Reconcile for Rules {
     }
 
     async fn gone(&mut self, uid: &str) -> Result<(), BusError> {
+        self.cluster.approvals().set(uid, None);
         let Some(tracked) = self.rules.get(uid) else { return Ok(()) };
         let rule = tracked.rule.clone();
         self.sources.remove(rule.uid.clone()).await;

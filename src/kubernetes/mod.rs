@@ -4,6 +4,7 @@
 //! [`Cluster::as_account`]. All clients share one pool of connections. This module knows no rule.
 
 mod access;
+mod approval;
 mod cache;
 mod connect;
 mod discovery;
@@ -23,13 +24,14 @@ use http::HeaderValue;
 use kube::{Client, Config, client::Body};
 
 pub use access::{Unusable, impersonation_denied};
+pub use approval::{APPROVAL, Approval, Approvals};
 pub use cache::{Bucket, Expiring};
 pub use connect::{ConnectError, client_of_person};
 pub use discovery::{ResolveError, Resource};
 pub use events::{EventRecorder, EventWriter, Note, NoteType, REPORTING_CONTROLLER, event_channel};
 pub use lease::{Authority, Claim, Displaced, Keeper, Lost, Taken};
 pub use owner::{OwnerError, top_controller_among};
-pub use policy::{Authors, POLICY, fault_of_binding, fault_of_policy};
+pub use policy::{Authors, POLICY, fault_of_approval, fault_of_binding, fault_of_policy};
 pub use right::{MissingRight, Right, merged};
 pub use role::roles;
 pub use secret::SecretError;
@@ -54,6 +56,7 @@ struct Inner {
     discovery: discovery::Discovery,
     access: access::Caches,
     policy: policy::Known,
+    approvals: Approvals,
     secrets: secret::Cache,
 }
 
@@ -89,6 +92,7 @@ impl Cluster {
             discovery: discovery::Discovery::default(),
             access: access::Caches::default(),
             policy: policy::Known::default(),
+            approvals: Approvals::default(),
             secrets: secret::Cache::new(secret::ENTRIES),
         }))
     }
@@ -96,6 +100,11 @@ impl Cluster {
     /// The operator's own client.
     pub fn own(&self) -> &Client {
         &self.0.own
+    }
+
+    /// What people have decided about steps that wait for them.
+    pub fn approvals(&self) -> &Approvals {
+        &self.0.approvals
     }
 
     /// A client that acts as the account, over the same connections.

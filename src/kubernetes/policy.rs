@@ -2,6 +2,7 @@
 //!
 //! Whoever writes a rule, a source or a sink acts as its account. The policy lets only those write one who could do so anyway. Without it any author could
 //! use any account of his namespace; so whatever is not known to be the chart's own policy counts as none.
+//! It also lets only those change the annotation by which steps are approved who may approve, and in no other name than their own.
 
 use std::time::Duration;
 
@@ -20,6 +21,14 @@ pub const EXPRESSION: &str = "request.operation == 'UPDATE' && object.spec == ol
     authorizer.group('').resource('serviceaccounts').namespace(request.namespace)\
     .name(object.spec.?serviceAccountName.orValue('signalbox-rules')).check('impersonate').allowed() || \
     authorizer.group('').resource('pods').namespace(request.namespace).check('create').allowed()";
+/// The same for the annotation [`super::APPROVAL`]: what leaves it alone; whoever has the verb `approve` on the rule, and takes it away or writes
+/// what [`super::Approval::read`] takes, with his own name.
+pub const APPROVAL_EXPRESSION: &str = "(request.operation == 'UPDATE' ? oldObject.metadata.?annotations[?'signalbox.dev/approval'].orValue('') : '') == \
+    object.metadata.?annotations[?'signalbox.dev/approval'].orValue('') || \
+    (object.metadata.?annotations[?'signalbox.dev/approval'].orValue('') == '' || \
+    object.metadata.?annotations[?'signalbox.dev/approval'].orValue('').matches('^(approve|deny) [0-9a-f]{20}-[A-Za-z0-9_]{1,63} ') && \
+    object.metadata.?annotations[?'signalbox.dev/approval'].orValue('').split(' ', 3)[2] == request.userInfo.username) && \
+    authorizer.group('signalbox.dev').resource('eventrules').namespace(request.namespace).name(request.name).check('approve').allowed()";
 /// The kinds that name an account.
 const RESOURCES: [&str; 3] = ["eventrules", "eventsinks", "eventsources"];
 /// Both must be matched: a policy for CREATE alone lets everybody edit the rules of others.
@@ -27,7 +36,7 @@ const OPERATIONS: [&str; 2] = ["CREATE", "UPDATE"];
 /// How long an answer is good enough.
 const AGE: Duration = Duration::from_secs(3);
 
-/// Whether authors are checked.
+/// Whether authors, or those who approve, are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authors {
     /// The policy is in force as the chart makes it.
@@ -37,7 +46,13 @@ pub enum Authors {
 }
 
 /// What was found last, and when.
-pub(super) type Known = parking_lot::Mutex<Option<(Authors, Instant)>>;
+pub(super) type Known = parking_lot::Mutex<Option<(Found, Instant)>>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    authors: Authors,
+    approvers: Authors,
+}
 
 impl Cluster {
     /// Whether the API server checks who writes rules and sinks. The answer is at most 3 s old.
@@ -45,14 +60,26 @@ impl Cluster {
     /// # Errors
     /// When the API server could not be asked.
     pub async fn authors(&self) -> Result<Authors, kube::Error> {
+        Ok(self.found().await?.authors)
+    }
+
+    /// Whether the API server checks who approves steps. The answer is at most 3 s old.
+    ///
+    /// # Errors
+    /// When the API server could not be asked.
+    pub async fn approvers(&self) -> Result<Authors, kube::Error> {
+        Ok(self.found().await?.approvers)
+    }
+
+    async fn found(&self) -> Result<Found, kube::Error> {
         let before = self.0.policy.lock().clone();
-        if let Some((authors, _)) = before.as_ref().filter(|(_, asked)| asked.elapsed() < AGE) {
-            return Ok(authors.clone());
+        if let Some((found, _)) = before.as_ref().filter(|(_, asked)| asked.elapsed() < AGE) {
+            return Ok(found.clone());
         }
         let asked = Instant::now();
-        let authors = self.look_at_policy().await?;
-        if before.is_none_or(|(before, _)| before != authors) {
-            match &authors {
+        let found = self.look_at_policy().await?;
+        if before.is_none_or(|(before, _)| before.authors != found.authors) {
+            match &found.authors {
                 Authors::Checked => tracing::info!(policy = POLICY, "the API server checks who writes rules"),
                 Authors::Unchecked(why) => tracing::warn!(
                     policy = POLICY,
@@ -61,11 +88,12 @@ impl Cluster {
                 ),
             }
         }
-        *self.0.policy.lock() = Some((authors.clone(), asked));
-        Ok(authors)
+        *self.0.policy.lock() = Some((found.clone(), asked));
+        Ok(found)
     }
 
-    async fn look_at_policy(&self) -> Result<Authors, kube::Error> {
+    async fn look_at_policy(&self) -> Result<Found, kube::Error> {
+        let mut approvers = Authors::Checked;
         let objects = [
             (
                 "ValidatingAdmissionPolicy",
@@ -79,7 +107,12 @@ impl Cluster {
             let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
             let fault = match self.own().request::<Value>(request).await {
                 Ok(object) => {
-                    fault_of(&object["spec"]).map(|why| format!("{kind} {POLICY} is not as the chart makes it: {why}"))
+                    if let Some(why) =
+                        fault_of_approval(&object["spec"]).filter(|_| kind == "ValidatingAdmissionPolicy")
+                    {
+                        approvers = Authors::Unchecked(not_ours(kind, &why));
+                    }
+                    fault_of(&object["spec"]).map(|why| not_ours(kind, &why))
                 }
                 Err(kube::Error::Api(status)) if status.is_not_found() => {
                     Some(format!("{kind} {POLICY} does not exist"))
@@ -90,11 +123,23 @@ impl Cluster {
                 Err(error) => return Err(error),
             };
             if let Some(why) = fault {
-                return Ok(Authors::Unchecked(why));
+                let none = Authors::Unchecked(why);
+                return Ok(Found { authors: none.clone(), approvers: none });
             }
         }
-        Ok(Authors::Checked)
+        Ok(Found { authors: Authors::Checked, approvers })
     }
+}
+
+fn not_ours(kind: &str, why: &str) -> String {
+    format!("{kind} {POLICY} is not as the chart makes it: {why}")
+}
+
+/// Why the policy does not check everybody who approves.
+pub fn fault_of_approval(spec: &Value) -> Option<String> {
+    fault_of_policy(spec).or_else(|| {
+        (!has(spec, APPROVAL_EXPRESSION)).then(|| "no validation has the expression for approvals".to_owned())
+    })
 }
 
 /// Why the policy does not check every author.
@@ -118,8 +163,13 @@ pub fn fault_of_policy(spec: &Value) -> Option<String> {
             return Some(format!("it does not match {operation} of {resource} whatever their names"));
         }
     }
-    let checks = |validation: &&Value| validation["expression"].as_str().map(words) == Some(words(EXPRESSION));
-    list(&spec["validations"]).iter().find(checks).is_none().then(|| "no validation has its expression".to_owned())
+    (!has(spec, EXPRESSION)).then(|| "no validation has its expression".to_owned())
+}
+
+fn has(spec: &Value, expression: &str) -> bool {
+    let wanted = words(expression);
+    let mut validations = list(&spec["validations"]).iter();
+    validations.any(|validation| validation["expression"].as_str().map(words).as_ref() == Some(&wanted))
 }
 
 /// Why the binding does not put the policy in force everywhere.

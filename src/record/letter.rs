@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{Finished, Firing, FiringId, Head, LogId, OpenFiring, Position, Stamp, Step, undo_of, undone, whole};
-use crate::api::{ActionOutcome, EventRuleSpec, Target};
+use crate::api::{Action, ActionKind, ActionOutcome, EventRuleSpec, Target};
 
 /// A firing that failed for good, with its event and what became of its steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl Replay {
     }
 
     /// What is not to be done again: what was done, by the action's name. An action that was skipped before the first failure stays so; after it, its
-    /// condition may have looked at what failed. Of an action with several objects, those that were found stay the same, and those that are
+    /// condition may have looked at what failed. What somebody has approved was the old firing. Of an action with several objects, those that were found stay the same, and those that are
     /// done are left alone.
     fn carried(&self, spec: &EventRuleSpec) -> BTreeMap<String, Step> {
         let (mut carried, mut again) = (BTreeMap::new(), false);
@@ -56,7 +56,8 @@ impl Replay {
             let known = self.open.steps.get(&action.name);
             match known {
                 Some(step)
-                    if self.is_kept(&action.name) || (!again && step.outcome == Some(ActionOutcome::Skipped)) =>
+                    if (self.is_kept(&action.name) && !is_asked(action))
+                        || (!again && step.outcome == Some(ActionOutcome::Skipped)) =>
                 {
                     carried.insert(action.name.clone(), without_request(step));
                 }
@@ -88,6 +89,11 @@ impl Replay {
         let before = self.open.firing.actions(&self.open.spec).iter().find(|one| one.name == action);
         before.and_then(|one| one.target()).is_some_and(Target::is_several)
     }
+}
+
+/// Whether it waits for a person.
+fn is_asked(action: &Action) -> bool {
+    matches!(action.kind(), Some(ActionKind::Approve(_)))
 }
 
 fn is_done(step: &Step) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Everything that a decision depends on is a record. This module knows no I/O.
 
+mod approve;
 mod change;
 mod control;
 mod decision;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::clock::Stamp;
+pub use approve::{Asked, approve_command};
 pub use change::{Change, Release, Remember, Standing};
 pub use control::{Control, Stopped};
 pub use decision::{Deadline, Decision, Firing, Judgement, Mark, Number, Occurrence, SuppressedReason};

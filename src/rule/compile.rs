@@ -1,6 +1,7 @@
 //! From a spec to a rule: everything that can be wrong with a spec is said here, all at once.
 
 mod actions;
+mod approve;
 mod emit;
 mod failure;
 mod fields;

@@ -45,8 +45,8 @@ use crate::{
     api::{ActionOutcome, ActionStatus, EventRuleSpec, FiringOutcome, LastError},
     event::Event,
     record::{
-        Account, EventInput, Finished, FiringId, Head, LogId, Outcome, Record, RulePut, RuleRef, RuleUid, SourceRef,
-        undone, whole,
+        Account, Asked, EventInput, Finished, FiringId, Head, Intent, LogId, Outcome, Record, RulePut, RuleRef,
+        RuleUid, SourceRef, Stamp, approve_command, undone, whole,
     },
     text::cut,
 };
@@ -129,6 +129,7 @@ impl Engine {
                 if let Some(remember) = &intent.remember {
                     self.remember(head, &intent.firing, remember);
                 }
+                self.asked(intent);
             }
             Record::Written(written) => self.end_write(&written.firing, &written.action, Some(&written.effect)),
             Record::Outcome(outcome) => {
@@ -266,6 +267,16 @@ impl Engine {
         }
         self.let_go(head, uid, &closed);
         self.reschedule_all(uid);
+    }
+
+    /// Shows that a step waits for an approval, if it does, and how that is given.
+    fn asked(&mut self, intent: &Intent) {
+        let Some(asked) = Asked::read(&intent.request) else { return };
+        let Some((rule, _)) = self.open.get(&intent.firing).and_then(|uid| self.rules.get(uid)) else { return };
+        let command = approve_command(&rule.namespace, &rule.name, &intent.firing);
+        let until = Stamp { at: 0, wall: asked.approve_until }.timestamp();
+        let message = format!("waits until {until} for: {command}");
+        self.show(&intent.firing, &intent.action, ActionOutcome::Running, &message);
     }
 
     fn settle(&mut self, outcome: &Outcome) {

@@ -3,6 +3,7 @@
 //! Nothing is written to the outside world before the log is durable up to what is about to be done. What a crash or a stop interrupts, the next
 //! process goes on with. The runner knows no source of events and decides nothing about rules.
 
+mod approve;
 mod backoff;
 mod each;
 mod firing;

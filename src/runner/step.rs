@@ -15,9 +15,9 @@ use super::{
     wait,
 };
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting},
-    api::{self, ActionOutcome},
-    bus::Permit,
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting, lead, lead_to},
+    api::{self, ActionKind, ActionOutcome, RuleMode},
+    bus::{BusError, Permit},
     event::{MAX_LEVELS, levels},
     record::{Change, FailureReason, OpenFiring, Outcome, Position, Results},
     rule::{CompiledAction, Rule, cel::Scope},
@@ -114,6 +114,9 @@ impl Step<'_> {
             && let Some(outcome) = self.condition()
         {
             return Ok((outcome, None));
+        }
+        if let Some(ActionKind::Approve(spec)) = self.spec.kind() {
+            return self.approve(spec, intent).await;
         }
         let Some(action) = self.action() else {
             return Ok((self.failed(FailureReason::Refused, "the action has not exactly one kind"), None));

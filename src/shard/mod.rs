@@ -31,10 +31,12 @@ pub use suppressed::Suppressions;
 pub use ticks::Ticks;
 
 use crate::{
+    api::ActionOutcome,
     bus::{Bus, BusError, Reader},
-    clock::Clock,
+    clock::{Clock, Stamp},
     record::{
-        Decision, Entry, EventInput, Finished, FiringId, Head, Judgement, Outcome, Position, Record, Replay, whole,
+        Asked, Decision, Entry, EventInput, Finished, FiringId, Head, Intent, Judgement, Outcome, Position, Record,
+        Replay, whole,
     },
     rule::{Interest, Judged, Rule},
     runner::Runner,
@@ -205,7 +207,10 @@ impl Shard {
         match &*entry.record {
             Record::Event(input) => self.judge(&entry.head, input)?,
             Record::RuleRemove(rule) => self.runner.remove(rule),
-            Record::Intent(intent) => self.traces.intended(&entry.head, intent),
+            Record::Intent(intent) => {
+                self.traces.intended(&entry.head, intent);
+                self.asked(intent);
+            }
             Record::Outcome(outcome) => self.settled(&entry.head, outcome),
             Record::Finished(finished) => {
                 self.ended(&entry.head, finished);
@@ -372,6 +377,14 @@ impl Shard {
         }
     }
 
+    /// Tells that a step waits for an approval.
+    fn asked(&self, intent: &Intent) {
+        if let (Some(asked), Some(open)) = (Asked::read(&intent.request), self.state.ledger.get(&intent.firing)) {
+            let until = Stamp { at: 0, wall: asked.approve_until };
+            stories::asked(&self.status, &open.firing, intent, until);
+        }
+    }
+
     fn settled(&mut self, head: &Head, outcome: &Outcome) {
         let Some(open) = self.state.ledger.get(&outcome.firing) else { return };
         let micros = head.stamp.at.saturating_sub(open.firing.stamp.at).max(0);
@@ -379,6 +392,10 @@ impl Shard {
             self.metrics.action_settled(outcome.outcome, Duration::from_micros(micros.unsigned_abs()));
         }
         stories::settled(&self.status, &open.firing, outcome);
+        let asked = open.steps.get(&outcome.action).and_then(|step| Asked::read(&step.intent.as_ref()?.1));
+        if asked.is_some() && outcome.outcome == ActionOutcome::Succeeded {
+            stories::approved(&self.status, &open.firing, outcome);
+        }
         self.traces.settled(head, &open, outcome);
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     api::{ActionOutcome, FiringKind, FiringOutcome},
     event::Event,
-    record::{Finished, Firing, FiringId, Outcome, RuleRef, Stamp, undone, whole},
+    record::{Finished, Firing, FiringId, Intent, Outcome, RuleRef, Stamp, approve_command, undone, whole},
     rule::{Rule, Trip},
     status::{ObjectRef, StatusQueue, Story},
 };
@@ -105,6 +105,36 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
             times: 1,
         });
     }
+}
+
+/// A step waits for an approval.
+pub(super) fn asked(status: &StatusQueue, firing: &Firing, intent: &Intent, until: Stamp) {
+    let command = approve_command(&firing.rule.namespace, &firing.rule.name, &firing.id);
+    status.event(Story {
+        object: ObjectRef::rule(&firing.rule),
+        warning: false,
+        reason: "ApprovalNeeded".to_owned(),
+        action: "Act".to_owned(),
+        note: format!(
+            "action {} for {} waits until {} for: {command} (or --deny)",
+            intent.action,
+            firing.group,
+            until.timestamp()
+        ),
+        times: 1,
+    });
+}
+
+/// A step was approved. That one was denied is told as a failure.
+pub(super) fn approved(status: &StatusQueue, firing: &Firing, outcome: &Outcome) {
+    status.event(Story {
+        object: ObjectRef::rule(&firing.rule),
+        warning: false,
+        reason: "Approved".to_owned(),
+        action: "Act".to_owned(),
+        note: format!("action {} for {}: {}; firing {}", outcome.action, firing.group, outcome.message, firing.id),
+        times: 1,
+    });
 }
 
 /// A firing has ended: told on the rule. A failure was told by its action already.

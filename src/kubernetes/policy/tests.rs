@@ -15,7 +15,8 @@ pub(crate) fn policy() -> Value {
         "matchConstraints": {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}, "resourceRules": [{
             "apiGroups": ["signalbox.dev"], "apiVersions": ["*"], "resources": ["eventrules", "eventsinks", "eventsources"],
             "operations": ["CREATE", "UPDATE"], "scope": "*"}]},
-        "validations": [{"expression": EXPRESSION.replace(" || ", " ||\n  "), "messageExpression": "'no'", "reason": "Forbidden"}],
+        "validations": [{"expression": EXPRESSION.replace(" || ", " ||\n  "), "messageExpression": "'no'", "reason": "Forbidden"},
+            {"expression": APPROVAL_EXPRESSION}],
     }})
 }
 
@@ -59,6 +60,21 @@ fn a_policy_that_lets_anything_else_through_counts_as_none() {
         let fault = fault_of_policy(&policy).unwrap_or_else(|| panic!("{place} is taken"));
         assert!(fault.contains(said), "{place}: {fault}");
     }
+}
+
+#[test]
+fn a_policy_without_a_word_of_approvals_checks_authors_and_nobody_who_approves() {
+    assert_eq!(fault_of_approval(&policy()["spec"]), None);
+    let mut older = policy()["spec"].take();
+    older["validations"].as_array_mut().expect("a list").pop();
+    assert_eq!(fault_of_policy(&older), None);
+    let fault = fault_of_approval(&older).expect("approvals are not checked");
+    assert!(fault.contains("approvals"), "{fault}");
+    let mut open = policy()["spec"].take();
+    open["validations"][1]["expression"] = json!(format!("true || {APPROVAL_EXPRESSION}"));
+    assert!(fault_of_approval(&open).is_some());
+    open["failurePolicy"] = json!("Ignore");
+    assert!(fault_of_approval(&open).is_some());
 }
 
 #[test]

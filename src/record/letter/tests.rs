@@ -75,6 +75,14 @@ fn what_was_done_is_not_done_again_and_the_rest_is() {
 }
 
 #[test]
+fn what_was_approved_is_asked_again_and_what_was_done_after_it_is_not_done_again() {
+    let spec = spec(json!([{"name": "sure", "approve": {}}, notify("a"), notify("b")]));
+    let steps = [("sure", step(Succeeded)), ("a", step(Succeeded)), ("b", step(Failed))];
+    let open = opened(&replay(&spec, &steps), &spec);
+    assert_eq!(open.steps.keys().collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
 fn the_new_firing_has_an_id_of_its_own_and_the_rule_as_it_is_now() {
     let (old, new) = (spec(json!([notify("a")])), spec(json!([notify("a"), notify("b")])));
     let replay = replay(&old, &[("a", step(Succeeded))]);

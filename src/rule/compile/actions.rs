@@ -72,10 +72,14 @@ impl Compiler {
             Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
             Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
             Some(ActionKind::Emit(emit)) => self.emit(emit, &format!("{path}.emit")),
+            Some(ActionKind::Approve(approve)) => self.approve(action, approve, path),
             Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
             Some(ActionKind::Wait(wait)) => self.wait(action, wait, path),
             None => {
-                self.fault(path, "exactly one of scale, rollout, patch, job, http, notify, emit and wait must be set");
+                self.fault(
+                    path,
+                    "exactly one of scale, rollout, patch, job, http, notify, emit, wait and approve must be set",
+                );
                 None
             }
         }

@@ -1,6 +1,7 @@
 //! Rules judged from outside: put, listen, judge, decide. What the tests share.
 
 mod absent;
+mod approvals;
 mod batch;
 mod breaker;
 mod budget;

@@ -1,5 +1,6 @@
 //! The runner with a log in memory and actions that play a script, in paused time.
 
+mod approve;
 mod attempts;
 mod each;
 mod ends;
