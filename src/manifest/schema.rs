@@ -17,6 +17,32 @@ use crate::{
 /// Fields of objects that schemas do not tell of.
 const OF_OBJECTS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 
+/// Words of CEL: fields that are named so are written with underscores in rules.
+/// <https://kubernetes.io/docs/reference/using-api/cel/#escaping>
+const WORDS: [&str; 21] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+];
+
 /// The schemas of `spec`, by kind.
 static SCHEMAS: LazyLock<Vec<(String, Value)>> = LazyLock::new(|| {
     let schema =
@@ -234,9 +260,8 @@ fn defaulted(schema: &Value, node: &Node) -> Value {
             }
             for (key, _, node) in entries.iter().filter(|(.., node)| node.part != Part::Scalar(Value::Null)) {
                 let value = defaulted(&schema["properties"][key], node);
-                // A word of CEL: the API server's rules write it so.
-                if key == "namespace" {
-                    map.insert("__namespace__".to_owned(), value.clone());
+                if WORDS.contains(&key.as_str()) {
+                    map.insert(format!("__{key}__"), value.clone());
                 }
                 map.insert(key.clone(), value);
             }
