@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::{Difference, Given, Said, Trial, Tried, compare::differences};
+use super::{Difference, Given, Maker, Said, Trial, Tried, compare::differences};
 use crate::{
     api::{Duration, FiringKind},
     manifest::{Place, YamlError},
@@ -112,6 +112,9 @@ struct Happening {
     /// The EventSource by which the CloudEvent comes.
     #[serde(default)]
     event_source: Option<String>,
+    /// The rule that makes the CloudEvent, of the same namespace.
+    #[serde(default)]
+    from_rule: Option<String>,
     #[serde(default)]
     file: Option<PathBuf>,
 }
@@ -310,26 +313,31 @@ fn events<'c>(case: &'c Spanned<Case>, load: &Load<'_>) -> Result<Vec<Timed<'c>>
 }
 
 fn given(spanned: &Spanned<Happening>, load: &Load<'_>) -> Result<Vec<Given>, CaseError> {
-    let Happening { object, deleted, cloud_event, event_source, file, .. } = &spanned.value;
+    let Happening { object, deleted, cloud_event, event_source, from_rule, file, .. } = &spanned.value;
+    let from = match (event_source, from_rule) {
+        (None, None) => None,
+        (Some(name), None) => Some(Maker::EventSource(name.clone())),
+        (None, Some(rule)) => Some(Maker::Rule(rule.clone())),
+        _ => return Err(CaseError::at(spanned, "eventSource and fromRule exclude each other")),
+    };
     let given = match (object, deleted, cloud_event, file) {
         (Some(object), None, None, None) => vec![Given::Object { object: object.clone(), late: 0 }],
         (None, Some(object), None, None) => vec![Given::Deleted { object: object.clone() }],
         (None, None, Some(event), None) => {
-            let (event, event_source) = (event.clone(), event_source.clone());
-            return Ok(vec![Given::CloudEvent { event, event_source, late: 0 }]);
+            return Ok(vec![Given::CloudEvent { event: event.clone(), from, late: 0 }]);
         }
         (None, None, None, Some(file)) => loaded(spanned, file, load)?,
         _ => return Err(CaseError::at(spanned, "exactly one of object, deleted, cloudEvent and file must be set")),
     };
-    let from = |given: Given| match given {
-        Given::CloudEvent { event, late, .. } => Given::CloudEvent { event, event_source: event_source.clone(), late },
+    let any = given.iter().any(|given| matches!(given, Given::CloudEvent { .. }));
+    if from.is_some() && !any {
+        return Err(CaseError::at(spanned, "eventSource and fromRule are for CloudEvents"));
+    }
+    let with_from = |given: Given| match given {
+        Given::CloudEvent { event, late, .. } => Given::CloudEvent { event, from: from.clone(), late },
         other => other,
     };
-    let any = given.iter().any(|given| matches!(given, Given::CloudEvent { .. }));
-    if event_source.is_some() && !any {
-        return Err(CaseError::at(spanned, "eventSource is for CloudEvents"));
-    }
-    Ok(given.into_iter().map(from).collect())
+    Ok(given.into_iter().map(with_from).collect())
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, header};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::event::{Event, cloud_events, kubernetes_event};
+use crate::event::{Event, OWN_TYPES, cloud_events, kubernetes_event, rule_event};
 
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,12 +21,12 @@ pub enum Given {
         /// The object, by its names at least.
         object: Value,
     },
-    /// An EventSource takes an event.
+    /// An EventSource takes an event, or another rule makes one.
     CloudEvent {
         /// The event, in the JSON format of CloudEvents; what is missing of `specversion`, `id` and `source` is made up.
         event: Value,
-        /// The EventSource; nothing for the only one of the rule.
-        event_source: Option<String>,
+        /// Who it comes from; nothing for the only EventSource of the rule.
+        from: Option<Maker>,
         /// How long ago it happened, in microseconds.
         late: i64,
     },
@@ -68,6 +68,15 @@ impl Given {
     }
 }
 
+/// Who a CloudEvent comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// The EventSource of this name.
+    EventSource(String),
+    /// The rule of this name, of the same namespace.
+    Rule(String),
+}
+
 /// What was given is no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -85,7 +94,7 @@ impl InputError {
 /// When it is neither.
 pub fn read(document: Value) -> Result<Vec<Given>, InputError> {
     if document.get("specversion").is_some() {
-        return Ok(vec![Given::CloudEvent { event: document, event_source: None, late: 0 }]);
+        return Ok(vec![Given::CloudEvent { event: document, from: None, late: 0 }]);
     }
     match (document.get("kind").and_then(Value::as_str), document.get("items")) {
         (Some(kind), Some(Value::Array(items))) if kind.ends_with("List") => {
@@ -95,6 +104,24 @@ pub fn read(document: Value) -> Result<Vec<Given>, InputError> {
         (Some(_), _) if document.get("apiVersion").is_some() => Ok(vec![Given::Object { object: document, late: 0 }]),
         _ => Err(InputError::new("neither an object, with apiVersion and kind, nor a CloudEvent, with specversion")),
     }
+}
+
+/// The event as the rule would make it: it may have a type of Signalbox's own, and its source is the rule.
+pub(super) fn of_rule(
+    event: &Value,
+    (namespace, rule): (&str, &str),
+    time: Timestamp,
+    number: u64,
+) -> Result<Event, InputError> {
+    let mut plain = event.clone();
+    let own = event["type"].as_str().filter(|type_| type_.starts_with(OWN_TYPES));
+    if own.is_some() {
+        // Those of others are refused with such a type.
+        plain["type"] = "own".into();
+    }
+    let event = cloud_event(&plain, time, number)?;
+    let type_ = own.map_or(event.type_.clone(), str::to_owned);
+    Ok(Event { source: rule_event::event_source(namespace, rule), type_, ..event })
 }
 
 /// The event as an EventSource would take it.

@@ -21,12 +21,12 @@ pub use backtest::{Backtest, backtest};
 pub use cases::{Case, CaseError, Cases, Errors, Load, Unlike, Verdict, elapsed, run};
 pub use compare::Difference;
 pub use explain::{Explanation, SourceSaid, explain};
-pub use given::{Given, InputError, read};
+pub use given::{Given, InputError, Maker, read};
 
 use crate::{
     api::Existing,
     clock::Stamp,
-    event::{Event, Origin, event_source, schedule::Schedule},
+    event::{Event, Origin, event_source, rule_event, schedule::Schedule},
     record::{
         Decision, EventInput, Finished, Firing, Head, LogId, OpenFiring, Position, Record, Results, RulePut, SourceRef,
     },
@@ -155,9 +155,15 @@ impl Trial {
         let seen = match given {
             Given::Object { object, .. } => self.world.change(object.clone(), time, &self.engine.interest())?,
             Given::Deleted { object } => self.world.delete(object, time, &self.engine.interest())?,
-            Given::CloudEvent { event, event_source, .. } => {
+            Given::CloudEvent { event, from: Some(Maker::Rule(rule)), .. } => {
+                let namespace = &self.rule.rule.namespace;
+                let event = given::of_rule(event, (namespace, rule), time, self.position)?;
+                vec![Seen { origin: rule_event::origin(namespace, &event.id), events: vec![event] }]
+            }
+            Given::CloudEvent { event, from, .. } => {
                 let event = given::cloud_event(event, time, self.position)?;
-                vec![self.accept(event, event_source.as_deref())?]
+                let name = if let Some(Maker::EventSource(name)) = from { Some(name.as_str()) } else { None };
+                vec![self.accept(event, name)?]
             }
         };
         if seen.is_empty() {
@@ -238,7 +244,12 @@ impl Trial {
         let name = match (name, names.as_slice()) {
             (Some(name), _) => name,
             (None, [only]) => only,
-            (None, []) => return Err(InputError::new("the rule has no source with ref, by which it could come").into()),
+            (None, []) => {
+                return Err(InputError::new(
+                    "the rule has no source with ref, by which it could come; of a rule it is with fromRule",
+                )
+                .into());
+            }
             (None, _) => {
                 return Err(InputError::new("the rule has several EventSources: say which by eventSource").into());
             }
