@@ -52,7 +52,7 @@ impl TryFrom<String> for ClassHash {
 /// What a source's filter is made of. The events of a schedule are those of its rule and source only, and `events` leaves out those of its own rule.
 fn filter(rule: &Rule, source: &Source) -> serde_json::Value {
     let is_own = source.schedule.is_some() || source.events.is_some();
-    let own = is_own.then(|| (&rule.rule.uid, &rule.rule.name, &source.name));
+    let own = is_own.then_some((&rule.rule.uid, &rule.rule.name, &source.name));
     let filter = Source { name: String::new(), when: Vec::new(), ..source.clone() };
     json!([own, filter])
 }
