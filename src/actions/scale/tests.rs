@@ -1,3 +1,4 @@
+mod back;
 mod memory;
 
 use std::sync::Arc;

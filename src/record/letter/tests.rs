@@ -113,3 +113,19 @@ fn of_several_objects_those_that_are_done_are_left_alone() {
     let mended = Arc::new(serde_json::from_value(json!({"sources": [], "actions": one})).expect("a spec"));
     assert!(opened(&replay(&spec, &steps), &mended).steps.is_empty(), "an action on one object begins anew");
 }
+
+#[test]
+fn what_was_undone_is_done_again_and_what_could_not_be_undone_is_not() {
+    let spec = spec(json!([notify("undone"), notify("kept"), notify("back"), notify("failed")]));
+    let steps = [
+        ("undone", step(Succeeded)),
+        ("undone.undo", step(Succeeded)),
+        ("kept", step(Succeeded)),
+        ("kept.undo", step(Skipped)),
+        ("back", step(Succeeded)),
+        ("back.undo", step(Unchanged)),
+        ("failed", step(Failed)),
+    ];
+    let open = opened(&replay(&spec, &steps), &spec);
+    assert_eq!(open.steps.keys().collect::<Vec<_>>(), ["kept"]);
+}
