@@ -65,6 +65,9 @@ impl Step<'_> {
             rendering: 0,
             request: json!(asked),
             writes: None,
+            // It has an end of its own.
+            deadline: None,
+            remember: None,
         };
         record(self.inner, Record::Intent(intent)).await?;
         Ok(Ok(asked))
@@ -78,7 +81,7 @@ impl Step<'_> {
             match cluster.approvers().await {
                 Ok(Authors::Checked) if approved => {
                     let (message, result) = (format!("approved by {by}"), json!({"by": by}));
-                    return self.done(Done { outcome: ActionOutcome::Succeeded, message, result, effect: None });
+                    return self.done(Done { outcome: ActionOutcome::Succeeded, message, result, effect: None, reason: None });
                 }
                 Ok(Authors::Checked) => return self.bare(ActionOutcome::Failed, format!("denied by {by}")),
                 Ok(Authors::Unchecked(why)) => return self.bare(ActionOutcome::Failed, unchecked(&why)),

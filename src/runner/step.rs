@@ -15,9 +15,9 @@ use super::{
     wait,
 };
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting, lead, lead_to},
-    api::{self, ActionKind, ActionOutcome, RuleMode},
-    bus::{BusError, Permit},
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting},
+    api::{self, ActionKind, ActionOutcome},
+    bus::Permit,
     event::{MAX_LEVELS, levels},
     record::{Change, FailureReason, OpenFiring, Outcome, Position, Results},
     rule::{CompiledAction, Rule, cel::Scope},

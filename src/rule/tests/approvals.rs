@@ -14,7 +14,15 @@ fn a_firing_that_waits_shows_until_when_and_for_what_command() {
     engine.decide(&head(5, 5), &input, &judged.seen, &judged.decisions);
     let Decision::Fired(firing) = &judged.decisions[0] else { panic!("it fires") };
     let intent = |request: Value| {
-        Record::Intent(Intent { firing: firing.id.clone(), action: "sure".into(), rendering: 0, request, writes: None })
+        Record::Intent(Intent {
+            firing: firing.id.clone(),
+            action: "sure".into(),
+            rendering: 0,
+            request,
+            writes: None,
+            deadline: None,
+            remember: None,
+        })
     };
     let shown = |engine: &Engine| engine.progress(&rule_ref("web").uid).expect("the rule").recent[0].actions.clone();
     engine.fold(&head(6, 6), &intent(json!({"approveUntil": 1_790_003_600_000_000_i64, "url": "http://h/"})));
