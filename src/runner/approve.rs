@@ -81,7 +81,13 @@ impl Step<'_> {
             match cluster.approvers().await {
                 Ok(Authors::Checked) if approved => {
                     let (message, result) = (format!("approved by {by}"), json!({"by": by}));
-                    return self.done(Done { outcome: ActionOutcome::Succeeded, message, result, effect: None, reason: None });
+                    return self.done(Done {
+                        outcome: ActionOutcome::Succeeded,
+                        message,
+                        result,
+                        effect: None,
+                        reason: None,
+                    });
                 }
                 Ok(Authors::Checked) => return self.bare(ActionOutcome::Failed, format!("denied by {by}")),
                 Ok(Authors::Unchecked(why)) => return self.bare(ActionOutcome::Failed, unchecked(&why)),
