@@ -53,10 +53,11 @@ pub struct Action {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<WaitFor>,
     /// How long the action may take in all, with its repetitions and the waits between them; then it has failed. What it waits for by `waitFor` is not
-    /// counted. Default: as long as `retry` allows; with `job.wait: Completed` 1h, which is how long the Job may take.
+    /// counted. Default: as long as `retry` allows; with `job.wait: Completed` 1h, which is how long the Job may take. Not for `wait` and `approve`, which
+    /// have their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// How a failed attempt is repeated. What cannot succeed by repeating (a missing right, a missing target) is not repeated.
+    /// How a failed attempt is repeated. What cannot succeed by repeating (a missing right, a missing target) is not repeated. Not for `wait` and `approve`.
     #[serde(default)]
     pub retry: Retry,
     /// What happens to the firing when this action has failed for good. `Stop`: the actions after it are not run. `Continue`: they are; the firing has
@@ -173,7 +174,7 @@ pub enum OnError {
     Continue,
     /// The actions after it are not run, and what the firing has changed is taken back, the last first, where nobody else has changed it since: `scale`,
     /// `patch` and the `rollout` operations Pause and Resume get their former values, a Job that was created is deleted (which takes the right to). A
-    /// restart, a roll-back, a request or a notification cannot be undone.
+    /// restart, a roll-back, a request, a notification or an event that was emitted cannot be undone. Not for `failureActions`.
     Undo,
 }
 

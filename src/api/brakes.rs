@@ -91,7 +91,8 @@ pub struct LastSuppressed {
 }
 
 /// When the rule stops acting because what it does fails. While it is tripped the rule goes on as with `mode: Observe`: a firing that has not begun is a dry
-/// run, and counted as observed. A dead letter that is run again is carried out all the same. A change of the spec resumes at once.
+/// run, and counted as observed. A dead letter that is run again is carried out all the same, and so is what `restore` gives back, which tells the breaker
+/// nothing. A change of the spec resumes at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Breaker {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::{End, files};
 use crate::{
     actions,
-    api::{Action, Target},
+    api::{Action, OnError, Target},
     kubernetes::{Cluster, Right, client_of_person, roles},
     record::Account,
     rule::Rule,
@@ -50,13 +50,15 @@ pub(super) async fn run(paths: &[PathBuf], namespace: Option<&str>) -> anyhow::R
 /// The rights that a rule's account needs, and what of them cannot be told.
 async fn of_rule(cluster: &Cluster, rule: &Rule) -> (Vec<Right>, Vec<String>) {
     let (mut rights, mut unknown) = sources::rights(cluster, &rule.account, &rule.spec).await;
+    let undoes = rule.spec.all_actions().any(|action| action.on_error == OnError::Undo);
     for action in rule.spec.all_actions() {
         if let Some(Target { from: Some(from), .. }) = action.target().filter(|target| !target.is_several()) {
             let why = "leads to is told by the event only: grant what the action does there";
             unknown.push(format!("actions[{}]: what {from:?} {why}", action.name));
         }
         for action in filled(action, &rule.rule.namespace) {
-            for right in actions::rights(&action, cluster, &rule.rule.namespace).await {
+            let to_undo = if undoes { actions::undo_rights(&action, &rule.rule.namespace) } else { Vec::new() };
+            for right in actions::rights(&action, cluster, &rule.rule.namespace).await.into_iter().chain(to_undo) {
                 let name = right.name.clone().filter(|name| name != FILLED);
                 rights.push(Right { name, ..right });
             }
@@ -85,6 +87,7 @@ fn with_target(mut action: Action, name: &str, namespace: &str) -> Action {
         action.scale.as_mut().map(|scale| &mut scale.target),
         action.rollout.as_mut().map(|rollout| &mut rollout.target),
         action.patch.as_mut().map(|patch| &mut patch.target),
+        action.wait.as_mut().and_then(|wait| wait.target.as_mut()),
     ];
     for target in targets.into_iter().flatten().filter(|target| target.from.is_none()) {
         name.clone_into(&mut target.name);

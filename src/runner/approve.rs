@@ -14,7 +14,7 @@ use crate::{
     actions::Done,
     api::{self, ActionOutcome},
     kubernetes::{Approval, Authors},
-    record::{Asked, Intent, Outcome, Record, approve_command},
+    record::{Asked, FailureReason, Intent, Outcome, Record, approve_command},
 };
 
 /// How long it takes until the API server is asked again whether it checks who approves.
@@ -32,7 +32,7 @@ impl Step<'_> {
             Some(asked) => asked,
             None => match self.ask(spec).await? {
                 Ok(asked) => asked,
-                Err(why) => return Ok((self.bare(ActionOutcome::Failed, why), None)),
+                Err(why) => return Ok((self.failed(FailureReason::Refused, why), None)),
             },
         };
         let _resting = rest(self.inner, &self.rule.rule.uid);
@@ -45,7 +45,7 @@ impl Step<'_> {
             outcome = self.decided() => outcome,
             () = tokio::time::sleep(left) => {
                 let command = approve_command(&self.rule.rule.namespace, &self.rule.rule.name, &self.cx.firing);
-                self.bare(ActionOutcome::Failed, format!("not approved within {}: {command} was waited for", spec.timeout))
+                self.failed(FailureReason::TimedOut, format!("not approved within {}: {command} was waited for", spec.timeout))
             }
         };
         Ok((outcome, None))
@@ -89,8 +89,8 @@ impl Step<'_> {
                         reason: None,
                     });
                 }
-                Ok(Authors::Checked) => return self.bare(ActionOutcome::Failed, format!("denied by {by}")),
-                Ok(Authors::Unchecked(why)) => return self.bare(ActionOutcome::Failed, unchecked(&why)),
+                Ok(Authors::Checked) => return self.failed(FailureReason::Refused, format!("denied by {by}")),
+                Ok(Authors::Unchecked(why)) => return self.failed(FailureReason::Refused, unchecked(&why)),
                 Err(error) => {
                     tracing::warn!(rule = %self.rule.rule, firing = %self.cx.firing, %error, "it is not known whether an approval may be believed");
                     tokio::time::sleep(AGAIN).await;

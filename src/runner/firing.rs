@@ -120,10 +120,13 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
     way.end().await
 }
 
-/// Whether the breaker of the rule lets the firing be carried out. One that has begun goes on as it began.
+/// Whether the breaker of the rule lets the firing be carried out. One that has begun goes on as it began, and what is to be given back is.
 fn is_let(inner: &Inner, open: &OpenFiring, rule: &Rule) -> bool {
     let firing = &open.firing;
-    rule.spec.mode == RuleMode::Observe || is_begun(open) || inner.gates.lock().lets(&firing.rule.uid, &firing.id)
+    firing.restores.is_some()
+        || rule.spec.mode == RuleMode::Observe
+        || is_begun(open)
+        || inner.gates.lock().lets(&firing.rule.uid, &firing.id)
 }
 
 fn is_begun(open: &OpenFiring) -> bool {

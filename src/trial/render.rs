@@ -19,7 +19,7 @@ pub(super) fn actions(rule: &Rule, open: &OpenFiring, results: &Results) -> Vec<
             Err(message) => (told(spec, "Failed", &with_remedy(&message, rule, results)), true),
         };
         rendered.push(action);
-        if failed && spec.on_error == OnError::Stop {
+        if failed && spec.on_error != OnError::Continue {
             break;
         }
     }

@@ -163,7 +163,7 @@ impl Names {
             "events" => "; `events` is known in actions of a rule with trigger.batch",
             "value" => "; `value` is known in actions of a rule with trigger.value or trigger.anomaly",
             "baseline" => "; `baseline` is known in actions of a rule with trigger.anomaly",
-            "target" => "; `target` is known in waitFor.expression",
+            "target" => "; `target` is known in waitFor.expression and wait.expression",
             "response" => "; `response` is known in http.expectExpression",
             "failure" => "; `failure` is known in failureActions",
             "count" | "group" => "; `count` and `group` are known in actions",

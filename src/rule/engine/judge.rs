@@ -217,6 +217,10 @@ impl<'r> Asked<'r> {
         if !for_it || !version.is_live(&source.name) {
             return None;
         }
+        if slot.counted {
+            // The class has asked its filter.
+            return Some(Self { source, gone: false });
+        }
         let lookups = &input.lookups;
         let (labels, regarding) = (lookups.namespace_labels.as_ref(), lookups.regarding(&rule.account));
         let takes = source.filter.passes(origin, event, labels, regarding)

@@ -23,7 +23,7 @@ use crate::{
 
 /// The event that a step has emitted, if it was one that does and has done it.
 pub fn emitted(head: &Head, open: &OpenFiring, outcome: &Outcome) -> Option<EventInput> {
-    let action = open.firing.actions(&open.spec).iter().find(|action| action.name == outcome.action)?;
+    let action = open.firing.all_actions(&open.spec).find(|action| action.name == outcome.action)?;
     let (Some(ActionKind::Emit(_)), ActionOutcome::Succeeded) = (action.kind(), outcome.outcome) else { return None };
     let (_, request) = open.steps.get(&outcome.action)?.intent.as_ref()?;
     let Emitted { type_, subject, data } = Emitted::deserialize(request).ok()?;

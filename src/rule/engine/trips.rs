@@ -45,7 +45,10 @@ impl Engine {
         let Some((_, state)) = self.rules.get_mut(&finished.rule) else { return };
         let Some(rule) = state.in_force.as_ref().map(|version| &version.rule) else { return };
         let before = state.breaker.clone();
-        let of_this = open.firing.generation == rule.generation && open.spec.mode == RuleMode::Enforce;
+        // That something could be given back says nothing of what the rule does.
+        let of_this = open.firing.restores.is_none()
+            && open.firing.generation == rule.generation
+            && open.spec.mode == RuleMode::Enforce;
         match rule.breaker.filter(|_| of_this) {
             Some(limit) => state.breaker.ended(&limit, finished, head.stamp),
             None => state.breaker.forget(&finished.firing),

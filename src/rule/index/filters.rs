@@ -25,14 +25,27 @@ const MAX_KEYS: usize = 64;
 /// A class by number.
 pub(in crate::rule) type ClassId = usize;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    /// API version and kind of changed objects; nothing for Kubernetes Events.
-    object: Option<(String, String)>,
-    /// Nothing: any.
-    namespace: Option<String>,
-    /// The reason of Kubernetes Events, the name of the EventSource; nothing: any.
-    word: Option<String>,
+/// What a source is filed under: API version and kind of what it looks at (nothing for Kubernetes Events), the namespace, and the reason of Kubernetes
+/// Events or the name of the EventSource; nothing stands for any. One text, so that an event is looked up without making owned ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Key(String);
+
+impl Key {
+    fn of(object: Option<(&str, &str)>, namespace: Option<&str>, word: Option<&str>) -> Self {
+        let mut key = Self::default();
+        key.set(object, namespace, word);
+        key
+    }
+
+    fn set(&mut self, object: Option<(&str, &str)>, namespace: Option<&str>, word: Option<&str>) {
+        self.0.clear();
+        let (api_version, kind) = object.unzip();
+        for part in [api_version, kind, namespace, word] {
+            // Names hold no line break. The last part may hold anything; the filter is asked in any case.
+            self.0.push_str(if part.is_some() { "\n=" } else { "\n" });
+            self.0.push_str(part.unwrap_or_default());
+        }
+    }
 }
 
 /// The filters of a class, by those of some rule that belongs to it or did.
@@ -125,22 +138,23 @@ impl<T> Filters<T> {
 
     /// Whether a rule listens to what rules of the namespace do.
     pub(super) fn hears_rules(&self, namespace: &str) -> bool {
-        let object = Some((rule_event::API_VERSION.to_owned(), rule_event::KIND.to_owned()));
-        self.keys.contains_key(&Key { object, namespace: Some(namespace.to_owned()), word: None })
+        let object = Some((rule_event::API_VERSION, rule_event::KIND));
+        self.keys.contains_key(&Key::of(object, Some(namespace), None))
     }
 
     /// The classes, and the places of those of their sources, whose filters the event can pass; those of one class together.
     pub(super) fn candidates(&self, origin: &Origin, event: &Event) -> Vec<(ClassId, usize)> {
         let watch = &origin.watch;
         let kubernetes_event = is_kubernetes_event(watch, event);
-        let object = (!kubernetes_event).then(|| (watch.api_version.clone(), watch.kind.clone()));
+        let object = (!kubernetes_event).then_some((watch.api_version.as_str(), watch.kind.as_str()));
         let reason = || kubernetes_event.then(|| text(&event.data, &["reason"]));
-        let word = event_source::name(origin).or_else(reason).map(str::to_owned);
-        let namespace = namespace_of(watch, event).to_owned();
+        let word = event_source::name(origin).or_else(reason);
+        let namespace = namespace_of(watch, event);
+        let mut key = Key::default();
         let (mut found, mut members) = (Vec::new(), Vec::new());
         for word in std::iter::once(None).chain(word.map(Some)) {
-            for namespace in [None, Some(namespace.clone())] {
-                let key = Key { object: object.clone(), namespace, word: word.clone() };
+            for namespace in [None, Some(namespace)] {
+                key.set(object, namespace, word);
                 let Some(filed) = self.keys.get(&key) else { continue };
                 members.clear();
                 filed.demands.find(event, &mut members);
@@ -206,10 +220,8 @@ fn keys(filtering: &Filtering, at: usize) -> HashSet<Key> {
         0..=MAX_KEYS => (namespaces, words),
         _ => (BTreeSet::from([None]), BTreeSet::from([None])),
     };
-    let key = |namespace: &Option<String>, word: &Option<String>| Key {
-        object: object.clone(),
-        namespace: namespace.clone(),
-        word: word.clone(),
-    };
+    let object = object.as_ref().map(|(api_version, kind)| (api_version.as_str(), kind.as_str()));
+    let key =
+        |namespace: &Option<String>, word: &Option<String>| Key::of(object, namespace.as_deref(), word.as_deref());
     namespaces.iter().flat_map(|namespace| words.iter().map(move |word| key(namespace, word))).collect()
 }

@@ -113,6 +113,19 @@ fn what_somebody_runs_again_is_let_through_and_resets_the_breaker_when_it_succee
 }
 
 #[test]
+fn that_something_was_given_back_does_not_reset_it() {
+    let mut line = Timeline::of(rule());
+    let mut open = line.end(1, FAILED, RuleMode::Enforce);
+    let change = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u", "manager": "m", "back": {}, "made": {}});
+    open.firing.restores = Some(serde_json::from_value(change).expect("a change"));
+    let (firing, uid) = (open.firing.id.clone(), rule_ref("web").uid);
+    let finished = Finished { firing, rule: uid, outcome: SUCCEEDED, message: "done".into(), failed_at: None };
+    line.engine.ended(&head(998, 2), &open, &finished);
+    line.end(3, FAILED, RuleMode::Enforce);
+    assert_eq!(gate(&line), "shut");
+}
+
+#[test]
 fn a_breaker_that_says_nothing_is_a_fault() {
     let faults = |breaker: Value| -> Vec<String> {
         let spec = spec(json!({"breaker": breaker}));

@@ -4,10 +4,14 @@ use super::*;
 use crate::{api::ActionOutcome, record::Outcome};
 
 fn rule(name: &str, source: serde_json::Value, action: serde_json::Value) -> [Record; 2] {
-    let mut source = source;
+    rule_that(name, source, json!({"actions": [action]}))
+}
+
+fn rule_that(name: &str, source: serde_json::Value, spec: serde_json::Value) -> [Record; 2] {
+    let (mut source, mut spec) = (source, spec);
     source["name"] = json!("s");
-    let spec: EventRuleSpec =
-        serde_json::from_value(json!({"sources": [source], "actions": [action]})).expect("a valid spec");
+    spec["sources"] = json!([source]);
+    let spec: EventRuleSpec = serde_json::from_value(spec).expect("a valid spec");
     let uid = RuleUid(name.into());
     let rule = RuleRef { uid: uid.clone(), namespace: "shop".to_owned(), name: name.to_owned() };
     let baseline = SourceRef { rule: uid, generation: 1, source: "s".to_owned() };
@@ -103,6 +107,25 @@ async fn what_a_step_emitted_comes_once_though_the_process_ended_before_or_after
     );
     assert_eq!((&event["signalboxhops"], &event["signalboxrules"]), (&json!(1), &json!("first")));
     assert_eq!(event["source"], "/apis/signalbox.dev/v1alpha1/namespaces/shop/eventrules/first");
+}
+
+#[tokio::test]
+async fn what_is_emitted_when_a_firing_has_failed_comes_as_well() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    let scale = json!({"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": 1}});
+    let emit = json!({"name": "tell", "emit": {"type": "com.acme.crash"}});
+    let crash = json!({"kubernetesEvent": {"reasons": ["BackOff"]}});
+    let first = rule_that("first", crash, json!({"actions": [scale.clone()], "failureActions": [emit]}));
+    for record in first.into_iter().chain(rule("second", hears("com.acme.*"), scale)).chain([event(1, 0)]) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    for record in told(&shard) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    assert_eq!(fired(&shard, "second"), 1);
 }
 
 #[tokio::test]
