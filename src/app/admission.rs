@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingWebhookConfiguration, WebhookClientConfig};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -18,7 +18,8 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -68,8 +69,9 @@ pub(super) async fn run(
         .context("set TLS up")?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
+    let path = first.path.clone();
     let keeping = keep(cluster.own().clone(), &settings, &shown, first);
-    let serving = admission::serve(listener, Arc::new(tls), judge(cluster.clone()), stop.clone());
+    let serving = admission::serve(listener, Arc::new(tls), (&path, judge(cluster.clone())), stop.clone());
     tokio::select! {
         served = serving => Ok(served?),
         kept = keeping => kept,
@@ -90,13 +92,14 @@ fn judge(cluster: Cluster) -> Judge {
 async fn keep(client: Client, settings: &Settings, shown: &Shown, first: Identity) -> anyhow::Result<()> {
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client);
     let name = &settings.admission_configuration;
+    let path = first.path.clone();
     let mut current = first;
     let mut since = Instant::now();
     // An API server that has just started knows no rights yet.
     let mut soon = SOON;
     let mut failed = false;
     loop {
-        let told = trust(&configurations, name, &current.authority).await;
+        let told = trust(&configurations, name, (&current.authority, &path)).await;
         if let Err(error) = &told
             && !failed
         {
@@ -109,7 +112,7 @@ async fn keep(client: Client, settings: &Settings, shown: &Shown, first: Identit
             let next = Identity::new(&settings.admission_host)?;
             // Both, until the new one is shown.
             let both = format!("{}{}", next.authority, current.authority);
-            if trust(&configurations, name, &both).await.is_ok() {
+            if trust(&configurations, name, (&both, &path)).await.is_ok() {
                 tokio::time::sleep(HEARS).await;
                 *shown.0.write() = Arc::clone(&next.key);
                 (current, since) = (next, Instant::now());
@@ -118,24 +121,44 @@ async fn keep(client: Client, settings: &Settings, shown: &Shown, first: Identit
     }
 }
 
-/// Has the configuration name this authority; writes nothing when it does.
+/// Has the configuration name this authority and this path; writes nothing when it does.
 async fn trust(
     configurations: &Api<ValidatingWebhookConfiguration>,
     name: &str,
-    authority: &str,
+    (authority, path): (&str, &str),
 ) -> Result<(), kube::Error> {
     let configuration = configurations.get(name).await?;
     let webhooks = configuration.webhooks.unwrap_or_default();
-    let named = |bundle: Option<k8s_openapi::ByteString>| bundle.is_some_and(|bundle| bundle.0 == authority.as_bytes());
-    if webhooks.into_iter().any(|webhook| webhook.name == WEBHOOK && named(webhook.client_config.ca_bundle)) {
+    let Some(now) = webhooks.into_iter().find(|webhook| webhook.name == WEBHOOK).map(|webhook| webhook.client_config)
+    else {
+        return Ok(());
+    };
+    let (mut wanted, is_aimed) = aimed(&now, path);
+    if is_aimed && now.ca_bundle.is_some_and(|bundle| bundle.0 == authority.as_bytes()) {
         return Ok(());
     }
-    let bundle = BASE64.encode(authority.as_bytes());
+    wanted["caBundle"] = BASE64.encode(authority.as_bytes()).into();
     // Strategic: the list is merged by name.
-    let patch = json!({"webhooks": [{"name": WEBHOOK, "clientConfig": {"caBundle": bundle}}]});
+    let patch = json!({"webhooks": [{"name": WEBHOOK, "clientConfig": wanted}]});
     configurations.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     tracing::info!(configuration = name, "the API server was told whom to trust about rules");
     Ok(())
+}
+
+/// The configuration's address with this path, and whether it has it already.
+fn aimed(now: &WebhookClientConfig, path: &str) -> (Value, bool) {
+    match &now.url {
+        Some(url) => {
+            let host = url.find("://").map_or(0, |at| at + 3);
+            let end = url[host..].find('/').map_or(url.len(), |at| host + at);
+            let wanted = format!("{}{path}", &url[..end]);
+            (json!({"url": wanted}), wanted == *url)
+        }
+        None => {
+            let known = now.service.as_ref().and_then(|service| service.path.as_deref());
+            (json!({"service": {"path": path}}), known == Some(path))
+        }
+    }
 }
 
 /// A certificate, and the authority that vouches for it.
@@ -143,6 +166,8 @@ struct Identity {
     /// In PEM.
     authority: String,
     key: Arc<CertifiedKey>,
+    /// A path that nobody can guess who does not know the private key.
+    path: String,
 }
 
 impl Identity {
@@ -161,10 +186,11 @@ impl Identity {
         (params.not_before, params.not_after) = (from, to);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &authority).context("make a certificate")?;
+        let path = format!("/rules/{}", HEXLOWER.encode(&Sha256::digest(key.serialize_der())));
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signing = rustls::crypto::ring::sign::any_supported_type(&private).context("use the certificate's key")?;
         let key = Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signing));
-        Ok(Self { authority: authority.pem(), key })
+        Ok(Self { authority: authority.pem(), key, path })
     }
 }
 

@@ -44,13 +44,14 @@ impl Judgement {
 pub struct Deadline {
     /// When, on the line of [`Stamp::at`].
     pub at: i64,
+    /// Set when a remembered value is to be given back: its [`super::Change::key`]; then there is no group. It comes after what is due for groups at the same
+    /// instant, which may be why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<String>,
     /// The rule.
     pub rule: RuleUid,
     /// The group.
     pub group: String,
-    /// Set when a remembered value is to be given back: its [`super::Change::key`]; then there is no group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remembered: Option<String>,
 }
 
 impl Deadline {

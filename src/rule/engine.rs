@@ -267,6 +267,8 @@ impl Engine {
         }
         self.let_go(head, uid, &closed);
         self.reschedule_all(uid);
+        // What came due while no version was in force was not given back.
+        self.restore_remembered(uid);
     }
 
     /// Shows that a step waits for an approval, if it does, and how that is given.

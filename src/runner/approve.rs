@@ -20,6 +20,9 @@ use crate::{
 /// How long it takes until the API server is asked again whether it checks who approves.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How long it takes after a start, at most, until the annotations of all rules are known.
+const HEARS: Duration = Duration::from_secs(30);
+
 type Ended = Result<(Outcome, Option<Value>), Halt>;
 
 impl Step<'_> {
@@ -28,6 +31,7 @@ impl Step<'_> {
         if self.observes() {
             return Ok((self.bare(ActionOutcome::Observed, "would wait for an approval"), None));
         }
+        let is_known = intent.is_some();
         let asked = match intent.and_then(|(_, request)| Asked::read(&request)) {
             Some(asked) => asked,
             None => match self.ask(spec).await? {
@@ -38,6 +42,8 @@ impl Step<'_> {
         let _resting = rest(self.inner, &self.rule.rule.uid);
         let now = self.cx.services.clock.now().wall;
         let left = Duration::from_micros(u64::try_from(asked.approve_until.saturating_sub(now)).unwrap_or(0));
+        // What was approved in time while nobody listened is heard of soon after the start.
+        let left = if is_known { left.max(HEARS) } else { left };
         let outcome = tokio::select! {
             biased;
             () = self.cx.stop.cancelled() => return Err(Halt::Interrupted),

@@ -20,6 +20,7 @@ use crate::{
     clock::Stamp,
     record::{
         Effect, FailureReason, Finished, FiringId, OpenFiring, Outcome, Position, Record, Results, RuleUid, Written,
+        undone, whole,
     },
     rule::{CompiledAction, Rule, compile},
     text,
@@ -238,12 +239,30 @@ impl<'a> Way<'a> {
         let effect;
         let (outcome, reason, message, result, request, position) = match outcome {
             // Of an earlier process; whether it was settled is not known.
+            Some((outcome, reason, message, result)) if spec.target().is_some_and(api::Target::is_several) => {
+                effect = None;
+                let parts = self
+                    .open
+                    .steps
+                    .iter()
+                    .filter(|(name, _)| whole(name) == (&spec.name, true) && undone(name).is_none());
+                let parts = parts.filter_map(|(name, step)| Some((name, step.outcome?, undo::known(step))));
+                let made = parts.filter_map(|(name, outcome, (request, wrote))| {
+                    Made::of(spec, compiled, name, request, (outcome, wrote))
+                });
+                self.made.extend(made);
+                (outcome, reason, message, result, None, self.open.firing.input)
+            }
             Some((outcome, reason, message, result)) => {
                 let (request, wrote) = known.map(undo::known).unwrap_or_default();
                 effect = wrote;
                 (outcome, reason, message, result, request, self.open.firing.input)
             }
             None => {
+                // While all rules are stopped, the time of a step that has not begun does not begin either.
+                if intent.is_none() {
+                    self.gone.run_until_cancelled(halt::may_act(self.inner)).await.unwrap_or(Ok(()))?;
+                }
                 let (outcome, request, _held) = match spec.target() {
                     Some(target) if target.is_several() => (self.each(spec, compiled, intent).await?, None, None),
                     _ => {
@@ -408,9 +427,6 @@ async fn finish(
     message: String,
     failed_at: Option<String>,
 ) -> Result<(), Halt> {
-    if outcome == FiringOutcome::Expired {
-        inner.gates.lock().release(rule, firing);
-    }
     let finished = Finished {
         firing: firing.clone(),
         rule: rule.clone(),
@@ -418,5 +434,8 @@ async fn finish(
         message: text::cut(&message, step::MESSAGE),
         failed_at,
     };
-    halt::record(inner, Record::Finished(finished)).await.map(|_| ())
+    halt::record(inner, Record::Finished(finished)).await?;
+    // Where the engine took it for the trial, it has said what becomes of the gate, or will; where it did not, as of another version, another one is on trial.
+    inner.gates.lock().release(rule, firing);
+    Ok(())
 }

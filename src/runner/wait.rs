@@ -87,6 +87,11 @@ impl Step<'_> {
         let is_so = matches!(done.outcome, ActionOutcome::Succeeded | ActionOutcome::Unchanged);
         let action = (self.inner.build)(self.spec).filter(|_| is_so)?;
         match action.changed(&self.cx, request, done.effect.as_ref()) {
+            // Somebody else has made it so, also where the request was decided before: there is nothing to give back.
+            Undo::Change(mut change) if done.outcome == ActionOutcome::Unchanged => {
+                change.back.clone_from(&change.made);
+                restore::remember(&self.rule.rule.uid, self.spec, *change)
+            }
             Undo::Change(change) => restore::remember(&self.rule.rule.uid, self.spec, *change),
             Undo::Nothing | Undo::Never(_) => None,
         }

@@ -1,6 +1,7 @@
-//! Where the API server asks about rules before it takes them: `POST /rules` by TLS, on a listener of its own.
+//! Where the API server asks about rules before it takes them, by TLS, on a listener of its own.
 //!
-//! Anybody in the network can ask: what is told of a rule is what its status would tell, nothing is changed, and what can be asked at once is bounded.
+//! Anybody in the network can connect. Answers tell which rights accounts lack, so only who knows the path gets one: it is made anew by each process, and
+//! told to the API server alone. What can be asked at once is bounded.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -35,6 +36,8 @@ const CONNECTIONS: usize = 64;
 const AT_ONCE: usize = 4;
 /// How long a handshake may take, and how long a connection may send a head or be silent.
 const HEAD_TIME: Duration = Duration::from_secs(30);
+/// How long a question may take to arrive and to be answered.
+const QUESTION_TIME: Duration = Duration::from_secs(10);
 /// How long an answer may take: less than the API server waits for it.
 const ANSWER: Duration = Duration::from_secs(4);
 /// The pause after the system had no connection to give.
@@ -75,18 +78,18 @@ struct Request<'r> {
     old_object: Option<&'r RawValue>,
 }
 
-/// Serves until `shutdown`. Answers under way are dropped then: the API server goes on without them.
+/// Serves questions that are asked at this path until `shutdown`. Answers under way are dropped then: the API server goes on without them.
 ///
 /// # Errors
 /// None: what fails concerns one connection, and is tried again.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    judge: Judge,
+    (path, judge): (&str, Judge),
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let router = Router::new()
-        .route("/rules", post(answer))
+        .route(path, post(answer))
         .layer(DefaultBodyLimit::max(QUESTION))
         .with_state((judge, Arc::new(Semaphore::new(AT_ONCE))));
     let (acceptor, room) = (TlsAcceptor::from(tls), Arc::new(Semaphore::new(CONNECTIONS)));
@@ -113,7 +116,15 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
         Ok(Err(error)) => return tracing::debug!(%error, "a handshake about rules failed"),
         Err(_) => return,
     };
-    let service = service_fn(move |request: hyper::Request<Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let answer = timeout(QUESTION_TIME, router.clone().oneshot(request.map(Body::new)));
+        async move {
+            match answer.await {
+                Ok(answer) => answer,
+                Err(_) => Ok((StatusCode::REQUEST_TIMEOUT, "the question did not arrive in time").into_response()),
+            }
+        }
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
@@ -128,12 +139,10 @@ async fn answer(State((judge, turns)): State<(Judge, Arc<Semaphore>)>, question:
     };
     let Request { uid, object, old_object } = review.request;
     let opinion = async {
+        let _turn = turns.acquire().await;
         // What stays as it was is taken: its metadata may change, such as for its end.
         match object.filter(|object| old_object.is_none_or(|old| spec(old) != spec(object))) {
-            Some(object) => {
-                let _turn = turns.acquire().await;
-                (judge.0)(object.get().to_owned()).await
-            }
+            Some(object) => (judge.0)(object.get().to_owned()).await,
             None => Opinion::default(),
         }
     };

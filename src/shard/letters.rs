@@ -211,9 +211,10 @@ fn common() -> u64 {
     COMMON
 }
 
-/// Whether a firing that ended so is kept: what was only observed has nothing to be run again.
+/// Whether a firing that ended so is kept: what was only observed has nothing to be run again. What is to be given back is never only observed.
 pub(super) fn is_kept(open: &OpenFiring, outcome: FiringOutcome) -> bool {
-    outcome == FiringOutcome::Failed && open.spec.mode != RuleMode::Observe
+    let acts = open.spec.mode != RuleMode::Observe || open.firing.restores.is_some();
+    outcome == FiringOutcome::Failed && acts
 }
 
 #[cfg(test)]

@@ -127,8 +127,8 @@ impl State {
             Record::Finished(finished) => {
                 self.engine.fold(head, record);
                 if let Some(open) = self.ledger.finish(finished) {
-                    self.engine.ended(head, &open, finished);
                     self.sequels.extend(self.engine.tells_failed(head, &open, finished));
+                    self.engine.ended(head, &open, finished);
                     self.keep(head, open, finished);
                 }
                 self.touched_firings.insert(finished.firing.clone());

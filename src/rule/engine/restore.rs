@@ -61,7 +61,7 @@ impl Engine {
         let (rule, state) = self.rules.get(&deadline.rule)?;
         let change = state.remembered.change(key)?;
         let generation = state.in_force.as_ref()?.rule.generation;
-        let id = FiringId::derive_due(&self.log, deadline, "Restored");
+        let id = FiringId::derive_due(&self.log, deadline, &format!("Restored {key}"));
         let head = Head { position: head.position, stamp: deadline.stamp(head) };
         Some(Decision::Fired(firing(id, rule, generation, &head, change)))
     }

@@ -33,10 +33,12 @@ pub fn emitted(head: &Head, open: &OpenFiring, outcome: &Outcome) -> Option<Even
 }
 
 impl Engine {
-    /// Tells that a rule has fired, if some rule hears of that.
+    /// Tells that a rule has fired, if some rule hears of that. To give something back is no news.
     pub fn tells_fired(&self, open: &OpenFiring) -> Option<EventInput> {
         let firing = &open.firing;
-        if firing.kind == FiringKind::Resolved || !self.is_told(&firing.rule, open.spec.mode) {
+        if matches!(firing.kind, FiringKind::Resolved | FiringKind::Restored)
+            || !self.is_told(&firing.rule, open.spec.mode)
+        {
             return None;
         }
         self.heard(tells(TYPE_RULE_FIRED, "fired", firing.stamp, open, |_| ()))
@@ -78,9 +80,10 @@ impl Engine {
         self.heard(event(of, Some(subject(names)), stamp, data, trail))
     }
 
-    /// Whether somebody may hear how the rule fares. Of one that only observes nobody does.
+    /// Whether somebody may hear how the rule fares. Of one that only observes, be it for its breaker, nobody does.
     fn is_told(&self, rule: &RuleRef, mode: RuleMode) -> bool {
-        mode != RuleMode::Observe && self.index.hears_rules(&rule.namespace)
+        let trips = self.rules.get(&rule.uid).is_some_and(|(_, state)| state.breaker.trip().is_some());
+        mode != RuleMode::Observe && !trips && self.index.hears_rules(&rule.namespace)
     }
 
     /// The event, if the source of some rule takes it.

@@ -21,6 +21,10 @@ fn remember(from: i64, to: i64, release: Release) -> Remember {
 
 /// The step of the last firing has changed the Deployment.
 fn changes(line: &mut Timeline, second: i64, from: i64, to: i64, release: Release) {
+    changed(line, second, remember(from, to, release));
+}
+
+fn changed(line: &mut Timeline, second: i64, remember: Remember) {
     let firing = line.fired.last().expect("a firing").id.clone();
     let outcome = Outcome {
         firing,
@@ -30,7 +34,7 @@ fn changes(line: &mut Timeline, second: i64, from: i64, to: i64, release: Releas
         result: Value::Null,
         effect: None,
         reason: None,
-        remember: Some(Box::new(remember(from, to, release))),
+        remember: Some(Box::new(remember)),
     };
     line.fold(second, &Record::Outcome(outcome));
 }
@@ -78,6 +82,20 @@ fn it_is_given_back_after_its_time_also_after_a_restart_and_once() {
         finish(&mut line, 201);
         assert_eq!(line.tick(300), [""; 0]);
     }
+}
+
+#[test]
+fn what_is_due_at_one_instant_for_two_objects_is_given_back_by_two_firings() {
+    let mut line = Timeline::of(json!({"actions": grow(json!({"after": "10s"}))}));
+    line.event(0, &pod("a"));
+    for uid in ["u", "v"] {
+        let mut remember = remember(2, 4, TEN);
+        remember.change.uid = uid.into();
+        changed(&mut line, 1, remember);
+    }
+    assert_eq!(line.tick(100), [BACK; 2]);
+    let [.., one, other] = line.fired.as_slice() else { unreachable!("two firings") };
+    assert_ne!(one.id, other.id);
 }
 
 #[test]
