@@ -59,5 +59,5 @@ fn the_target_is_known_where_it_is_waited_for_and_nowhere_else() {
     let action = json!({"scale": {"target": {"kind": "Widget", "name": "${target.metadata.name}"}, "to": 1}});
     let found = faults(action, json!({"expression": "true"}));
     assert!(found.len() == 1 && found[0].starts_with("spec.actions[0].scale.target.name:1:3: "), "{found:?}");
-    assert!(found[0].ends_with("; `target` is known in waitFor.expression"), "{found:?}");
+    assert!(found[0].ends_with("; `target` is known in waitFor.expression and wait.expression"), "{found:?}");
 }
