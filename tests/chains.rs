@@ -39,7 +39,9 @@ fn grow() -> Value {
 async fn fired(shop: &Shop, rule: &str, fired: u64, loops: u64) -> Value {
     let told = |status: &Value| {
         let counts = &status["counts"];
-        counts["fired"] == fired && counts["succeeded"] == fired && counts["suppressed"]["loop"].as_u64().unwrap_or(0) == loops
+        counts["fired"] == fired
+            && counts["succeeded"] == fired
+            && counts["suppressed"]["loop"].as_u64().unwrap_or(0) == loops
     };
     shop.rule_status(rule, &format!("{fired} firings and {loops} loops"), told).await
 }

@@ -361,15 +361,16 @@ impl Inner {
         self.lanes.lock().take(rule)
     }
 
-    /// Lets the group rest for so long, with the firing as its next.
+    /// Lets the group rest for so long, or until its rule is gone, with the firing as its next.
     fn park(self: &Arc<Self>, lane: String, job: Job, open: &OpenFiring, slow: Slow) {
-        let (rule, wait) = (open.firing.rule.clone(), slow.wait);
+        let (rule, wait, gone) = (open.firing.rule.clone(), slow.wait, job.gone.clone());
         (self.slowed)(&rule, Some(slow));
         self.firings.give_back(&job.id);
         self.lanes.lock().park(&rule.uid, &lane, job);
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
-            if inner.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+            let rests = gone.run_until_cancelled(tokio::time::sleep(wait));
+            if inner.stop.run_until_cancelled(rests).await.is_some() {
                 let more = inner.lanes.lock().unpark(&rule.uid, lane);
                 if more {
                     inner.work(rule.uid).await;

@@ -57,3 +57,16 @@ async fn a_stop_waits_for_no_group_that_rests_and_what_was_begun_is_finished_at_
     next.ended(2).await;
     assert!(before.elapsed() < Duration::from_secs(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_rests_ends_at_once_when_its_rule_is_gone() {
+    let stage = Stage::limited(&[], Limit { firings_per_minute: 1, ..Limit::none() });
+    for n in 0..3 {
+        stage.start(firing("r", "g", &format!("f{n}"), &[action("one", json!({}))]));
+    }
+    stage.ended(1).await;
+    let before = Instant::now();
+    stage.runner.remove(&RuleUid("r".into()));
+    stage.ended(3).await;
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+}
