@@ -194,3 +194,31 @@ fn a_condition_that_is_false_hides_that_another_one_fails() {
         &["error when[c0]: no such field: event.data.missing"],
     );
 }
+
+#[test]
+fn what_rules_follow_is_followed_until_the_last_of_them_is_gone() {
+    let mut engine = Engine::new(log());
+    let follows = |expression: &str| json!({"sources": [{"name": "any", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "changedExpressions": [expression]}}]});
+    let deployments = watch("apps/v1", "Deployment", "shop");
+    let followed = |engine: &Engine| engine.interest().followed(&deployments).len();
+    for (name, expression) in
+        [("a", "object.spec.replicas"), ("b", "object.spec.replicas"), ("c", "object.metadata.labels")]
+    {
+        put(&mut engine, name, 1, &spec(follows(expression)));
+        listen(&mut engine, name, 1, "any", true);
+    }
+    assert_eq!(followed(&engine), 2);
+    let mut gone = |name: &str| {
+        engine.fold(&head(2, 0), &Record::RuleRemove(rule_ref(name).uid));
+        assert!(!engine.interest().knows(&rule_ref(name).uid, 1));
+        followed(&engine)
+    };
+    assert_eq!((gone("a"), gone("c"), gone("b")), (2, 1, 0));
+    // One that waits for its sources is asked about as well, beside the one that is in force.
+    put(&mut engine, "d", 1, &spec(follows("object.spec.replicas")));
+    listen(&mut engine, "d", 1, "any", true);
+    put(&mut engine, "d", 2, &spec(follows("object.spec.paused")));
+    assert_eq!(followed(&engine), 2);
+    listen(&mut engine, "d", 2, "any", true);
+    assert_eq!(followed(&engine), 1);
+}
