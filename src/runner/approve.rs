@@ -21,7 +21,7 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// How long it takes after a start, at most, until the annotations of all rules are known.
-const HEARS: Duration = Duration::from_secs(30);
+const HEARS: Duration = Duration::from_secs(15);
 
 type Ended = Result<(Outcome, Option<Value>), Halt>;
 
