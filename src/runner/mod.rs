@@ -5,6 +5,7 @@
 
 mod approve;
 mod backoff;
+mod begin;
 mod each;
 mod firing;
 mod gate;
