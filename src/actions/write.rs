@@ -7,11 +7,17 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{Api, api::PatchParams, core::DynamicObject};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Attempt, Context, Done, Failure, FailureKind, target::Aim};
-use crate::{api::ActionOutcome, bus::Permit, event::title, kubernetes::Right, record::Effect};
+use crate::{
+    api::ActionOutcome,
+    bus::Permit,
+    event::title,
+    kubernetes::Right,
+    record::{Effect, without_nulls},
+};
 
 /// How often a repetition looks again when the object changes between looking and writing; a controller's status writes come about once a second.
 const LOOKS: usize = 5;
@@ -198,17 +204,6 @@ pub(super) fn is_mark(entries: Option<&[ManagedFieldsEntry]>, manager: &str, sub
 pub(super) fn digest(part: &Value) -> String {
     let text = without_nulls(part).to_string();
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let kept = map.iter().filter(|(_, value)| !value.is_null());
-            kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect::<Map<_, _>>().into()
-        }
-        Value::Array(items) => items.iter().map(without_nulls).collect(),
-        other => other.clone(),
-    }
 }
 
 /// Carries a recorded request out.

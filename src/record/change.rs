@@ -155,8 +155,8 @@ fn agree(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Null and absent are the same to the API server.
-fn without_nulls(value: &Value) -> Value {
+/// The value without the fields that are null: absent is the same to the API server.
+pub fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let kept = map.iter().filter(|(_, value)| !value.is_null());

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 pub use crate::clock::Stamp;
 pub use approve::{Asked, approve_command};
-pub use change::{Change, Release, Remember, Standing};
+pub use change::{Change, Release, Remember, Standing, without_nulls};
 pub use control::{Control, Stopped};
 pub use decision::{Deadline, Decision, Firing, Judgement, Mark, Number, Occurrence, SuppressedReason};
 pub use emit::Emitted;

@@ -96,45 +96,31 @@ pub(super) fn settled(status: &StatusQueue, firing: &Firing, outcome: &Outcome) 
     // Of an action with several objects, the whole tells what failed.
     let is_told = !whole(&outcome.action).1 || undone(&outcome.action).is_some();
     if outcome.outcome == ActionOutcome::Failed && is_told {
-        status.event(Story {
-            object: ObjectRef::rule(&firing.rule),
-            warning: true,
-            reason: "ActionFailed".to_owned(),
-            action: "Act".to_owned(),
-            note: format!("action {} for {}: {}; firing {}", outcome.action, firing.group, outcome.message, firing.id),
-            times: 1,
-        });
+        status.event(Story { warning: true, ..of_step(firing, "ActionFailed", ended(firing, outcome)) });
     }
 }
 
 /// A step waits for an approval.
 pub(super) fn asked(status: &StatusQueue, firing: &Firing, intent: &Intent, until: Stamp) {
     let command = approve_command(&firing.rule.namespace, &firing.rule.name, &firing.id);
-    status.event(Story {
-        object: ObjectRef::rule(&firing.rule),
-        warning: false,
-        reason: "ApprovalNeeded".to_owned(),
-        action: "Act".to_owned(),
-        note: format!(
-            "action {} for {} waits until {} for: {command} (or --deny)",
-            intent.action,
-            firing.group,
-            until.timestamp()
-        ),
-        times: 1,
-    });
+    let (action, group, until) = (&intent.action, &firing.group, until.timestamp());
+    let note = format!("action {action} for {group} waits until {until} for: {command} (or --deny)");
+    status.event(of_step(firing, "ApprovalNeeded", note));
 }
 
 /// A step was approved. That one was denied is told as a failure.
 pub(super) fn approved(status: &StatusQueue, firing: &Firing, outcome: &Outcome) {
-    status.event(Story {
-        object: ObjectRef::rule(&firing.rule),
-        warning: false,
-        reason: "Approved".to_owned(),
-        action: "Act".to_owned(),
-        note: format!("action {} for {}: {}; firing {}", outcome.action, firing.group, outcome.message, firing.id),
-        times: 1,
-    });
+    status.event(of_step(firing, "Approved", ended(firing, outcome)));
+}
+
+/// What is told on the rule of a step.
+fn of_step(firing: &Firing, reason: &str, note: String) -> Story {
+    let object = ObjectRef::rule(&firing.rule);
+    Story { object, warning: false, reason: reason.to_owned(), action: "Act".to_owned(), note, times: 1 }
+}
+
+fn ended(firing: &Firing, outcome: &Outcome) -> String {
+    format!("action {} for {}: {}; firing {}", outcome.action, firing.group, outcome.message, firing.id)
 }
 
 /// A firing has ended: told on the rule. A failure was told by its action already.
