@@ -37,9 +37,9 @@ pub use event_sink::{
     SecretKeyRef, Signing, SinkKind, Slack, Webhook,
 };
 pub use event_source::{
-    AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,
-    EventSourceStatus, HmacAlgorithm, HmacAuth, NoAuth, RateLimit, Rejected, SignatureEncoding, SignedTimestamp,
-    StandardWebhooksAuth, WebhookAuth, WebhookPreset, WebhookSource,
+    AddressFault, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,
+    EventSourceStatus, HmacAlgorithm, HmacAuth, Login, NoAuth, RateLimit, Rejected, SignatureEncoding, SignedTimestamp,
+    StandardWebhooksAuth, Tls, WebhookAuth, WebhookPreset, WebhookSource, address, one_kind_of,
 };
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};

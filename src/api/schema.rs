@@ -33,6 +33,9 @@ pub(super) fn identifier(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
 }
 
+/// What [`crate::api::address`] reads: a host, and perhaps a port.
+pub(super) const ADDRESS: &str = r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$";
+
 /// The name of a Kubernetes object of this namespace (RFC 1123 subdomain).
 pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"})

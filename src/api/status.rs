@@ -86,6 +86,10 @@ pub enum ConditionType {
     Acting,
     /// The last delivery worked (sinks).
     Delivering,
+    /// There is a connection to where the events are (sources that connect).
+    Connected,
+    /// Who was connected to has taken the credentials (sources that connect).
+    Authenticated,
 }
 
 /// Whether a status condition holds.
@@ -160,6 +164,18 @@ pub enum Reason {
     DeliveryFailed,
     /// Nothing was sent yet.
     NothingSent,
+    /// There is a connection, and the credentials were taken.
+    Connected,
+    /// A connection is being made.
+    Connecting,
+    /// No rule refers to the EventSource: what there is waits where it is.
+    NotAskedFor,
+    /// No connection can be made, or it broke.
+    Unreachable,
+    /// The credentials were not taken.
+    Unauthenticated,
+    /// There is a connection, and what is asked for is refused: there is no such thing, or it may not be read.
+    Refused,
 }
 
 /// Counts of a rule, since it was created.

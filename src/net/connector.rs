@@ -1,7 +1,7 @@
 //! TCP connections to resolved and checked addresses.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll},
@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Addresses written as numbers go the same way as names: what counts is where the connection would go.
 #[derive(Clone)]
-pub(super) struct GuardedConnector {
+pub struct Connector {
     guard: Arc<Guard>,
     resolve: Arc<Resolve>,
 }
@@ -31,9 +31,9 @@ pub(super) struct GuardedConnector {
 /// Gives the addresses of a host. One answer is checked and used; nobody asks twice for one connection.
 pub(super) type Resolve = dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
-impl GuardedConnector {
+impl Connector {
     /// Asks the system for addresses.
-    pub(super) fn new(guard: Guard) -> Self {
+    pub fn new(guard: Guard) -> Self {
         Self::resolving(
             guard,
             Arc::new(|host, port| Box::pin(async move { Ok(lookup_host((host.as_str(), port)).await?.collect()) })),
@@ -44,46 +44,80 @@ impl GuardedConnector {
         Self { guard: Arc::new(guard), resolve }
     }
 
-    async fn connect(&self, uri: &Uri) -> Result<TcpStream, ConnectError> {
-        let host = uri.host().ok_or(ConnectError::NoHost)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    /// The addresses of a host, a name or an address, that may be connected to: one or more.
+    ///
+    /// # Errors
+    /// When there is none, or none that may be.
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
         let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, port)],
             Err(_) => (self.resolve)(host.to_owned(), port).await.map_err(ConnectError::Resolve)?,
         };
-        let mut last = ConnectError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        let mut refused = ConnectError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        let mut allowed = Vec::new();
         for address in addresses {
-            last = match self.guard.check(address.ip()) {
-                Err(refusal) => refusal.into(),
-                Ok(()) => match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => {
-                        stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-                        return Ok(stream);
-                    }
-                    Ok(Err(error)) => ConnectError::Connect(error),
-                    Err(_) => ConnectError::Connect(io::ErrorKind::TimedOut.into()),
-                },
+            match self.guard.check(address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(refusal) => refused = refusal.into(),
+            }
+        }
+        if allowed.is_empty() { Err(refused) } else { Ok(allowed) }
+    }
+
+    /// A connection to the first address of the host that may be connected to and accepts.
+    ///
+    /// # Errors
+    /// When there is none: what the last address said.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, there is no connection.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+        let mut last = ConnectError::NoHost;
+        for address in self.resolve(host, port).await? {
+            last = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => ConnectError::Connect(error),
+                Err(_) => ConnectError::Connect(io::ErrorKind::TimedOut.into()),
             };
         }
         Err(last)
+    }
+
+    async fn follow(&self, uri: &Uri) -> Result<TcpStream, ConnectError> {
+        let host = uri.host().ok_or(ConnectError::NoHost)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        self.connect(host, port).await
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("guard", &self.guard).finish_non_exhaustive()
     }
 }
 
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub enum ConnectError {
+    /// The guard refused the address.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// There is no host in it.
     #[error("the address has no host")]
     NoHost,
+    /// The name has no address.
     #[error("resolve the host: {0}")]
     Resolve(#[source] io::Error),
+    /// Nobody accepts there.
     #[error("connect: {0}")]
     Connect(#[source] io::Error),
 }
 
-impl Service<Uri> for GuardedConnector {
+impl Service<Uri> for Connector {
     type Response = TokioIo<TcpStream>;
     type Error = ConnectError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
@@ -94,6 +128,6 @@ impl Service<Uri> for GuardedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { connector.connect(&uri).await.map(TokioIo::new) })
+        Box::pin(async move { connector.follow(&uri).await.map(TokioIo::new) })
     }
 }

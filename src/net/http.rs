@@ -12,7 +12,7 @@ use hyper_util::{
 use k8s_openapi::jiff::{Timestamp, fmt::rfc2822};
 
 use super::{
-    connector::{ConnectError, GuardedConnector},
+    connector::{ConnectError, Connector},
     guard::{Guard, Refusal},
 };
 
@@ -31,7 +31,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// [`Guard`] lets it.
 #[derive(Clone)]
 pub struct Http {
-    client: Client<HttpsConnector<GuardedConnector>, Full<Cursor<Vec<u8>>>>,
+    client: Client<HttpsConnector<Connector>, Full<Cursor<Vec<u8>>>>,
 }
 
 /// One request.
@@ -136,14 +136,14 @@ impl Http {
                 tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
             }
         };
-        Self::over(GuardedConnector::new(guard), tls)
+        Self::over(Connector::new(guard), tls)
     }
 
     /// A client that may connect to this host and trusts no certificate: reading the system's bundle takes longer than most tests.
     #[cfg(test)]
     pub(crate) fn to_this_host() -> Self {
         let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]);
-        Self::over(GuardedConnector::new(guard), no_authorities())
+        Self::over(Connector::new(guard), no_authorities())
     }
 
     /// A client that trusts no certificate, and whose names are resolved by a function.
@@ -155,10 +155,10 @@ impl Http {
         let resolve = move |_, port| -> futures::future::BoxFuture<'static, _> {
             Box::pin(std::future::ready(Ok(resolve(port))))
         };
-        Self::over(GuardedConnector::resolving(guard, Arc::new(resolve)), no_authorities())
+        Self::over(Connector::resolving(guard, Arc::new(resolve)), no_authorities())
     }
 
-    fn over(connector: GuardedConnector, tls: rustls::ClientConfig) -> Self {
+    fn over(connector: Connector, tls: rustls::ClientConfig) -> Self {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
@@ -208,7 +208,7 @@ fn no_authorities() -> rustls::ClientConfig {
     tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
 }
 
-fn tls_builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
+pub(super) fn tls_builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
     rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has the cipher suites of the default protocol versions")

@@ -1,4 +1,4 @@
-//! The way out to addresses that users give: an HTTP client whose every connection passes a guard.
+//! The way out to addresses that users give: an HTTP client, and connections for other protocols, each of which passes a guard.
 //!
 //! The guard judges the resolved address at the moment of connecting, so a name that resolves to something else the next time gains
 //! nothing. This module knows no rule, no sink and no Kubernetes.
@@ -7,7 +7,10 @@ mod connector;
 mod guard;
 mod header;
 mod http;
+mod tls;
 
+pub use self::connector::{ConnectError, Connector};
 pub use self::guard::{Cidr, Guard, ParseCidrError, Refusal};
 pub use self::header::{HOPS, HeaderFault, IDEMPOTENCY_KEY, header_name};
 pub use self::http::{Call, Http, HttpError, HttpErrorKind, MAX_RESPONSE, Response, address};
+pub use self::tls::{Identity, TlsError, client_config, system_roots};

@@ -197,8 +197,7 @@ async fn a_certificate_of_a_trusted_authority_is_taken() {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).expect("a root");
     let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], vec![]);
-    let http =
-        Http::over(GuardedConnector::new(guard), tls_builder().with_root_certificates(roots).with_no_client_auth());
+    let http = Http::over(Connector::new(guard), tls_builder().with_root_certificates(roots).with_no_client_auth());
     let response = http.call(to(&format!("https://localhost:{port}/"))).await.expect("an answer");
     assert_eq!(response.status, 204);
 }

@@ -1,78 +1,15 @@
-//! The kind EventSource.
+//! The kind `webhook`: events that others send by HTTP.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{CustomResource, KubeSchema};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, SecretKeyRef, StatusCondition, schema};
+use crate::api::{Duration, SecretKeyRef};
 
 /// Type of the events of a webhook with preset `Generic` unless it says otherwise.
 pub const DEFAULT_WEBHOOK_TYPE: &str = "dev.signalbox.webhook";
 /// Bytes that a body may have unless the webhook says otherwise: 1 MiB.
 const DEFAULT_MAX_BODY_BYTES: u32 = 1 << 20;
-
-/// Where events come from outside the cluster's API. Rules of the same namespace take them by `sources[].ref`. Exactly one kind is set: `webhook`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[kube(
-    group = "signalbox.dev",
-    version = "v1alpha1",
-    kind = "EventSource",
-    plural = "eventsources",
-    shortname = "evs",
-    category = "signalbox",
-    namespaced,
-    status = "EventSourceStatus",
-    derive = "PartialEq",
-    doc = "Where events come from outside the cluster's API.",
-    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether events are accepted"}"#,
-    printcolumn = r#"{"name":"Path","type":"string","jsonPath":".status.path"}"#,
-    printcolumn = r#"{"name":"Received","type":"integer","jsonPath":".status.received"}"#,
-    printcolumn = r#"{"name":"Rejected","type":"integer","jsonPath":".status.rejected.total"}"#,
-    printcolumn = r#"{"name":"Last","type":"date","jsonPath":".status.lastEventTime"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
-)]
-#[x_kube(validation = kube::core::cel::Rule::new("has(self.webhook)").message("exactly one kind of source must be set: webhook"))]
-pub struct EventSourceSpec {
-    /// The ServiceAccount of this namespace that may read the Secrets named here.
-    #[serde(default = "default_service_account")]
-    #[schemars(schema_with = "schema::object_name")]
-    pub service_account_name: String,
-    /// Takes events by HTTP POST at `/hooks/<namespace>/<name>`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<WebhookSource>,
-}
-
-fn default_service_account() -> String {
-    super::DEFAULT_SERVICE_ACCOUNT.to_owned()
-}
-
-/// The one kind that an EventSource has.
-#[derive(Clone, Copy, Debug)]
-pub enum EventSourceKind<'a> {
-    /// `webhook`
-    Webhook(&'a WebhookSource),
-}
-
-impl EventSourceSpec {
-    /// The keys of Secrets that it names.
-    pub fn secrets(&self) -> &[SecretKeyRef] {
-        match self.webhook.as_ref().and_then(|webhook| webhook.auth.kind()) {
-            Some(AuthKind::Hmac(HmacAuth { secret_refs: keys, .. }))
-            | Some(AuthKind::StandardWebhooks(StandardWebhooksAuth { secret_refs: keys, .. }))
-            | Some(AuthKind::Bearer(BearerAuth { secret_refs: keys }))
-            | Some(AuthKind::Basic(BasicAuth { password_secret_refs: keys, .. })) => keys,
-            Some(AuthKind::None) | None => &[],
-        }
-    }
-
-    /// The kind that is set, or nothing when none is.
-    pub fn kind(&self) -> Option<EventSourceKind<'_>> {
-        self.webhook.as_ref().map(EventSourceKind::Webhook)
-    }
-}
 
 /// A way in by HTTP. What is answered with 2xx is on stable storage; anything else is to be sent again by the sender.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -113,6 +50,19 @@ pub struct WebhookSource {
     /// How many events are taken in a time; what comes beyond is answered with 429 and `Retry-After`. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+}
+
+impl WebhookSource {
+    /// The keys of Secrets that senders are checked by: one that has a value is enough.
+    pub fn secrets(&self) -> &[SecretKeyRef] {
+        match self.auth.kind() {
+            Some(AuthKind::Hmac(HmacAuth { secret_refs: keys, .. }))
+            | Some(AuthKind::StandardWebhooks(StandardWebhooksAuth { secret_refs: keys, .. }))
+            | Some(AuthKind::Bearer(BearerAuth { secret_refs: keys }))
+            | Some(AuthKind::Basic(BasicAuth { password_secret_refs: keys, .. })) => keys,
+            Some(AuthKind::None) | None => &[],
+        }
+    }
 }
 
 fn default_max_body_bytes() -> u32 {
@@ -312,59 +262,4 @@ pub struct RateLimit {
 
 fn default_per() -> Duration {
     Duration::from_secs(1)
-}
-
-/// What became of a source's events.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EventSourceStatus {
-    /// The generation of the spec that this status tells about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// `Ready`: events are accepted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    pub conditions: Vec<StatusCondition>,
-    /// Where to send events: the path of the URL at the operator's port for webhooks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// Events accepted, since the source was created.
-    #[serde(default)]
-    pub received: u64,
-    /// Events that came again and were accepted before.
-    #[serde(default)]
-    pub duplicates: u64,
-    /// Requests that were not accepted, by reason.
-    #[serde(default)]
-    pub rejected: Rejected,
-    /// When an event was last accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_event_time: Option<Time>,
-}
-
-/// Requests that were not accepted, by reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Rejected {
-    /// Without the signature, token or password that is asked for, or with a time out of tolerance (401).
-    pub unauthenticated: u64,
-    /// Not readable as what the preset says (400, 405, 415).
-    pub malformed: u64,
-    /// Larger than `maxBodyBytes` (413).
-    pub too_large: u64,
-    /// Beyond `rateLimit` (429).
-    pub rate_limited: u64,
-    /// While nothing could be stored or checked (503).
-    pub unavailable: u64,
-    /// All of them.
-    pub total: u64,
-}
-
-impl Rejected {
-    /// The same with `total` as it must be.
-    pub fn summed(mut self) -> Self {
-        let Self { unauthenticated, malformed, too_large, rate_limited, unavailable, total: _ } = self;
-        self.total = unauthenticated + malformed + too_large + rate_limited + unavailable;
-        self
-    }
 }
