@@ -50,19 +50,27 @@ impl DecodeError {
 /// Names the attribute, and the index in a batch. What the attributes hold is not told.
 pub fn decode(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, DecodeError> {
     let content_type = ContentType::of(headers)?;
+    match formatted(&content_type, body)? {
+        Some(events) => Ok(events),
+        None => Ok(vec![binary(headers, &content_type, body)?]),
+    }
+}
+
+/// The events of a body that is CloudEvents in structured or batch mode, by its content type; nothing when that says no such thing.
+pub(super) fn formatted(content_type: &ContentType, body: &[u8]) -> Result<Option<Vec<Event>>, DecodeError> {
     match content_type.media.as_str() {
         "application/cloudevents+json" => {
             content_type.utf8()?;
-            Ok(vec![structured(read_json(body)?)?])
+            Ok(Some(vec![structured(read_json(body)?)?]))
         }
         "application/cloudevents-batch+json" => {
             content_type.utf8()?;
-            batch(read_json(body)?)
+            batch(read_json(body)?).map(Some)
         }
         other if other.starts_with("application/cloudevents") => Err(DecodeError::Unsupported(format!(
             "the format {other} is not taken: send application/cloudevents+json or application/cloudevents-batch+json"
         ))),
-        _ => Ok(vec![binary(headers, &content_type, body)?]),
+        _ => Ok(None),
     }
 }
 
@@ -92,7 +100,7 @@ impl ContentType {
         }
     }
 
-    fn parse(whole: &str) -> Self {
+    pub(super) fn parse(whole: &str) -> Self {
         let mut parts = whole.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default().to_ascii_lowercase();
         let charset = parts.filter_map(|part| part.split_once('=')).find_map(|(name, value)| {
@@ -176,6 +184,15 @@ fn binary(headers: &HeaderMap, content_type: &ContentType, body: &[u8]) -> Resul
         let hint = "send application/cloudevents+json, or the attributes in headers that begin with ce-";
         return Err(DecodeError::Malformed(format!("specversion is missing: {hint}")));
     }
+    described(members, content_type, body)
+}
+
+/// The event of these attributes, which came beside its data.
+pub(super) fn described(
+    mut members: Map<String, Value>,
+    content_type: &ContentType,
+    body: &[u8],
+) -> Result<Event, DecodeError> {
     // In binary mode the content type of the request is that of the data.
     members.remove("datacontenttype");
     if !content_type.whole.is_empty() {
@@ -186,7 +203,7 @@ fn binary(headers: &HeaderMap, content_type: &ContentType, body: &[u8]) -> Resul
 }
 
 /// An attribute out of a header: quotes and one round of percent-encoding taken off (section 3.1.3.2 of the binding).
-fn header_value(name: &str, value: &[u8]) -> Result<String, DecodeError> {
+pub(super) fn header_value(name: &str, value: &[u8]) -> Result<String, DecodeError> {
     let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
     let unquoted = inner.map(|inner| {
         let mut escaped = false;

@@ -6,6 +6,7 @@ pub mod cloud_events;
 pub mod event_source;
 mod json;
 pub mod kubernetes_event;
+pub mod message;
 mod name;
 mod object;
 pub mod resource;

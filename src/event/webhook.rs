@@ -23,6 +23,11 @@ pub type KeptHeader = (HeaderName, String);
 
 /// The extension that a header is kept as; nothing when there can be none of that name, as for one of letters that CloudEvents has a meaning for.
 pub fn extension(header: &HeaderName) -> Option<String> {
+    extension_named(header.as_str())
+}
+
+/// As [`extension`], of any name: its letters, in lower case, and digits.
+pub fn extension_named(name: &str) -> Option<String> {
     const TAKEN: [&str; 11] = [
         "specversion",
         "id",
@@ -36,8 +41,9 @@ pub fn extension(header: &HeaderName) -> Option<String> {
         trail::HOPS,
         trail::RULES,
     ];
-    let name: String = header.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
-    (!name.is_empty() && !TAKEN.contains(&name.as_str())).then_some(name)
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let name = name.to_ascii_lowercase();
+    (!name.is_empty() && name.len() <= 128 && !TAKEN.contains(&name.as_str())).then_some(name)
 }
 
 /// The event of a request, without subject and time.
