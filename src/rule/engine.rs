@@ -152,6 +152,7 @@ impl Engine {
             // Taken in with [`Engine::ended`].
             Record::Observe(_) => {}
         }
+        Interest::hear(&mut self.interest, self.index.heard());
     }
 
     fn put(&mut self, head: &Head, put: &RulePut) {

@@ -128,6 +128,14 @@ impl Filter {
         &self.namespaces
     }
 
+    /// The EventSource that it refers to.
+    pub(super) fn referred(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Reference { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether it is for events that came this way at all: those of one EventSource, the instants of one timetable, otherwise all of a kind.
     pub(super) fn looks_at(&self, origin: &Origin, event: &Event) -> bool {
         match &self.kind {

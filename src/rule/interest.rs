@@ -8,7 +8,7 @@ use std::{
 use super::{
     change::{Change, Followed, Following},
     compile::Rule,
-    index::FilterIndex,
+    index::{FilterIndex, Heard},
     near::Lookers,
     trigger::Trigger,
 };
@@ -24,6 +24,7 @@ pub struct Interest {
     lookers: Lookers,
     following: Following,
     known: HashMap<RuleUid, Vec<i64>>,
+    heard: Arc<Heard>,
 }
 
 /// What an event means to the rules.
@@ -67,6 +68,19 @@ impl Interest {
             self.following.remove(rule);
         }
         self.lookers.remove(rule);
+    }
+
+    /// Takes in which EventSources rules in force listen to.
+    pub(super) fn hear(interest: &mut Arc<Self>, heard: &Arc<Heard>) {
+        if !Arc::ptr_eq(&interest.heard, heard) {
+            Arc::make_mut(interest).heard = Arc::clone(heard);
+        }
+    }
+
+    /// Whether a rule in force listens to the EventSource: what comes from it now is judged. False while the rules wait for their sources.
+    pub fn hears(&self, namespace: &str, name: &str) -> bool {
+        // Few ask, and only when something has changed.
+        self.heard.contains_key(&(namespace.to_owned(), name.to_owned()))
     }
 
     pub(super) fn lookers(&self) -> &Lookers {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::{Engine, Interest};
 use crate::{
     api::FiringOutcome,
     record::{Delta, FiringId, LogId, RuleRef, RuleUid, Table},
@@ -93,6 +93,7 @@ impl Engine {
         state.versions().for_each(|version| interest.insert(&version.rule));
         if let Some(version) = &state.in_force {
             self.index.insert(&version.rule, |source| version.is_live(source), row.class);
+            Interest::hear(&mut self.interest, self.index.heard());
         }
         for firing in state.recent.iter().filter(|firing| firing.outcome == FiringOutcome::Running) {
             self.open.insert(FiringId(firing.id.as_str().into()), uid.clone());

@@ -64,7 +64,12 @@ pub(super) struct Index {
     known: BTreeMap<ClassHash, u64>,
     /// Classes that have seen something since somebody asked, or are gone.
     changed: BTreeSet<ClassHash>,
+    /// How many sources listen to each EventSource.
+    heard: Arc<Heard>,
 }
+
+/// EventSources by namespace and name, and by how many sources of rules in force each is listened to; more than none.
+pub(super) type Heard = BTreeMap<(String, String), usize>;
 
 impl Index {
     /// Files a version of a rule, with the sources that are listened to. `since` is what its class, by its hash, had seen when the rule's own count was
@@ -85,6 +90,9 @@ impl Index {
             Some((known, seen)) if known == hash => seen.min(class.seen),
             _ => class.seen,
         };
+        for name in referred(filtering) {
+            *Arc::make_mut(&mut self.heard).entry(name).or_default() += 1;
+        }
         let member = class.insert(filtering, rule);
         self.places.insert((rule.rule.uid.clone(), rule.generation), Place { class: id, member, since });
     }
@@ -94,6 +102,13 @@ impl Index {
         let Some(place) = self.places.remove(&(rule.rule.uid.clone(), rule.generation)) else { return 0 };
         let Some((filtering, class)) = self.classes.get_mut(place.class) else { return 0 };
         let seen = class.seen_since(place.since);
+        for name in referred(filtering) {
+            let heard = Arc::make_mut(&mut self.heard);
+            match heard.get_mut(&name) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(heard.remove(&name)),
+            }
+        }
         if class.remove(place.member) {
             self.changed.insert(filtering.hash);
             self.classes.end(place.class);
@@ -122,6 +137,11 @@ impl Index {
         let place = self.places.get(&(uid.clone(), generation));
         let found = place.and_then(|place| Some((self.classes.get(place.class)?, place.member)));
         found.map_or_else(Vec::new, |((filtering, class), member)| class.of_member(filtering, member))
+    }
+
+    /// The EventSources that are listened to.
+    pub(super) fn heard(&self) -> &Arc<Heard> {
+        &self.heard
     }
 
     /// Whether a rule of the namespace has a source `events`.
@@ -231,4 +251,10 @@ impl FilterIndex {
 fn filtering(rule: &Arc<Rule>) -> Filtering {
     let sources: Vec<usize> = (0..rule.sources.len()).collect();
     Filtering { hash: ClassHash::of(rule, &sources), rule: Arc::clone(rule), sources }
+}
+
+/// The EventSources that the sources of a class refer to.
+fn referred(filtering: &Filtering) -> Vec<(String, String)> {
+    let names = (0..filtering.sources.len()).filter_map(|at| filtering.filter(at)?.referred());
+    names.map(|name| (filtering.rule.rule.namespace.clone(), name.to_owned())).collect()
 }

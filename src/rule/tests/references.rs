@@ -103,6 +103,27 @@ fn the_index_finds_the_rules_of_one_event_source_without_looking_at_others() {
 }
 
 #[test]
+fn an_event_source_is_heard_from_when_the_first_rule_that_refers_to_it_is_in_force_until_the_last_is_gone() {
+    let mut engine = Engine::new(log());
+    let heard = |engine: &Engine| engine.interest().hears("shop", "github");
+    put(&mut engine, "a", 1, &spec(rule(json!({"name": "github"}))));
+    assert!(!heard(&engine), "nothing that comes now would be judged");
+    listen(&mut engine, "a", 1, "push", false);
+    assert!(!heard(&engine), "its account may not listen");
+    listen(&mut engine, "a", 1, "push", true);
+    assert!(
+        heard(&engine) && !engine.interest().hears("other", "github") && !engine.interest().hears("shop", "gitlab")
+    );
+    put(&mut engine, "b", 1, &spec(rule(json!({"name": "github", "types": ["com.acme.*"]}))));
+    listen(&mut engine, "b", 1, "push", true);
+    put(&mut engine, "a", 2, &spec(rule(json!({"name": "gitlab"}))));
+    listen(&mut engine, "a", 2, "push", true);
+    assert!(heard(&engine) && engine.interest().hears("shop", "gitlab"));
+    engine.fold(&head(9, 9), &Record::RuleRemove(rule_ref("b").uid));
+    assert!(!heard(&engine) && engine.interest().hears("shop", "gitlab"));
+}
+
+#[test]
 fn a_type_that_was_not_wanted_is_a_near_miss_and_another_event_source_is_none() {
     let engine = engine_with(rule(json!({"name": "github", "types": ["com.github.push"]})));
     let told = |input: EventInput| {
