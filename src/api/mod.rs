@@ -41,6 +41,7 @@ pub use event_source::{
     EventSourceStatus, HmacAlgorithm, HmacAuth, Login, NoAuth, RateLimit, Rejected, SignatureEncoding, SignedTimestamp,
     StandardWebhooksAuth, Tls, WebhookAuth, WebhookPreset, WebhookSource, address, one_kind_of,
 };
+pub use event_source::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
 pub use restore::{Restore, RestoreWhen};

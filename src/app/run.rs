@@ -124,6 +124,8 @@ struct Operator {
     cluster: Cluster,
     registry: Registry,
     runner: Runner,
+    /// The gate before actions, and before what is taken from others.
+    authority: Authority,
     /// Where the runner tells of rules that run away.
     slowed: LateStatus,
     metrics: Arc<Metrics>,
@@ -155,13 +157,14 @@ impl Operator {
         let slowed = LateStatus::default();
         let limit = pace::limit(&settings, &slowed, &metrics);
         let sinks = registry.clone();
-        let runner = Runner::new(cluster.clone(), authority, firings, sinks, http, Clock::real(0), limit);
+        let runner = Runner::new(cluster.clone(), authority.clone(), firings, sinks, http, Clock::real(0), limit);
         Ok(Self {
             settings,
             bus,
             cluster,
             registry,
             runner,
+            authority,
             slowed,
             metrics,
             rules: LateRules::default(),
@@ -272,7 +275,9 @@ impl Operator {
         let (interest, interest_of_rules) = watch::channel(state.engine.interest());
         let (reports, reported) = mpsc::channel(REPORTS);
         let misses = near_misses(&status);
-        let webhooks = Webhooks::new(&self.bus, &mut memory, interest_of_rules.clone(), misses.clone(), &self.metrics);
+        let guard = guard(&self.settings)?;
+        let rules = interest_of_rules.clone();
+        let webhooks = Webhooks::new(&self.bus, &mut memory, rules, misses.clone(), &self.metrics, guard);
         let (supervisor, sources) =
             Supervisor::new(self.cluster.clone(), Arc::clone(&self.bus), interest_of_rules, memory, reports);
         let traces = self.traces(late)?;
@@ -294,6 +299,8 @@ impl Operator {
         tasks.spawn(named("sources", async move { Ok(supervisor.run(stop).await?) }));
         tasks.spawn(named("webhooks", webhooks.serve(senders, self.stop.clone())));
         tasks.spawn(named("Secrets of webhooks", webhooks.keep(self.cluster.clone(), self.stop.clone())));
+        let fed = webhooks.feed(self.cluster.clone(), self.authority.clone(), self.stop.clone());
+        tasks.spawn(named("feeds", fed));
         let followed = webhooks.follow(self.cluster.clone(), status.clone(), self.stop.clone());
         tasks.spawn(named("EventSources", followed));
         let (relayed, stop) = (controller::relay(reported, status.clone(), self.stop.clone()), self.stop.clone());

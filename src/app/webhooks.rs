@@ -1,4 +1,4 @@
-//! The way in for events of others: EventSources, the server for their senders, and what goes on beside the requests.
+//! The way in for events of others: EventSources, the server for their senders, what goes on beside the requests, and feeds.
 
 use std::{future::Future, sync::Arc};
 
@@ -11,14 +11,15 @@ use crate::{
     bus::Bus,
     clock::Clock,
     config::Settings,
-    controller::{self, Synced},
+    controller::{self, Intakes, Synced},
     event::{Event, Origin},
-    kubernetes::Cluster,
+    kubernetes::{Authority, Cluster},
+    net::{Connector, Guard},
     record::{EventInput, Lookups},
     rule::Interest,
     server::hooks::{self, Door},
     shard::WatchMemory,
-    sources::{EventSources, NearMisses, webhook::Hooks},
+    sources::{Accept, EventSources, NearMisses, feeds::Feeds, webhook::Hooks},
     status::StatusQueue,
     telemetry::Metrics,
 };
@@ -26,6 +27,8 @@ use crate::{
 /// The EventSources, as far as the parts that are started know them.
 pub(super) struct Webhooks {
     hooks: Hooks,
+    feeds: Feeds,
+    interest: watch::Receiver<Arc<Interest>>,
     /// Their names, for who listens for rules.
     pub(super) names: EventSources,
     synced: Synced,
@@ -40,14 +43,16 @@ pub(super) async fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 
 impl Webhooks {
     /// None yet. What the log remembers of their events is taken out of `memory`. What rules nearly took of events that concern nobody is told by
-    /// `misses`.
+    /// `misses`. Feeds connect where `guard` lets them.
     pub(super) fn new(
         bus: &Arc<dyn Bus>,
         memory: &mut WatchMemory,
         interest: watch::Receiver<Arc<Interest>>,
         misses: NearMisses,
         metrics: &Arc<Metrics>,
+        guard: Guard,
     ) -> Self {
+        let interest_of_rules = interest.clone();
         let wanted = Arc::new(move |origin: &Origin, event: &Event| {
             let interest = Arc::clone(&interest.borrow());
             let any = interest.concern(origin, event).any;
@@ -62,8 +67,15 @@ impl Webhooks {
             }
             any
         });
-        let hooks = Hooks::new(Arc::clone(bus), memory, wanted, Arc::clone(metrics), Clock::real(0));
-        Self { hooks, names: EventSources::default(), synced: Synced::default(), metrics: Arc::clone(metrics) }
+        let accept = Accept::new(Arc::clone(bus), memory, wanted, Arc::clone(metrics), Clock::real(0));
+        Self {
+            hooks: Hooks::new(accept.clone()),
+            feeds: Feeds::new(accept, Connector::new(guard)),
+            interest: interest_of_rules,
+            names: EventSources::default(),
+            synced: Synced::default(),
+            metrics: Arc::clone(metrics),
+        }
     }
 
     /// Takes requests. Senders are answered from the start, if only with the request to come again.
@@ -83,8 +95,24 @@ impl Webhooks {
         cluster: Cluster,
         stop: CancellationToken,
     ) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
-        let (hooks, synced) = (self.hooks.clone(), self.synced.clone());
-        async move { Ok(hooks.keep(cluster, move || synced.get(), stop).await?) }
+        let (hooks, feeds, synced) = (self.hooks.clone(), self.feeds.clone(), self.synced.clone());
+        let of_hooks = hooks.clone();
+        let known = move || synced.get().then(|| of_hooks.known().into_iter().chain(feeds.known()).collect());
+        async move { Ok(hooks.keep(cluster, known, stop).await?) }
+    }
+
+    /// Connects to where events are, while this process may act.
+    pub(super) fn feed(
+        &self,
+        cluster: Cluster,
+        authority: Authority,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
+        let (feeds, interest) = (self.feeds.clone(), self.interest.clone());
+        async move {
+            feeds.run(cluster, authority, interest, stop).await;
+            Ok(())
+        }
     }
 
     /// Follows the EventSources.
@@ -95,7 +123,8 @@ impl Webhooks {
         stop: CancellationToken,
     ) -> impl Future<Output = anyhow::Result<()>> + Send {
         let client = cluster.own().clone();
-        let sources = controller::Sources::new(cluster, Arc::new(self.hooks), self.names, status, self.synced);
+        let intakes = Intakes { hooks: self.hooks, feeds: self.feeds };
+        let sources = controller::Sources::new(cluster, Arc::new(intakes), self.names, status, self.synced);
         async move { Ok(controller::run(sources, client, stop).await?) }
     }
 }

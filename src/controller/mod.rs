@@ -6,6 +6,7 @@
 mod control;
 mod decode;
 mod intake;
+mod link;
 mod object;
 mod opinion;
 mod reports;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use self::{object::Object, watch::run};
 pub use control::control;
+pub use intake::Intakes;
 pub use opinion::opinion;
 pub use reports::relay;
 pub use rules::{Known, Listeners, Rules};

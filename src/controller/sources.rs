@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Object, Synced, decode,
+    Object, Synced, decode, link,
     secrets::{self, pending},
     watch::Reconcile,
 };
@@ -18,7 +18,7 @@ use crate::{
     bus::BusError,
     kubernetes::Cluster,
     record::Account,
-    sources::EventSources,
+    sources::{EventSources, feeds::Link},
     status::{Finding, ObjectId, SourceFigures, SourcePart, StatusQueue},
 };
 
@@ -41,7 +41,9 @@ pub trait Intake: Send + Sync {
     fn hold(&self, namespace: &str, name: &str, why: Option<String>);
     /// Why it takes none for the moment.
     fn fault(&self, namespace: &str, name: &str) -> Option<String>;
-    /// What became of requests since this process started.
+    /// How the connection of the source of this name is; nothing for one that does not connect.
+    fn link(&self, namespace: &str, name: &str) -> Option<Link>;
+    /// What became of requests and messages since this process started.
     fn figures(&self, namespace: &str, name: &str) -> Option<SourceFigures>;
 }
 
@@ -67,6 +69,8 @@ struct Tracked {
     /// The account that may be used, as far as is known.
     allowed: Option<Account>,
     check_at: Instant,
+    /// How the connection was when it was last told.
+    link: Option<Link>,
     figures: SourceFigures,
     tell_at: Instant,
 }
@@ -101,11 +105,17 @@ impl Sources {
             let why = look.usable.err().filter(|_| tracked.allowed.is_none()).map(|(_, _, message)| message);
             self.intake.hold(namespace, name, why);
         }
-        let works = tracked.spec.as_ref().map(|_| look.ready.clone());
+        tracked.link = self.intake.link(namespace, name);
+        let link = tracked.link.as_ref().map(link::findings);
+        let look_ready = match &link {
+            Some(link) => link::summary(look.ready, link),
+            None => look.ready,
+        };
+        let works = tracked.spec.as_ref().map(|_| look_ready.clone());
         let ready = match &tracked.faults[..] {
-            [] => match self.intake.fault(namespace, name).filter(|_| look.ready.0 == ConditionStatus::True) {
+            [] => match self.intake.fault(namespace, name).filter(|_| look_ready.0 == ConditionStatus::True) {
                 Some(fault) => pending(&fault),
-                None => look.ready,
+                None => look_ready,
             },
             faults => {
                 let meanwhile = if tracked.spec.is_some() { "; the version before is used until then" } else { "" };
@@ -117,7 +127,8 @@ impl Sources {
         self.names.set(namespace, name, (*works == ConditionStatus::False).then(|| message.clone()));
         let wait = if ready.0 == ConditionStatus::True { READY } else { NOT_READY };
         tracked.check_at = Instant::now() + wait;
-        self.status.publish_source(&tracked.source, SourcePart::Spec { generation: tracked.generation, ready });
+        let part = SourcePart::Spec { generation: tracked.generation, ready, link };
+        self.status.publish_source(&tracked.source, part);
     }
 
     /// Says what became of requests since the last time.
@@ -189,8 +200,12 @@ impl Reconcile for Sources {
 
     async fn tick(&mut self) -> Result<(), BusError> {
         let now = Instant::now();
+        let is_due = |tracked: &Tracked| {
+            let ObjectId { namespace, name, .. } = &tracked.source;
+            tracked.check_at <= now || tracked.link != self.intake.link(namespace, name)
+        };
         let due: Vec<String> =
-            self.sources.iter().filter(|(_, tracked)| tracked.check_at <= now).map(|(uid, _)| uid.clone()).collect();
+            self.sources.iter().filter(|(_, tracked)| is_due(tracked)).map(|(uid, _)| uid.clone()).collect();
         for uid in due {
             self.check(&uid).await;
         }
@@ -205,7 +220,7 @@ impl Tracked {
             Some(before) => (before.spec, before.allowed, before.figures, before.tell_at),
             None => (None, None, SourceFigures::default(), now),
         };
-        Self { source, generation, faults: Vec::new(), spec, allowed, check_at: now, figures, tell_at }
+        Self { source, generation, faults: Vec::new(), spec, allowed, check_at: now, link: None, figures, tell_at }
     }
 
     /// Notes whether the account may be used. Not known is no reason to stop what was allowed before.
@@ -236,14 +251,19 @@ impl Look {
     }
 }
 
-/// Looks whether the account may be used and a key is there to check senders by.
+/// Looks whether the account may be used, and whether the Secrets are there: one key to check senders by, all that a connection needs.
 async fn look(cluster: &Cluster, account: &Account, spec: &EventSourceSpec) -> Look {
     if let Err(finding) = secrets::usable(cluster, account).await {
         return Look { usable: Err(finding.clone()), ready: finding };
     }
     let keys = spec.secrets();
-    let ready = match secrets::missing(cluster, account, keys).await {
+    let connects = spec.kind().is_some_and(|kind| kind.connects());
+    let ready = match secrets::missing(cluster, account, &keys).await {
         Err(finding) => finding,
+        Ok(missing) if connects => match &missing[..] {
+            [] => (ConditionStatus::True, Reason::InForce, "events are taken".to_owned()),
+            missing => (ConditionStatus::False, Reason::SecretNotFound, missing.join("; ")),
+        },
         Ok(missing) if !keys.is_empty() && missing.len() == keys.len() => {
             let message = format!("{}; until then nothing is accepted", missing.join("; "));
             (ConditionStatus::False, Reason::SecretNotFound, message)

@@ -23,7 +23,7 @@ const BATCH: usize = 500;
 const NONE: &str = "";
 
 /// An EventSource: its namespace and `metadata.uid`.
-pub(super) type Source = (String, String);
+pub(in crate::sources) type Source = (String, String);
 
 /// The start of the SHA-256 of `source` and `id`.
 pub(super) type Hash = [u8; 16];

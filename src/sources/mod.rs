@@ -1,11 +1,15 @@
 //! Sources: what makes events and appends them to the log.
 //!
-//! To add a kind: its field in the union in `api/source.rs`, its arm in `plan::plan` (the compiler names it), and a folder or file here
+//! To add a kind of EventSource that connects: see [`feeds`]. To add another kind: its field in the union in `api/source.rs`, its arm in `plan::plan` (the compiler names it), and a folder or file here
 //! whose task the [`Supervisor`] owns. A task appends through the bus and asks the current [`crate::rule::Interest`] what anybody wants;
 //! it never decides what fires. Sources know nothing of actions.
 
+mod accept;
 mod event_sources;
 mod existing;
+pub mod feeds;
+mod figures;
+mod ids;
 mod lookups;
 mod near;
 mod plan;
@@ -19,9 +23,11 @@ pub mod webhook;
 
 use std::{sync::Arc, time::Duration};
 
+pub use accept::{Accept, Wanted as WantedEvents};
 #[cfg(test)]
 pub(crate) use event_sources::EventSourceState;
 pub use event_sources::EventSources;
+pub use figures::Figures;
 pub use near::NearMisses;
 pub use plan::{Plan, WatchPlan, plan, rights};
 pub use report::{Listening, SourceReport};

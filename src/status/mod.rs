@@ -146,6 +146,15 @@ pub enum SinkPart {
     Removed,
 }
 
+/// How the connection of an EventSource is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceLink {
+    /// Whether there is one.
+    pub connected: Finding,
+    /// Whether the credentials were taken.
+    pub authenticated: Finding,
+}
+
 /// Something known about an EventSource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourcePart {
@@ -155,8 +164,10 @@ pub enum SourcePart {
         generation: i64,
         /// Whether events are accepted.
         ready: Finding,
+        /// Of a kind that connects, how the connection is.
+        link: Option<SourceLink>,
     },
-    /// What became of requests since this process started.
+    /// What became of requests and messages since this process started.
     Figures(SourceFigures),
     /// The EventSource is gone.
     Removed,

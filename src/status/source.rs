@@ -2,7 +2,7 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::{Finding, ObjectId, SourcePart, board::Subject, seconds};
+use super::{Finding, ObjectId, SourceLink, SourcePart, board::Subject, seconds};
 use crate::{
     api::{ConditionType, EventSource, EventSourceStatus, Rejected},
     status::board::condition,
@@ -13,8 +13,8 @@ use crate::{
 pub struct Parts {
     /// The EventSource.
     pub source: ObjectId,
-    /// The generation, and whether events are accepted; without it nothing is written.
-    ready: Option<(i64, Finding)>,
+    /// The generation, whether events are accepted, and how the connection is; without it nothing is written.
+    ready: Option<(i64, Finding, Option<SourceLink>)>,
     /// What became of requests since this process started.
     figures: Option<Figures>,
     /// What the status counted before this process started.
@@ -32,6 +32,8 @@ pub struct Figures {
     pub rejected: Rejected,
     /// When an event was last accepted.
     pub last: Option<Timestamp>,
+    /// How many messages wait where they come from, as far as is known.
+    pub lag: Option<u64>,
 }
 
 impl Parts {
@@ -43,9 +45,9 @@ impl Parts {
     /// Takes in a part, unless it is about an older generation than what is known.
     pub fn take(&mut self, part: SourcePart) {
         match part {
-            SourcePart::Spec { generation, ready } => {
+            SourcePart::Spec { generation, ready, link } => {
                 if self.ready.as_ref().is_none_or(|known| known.0 <= generation) {
-                    self.ready = Some((generation, ready));
+                    self.ready = Some((generation, ready, link));
                 }
             }
             SourcePart::Figures(figures) => self.figures = Some(figures),
@@ -77,20 +79,28 @@ impl Subject for Parts {
 
 /// The EventSource's status: what was known before, and what the parts say now. Nothing as long as the controller has not seen the spec.
 pub fn merge(previous: Option<&EventSourceStatus>, parts: &Parts, now: Timestamp) -> Option<EventSourceStatus> {
-    let (generation, ready) = parts.ready.as_ref()?;
+    let (generation, ready, link) = parts.ready.as_ref()?;
     let mut status = previous.cloned().unwrap_or_default();
-    status.path = Some(format!("/hooks/{}/{}", parts.source.namespace, parts.source.name));
+    let path = || format!("/hooks/{}/{}", parts.source.namespace, parts.source.name);
+    status.path = link.is_none().then(path);
     if let Some(figures) = &parts.figures {
         let before = parts.base.clone().unwrap_or_default();
         status.received = before.received + figures.received;
         status.duplicates = before.duplicates + figures.duplicates;
         status.rejected = sum(&before.rejected, &figures.rejected);
+        status.lag = figures.lag;
         if let Some(last) = figures.last {
             status.last_event_time = Some(Time(seconds(last)));
         }
     }
-    let before = previous.and_then(|status| status.conditions.iter().find(|one| one.type_ == ConditionType::Ready));
-    status.conditions = vec![condition(before, ConditionType::Ready, ready.clone(), *generation, now)];
+    let mut findings = vec![(ConditionType::Ready, ready)];
+    if let Some(SourceLink { connected, authenticated }) = link {
+        findings.extend([(ConditionType::Connected, connected), (ConditionType::Authenticated, authenticated)]);
+    }
+    let before = |type_| previous.and_then(|status| status.conditions.iter().find(|one| one.type_ == type_));
+    let condition =
+        |(type_, finding): (_, &Finding)| condition(before(type_), type_, finding.clone(), *generation, now);
+    status.conditions = findings.into_iter().map(condition).collect();
     status.observed_generation = Some(*generation);
     Some(status)
 }

@@ -1,5 +1,6 @@
 //! What the operator tells about itself: every metric with its name, unit and labels in one place, and the log lines' shape.
 
+mod feeds;
 mod labels;
 pub mod logs;
 pub mod traces;
@@ -18,6 +19,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use feeds::Feeds;
 pub use labels::{StatusWrite, WatchState};
 pub use webhooks::{Rejection, Webhooks};
 
@@ -61,6 +63,7 @@ pub struct Metrics {
     bus_lost: Gauge,
     spans_dropped: Counter,
     webhooks: Webhooks,
+    feeds: Feeds,
 }
 
 impl Default for Metrics {
@@ -95,6 +98,7 @@ impl Default for Metrics {
             bus_lost: Gauge::default(),
             spans_dropped: Counter::default(),
             webhooks: Webhooks::default(),
+            feeds: Feeds::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -171,6 +175,7 @@ impl Metrics {
         to.register("spans_dropped", "Spans of traces that the endpoint did not take", self.spans_dropped.clone());
         to.register("may_act", "1 while actions may be started: the Lease is this log's", self.may_act.clone());
         self.webhooks.register(to);
+        self.feeds.register(to);
         to.register(
             "bus_lost",
             "1 when this process took over from another log, which is not here",
@@ -362,6 +367,11 @@ impl Metrics {
     /// Another log acted before, and is not here.
     pub fn bus_lost(&self) {
         self.bus_lost.set(1);
+    }
+
+    /// What becomes of messages of sources that connect.
+    pub fn feeds(&self) -> &Feeds {
+        &self.feeds
     }
 
     /// What becomes of requests to webhooks.

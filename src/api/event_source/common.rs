@@ -44,7 +44,9 @@ impl Tls {
     /// Notes what is wrong with it below `path`, such as `nats.tls`.
     pub fn faults(&self, path: &str, faults: &mut Vec<String>) {
         if self.client_certificate_secret_ref.is_some() != self.client_key_secret_ref.is_some() {
-            faults.push(format!("{path}: clientCertificateSecretRef and clientKeySecretRef belong together: set both, or none"));
+            faults.push(format!(
+                "{path}: clientCertificateSecretRef and clientKeySecretRef belong together: set both, or none"
+            ));
         }
     }
 }
@@ -94,7 +96,22 @@ mod tests {
         assert_eq!(read("10.0.0.7:4333").as_deref(), Ok("10.0.0.7 4333"));
         assert_eq!(read("[fd00::7]").as_deref(), Ok("fd00::7 4222"));
         assert_eq!(read("[fd00::7]:1").as_deref(), Ok("fd00::7 1"));
-        for text in ["", ":1", "a:", "a:0", "a:65536", "fd00::7", "nats://a", "a/b", "u@a", "a b", "[a]:1", "[fd00::7", "[fd00::7]1", "ü"] {
+        for text in [
+            "",
+            ":1",
+            "a:",
+            "a:0",
+            "a:65536",
+            "fd00::7",
+            "nats://a",
+            "a/b",
+            "u@a",
+            "a b",
+            "[a]:1",
+            "[fd00::7",
+            "[fd00::7]1",
+            "ü",
+        ] {
             assert!(read(text).is_err(), "{text:?}");
         }
     }

@@ -1,31 +1,38 @@
 //! The kind EventSource. A file for each kind of source, and in `common` what several have.
 
 mod common;
+mod nats;
 mod webhook;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{CustomResource, KubeSchema, core::cel::Rule};
+use kube::{
+    CustomResource, KubeSchema,
+    core::cel::{Message, Rule},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use common::{AddressFault, Login, Tls, address};
+pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use webhook::{
-    AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit, SignatureEncoding,
-    SignedTimestamp, StandardWebhooksAuth, WebhookAuth, WebhookPreset, WebhookSource,
+    AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit,
+    SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, WebhookAuth, WebhookPreset, WebhookSource,
 };
 
 use super::{SecretKeyRef, StatusCondition, schema};
 
 /// The kinds of sources, one a line.
+#[rustfmt::skip]
 const KINDS: &[&str] = &[
     "webhook",
+    "nats",
 ];
 
 /// Exactly one kind is set.
 fn one_kind() -> Rule {
     let set: Vec<String> = KINDS.iter().map(|kind| format!("has(self.{kind})")).collect();
     let rule = format!("[{}].filter(set, set).size() == 1", set.join(", "));
-    Rule::new(rule).message(one_kind_of())
+    Rule::new(rule).message(Message::Message(one_kind_of()))
 }
 
 /// What is said where not exactly one kind is set.
@@ -65,6 +72,9 @@ pub struct EventSourceSpec {
     /// Takes events by HTTP POST at `/hooks/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookSource>,
+    /// Takes messages of NATS: a subject, or a stream of JetStream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsSource>,
 }
 
 fn default_service_account() -> String {
@@ -76,6 +86,8 @@ fn default_service_account() -> String {
 pub enum EventSourceKind<'a> {
     /// `webhook`
     Webhook(&'a WebhookSource),
+    /// `nats`
+    Nats(&'a NatsSource),
 }
 
 impl EventSourceSpec {
@@ -83,14 +95,17 @@ impl EventSourceSpec {
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         match self.kind() {
             Some(EventSourceKind::Webhook(webhook)) => webhook.secrets().to_vec(),
+            Some(EventSourceKind::Nats(nats)) => nats.secrets(),
             None => Vec::new(),
         }
     }
 
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<EventSourceKind<'_>> {
+        #[rustfmt::skip]
         let kinds = [
             self.webhook.as_ref().map(EventSourceKind::Webhook),
+            self.nats.as_ref().map(EventSourceKind::Nats),
         ];
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
@@ -101,6 +116,14 @@ impl EventSourceSpec {
 }
 
 impl EventSourceKind<'_> {
+    /// The kind as it is in YAML.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Nats(_) => "nats",
+        }
+    }
+
     /// Whether the operator connects to where the events are. Otherwise they are sent to it.
     pub fn connects(&self) -> bool {
         !matches!(self, Self::Webhook(_))

@@ -14,6 +14,7 @@ use crate::{
 struct Notes {
     asked: Mutex<Vec<String>>,
     fault: Mutex<Option<String>>,
+    link: Mutex<Option<Link>>,
     figures: Mutex<SourceFigures>,
 }
 
@@ -37,6 +38,10 @@ impl Intake for Notes {
 
     fn fault(&self, _: &str, _: &str) -> Option<String> {
         self.fault.lock().clone()
+    }
+
+    fn link(&self, _: &str, _: &str) -> Option<Link> {
+        self.link.lock().clone()
     }
 
     fn figures(&self, _: &str, _: &str) -> Option<SourceFigures> {
@@ -190,7 +195,7 @@ async fn what_the_intake_waits_for_is_told_and_counts_are_told_now_and_then() {
     *bench.intake.fault.lock() = None;
     let rejected = Rejected { malformed: 2, ..Rejected::default() };
     *bench.intake.figures.lock() =
-        SourceFigures { received: 5, duplicates: 1, rejected, last: Some(Timestamp::UNIX_EPOCH) };
+        SourceFigures { received: 5, duplicates: 1, rejected, last: Some(Timestamp::UNIX_EPOCH), lag: Some(3) };
     bench.tick_after(NOT_READY).await;
     let told = bench.status.of("github").await;
     assert_eq!(condition(&told, "Ready")["status"], "True");

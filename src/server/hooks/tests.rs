@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     event::Event,
     record::Record,
+    sources::Accept,
 };
 
 mod load;
@@ -43,7 +44,8 @@ impl Site {
         let bus = faulty(&folder, &faults, Settings::default());
         let (metrics, clock) = (Arc::new(Metrics::default()), Clock::real(0));
         let wanted = Arc::new(|_: &_, event: &Event| event.type_ != UNWANTED);
-        let hooks = Hooks::new(bus.clone(), &mut HashMap::new(), wanted, metrics.clone(), clock);
+        let accept = Accept::new(bus.clone(), &mut HashMap::new(), wanted, metrics.clone(), clock);
+        let hooks = Hooks::new(accept);
         let spec = serde_json::from_value(json!({"webhook": webhook})).expect("a spec");
         hooks.set("shop", "github", "u-1", 1, &spec).expect("a source");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -12,19 +12,31 @@ const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Waits that double from 0.5 s to 30 s, each with up to a quarter of jitter below it that never makes it shorter than 0.5 s.
-#[derive(Default)]
+/// Waits that double from the first to the longest, 0.5 s and 30 s, each with up to a quarter of jitter below it that never makes it shorter than the first.
 pub(in crate::sources) struct Backoff {
     failures: u32,
+    first: Duration,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { failures: 0, first: FIRST, longest: LONGEST }
+    }
 }
 
 impl Backoff {
+    /// From 1 s to 60 s: for connections to where events are.
+    pub(in crate::sources) fn feed() -> Self {
+        Self { failures: 0, first: Duration::from_secs(1), longest: Duration::from_secs(60) }
+    }
+
     /// The wait after one more failure.
     pub(in crate::sources) fn next(&mut self) -> Duration {
-        // 2^6 × 0.5 s is above the longest.
-        let full = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
+        // 2^6 times the first is above the longest.
+        let full = self.first.saturating_mul(1 << self.failures.min(6)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
-        full.mul_f64(1.0 - random() / 4.0).max(FIRST)
+        full.mul_f64(1.0 - random() / 4.0).max(self.first)
     }
 
     /// All is well.

@@ -3,16 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName};
-use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    BuildError, Received, Refusal,
+    BuildError, Counted, Figures, Refusal,
     verify::{Verifier, WEBHOOK_ID},
 };
 use crate::{
-    api::{DEFAULT_WEBHOOK_TYPE, EventSourceKind, EventSourceSpec, RateLimit, Rejected, WebhookPreset},
+    api::{DEFAULT_WEBHOOK_TYPE, EventSourceKind, EventSourceSpec, RateLimit, WebhookPreset, one_kind_of},
     event::{
         OWN_TYPES,
         webhook::{KeptHeader, extension},
@@ -20,7 +19,6 @@ use crate::{
     kubernetes::Bucket,
     record::Account,
     sinks::Secrets,
-    telemetry::Rejection,
 };
 
 /// Where senders put a delivery's id, if the spec does not say.
@@ -48,7 +46,7 @@ pub(super) struct Webhook {
 impl Webhook {
     pub(super) fn new(spec: &EventSourceSpec) -> Result<Self, BuildError> {
         let Some(EventSourceKind::Webhook(spec)) = spec.kind() else {
-            return Err(BuildError(vec!["exactly one kind of source must be set: webhook".to_owned()]));
+            return Err(BuildError(vec![one_kind_of()]));
         };
         let mut faults = Vec::new();
         let verifier = Verifier::new(&spec.auth, &mut faults);
@@ -138,47 +136,6 @@ fn bucket(limit: &RateLimit, faults: &mut Vec<String>) -> Option<Bucket> {
     Some(Bucket::new(events / per.as_secs_f64(), events))
 }
 
-/// What became of requests, since this process started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Events that were taken.
-    pub received: u64,
-    /// Events that came again.
-    pub duplicates: u64,
-    /// Requests that were not taken.
-    pub rejected: Rejected,
-    /// When an event was last taken.
-    pub last_event: Option<Timestamp>,
-}
-
-/// What all versions of an EventSource share.
-#[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<Figures>);
-
-impl Shared {
-    pub(super) fn received(&self, received: Received, now: Timestamp) {
-        let mut figures = self.0.lock();
-        figures.received += received.new as u64;
-        figures.duplicates += received.duplicates as u64;
-        if received.new > 0 {
-            figures.last_event = Some(now);
-        }
-    }
-
-    pub(super) fn rejected(&self, why: Rejection) {
-        let rejected = &mut self.0.lock().rejected;
-        let count = match why {
-            Rejection::Unauthenticated => &mut rejected.unauthenticated,
-            Rejection::Malformed => &mut rejected.malformed,
-            Rejection::TooLarge => &mut rejected.too_large,
-            Rejection::RateLimited => &mut rejected.rate_limited,
-            Rejection::Unavailable => &mut rejected.unavailable,
-        };
-        *count += 1;
-        rejected.total += 1;
-    }
-}
-
 /// The Secrets as they were read last.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
@@ -202,7 +159,7 @@ pub struct Hook {
     pub account: Account,
     made: Result<Webhook, BuildError>,
     reading: Mutex<Reading>,
-    shared: Arc<Shared>,
+    shared: Arc<Counted>,
 }
 
 impl Hook {
@@ -211,7 +168,7 @@ impl Hook {
         generation: i64,
         account: Account,
         made: Result<Webhook, BuildError>,
-        shared: Arc<Shared>,
+        shared: Arc<Counted>,
     ) -> Self {
         let nothing_to_read = made.as_ref().is_ok_and(|webhook| webhook.verifier.keys().is_empty());
         let secrets = nothing_to_read.then(Arc::default);
@@ -253,7 +210,7 @@ impl Hook {
         *self.reading.lock() = reading;
     }
 
-    pub(super) fn shared(&self) -> Arc<Shared> {
+    pub(super) fn shared(&self) -> Arc<Counted> {
         Arc::clone(&self.shared)
     }
 
@@ -290,7 +247,7 @@ impl Hook {
 
     /// What became of its requests, since this process started.
     pub fn figures(&self) -> Figures {
-        self.shared.0.lock().clone()
+        self.shared.get()
     }
 
     pub(super) fn fault(&self) -> Option<String> {

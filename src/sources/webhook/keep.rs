@@ -9,17 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Hook, Hooks,
     hook::{Reading, Webhook},
-    ids::Source,
-    wall,
 };
 use crate::{
     api::Reason,
     bus::BusError,
-    event::Origin,
     kubernetes::{Cluster, SecretError},
-    record::Record,
     sinks::Secrets,
-    sources::append,
 };
 
 /// Secrets are read again after so long. With the 30 s for which [`Cluster::secret`] keeps them, a change is known after 50 s.
@@ -40,21 +35,22 @@ enum Trouble {
 }
 
 impl Hooks {
-    /// Works until it is told to stop. `listed` says whether all EventSources that exist are known: before, none is taken for gone.
+    /// Works until it is told to stop. `known` gives namespace and uid of all EventSources that exist, of whichever kind; nothing before all are known:
+    /// then none is taken for gone.
     ///
     /// # Errors
     /// When the log takes nothing any more.
     pub async fn keep(
         &self,
         cluster: Cluster,
-        listed: impl Fn() -> bool + Send,
+        known: impl Fn() -> Option<HashSet<(String, String)>> + Send,
         stop: CancellationToken,
     ) -> Result<(), BusError> {
         let work = async {
             loop {
                 let due = self.all().into_iter().filter(|hook| hook.due() <= Instant::now());
                 stream::iter(due).for_each_concurrent(AT_ONCE, |hook| read(&cluster, hook)).await;
-                self.forget(listed()).await?;
+                self.0.accept.forget(known()).await?;
                 let next = self.all().iter().map(|hook| hook.due()).min();
                 let next = next.unwrap_or_else(|| Instant::now() + REREAD);
                 let changed =
@@ -65,33 +61,7 @@ impl Hooks {
         };
         stop.run_until_cancelled(work).await.unwrap_or(Ok(()))
     }
-
-    async fn forget(&self, all_known: bool) -> Result<(), BusError> {
-        let now = wall(&self.0.clock);
-        loop {
-            let expired = self.0.ids.expired(now);
-            if expired.is_empty() {
-                break;
-            }
-            append(&self.0.bus, Record::Seen(expired)).await?;
-        }
-        if !all_known {
-            return Ok(());
-        }
-        let source = |hook: &Arc<Hook>| (hook.namespace().to_owned(), hook.uid().to_owned());
-        let known: HashSet<Source> = self.all().iter().map(source).collect();
-        for gone in self.0.ids.sources().iter().filter(|source| !known.contains(*source)) {
-            let origins: Vec<Origin> = self.0.ids.forget(gone);
-            for part in origins.chunks(PART) {
-                append(&self.0.bus, Record::Seen(part.to_vec())).await?;
-            }
-        }
-        Ok(())
-    }
 }
-
-/// Ids that one record says to forget: 75 kB.
-const PART: usize = 500;
 
 /// Reads the Secrets of one EventSource.
 async fn read(cluster: &Cluster, hook: Arc<Hook>) {

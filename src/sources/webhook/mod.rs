@@ -4,7 +4,6 @@
 //! its limits on bytes and time, is the server's.
 
 mod hook;
-mod ids;
 mod keep;
 mod receive;
 #[cfg(test)]
@@ -13,44 +12,26 @@ mod unfold;
 mod verify;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-pub use hook::{Figures, Hook};
-use hook::{Shared, Webhook};
-use ids::Ids;
+pub use hook::Hook;
+use hook::Webhook;
 
-use crate::{
-    api::EventSourceSpec,
-    bus::Bus,
-    clock::Clock,
-    event::{Event, Origin, Seen, WatchKey},
-    record::Account,
-    telemetry::{Metrics, Rejection},
-};
+pub use super::figures::{Figures, Received};
+use super::{accept::Accept, figures::Counted};
+use crate::{api::EventSourceSpec, record::Account, telemetry::Rejection};
 
 /// Why an EventSource takes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct BuildError(pub Vec<String>);
-
-/// What became of the events of one request; all of them are on stable storage, or nobody asks for them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// How many came for the first time.
-    pub new: usize,
-    /// How many came before.
-    pub duplicates: usize,
-}
 
 /// Why a request is not taken. Texts are for the sender: they hold nothing of what is secret, and nothing that was sent but names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,9 +71,6 @@ impl Refusal {
 
 const NOT_READY: Refusal = Refusal::Unavailable("the EventSource is not ready");
 
-/// Whether a rule may be concerned with an event: only such events are appended.
-pub type Wanted = Arc<dyn Fn(&Origin, &Event) -> bool + Send + Sync>;
-
 /// Namespace and name.
 type Name = (String, String);
 
@@ -104,34 +82,16 @@ struct Inner {
     hooks: RwLock<HashMap<Name, Arc<Hook>>>,
     /// Why those of these names take nothing, whatever their specs say.
     holds: RwLock<HashMap<Name, String>>,
-    ids: Ids,
-    bus: Arc<dyn Bus>,
-    wanted: Wanted,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    accept: Accept,
     /// Wakes who reads Secrets.
     changed: Notify,
-    /// Numbers the events that have no id of their own, after `began`: microseconds since 1970.
-    numbered: AtomicU64,
-    began: u64,
 }
 
 impl Hooks {
-    /// None yet. What the log remembers of accepted events is taken out of `memory`.
-    pub fn new(
-        bus: Arc<dyn Bus>,
-        memory: &mut HashMap<WatchKey, HashMap<String, Seen>>,
-        wanted: Wanted,
-        metrics: Arc<Metrics>,
-        clock: Clock,
-    ) -> Self {
-        Self::with_ids(bus, Ids::take(memory, ids::MAX), wanted, metrics, clock)
-    }
-
-    fn with_ids(bus: Arc<dyn Bus>, ids: Ids, wanted: Wanted, metrics: Arc<Metrics>, clock: Clock) -> Self {
+    /// None yet.
+    pub fn new(accept: Accept) -> Self {
         let (hooks, holds, changed) = (RwLock::default(), RwLock::default(), Notify::new());
-        let (numbered, began) = (AtomicU64::new(0), wall(&clock));
-        Self(Arc::new(Inner { hooks, holds, ids, bus, wanted, metrics, clock, changed, numbered, began }))
+        Self(Arc::new(Inner { hooks, holds, accept, changed }))
     }
 
     /// Puts an EventSource or a new version of it; its figures go on.
@@ -155,7 +115,7 @@ impl Hooks {
         if let (Some(fault), Some(_)) = (&fault, before) {
             return Err(fault.clone());
         }
-        let shared = before.map(|before| before.shared()).unwrap_or_else(|| Arc::new(Shared::default()));
+        let shared = before.map(|before| before.shared()).unwrap_or_default();
         let mut hook = Hook::new((namespace, name, uid), generation, account, made, shared);
         if let Some(before) = before {
             hook.inherit(before);
@@ -220,7 +180,7 @@ impl Hooks {
     /// Counts a request that was not taken; of an EventSource, if it was for one.
     pub fn refused(&self, hook: Option<&Hook>, refusal: &Refusal) {
         let why = refusal.rejection();
-        self.0.metrics.webhooks().rejected(why);
+        self.0.accept.metrics().webhooks().rejected(why);
         if let Some(hook) = hook {
             hook.shared().rejected(why);
         }
@@ -230,9 +190,9 @@ impl Hooks {
         self.0.hooks.read().values().cloned().collect()
     }
 
-    /// An id for an event that has none: no other event of this log has it.
-    fn next_id(&self) -> String {
-        format!("{:x}-{:x}", self.0.began, self.0.numbered.fetch_add(1, Ordering::Relaxed))
+    /// Namespace and uid of each.
+    pub fn known(&self) -> HashSet<(String, String)> {
+        self.all().iter().map(|hook| (hook.namespace().to_owned(), hook.uid().to_owned())).collect()
     }
 }
 
@@ -240,9 +200,4 @@ impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks").finish_non_exhaustive()
     }
-}
-
-/// Wall time in microseconds since 1970.
-fn wall(clock: &Clock) -> u64 {
-    u64::try_from(clock.now().wall).unwrap_or_default()
 }

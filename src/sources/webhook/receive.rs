@@ -8,21 +8,23 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     Hook, Hooks, Received, Refusal,
     hook::Webhook,
-    ids::{self, Reservation, Sight},
     unfold::{too_large, unfold},
-    wall,
 };
 use crate::{
     api::WebhookPreset,
     bus::BusError,
     event::{
-        Event, Origin,
+        Event,
         cloud_events::{self, DecodeError},
         event_source, trail, webhook,
     },
     net::HOPS,
     poison,
-    record::{EventInput, Lookups, Position, Record},
+    record::Position,
+    sources::{
+        accept::{By, Put},
+        ids::{self, Hash},
+    },
 };
 
 /// How long a request waits for room in the log, for all its events together. The log is full when the shard is far behind or the disk has no space.
@@ -51,8 +53,8 @@ impl Hooks {
         let received = self.take_in(hook, headers, body).await;
         match &received {
             Ok(received) => {
-                hook.shared().received(*received, self.0.clock.now().timestamp());
-                self.0.metrics.webhooks().received(received.new, received.duplicates);
+                hook.shared().received(*received, self.0.accept.clock().now().timestamp());
+                self.0.accept.metrics().webhooks().received(received.new, received.duplicates);
             }
             Err(refusal) => self.refused(Some(hook), refusal),
         }
@@ -62,7 +64,7 @@ impl Hooks {
     async fn take_in(&self, hook: &Hook, headers: &HeaderMap, body: &[u8]) -> Result<Received, Refusal> {
         let (webhook, max) = (hook.webhook()?, self.admits(hook)?);
         let secrets = hook.secrets().ok_or(UNREAD)?;
-        let now = wall(&self.0.clock);
+        let now = self.0.accept.now();
         let known = webhook.verifier.verify(&secrets, headers, body, now / 1_000_000);
         known.map_err(|_| Refusal::Unauthenticated)?;
         let plain = unfold(headers, body, max)?;
@@ -72,7 +74,7 @@ impl Hooks {
         })?;
         webhook.draw(events.len())?;
         // What waits for room holds memory: when the disk is known to be full, nobody waits.
-        if self.0.bus.stats().disk_full && !events.is_empty() {
+        if self.0.accept.bus().stats().disk_full && !events.is_empty() {
             return Err(NO_SPACE);
         }
         self.store(hook, events, now).await
@@ -85,7 +87,7 @@ impl Hooks {
         webhook: &Webhook,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Vec<(Event, Option<ids::Hash>)>, Refusal> {
+    ) -> Result<Vec<(Event, Option<Hash>)>, Refusal> {
         let hops = hops(headers)?;
         if webhook.preset == WebhookPreset::CloudEvents {
             // Whoever has overheard a request could make any other event of it.
@@ -98,73 +100,48 @@ impl Hooks {
             return Ok(events.into_iter().map(hashed).map(|(hash, event)| (event, Some(hash))).collect());
         }
         let sent = hook.id_of(webhook, headers)?;
-        let id = sent.clone().unwrap_or_else(|| self.next_id());
+        let id = sent.clone().unwrap_or_else(|| self.0.accept.next_id());
         let source = event_source::event_source(hook.namespace(), hook.name());
         let mut event = webhook::decode(headers, body, &id, (&source, &webhook.type_), &webhook.kept)?;
         trail::arrive(&mut event, hops).map_err(Refusal::Malformed)?;
-        event.time = Some(self.0.clock.now().timestamp());
+        event.time = Some(self.0.accept.clock().now().timestamp());
         event.subject = Some(format!("{}/EventSource/{}", hook.namespace(), hook.name()));
         let hash = sent.map(|_| ids::hash(&event));
         Ok(vec![(event, hash)])
     }
 
-    async fn store(&self, hook: &Hook, events: Vec<(Event, Option<ids::Hash>)>, now: u64) -> Result<Received, Refusal> {
+    async fn store(&self, hook: &Hook, events: Vec<(Event, Option<Hash>)>, now: u64) -> Result<Received, Refusal> {
         let until = Instant::now() + ROOM;
-        let (mut received, mut seen, mut last) = (Received::default(), HashSet::new(), Position::default());
+        let by = By { namespace: hook.namespace(), name: hook.name(), uid: hook.uid() };
+        let (accept, mut received, mut seen, mut last) =
+            (&self.0.accept, Received::default(), HashSet::new(), Position::default());
         for (event, hash) in events {
             if hash.is_some_and(|hash| !seen.insert(hash)) {
                 received.duplicates += 1;
                 continue;
             }
-            let reservation = match hash.map(|hash| self.0.ids.reserve(hook.namespace(), hook.uid(), hash)) {
-                None => None,
-                Some(Sight::New(reservation)) => Some(reservation),
-                Some(Sight::UnderWay) => return Err(UNDER_WAY),
-                Some(Sight::Accepted) => {
+            let put = timeout_at(until, accept.put(by, &Arc::new(event), hash, now)).await.map_err(|_| NO_ROOM)?;
+            match put.map_err(|error| refusal(&error))? {
+                Put::UnderWay => return Err(UNDER_WAY),
+                Put::Before(position) => {
                     received.duplicates += 1;
-                    // It may have been appended a moment ago.
-                    last = last.max(self.0.bus.stats().appended);
+                    last = last.max(position);
                     continue;
                 }
-            };
-            let uid = ids::uid(hook.uid(), hash.as_ref());
-            let origin = event_source::origin(hook.namespace(), hook.name(), uid, now);
-            // What no rule asks for is neither stored nor remembered: sent again, a rule that came meanwhile may ask for it.
-            if (self.0.wanted)(&origin, &event) {
-                last = last.max(self.append(hook, (event, origin), reservation, now, until).await?);
+                Put::Unwanted => {}
+                Put::New(position) => {
+                    last = last.max(position);
+                    // Not awaited for long, and no reason not to answer.
+                    let _ = timeout_at(until, accept.shed()).await;
+                }
             }
             received.new += 1;
         }
         if last > Position::default() {
-            let durable = timeout(DISK, self.0.bus.durable(last)).await.map_err(|_| SLOW_DISK)?;
+            let durable = timeout(DISK, accept.bus().durable(last)).await.map_err(|_| SLOW_DISK)?;
             durable.map_err(|error| refusal(&error))?;
         }
         Ok(received)
-    }
-
-    async fn append(
-        &self,
-        hook: &Hook,
-        (event, origin): (Event, Origin),
-        reservation: Option<Reservation<'_>>,
-        now: u64,
-        until: Instant,
-    ) -> Result<Position, Refusal> {
-        let (event, lookups) = (Arc::new(event), Lookups::default());
-        let record = Record::Event(Box::new(EventInput { event, origin, only: None, lookups }));
-        let head = timeout_at(until, self.0.bus.append(record)).await.map_err(|_| NO_ROOM)?;
-        let head = head.map_err(|error| refusal(&error))?;
-        match reservation {
-            Some(reservation) => reservation.accepted(now),
-            None => self.0.ids.know(hook.namespace(), hook.uid()),
-        }
-        let surplus = self.0.ids.surplus();
-        if !surplus.is_empty() {
-            self.0.metrics.webhooks().ids_evicted(surplus.len());
-            // Not awaited for long: what the log does not take now, it forgets when it is read again and found to be too much.
-            let _ = timeout_at(until, self.0.bus.append(Record::Seen(surplus))).await;
-        }
-        Ok(head.position)
     }
 }
 

@@ -1,11 +1,19 @@
 //! What becomes of requests, up to the log.
 
+use std::sync::atomic::Ordering;
+
 use futures::poll;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
+use crate::{
+    bus::Bus,
+    clock::Clock,
+    event::{Origin, Seen, WatchKey},
+    telemetry::Metrics,
+};
 
 mod secrets;
 mod stage;

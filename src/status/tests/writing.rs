@@ -256,13 +256,13 @@ async fn a_sources_counts_go_on_after_a_restart() {
     let rejected = Rejected { malformed: 2, too_large: 1, ..Rejected::default() }.summed();
     let before = EventSourceStatus { received: 40, duplicates: 3, rejected, ..EventSourceStatus::default() };
     bench.queue.known_source(&source, Some(before));
-    bench.queue.publish_source(&source, SourcePart::Spec { generation: 1, ready: good(Reason::InForce) });
+    bench.queue.publish_source(&source, SourcePart::Spec { generation: 1, ready: good(Reason::InForce), link: None });
     assert_eq!(bench.after(3000).await, 1);
     let status = &bench.writes()[0];
     assert_eq!((&status["received"], &status["path"]), (&json!(40), &json!("/hooks/shop/github")));
 
     let rejected = Rejected { malformed: 1, unauthenticated: 1, ..Rejected::default() };
-    let figures = SourceFigures { received: 2, duplicates: 1, rejected, last: Some(time(9)) };
+    let figures = SourceFigures { received: 2, duplicates: 1, rejected, last: Some(time(9)), lag: None };
     bench.queue.publish_source(&source, SourcePart::Figures(figures));
     assert_eq!(bench.after(3000).await, 2);
     let status = &bench.writes()[1];

@@ -47,7 +47,8 @@ fn bearer() -> Value {
 fn keep(stage: &Stage, secret: &Secret, listed: bool) -> CancellationToken {
     let (stop, cluster) = (CancellationToken::new(), Cluster::with_client(api_server(secret).client()));
     let (hooks, told) = (stage.hooks.clone(), stop.clone());
-    tokio::spawn(async move { hooks.keep(cluster, move || listed, told).await });
+    let known = hooks.clone();
+    tokio::spawn(async move { hooks.keep(cluster, move || listed.then(|| known.known()), told).await });
     stop
 }
 

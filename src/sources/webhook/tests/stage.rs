@@ -10,7 +10,7 @@ use crate::{
     bus::{BusError, Permit, Reader, Recovery, Stats},
     clock::Stamp,
     record::{Delta, Head, LogId, Position, Record, Table},
-    sources::testing::Collected,
+    sources::{accept::Wanted, ids::Ids, testing::Collected},
 };
 
 pub(super) const NOW: i64 = 1_793_603_399_000_000;
@@ -110,7 +110,7 @@ impl Stage {
         let wanted: Wanted = Arc::new(|_, event| event.type_ != "com.example.unwanted");
         let (clock, metrics) = (Clock::simulated(Stamp { at: NOW, wall: NOW }), Arc::new(Metrics::default()));
         let ids = Ids::take(&mut memory, 4);
-        let hooks = Hooks::with_ids(bus.clone(), ids, wanted, metrics.clone(), clock);
+        let hooks = Hooks::new(Accept::with_ids(bus.clone(), ids, wanted, metrics.clone(), clock));
         hooks.set("shop", "github", "u-1", 1, &spec(webhook)).expect("a spec");
         Self { hooks, bus, metrics }
     }

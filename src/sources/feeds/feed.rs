@@ -1,0 +1,304 @@
+//! What a kind works with: Secrets, connections that pass the guard, the way into the log, and status.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use super::link::{Down, Link, Shared, line};
+use crate::{
+    api::{SecretKeyRef, Tls},
+    bus::BusError,
+    event::{
+        Event, event_source,
+        message::{self, DecodeError, Message},
+    },
+    net::{ConnectError, Connector, Identity, client_config, system_roots},
+    poison,
+    record::Position,
+    sinks::Secrets,
+    sources::{
+        accept::{Accept, By, Put},
+        figures::Received,
+        ids::{self, Hash},
+    },
+    telemetry::Rejection,
+};
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long to wait before a full disk is tried again.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait for another that stores the same event.
+const TWIN_PAUSE: Duration = Duration::from_millis(20);
+/// Bytes of a message that is taken: what is larger might not fit into a record of the log. Webhooks may have as much.
+pub(super) const MAX_BODY: usize = 4 << 20;
+
+/// A connection that passed the guard, by TLS or not.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Wire for T {}
+
+/// What became of a message. In every case it is not needed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is on stable storage, or came before, or nobody asks for it.
+    Stored,
+    /// It is no event and would be none the next time; it is counted. Why, for whoever keeps such messages.
+    Poison(String),
+}
+
+/// One version of an EventSource, from when it begins to connect to its end.
+pub(super) struct Feed {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    /// The kind as it is in YAML, for metrics.
+    pub(super) kind: &'static str,
+    pub(super) secrets: Secrets,
+    pub(super) accept: Accept,
+    pub(super) net: Arc<Net>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// The way out.
+pub(super) struct Net {
+    connector: Connector,
+    /// What the system trusts, read when it is first asked for.
+    roots: OnceLock<Arc<RootCertStore>>,
+}
+
+impl Net {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self { connector, roots: OnceLock::new() }
+    }
+}
+
+impl Feed {
+    // === What it is ===
+
+    /// The CloudEvents `source` of messages that are no CloudEvents.
+    pub(super) fn source(&self) -> String {
+        event_source::event_source(&self.namespace, &self.name)
+    }
+
+    /// A name for who asks: the same as long as the EventSource exists, and no other's.
+    pub(super) fn identity(&self) -> String {
+        format!("signalbox-{}", self.uid)
+    }
+
+    // === Secrets ===
+
+    /// The value of a key, as text, without white space at its end.
+    ///
+    /// # Errors
+    /// When it is no text.
+    pub(super) fn secret(&self, key: &SecretKeyRef) -> Result<&str, Down> {
+        self.secrets.text(key).map_err(|error| Down::unauthenticated(error.message))
+    }
+
+    /// The value of a key.
+    pub(super) fn bytes(&self, key: &SecretKeyRef) -> Result<&[u8], Down> {
+        self.secrets.get(key).map(|value| value.bytes()).map_err(|error| Down::unauthenticated(error.message))
+    }
+
+    // === Connections ===
+
+    /// The addresses of a host that may be connected to, one or more: for clients that connect by themselves.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Down> {
+        self.net.connector.resolve(host, port).await.map_err(|error| refusal(host, port, &error))
+    }
+
+    /// A TCP connection.
+    ///
+    /// # Errors
+    /// When nobody accepts, or the operator's settings do not allow it.
+    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Down> {
+        self.net.connector.connect(host, port).await.map_err(|error| refusal(host, port, &error))
+    }
+
+    /// A connection, by TLS where `tls` says so.
+    ///
+    /// # Errors
+    /// As [`Feed::connect`] and [`Feed::tls`], and when the server's certificate is not one to trust.
+    pub(super) async fn open(&self, host: &str, port: u16, tls: Option<&Tls>) -> Result<Box<dyn Wire>, Down> {
+        let stream = self.connect(host, port).await?;
+        let Some(tls) = tls else { return Ok(Box::new(stream)) };
+        let config = self.tls(tls, host)?;
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| Down::refused(format!("{host} is no name of a server")))?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        match timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(Down::unreachable(format!("TLS with {host}:{port}: {error}"))),
+            Err(_) => Err(Down::unreachable(format!("TLS with {host}:{port}: no answer within 10 s"))),
+        }
+    }
+
+    /// How to speak TLS with a host. Certificates are checked for `tls.serverName`, or else `host`, also by a client that connects to an address.
+    ///
+    /// # Errors
+    /// When a certificate or a key cannot be used.
+    pub(super) fn tls(&self, tls: &Tls, host: &str) -> Result<ClientConfig, Down> {
+        let ca = tls.ca_secret_ref.as_ref().map(|key| self.bytes(key)).transpose()?;
+        let identity = match (&tls.client_certificate_secret_ref, &tls.client_key_secret_ref) {
+            (Some(certificate), Some(key)) => {
+                Some(Identity { certificate: self.bytes(certificate)?, key: self.bytes(key)? })
+            }
+            _ => None,
+        };
+        let roots = self.net.roots.get_or_init(|| Arc::new(system_roots()));
+        let name = tls.server_name.as_deref().unwrap_or(host);
+        client_config(name, ca, roots, identity).map_err(|error| Down::refused(error.to_string()))
+    }
+
+    // === Status ===
+
+    /// There is a connection, and events come over it: to whom, and what there is to know.
+    pub(super) fn connected(&self, to: impl AsRef<str>) {
+        let words = self.secrets.redact(&line(to.as_ref()));
+        tracing::info!(source = %self.name, namespace = %self.namespace, to = %words, "an EventSource is connected");
+        self.shared.set(Link::Up(words));
+    }
+
+    /// How many messages wait where they come from.
+    pub(super) fn lag(&self, messages: u64) {
+        self.shared.counted.lag(Some(messages));
+    }
+
+    /// Counts a message that is not taken. [`Feed::take`] does so by itself.
+    pub(super) fn rejected(&self, why: Rejection) {
+        self.shared.counted.rejected(why);
+        self.accept.metrics().feeds().rejected(self.kind, why);
+    }
+
+    // === Events ===
+
+    /// Takes messages, in their order; what became of each. When this gives a result, all of them are on stable storage and will be judged once, whatever
+    /// happens from then on: only then are they to be acknowledged. It waits while the log has no room: nothing more is to be read meanwhile.
+    ///
+    /// # Errors
+    /// When the log takes nothing any more. Nothing of this was acknowledged.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, messages may have been stored or not. Those that can be told by an id are no second event when they come again.
+    pub(super) async fn take(&self, messages: &[Message<'_>]) -> Result<Vec<Taken>, Down> {
+        let (mut taken, mut last) = (Vec::with_capacity(messages.len()), Position::default());
+        for message in messages {
+            taken.push(match self.decode(message) {
+                Err(poison) => self.poisoned(poison),
+                Ok(events) => match self.append(events).await? {
+                    Ok(position) => {
+                        last = last.max(position);
+                        Taken::Stored
+                    }
+                    Err(poison) => self.poisoned(poison),
+                },
+            });
+        }
+        if last > Position::default() {
+            self.accept.bus().durable(last).await.map_err(|_| stopping())?;
+        }
+        Ok(taken)
+    }
+
+    fn poisoned(&self, (why, message): (Rejection, String)) -> Taken {
+        let message = self.secrets.redact(&line(&message));
+        tracing::debug!(source = %self.name, namespace = %self.namespace, why = %message, "a message is no event");
+        self.rejected(why);
+        Taken::Poison(message)
+    }
+
+    /// The events, and by what each is told when it comes again.
+    fn decode(&self, message: &Message<'_>) -> Result<Vec<(Event, Option<Hash>)>, (Rejection, String)> {
+        if message.body.len() > MAX_BODY {
+            let why = format!("the message has {} bytes; {MAX_BODY} are taken", message.body.len());
+            return Err((Rejection::TooLarge, why));
+        }
+        let mut made = false;
+        let decoded = poison::caught(|| {
+            message::decode(message, || {
+                made = true;
+                self.accept.next_id()
+            })
+        });
+        let mut events = match decoded {
+            Ok(Ok(events)) => events,
+            Ok(Err(error @ DecodeError::TooMany(_))) => return Err((Rejection::TooLarge, error.to_string())),
+            Ok(Err(error)) => return Err((Rejection::Malformed, error.to_string())),
+            Err(poisoned) => return Err((Rejection::Malformed, poisoned.to_string())),
+        };
+        if made {
+            // As a request that says no time.
+            events.iter_mut().for_each(|event| event.time = event.time.or(Some(self.accept.clock().now().timestamp())));
+        }
+        let hashed = |event: Event| ((!made).then(|| ids::hash(&event)), event);
+        Ok(events.into_iter().map(hashed).map(|(hash, event)| (event, hash)).collect())
+    }
+
+    /// Appends the events of one message; gives up to where the log must be durable.
+    async fn append(&self, events: Vec<(Event, Option<Hash>)>) -> Result<Result<Position, (Rejection, String)>, Down> {
+        let by = By { namespace: &self.namespace, name: &self.name, uid: &self.uid };
+        let (mut received, mut seen, mut last) = (Received::default(), HashSet::new(), Position::default());
+        for (event, hash) in events {
+            if hash.is_some_and(|hash| !seen.insert(hash)) {
+                received.duplicates += 1;
+                continue;
+            }
+            let event = Arc::new(event);
+            loop {
+                match self.accept.put(by, &event, hash, self.accept.now()).await {
+                    Ok(Put::UnderWay) => {
+                        sleep(TWIN_PAUSE).await;
+                        continue;
+                    }
+                    Ok(Put::Before(position)) => {
+                        received.duplicates += 1;
+                        last = last.max(position);
+                    }
+                    Ok(Put::Unwanted) => received.new += 1,
+                    Ok(Put::New(position)) => {
+                        received.new += 1;
+                        last = last.max(position);
+                        self.accept.shed().await.map_err(|_| stopping())?;
+                    }
+                    Err(BusError::Full) => {
+                        tracing::warn!("a source waits: the log's disk is full");
+                        sleep(FULL_PAUSE).await;
+                        continue;
+                    }
+                    Err(error @ BusError::TooLarge(_)) => return Ok(Err((Rejection::TooLarge, error.to_string()))),
+                    Err(error @ BusError::TooDeep) => return Ok(Err((Rejection::Malformed, error.to_string()))),
+                    Err(_) => return Err(stopping()),
+                }
+                break;
+            }
+        }
+        self.shared.counted.received(received, self.accept.clock().now().timestamp());
+        self.accept.metrics().feeds().received(self.kind, received.new, received.duplicates);
+        Ok(Ok(last))
+    }
+}
+
+fn stopping() -> Down {
+    Down::unreachable("the log takes nothing any more: signalbox is stopping")
+}
+
+fn refusal(host: &str, port: u16, error: &ConnectError) -> Down {
+    match error {
+        ConnectError::Refused(refusal) => Down::refused(format!("{host}:{port}: {refusal}")),
+        other => Down::unreachable(format!("{host}:{port}: {other}")),
+    }
+}

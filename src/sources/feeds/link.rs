@@ -1,0 +1,107 @@
+//! How a feed is: what status says of it.
+
+use parking_lot::Mutex;
+
+use super::super::figures::Counted;
+
+/// How long what another says may be, in characters.
+const MAX_WORDS: usize = 300;
+
+/// How an EventSource that connects is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// No rule in force listens to the EventSource: it does not connect.
+    Unasked,
+    /// It does not try to connect: why.
+    Idle(String),
+    /// It is about to connect.
+    Connecting,
+    /// There is a connection: to whom, and what there is to know about it.
+    Up(String),
+    /// There is none, and it is tried again.
+    Down(Down),
+}
+
+/// Why there is no connection, or why nothing comes over it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Down {
+    /// What kind of reason it is.
+    pub reason: DownReason,
+    /// In words, one line: what was attempted, and what whoever was asked said.
+    pub message: String,
+}
+
+/// Kinds of reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DownReason {
+    /// Nobody answers there, or the connection broke.
+    Unreachable,
+    /// The credentials were not taken.
+    Unauthenticated,
+    /// There is no such thing as was asked for, or it may not be read.
+    Refused,
+}
+
+impl Down {
+    /// Words of others may be part of `message`: it is cut, and made one line.
+    pub(super) fn new(reason: DownReason, message: impl AsRef<str>) -> Self {
+        Self { reason, message: line(message.as_ref()) }
+    }
+
+    pub(super) fn unreachable(message: impl AsRef<str>) -> Self {
+        Self::new(DownReason::Unreachable, message)
+    }
+
+    pub(super) fn unauthenticated(message: impl AsRef<str>) -> Self {
+        Self::new(DownReason::Unauthenticated, message)
+    }
+
+    pub(super) fn refused(message: impl AsRef<str>) -> Self {
+        Self::new(DownReason::Refused, message)
+    }
+}
+
+/// One line of at most so many characters that show.
+pub(super) fn line(text: &str) -> String {
+    let words: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    crate::text::cut(&words.split_whitespace().collect::<Vec<_>>().join(" "), MAX_WORDS)
+}
+
+/// What all versions of an EventSource share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) counted: Counted,
+    link: Mutex<Link>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { counted: Counted::default(), link: Mutex::new(Link::Connecting) }
+    }
+}
+
+impl Shared {
+    pub(super) fn link(&self) -> Link {
+        self.link.lock().clone()
+    }
+
+    pub(super) fn set(&self, link: Link) {
+        if !matches!(link, Link::Up(_)) {
+            // What was waiting there is not known any more.
+            self.counted.lag(None);
+        }
+        *self.link.lock() = link;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_is_one_line_and_not_long() {
+        assert_eq!(Down::refused("no\r\n such\u{1b}[31m\tthing ").message, "no such [31m thing");
+        assert_eq!(Down::refused("x".repeat(9_000)).message.chars().count(), MAX_WORDS);
+    }
+}
