@@ -36,6 +36,7 @@ use crate::{
 };
 
 /// How long a handshake may take.
+#[allow(dead_code, reason = "which kinds are built decides what is used")]
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to wait before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ const TWIN_PAUSE: Duration = Duration::from_millis(20);
 pub(super) const MAX_BODY: usize = 4 << 20;
 
 /// A connection that passed the guard, by TLS or not.
+#[allow(dead_code, reason = "which kinds are built decides what is used")]
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Wire for T {}
 
@@ -83,6 +85,7 @@ impl Net {
     }
 }
 
+#[allow(dead_code, reason = "which kinds are built decides what is used")]
 impl Feed {
     // === What it is ===
 
