@@ -125,7 +125,9 @@ async fn try_source(spec: &str) -> String {
 async fn an_action_of_no_kind_is_refused_in_words() {
     let said = try_rule(&format!("{{{SOURCE}, actions: [{{name: grow}}]}}")).await;
     assert!(
-        said.contains("exactly one of scale, rollout, patch, job, http, notify, emit, wait and approve must be set"),
+        said.contains(
+            "exactly one of scale, rollout, patch, job, http, notify, publish, emit, wait and approve must be set"
+        ),
         "{said}"
     );
 }
@@ -173,6 +175,23 @@ async fn a_patch_is_taken_in_any_shape_and_force_with_apply_only() {
             Some(words) => assert!(said.contains(words), "{patch}: {said}"),
             None => assert!(said.contains("serverside-applied") || said.contains("created"), "{patch}: {said}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_publication_has_no_type_of_ours() {
+    for (publish, refusal) in [
+        ("", ""),
+        ("topic: orders, key: \"${event.subject}\", type: com.acme.paid, data: [1]", ""),
+        ("type: dev.signalbox.publication, contentType: text/plain; charset=utf-8, data: x", ""),
+        ("type: dev.signalbox.schedule", "must not begin with dev.signalbox."),
+        ("contentType: text, data: x", "contentType"),
+    ] {
+        let said =
+            try_rule(&format!("{{{SOURCE}, actions: [{{name: a, publish: {{sinkRef: {{name: s}}, {publish}}}}}]}}"))
+                .await;
+        let taken = said.contains("serverside-applied") || said.contains("created");
+        assert_eq!((taken, said.contains(refusal)), (refusal.is_empty(), true), "{publish}: {said}");
     }
 }
 

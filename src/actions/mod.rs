@@ -10,9 +10,11 @@ mod job;
 mod lead;
 mod notify;
 mod patch;
+mod publish;
 mod rollout;
 mod scale;
 mod secrets;
+mod sink;
 mod target;
 mod text;
 mod undo;
@@ -157,6 +159,7 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
         ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
         ActionKind::Http(http) => Box::new(http::Http::new(http, spec.retry.attempt_timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
+        ActionKind::Publish(spec) => Box::new(publish::Publish::new(spec)),
         ActionKind::Emit(spec) => Box::new(emit::Emit::new(spec)),
         ActionKind::Wait(spec) => Box::new(wait::Wait::new(spec)),
         // Nothing is done: the runner waits.

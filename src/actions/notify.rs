@@ -1,6 +1,4 @@
 //! `notify`: sends a notification to an EventSink.
-//!
-//! The rule's account needs `get` on the EventSink; the Secrets are read with the rights of the sink's own account.
 
 use std::sync::Arc;
 
@@ -8,13 +6,13 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, FailureKind, Undo, secrets, text};
+use super::{Action, Attempt, Context, Done, Failure, Undo, sink, text};
 use crate::{
     api::{self, ActionOutcome, NotifyField, Severity},
     bus::Permit,
     kubernetes::{Cluster, Right},
     record::Effect,
-    sinks::{Delivered, Entry, Notification, Retry, Secrets, Sink, SinkError},
+    sinks::{Notification, Parcel},
 };
 
 /// The action.
@@ -39,12 +37,12 @@ struct Request {
 
 impl Action for Notify {
     fn rights<'a>(&'a self, _cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
-        Box::pin(async move { vec![right(namespace, &self.0.sink_ref.name)] })
+        Box::pin(async move { vec![sink::right(namespace, &self.0.sink_ref.name)] })
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            find(cx, &self.0.sink_ref.name).await?;
+            let entry = sink::find(cx, &self.0.sink_ref.name).await?;
             let fields = filled.get("fields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             let request = Request {
                 sink: self.0.sink_ref.name.clone(),
@@ -56,6 +54,7 @@ impl Action for Notify {
                 text: text::of(filled.get("text"), "text")?,
                 fields: fields.iter().map(field).collect::<Result<_, _>>()?,
             };
+            sink::check(&entry, &request.sink, &parcel(cx, &request))?;
             serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
         })
     }
@@ -70,10 +69,7 @@ impl Action for Notify {
         Box::pin(async move {
             let request = Request::deserialize(request)
                 .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
-            let entry = find(cx, &request.sink).await?;
-            let sink = entry.sink.as_ref().map_err(|fault| unusable(&request.sink, fault))?;
-            let delivered = deliver(cx, &entry, &request.sink, &**sink, &notification(cx, &request)).await?;
-            entry.delivered(cx.services.clock.now().timestamp());
+            let delivered = sink::deliver(cx, &request.sink, &parcel(cx, &request)).await?;
             let note = delivered.note.map(|note| format!(" ({note})")).unwrap_or_default();
             Ok(Done {
                 outcome: ActionOutcome::Succeeded,
@@ -93,17 +89,15 @@ impl Action for Notify {
         Box::pin(async move {
             let request = Request::deserialize(request)
                 .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
-            let entry = find(cx, &request.sink).await?;
-            entry.sink.as_ref().map_err(|fault| unusable(&request.sink, fault))?;
+            let entry = sink::find(cx, &request.sink).await?;
+            sink::check(&entry, &request.sink, &parcel(cx, &request))?;
             let Request { sink, title, text, .. } = &request;
             Ok(Done::observed(format!("would notify EventSink {sink}: {title}: {text}"), Value::Null))
         })
     }
 
     fn gave_up(&self, cx: &Context, failure: &Failure) {
-        if let Some(entry) = cx.services.sinks.get(&cx.rule.namespace, &self.0.sink_ref.name) {
-            entry.failed(&failure.message);
-        }
+        sink::gave_up(cx, &self.0.sink_ref.name, failure);
     }
 }
 
@@ -120,8 +114,8 @@ fn field(filled: &Value) -> Result<NotifyField, Failure> {
     Ok(NotifyField { name, value })
 }
 
-fn notification(cx: &Context, request: &Request) -> Notification {
-    Notification {
+fn parcel(cx: &Context, request: &Request) -> Parcel {
+    Parcel::Notification(Box::new(Notification {
         severity: request.severity,
         title: request.title.clone(),
         text: request.text.clone(),
@@ -130,88 +124,8 @@ fn notification(cx: &Context, request: &Request) -> Notification {
         rule: cx.rule.clone(),
         firing: cx.firing.clone(),
         hops: cx.hops.saturating_add(1),
-        dedup_key: cx.key(),
-    }
-}
-
-/// The right to use a sink.
-fn right(namespace: &str, name: &str) -> Right {
-    Right::new("get", api::GROUP, "eventsinks").within(Some(namespace)).named(name)
-}
-
-/// The sink, if the rule's account may `get` it.
-async fn find(cx: &Context, name: &str) -> Result<Arc<Entry>, Failure> {
-    let namespace = &cx.rule.namespace;
-    let right = right(namespace, name);
-    match cx.services.cluster.may(&cx.account, &right).await {
-        Ok(true) => {}
-        Ok(false) => return Err(Failure::last(format!("notify EventSink {name}: {}", right.missing_for(&cx.account)))),
-        Err(error) => return Err(Failure::retryable(format!("find out who may use EventSink {name}: {error}"))),
-    }
-    cx.services
-        .sinks
-        .get(namespace, name)
-        .ok_or_else(|| Failure::last(format!("there is no EventSink {name} in namespace {namespace}")))
-}
-
-fn unusable(name: &str, fault: &impl std::fmt::Display) -> Failure {
-    Failure::last(format!("EventSink {name} cannot be used: {fault}"))
-}
-
-/// Delivers to the sink of this name; when the service refuses the credentials, once more with those that the Secrets hold by now.
-async fn deliver(
-    cx: &Context,
-    entry: &Entry,
-    name: &str,
-    sink: &dyn Sink,
-    notification: &Notification,
-) -> Result<Delivered, Failure> {
-    let http = &cx.services.http;
-    let secrets = read(cx, entry, sink, name).await?;
-    let error = match sink.deliver(notification, &secrets, http).await {
-        Ok(delivered) => return Ok(delivered),
-        Err(error) => error,
-    };
-    entry.attempt_failed(&error);
-    if error.retry != Retry::FreshSecrets {
-        return Err(failure(error));
-    }
-    for key in sink.secrets() {
-        cx.services.cluster.forget_secret(&entry.account.namespace, &key.name);
-    }
-    let fresh = read(cx, entry, sink, name).await?;
-    if fresh == secrets {
-        return Err(failure(error));
-    }
-    sink.deliver(notification, &fresh, http).await.map_err(|error| {
-        entry.attempt_failed(&error);
-        failure(error)
-    })
-}
-
-fn failure(error: SinkError) -> Failure {
-    let kind = match error.retry {
-        Retry::After(after) => FailureKind::Retryable { after },
-        Retry::FreshSecrets | Retry::Never => FailureKind::Final,
-    };
-    Failure { kind, message: error.message }
-}
-
-async fn read(cx: &Context, entry: &Entry, sink: &dyn Sink, name: &str) -> Result<Secrets, Failure> {
-    let keys = sink.secrets();
-    if keys.is_empty() {
-        return Ok(Secrets::default());
-    }
-    let cluster = &cx.services.cluster;
-    cluster.usable(&entry.account).await.map_err(|error| match error {
-        crate::kubernetes::Unusable::Unknown { .. } => Failure::retryable(error.to_string()),
-        error => Failure::last(error.to_string()),
-    })?;
-    let namespace = &entry.account.namespace;
-    let mend = |what: &str| {
-        format!("EventSink {name}: {what}; make it, or mend the sink: kubectl edit eventsink {name} -n {namespace}")
-    };
-    secrets::read(cx, &entry.account, keys, mend).await
+        id: cx.key(),
+    }))
 }
 
 #[cfg(test)]

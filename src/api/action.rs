@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Approve, Duration, Emit, Http, Patch, Restore, Target, Wait, WaitFor, schema};
+use super::{Approve, Duration, Emit, Http, Patch, Publish, Restore, Target, Wait, WaitFor, schema};
 
-/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify`, `emit`, `wait` and `approve` is set.
+/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify`, `publish`, `emit`, `wait` and `approve` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.emit), has(self.wait), has(self.approve)].filter(x, x).size() == 1")
-    .message("exactly one of scale, rollout, patch, job, http, notify, emit, wait and approve must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.publish), has(self.emit), has(self.wait), has(self.approve)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, patch, job, http, notify, publish, emit, wait and approve must be set"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.waitFor) || has(self.scale) || has(self.rollout) || has(self.patch)")
     .message("waitFor is for actions that change a target: scale, rollout, patch"))]
 pub struct Action {
@@ -40,6 +40,9 @@ pub struct Action {
     /// Sends a notification to an EventSink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
+    /// Publishes an event through an EventSink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Publish>,
     /// Puts an event on the bus, for other rules of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emit: Option<Emit>,
@@ -81,6 +84,8 @@ pub enum ActionKind<'a> {
     Http(&'a Http),
     /// `notify`
     Notify(&'a Notify),
+    /// `publish`
+    Publish(&'a Publish),
     /// `emit`
     Emit(&'a Emit),
     /// `wait`
@@ -107,6 +112,7 @@ impl Action {
             self.job.as_ref().map(ActionKind::Job),
             self.http.as_ref().map(ActionKind::Http),
             self.notify.as_ref().map(ActionKind::Notify),
+            self.publish.as_ref().map(ActionKind::Publish),
             self.emit.as_ref().map(ActionKind::Emit),
             self.wait.as_ref().map(ActionKind::Wait),
             self.approve.as_ref().map(ActionKind::Approve),
@@ -136,6 +142,7 @@ impl Action {
             ActionKind::Job(_)
             | ActionKind::Http(_)
             | ActionKind::Notify(_)
+            | ActionKind::Publish(_)
             | ActionKind::Emit(_)
             | ActionKind::Approve(_) => None,
         }

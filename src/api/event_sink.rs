@@ -8,7 +8,18 @@ use serde_json::Value;
 
 use super::{StatusCondition, schema};
 
-/// Where notifications go. Exactly one of `slack`, `webhook`, `alertmanager` and `cloudEvents` is set.
+/// The kinds of sink, for messages.
+pub const ONE_SINK: &str = "exactly one of slack, webhook, alertmanager and cloudEvents must be set";
+/// Whether one of them is set: a line for each.
+const IS_ONE_SINK: &str = concat!(
+    "[has(self.slack)",
+    ", has(self.webhook)",
+    ", has(self.alertmanager)",
+    ", has(self.cloudEvents)",
+    "].filter(set, set).size() == 1"
+);
+
+/// Where notifications and published events go. Exactly one kind of sink is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -21,7 +32,7 @@ use super::{StatusCondition, schema};
     namespaced,
     status = "EventSinkStatus",
     derive = "PartialEq",
-    doc = "A destination for notifications.",
+    doc = "A destination for notifications and for published events.",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether the sink can be used"}"#,
     printcolumn = r#"{"name":"Delivering","type":"string","jsonPath":".status.conditions[?(@.type==\"Delivering\")].status","description":"Whether the last delivery worked"}"#,
     printcolumn = r#"{"name":"Delivered","type":"integer","jsonPath":".status.delivered"}"#,
@@ -30,8 +41,7 @@ use super::{StatusCondition, schema};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#
 )]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.slack), has(self.webhook), has(self.alertmanager), has(self.cloudEvents)].filter(set, set).size() == 1")
-    .message("exactly one of slack, webhook, alertmanager and cloudEvents must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new(IS_ONE_SINK).message(ONE_SINK))]
 pub struct EventSinkSpec {
     /// The ServiceAccount of this namespace that may read the Secrets named here.
     #[serde(default = "default_service_account")]
@@ -71,12 +81,25 @@ pub enum SinkKind<'a> {
 impl EventSinkSpec {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<SinkKind<'_>> {
-        match (&self.slack, &self.webhook, &self.alertmanager, &self.cloud_events) {
-            (Some(sink), None, None, None) => Some(SinkKind::Slack(sink)),
-            (None, Some(sink), None, None) => Some(SinkKind::Webhook(sink)),
-            (None, None, Some(sink), None) => Some(SinkKind::Alertmanager(sink)),
-            (None, None, None, Some(sink)) => Some(SinkKind::CloudEvents(sink)),
-            _ => None,
+        let kinds = [
+            self.slack.as_ref().map(SinkKind::Slack),
+            self.webhook.as_ref().map(SinkKind::Webhook),
+            self.alertmanager.as_ref().map(SinkKind::Alertmanager),
+            self.cloud_events.as_ref().map(SinkKind::CloudEvents),
+        ];
+        let mut set = kinds.into_iter().flatten();
+        set.next().filter(|_| set.next().is_none())
+    }
+}
+
+impl SinkKind<'_> {
+    /// The field that sets it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Slack(_) => "slack",
+            Self::Webhook(_) => "webhook",
+            Self::Alertmanager(_) => "alertmanager",
+            Self::CloudEvents(_) => "cloudEvents",
         }
     }
 }
@@ -205,8 +228,8 @@ pub struct AlertLabel {
     pub value: String,
 }
 
-/// An HTTP endpoint that gets a CloudEvent of type `dev.signalbox.notification` for each notification: its `source` is the rule, its `subject` and `time`
-/// are the event's, its data has severity, title, text, fields, rule, firing and event.
+/// An HTTP endpoint that gets CloudEvents: those that are published, and one of type `dev.signalbox.notification` for each notification, whose `source` is
+/// the rule, whose `subject` and `time` are the event's, and whose data has severity, title, text, fields, rule, firing and event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("has(self.url) != has(self.urlSecretRef)")

@@ -15,6 +15,7 @@ mod event_sink;
 mod event_source;
 mod http;
 mod patch;
+mod publish;
 mod restore;
 mod schema;
 mod source;
@@ -34,7 +35,7 @@ pub use emit::{Emit, RuleEvents};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, EventSink, EventSinkSpec, EventSinkStatus, Header,
-    SecretKeyRef, Signing, SinkKind, Slack, Webhook,
+    ONE_SINK, SecretKeyRef, Signing, SinkKind, Slack, Webhook,
 };
 pub use event_source::{
     AddressFault, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,
@@ -44,6 +45,7 @@ pub use event_source::{
 pub use event_source::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
+pub use publish::{DEFAULT_PUBLISHED_TYPE, Publish, is_json};
 pub use restore::{Restore, RestoreWhen};
 pub use source::{
     ClusterScoped, Condition, EventSourceRef, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection,

@@ -149,6 +149,7 @@ impl Reconcile for Sinks {
             self.check(&uid).await;
         }
         self.tell_deliveries();
+        self.registry.connections().close_idle();
         Ok(())
     }
 }

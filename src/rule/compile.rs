@@ -7,6 +7,7 @@ mod failure;
 mod fields;
 mod http;
 mod patch;
+mod publish;
 mod restore;
 mod wait_for;
 

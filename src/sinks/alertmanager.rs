@@ -9,11 +9,8 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{BuildError, Delivered, Notification, Secrets, Sink, SinkError, endpoint::Endpoint};
-use crate::{
-    api::{self, SecretKeyRef, Severity},
-    net::Http,
-};
+use super::{BuildError, Delivered, Notification, Notifier, Reach, Secrets, SinkError, endpoint::Endpoint};
+use crate::api::{self, SecretKeyRef, Severity};
 
 /// After the address, which may have a path of its own.
 const PATH: &str = "/api/v2/alerts";
@@ -66,7 +63,7 @@ impl Alertmanager {
     }
 }
 
-impl Sink for Alertmanager {
+impl Notifier for Alertmanager {
     fn secrets(&self) -> Vec<SecretKeyRef> {
         self.endpoint.secrets().cloned().collect()
     }
@@ -75,12 +72,12 @@ impl Sink for Alertmanager {
         &'a self,
         notification: &'a Notification,
         secrets: &'a Secrets,
-        http: &'a Http,
+        reach: Reach<'a>,
     ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async move {
-            let headers = self.endpoint.headers(notification, secrets)?;
+            let headers = self.endpoint.headers((&notification.id, notification.hops), secrets)?;
             let body = json!([self.alert(notification)]).to_string().into_bytes();
-            self.endpoint.post(http, secrets, PATH, headers, body).await
+            self.endpoint.post(reach.http, secrets, PATH, headers, body).await
         })
     }
 }

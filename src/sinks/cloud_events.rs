@@ -1,20 +1,16 @@
-//! `cloudEvents`: a notification as an event of CloudEvents 1.0, by HTTP POST.
+//! `cloudEvents`: an event of CloudEvents 1.0, by HTTP POST.
 //!
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde_json::{Value, json};
 
-use super::{BuildError, Delivered, Notification, Secrets, Sink, SinkError, endpoint::Endpoint};
-use crate::{
-    api::{self, CloudEventsMode, SecretKeyRef},
-    event::{rule_event, trail},
-    net::Http,
+use super::{
+    BuildError, CONTENT_TYPE, Delivered, Publication, Publisher, Reach, STRUCTURED, Secrets, SinkError,
+    endpoint::Endpoint,
 };
+use crate::api::{self, CloudEventsMode, SecretKeyRef};
 
-/// The `type` of the events.
-const TYPE: &str = "dev.signalbox.notification";
 /// What headers of binary mode begin with; users' own headers must not look like attributes.
 const PREFIX: &str = "ce-";
 
@@ -41,60 +37,57 @@ impl CloudEvents {
         }
     }
 
-    fn request(&self, notification: &Notification, secrets: &Secrets) -> Result<(HeaderMap, Value), SinkError> {
-        let mut headers = self.endpoint.headers(notification, secrets)?;
-        let attributes = attributes(notification);
+    fn request(&self, publication: &Publication, secrets: &Secrets) -> Result<(HeaderMap, Vec<u8>), SinkError> {
+        let mut headers = self.endpoint.headers((&publication.event.id, publication.hops), secrets)?;
         if self.mode == CloudEventsMode::Structured {
-            let kind = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
-            headers.insert(header::CONTENT_TYPE, kind);
-            let mut event = json!({"datacontenttype": "application/json", "data": notification.document()});
-            for (name, value) in attributes {
-                event[name] = value.into();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(STRUCTURED));
+            return Ok((headers, publication.structured()));
+        }
+        match publication.content_type() {
+            None => headers.remove(header::CONTENT_TYPE),
+            Some(content_type) => {
+                let value = HeaderValue::from_str(content_type);
+                headers.insert(header::CONTENT_TYPE, value.map_err(|_| odd(CONTENT_TYPE))?)
             }
-            return Ok((headers, event));
+        };
+        for (name, value) in publication.attributes() {
+            let value = HeaderValue::from_str(&encoded(&value)).map_err(|_| odd(&name))?;
+            headers
+                .insert(HeaderName::from_bytes(format!("{PREFIX}{name}").as_bytes()).map_err(|_| odd(&name))?, value);
         }
-        for (name, value) in attributes {
-            let odd = |_| SinkError::never(format!("the attribute {name} is no header value"));
-            let value = HeaderValue::from_str(&encoded(&value)).map_err(odd)?;
-            let name = HeaderName::from_bytes(format!("{PREFIX}{name}").as_bytes());
-            headers.insert(name.map_err(|_| SinkError::never("an attribute is no header"))?, value);
-        }
-        Ok((headers, notification.document()))
+        Ok((headers, publication.body()))
     }
 }
 
-impl Sink for CloudEvents {
+fn odd(attribute: &str) -> SinkError {
+    SinkError::never(format!("the attribute {attribute} is no header value"))
+}
+
+impl Publisher for CloudEvents {
     fn secrets(&self) -> Vec<SecretKeyRef> {
         self.endpoint.secrets().cloned().collect()
     }
 
-    fn deliver<'a>(
+    fn check(&self, publication: &Publication) -> Result<(), String> {
+        match &publication.topic {
+            None => Ok(()),
+            Some(_) => {
+                Err("is of kind cloudEvents, whose address says where events go: leave publish.topic out".to_owned())
+            }
+        }
+    }
+
+    fn publish<'a>(
         &'a self,
-        notification: &'a Notification,
+        publication: &'a Publication,
         secrets: &'a Secrets,
-        http: &'a Http,
+        reach: Reach<'a>,
     ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async move {
-            let (headers, body) = self.request(notification, secrets)?;
-            self.endpoint.post(http, secrets, "", headers, body.to_string().into_bytes()).await
+            let (headers, body) = self.request(publication, secrets)?;
+            self.endpoint.post(reach.http, secrets, "", headers, body).await
         })
     }
-}
-
-/// `source` and `id` are the same for every repetition of the notification and for no other.
-fn attributes(notification: &Notification) -> Vec<(&'static str, String)> {
-    let Notification { event, rule, dedup_key, hops, .. } = notification;
-    let source = rule_event::event_source(&rule.namespace, &rule.name);
-    let attributes = [
-        ("specversion", "1.0".to_owned()),
-        ("id", dedup_key.clone()),
-        ("source", source),
-        ("type", TYPE.to_owned()),
-        (trail::HOPS, hops.to_string()),
-    ];
-    let optional = [("time", event.time.map(|time| time.to_string())), ("subject", event.subject.clone())];
-    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    attributes.into_iter().chain(optional).collect()
 }
 
 /// A value as a header has it: space, quotes, percent and all that is not printable ASCII percent-encoded (section 3.1.3.2 of the binding).

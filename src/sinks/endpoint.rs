@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::{Delivered, Notification, REQUEST_TIMEOUT, Secrets, SinkError};
+use super::{Delivered, REQUEST_TIMEOUT, Secrets, SinkError};
 use crate::{
     api::{Header, SecretKeyRef},
     net::{self, Call, HOPS, Http, IDEMPOTENCY_KEY},
@@ -78,8 +78,8 @@ impl Endpoint {
         std::iter::once(&self.url).chain(headers).filter_map(Text::secret)
     }
 
-    /// The headers of the request that tells a notification.
-    pub(super) fn headers(&self, notification: &Notification, secrets: &Secrets) -> Result<HeaderMap, SinkError> {
+    /// The headers of a request: `id` is the same for every repetition of it, `hops` steps of rules led to it.
+    pub(super) fn headers(&self, (id, hops): (&str, u64), secrets: &Secrets) -> Result<HeaderMap, SinkError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in &self.headers {
@@ -89,10 +89,10 @@ impl Endpoint {
             header.set_sensitive(value.secret().is_some());
             headers.insert(name.clone(), header);
         }
-        let key = HeaderValue::from_str(&notification.dedup_key)
-            .map_err(|_| SinkError::never("the notification's key is no header value"))?;
+        let key =
+            HeaderValue::from_str(id).map_err(|_| SinkError::never("the notification's key is no header value"))?;
         headers.insert(IDEMPOTENCY_KEY, key);
-        headers.insert(HOPS, HeaderValue::from(notification.hops));
+        headers.insert(HOPS, HeaderValue::from(hops));
         Ok(headers)
     }
 

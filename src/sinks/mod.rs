@@ -1,11 +1,13 @@
-//! Where notifications go: one file per kind of EventSink, with that service's limits and manners.
+//! Where notifications and published events go: one file per kind of EventSink, with that service's limits and manners.
 //!
-//! A sink knows how to tell one notification to one service. It does not know the Kubernetes client: the Secrets it needs are read by the
-//! caller. Retries, too, are the caller's.
+//! A kind is either one that tells people or their services of notifications ([`Notifier`]), or one that takes events ([`Publisher`]); the latter takes
+//! notifications too, as events. It does not know the Kubernetes client: the Secrets it needs are read by the caller. Retries, too, are the caller's.
 
 mod alertmanager;
 mod cloud_events;
+mod connections;
 mod endpoint;
+mod publication;
 mod registry;
 mod secrets;
 mod slack;
@@ -17,11 +19,13 @@ use futures::future::BoxFuture;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+pub use connections::{Connections, Key};
+pub use publication::{CONTENT_TYPE, Publication, STRUCTURED};
 pub use registry::{Deliveries, Entry, Registry};
 pub use secrets::{SecretValue, Secrets};
 
 use crate::{
-    api::{EventSinkSpec, NotifyField, SecretKeyRef, Severity, SinkKind},
+    api::{EventSinkSpec, NotifyField, ONE_SINK, SecretKeyRef, Severity, SinkKind},
     event::Event,
     net::{Http, HttpError, Response},
     record::{FiringId, RuleRef},
@@ -30,21 +34,127 @@ use crate::{
 /// How long one request to a service may take. An action's own timeout may end it earlier.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Something that can be told a notification.
+/// A service that tells people of a notification, or keeps watch for them.
 ///
-/// To add a kind: a file here with a type that implements this; a field in [`EventSinkSpec`] and a variant in [`SinkKind`]; an arm in
-/// [`build`], which does not compile without; a sample under `deploy/samples/`.
-pub trait Sink: Send + Sync {
-    /// The Secrets that [`Sink::deliver`] needs.
+/// To add a kind: a file here with a type that implements this or [`Publisher`]; a field in [`EventSinkSpec`] and a variant in [`SinkKind`]; an arm in
+/// [`build`], which does not compile without; a sample under `deploy/samples/`; the tests that all kinds share, in `testing`.
+pub trait Notifier: Send + Sync {
+    /// The Secrets that [`Notifier::deliver`] needs.
     fn secrets(&self) -> Vec<SecretKeyRef>;
 
-    /// Tells the notification, once. Calls with the same [`Notification::dedup_key`] are the same notification.
+    /// Tells the notification, once. Calls with the same [`Notification::id`] are the same notification.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the notification may or may not have been taken.
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,
         secrets: &'a Secrets,
-        http: &'a Http,
+        reach: Reach<'a>,
     ) -> BoxFuture<'a, Result<Delivered, SinkError>>;
+}
+
+/// Something that takes events: a broker, or an endpoint of one.
+pub trait Publisher: Send + Sync {
+    /// The Secrets that [`Publisher::publish`] needs.
+    fn secrets(&self) -> Vec<SecretKeyRef>;
+
+    /// Why it cannot take what is asked for, if it cannot: a topic where there are none, or none where one is needed. What is said is about the sink
+    /// and says what to do; asked before anything is recorded or sent.
+    ///
+    /// # Errors
+    /// In words that follow on "EventSink NAME ".
+    fn check(&self, publication: &Publication) -> Result<(), String>;
+
+    /// Publishes the event, and is done only when it is known to be taken: acknowledged, where the protocol does that. Calls with the same `id` of the
+    /// event are the same event, so the id goes where the broker looks for it to tell repetitions. A connection is kept in [`Reach::connections`].
+    ///
+    /// # Errors
+    /// What may be otherwise later, and what is unknown, is to be retried ([`Retry::After`]); refused credentials are [`Retry::FreshSecrets`]; what is
+    /// refused for good (too large, no such topic where none is made, no permission) is [`Retry::Never`]. Words of the broker go through
+    /// [`Secrets::redact`].
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the event may or may not have been taken.
+    fn publish<'a>(
+        &'a self,
+        publication: &'a Publication,
+        secrets: &'a Secrets,
+        reach: Reach<'a>,
+    ) -> BoxFuture<'a, Result<Delivered, SinkError>>;
+}
+
+/// The ways out of the process.
+#[derive(Clone, Copy)]
+pub struct Reach<'a> {
+    /// To HTTP endpoints.
+    pub http: &'a Http,
+    /// To brokers: the connections that are kept.
+    pub connections: &'a Connections,
+}
+
+/// What can be done with a sink.
+pub enum Sink {
+    /// Takes notifications.
+    Notifier(Box<dyn Notifier>),
+    /// Takes events, and notifications as events of type `dev.signalbox.notification`.
+    Publisher(Box<dyn Publisher>),
+}
+
+/// What is sent to a sink.
+#[derive(Clone, Debug)]
+pub enum Parcel {
+    /// By the action `notify`.
+    Notification(Box<Notification>),
+    /// By the action `publish`.
+    Publication(Box<Publication>),
+}
+
+impl Sink {
+    /// The Secrets that [`Sink::deliver`] needs.
+    pub fn secrets(&self) -> Vec<SecretKeyRef> {
+        match self {
+            Self::Notifier(sink) => sink.secrets(),
+            Self::Publisher(sink) => sink.secrets(),
+        }
+    }
+
+    /// Whether the sink takes it. `kind` is the field of the spec, for messages.
+    ///
+    /// # Errors
+    /// In words that follow on "EventSink NAME ".
+    pub fn check(&self, kind: &str, parcel: &Parcel) -> Result<(), String> {
+        match (self, parcel) {
+            (Self::Notifier(_), Parcel::Notification(_)) => Ok(()),
+            (Self::Notifier(_), Parcel::Publication(_)) => Err(format!(
+                "is of kind {kind}, which takes notifications and no events: use the action notify, or a sink of kind cloudEvents or of a broker"
+            )),
+            (Self::Publisher(sink), Parcel::Notification(notification)) => sink.check(&Publication::of(notification)),
+            (Self::Publisher(sink), Parcel::Publication(publication)) => sink.check(publication),
+        }
+    }
+
+    /// Sends it, once.
+    ///
+    /// # Errors
+    /// When it was not taken, or when that is not known.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, it may or may not have been taken.
+    pub async fn deliver(&self, parcel: &Parcel, secrets: &Secrets, reach: Reach<'_>) -> Result<Delivered, SinkError> {
+        match (self, parcel) {
+            (Self::Notifier(sink), Parcel::Notification(notification)) => {
+                sink.deliver(notification, secrets, reach).await
+            }
+            (Self::Notifier(_), Parcel::Publication(_)) => Err(SinkError::never("the sink takes no events")),
+            (Self::Publisher(sink), Parcel::Notification(notification)) => {
+                sink.publish(&Publication::of(notification), secrets, reach).await
+            }
+            (Self::Publisher(sink), Parcel::Publication(publication)) => {
+                sink.publish(publication, secrets, reach).await
+            }
+        }
+    }
 }
 
 /// What is told.
@@ -67,7 +177,7 @@ pub struct Notification {
     /// How many steps of rules led to it, itself counted.
     pub hops: u64,
     /// The same for every repetition of this notification: firing and action.
-    pub dedup_key: String,
+    pub id: String,
 }
 
 impl Notification {
@@ -86,16 +196,16 @@ impl Notification {
     }
 }
 
-/// A notification was taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// It was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// The service's status code.
+    /// The service's status code; 0 where its protocol has none.
     pub status: u16,
     /// What was not as asked for, such as a text that had to be cut.
     pub note: Option<String>,
 }
 
-/// A notification was not taken.
+/// It was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SinkError {
@@ -125,16 +235,14 @@ pub struct BuildError(pub Vec<String>);
 ///
 /// # Errors
 /// Lists all faults of the spec.
-pub fn build(spec: &EventSinkSpec) -> Result<Box<dyn Sink>, BuildError> {
-    match spec.kind() {
-        Some(SinkKind::Slack(spec)) => Ok(Box::new(slack::Slack::new(spec))),
-        Some(SinkKind::Webhook(spec)) => Ok(Box::new(webhook::Webhook::new(spec)?)),
-        Some(SinkKind::Alertmanager(spec)) => Ok(Box::new(alertmanager::Alertmanager::new(spec)?)),
-        Some(SinkKind::CloudEvents(spec)) => Ok(Box::new(cloud_events::CloudEvents::new(spec)?)),
-        None => {
-            Err(BuildError(vec!["exactly one of slack, webhook, alertmanager and cloudEvents must be set".to_owned()]))
-        }
-    }
+pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
+    Ok(match spec.kind() {
+        Some(SinkKind::Slack(spec)) => Sink::Notifier(Box::new(slack::Slack::new(spec))),
+        Some(SinkKind::Webhook(spec)) => Sink::Notifier(Box::new(webhook::Webhook::new(spec)?)),
+        Some(SinkKind::Alertmanager(spec)) => Sink::Notifier(Box::new(alertmanager::Alertmanager::new(spec)?)),
+        Some(SinkKind::CloudEvents(spec)) => Sink::Publisher(Box::new(cloud_events::CloudEvents::new(spec)?)),
+        None => return Err(BuildError(vec![ONE_SINK.to_owned()])),
+    })
 }
 
 impl SinkError {

@@ -5,13 +5,19 @@ use std::{collections::HashMap, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
-use super::{BuildError, Sink, SinkError, build};
-use crate::{api::EventSinkSpec, record::Account};
+use super::{BuildError, Connections, Sink, SinkError, build};
+use crate::{
+    api::{EventSinkSpec, SinkKind},
+    record::Account,
+};
 
-/// All EventSinks by namespace and name. The controller sets them, the action `notify` looks them up, the status writer reads the counts.
-/// A clone is the same registry.
+/// All EventSinks by namespace and name, and the connections they keep. The controller sets them, the actions `notify` and `publish` look them up, the status
+/// writer reads the counts. A clone is the same registry.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<RwLock<Entries>>);
+pub struct Registry {
+    entries: Arc<RwLock<Entries>>,
+    connections: Connections,
+}
 
 type Entries = HashMap<(String, String), Arc<Entry>>;
 
@@ -19,10 +25,12 @@ type Entries = HashMap<(String, String), Arc<Entry>>;
 pub struct Entry {
     /// `metadata.generation` of the spec.
     pub generation: i64,
+    /// The field of the spec that says what it is; empty when none does.
+    pub kind: &'static str,
     /// The account that reads its Secrets.
     pub account: Account,
     /// The sink, or why its spec makes none.
-    pub sink: Result<Box<dyn Sink>, BuildError>,
+    pub sink: Result<Sink, BuildError>,
     // Shared with the entries of later generations.
     deliveries: Arc<Mutex<Deliveries>>,
 }
@@ -48,27 +56,33 @@ impl Registry {
     pub fn set(&self, namespace: &str, name: &str, generation: i64, spec: &EventSinkSpec) -> Result<(), BuildError> {
         let sink = build(spec);
         let fault = sink.as_ref().err().cloned();
+        let kind = spec.kind().map(SinkKind::name).unwrap_or_default();
         let account = Account { namespace: namespace.to_owned(), name: spec.service_account_name.clone() };
-        let mut sinks = self.0.write();
+        let mut sinks = self.entries.write();
         let key = (namespace.to_owned(), name.to_owned());
         let deliveries = sinks.get(&key).map(|entry| entry.deliveries.clone()).unwrap_or_default();
-        sinks.insert(key, Arc::new(Entry { generation, account, sink, deliveries }));
+        sinks.insert(key, Arc::new(Entry { generation, kind, account, sink, deliveries }));
         fault.map_or(Ok(()), Err)
     }
 
     /// Takes a sink away.
     pub fn remove(&self, namespace: &str, name: &str) {
-        self.0.write().remove(&(namespace.to_owned(), name.to_owned()));
+        self.entries.write().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     /// One sink.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
-        self.0.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.entries.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The connections that sinks keep.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// What became of every sink's notifications, by namespace and name.
     pub fn deliveries(&self) -> Vec<((String, String), Deliveries)> {
-        self.0.read().iter().map(|(key, entry)| (key.clone(), entry.deliveries())).collect()
+        self.entries.read().iter().map(|(key, entry)| (key.clone(), entry.deliveries())).collect()
     }
 }
 

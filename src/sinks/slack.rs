@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Delivered, Notification, REQUEST_TIMEOUT, Retry, Secrets, Sink, SinkError};
+use super::{Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError};
 use crate::{
     api::{self, SecretKeyRef, Severity},
     net::{Call, Http, Response},
@@ -37,7 +37,7 @@ impl Slack {
     }
 }
 
-impl Sink for Slack {
+impl Notifier for Slack {
     fn secrets(&self) -> Vec<SecretKeyRef> {
         vec![self.url.clone()]
     }
@@ -46,16 +46,16 @@ impl Sink for Slack {
         &'a self,
         notification: &'a Notification,
         secrets: &'a Secrets,
-        http: &'a Http,
+        reach: Reach<'a>,
     ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async move {
             let url = secrets.text(&self.url)?;
-            let response = post(http, url, &message(notification)).await?;
+            let response = post(reach.http, url, &message(notification)).await?;
             match response.status {
                 status if status.is_success() => Ok(Delivered { status: status.as_u16(), note: None }),
                 StatusCode::BAD_REQUEST => {
                     let refused = error(&response, secrets);
-                    let again = post(http, url, &plain(notification)).await?;
+                    let again = post(reach.http, url, &plain(notification)).await?;
                     if !again.status.is_success() {
                         return Err(refused);
                     }

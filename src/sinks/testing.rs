@@ -41,8 +41,19 @@ pub(crate) fn notification() -> Notification {
         rule: RuleRef { uid: RuleUid("rule-uid".into()), namespace: "shop".into(), name: "web-crashloop".into() },
         firing: FiringId("0123456789abcdef0123".into()),
         hops: 3,
-        dedup_key: "0123456789abcdef0123-tell".into(),
+        id: "0123456789abcdef0123-tell".into(),
     }
+}
+
+/// Delivers the notification, with connections that nobody else uses.
+pub(crate) async fn tell(
+    sink: &Sink,
+    notification: &Notification,
+    secrets: &Secrets,
+    http: &Http,
+) -> Result<Delivered, SinkError> {
+    let reach = Reach { http, connections: &Connections::default() };
+    sink.deliver(&Parcel::Notification(Box::new(notification.clone())), secrets, reach).await
 }
 
 /// A client that may connect to this host.

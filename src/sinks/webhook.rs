@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{
-    BuildError, Delivered, Notification, Secrets, Sink, SinkError,
+    BuildError, Delivered, Notification, Notifier, Reach, Secrets, SinkError,
     endpoint::{Endpoint, header_name},
 };
 use crate::{
     api::{self, SecretKeyRef},
-    net::Http,
     rule::cel::{Mode, Names, Scope, Template},
 };
 
@@ -45,7 +44,7 @@ impl Webhook {
             None => notification.document(),
         };
         let body = body.to_string().into_bytes();
-        let mut headers = self.endpoint.headers(notification, secrets)?;
+        let mut headers = self.endpoint.headers((&notification.id, notification.hops), secrets)?;
         if let Some((name, key)) = &self.signing {
             headers.insert(name.clone(), signature(secrets.get(key)?.bytes(), &body)?);
         }
@@ -53,7 +52,7 @@ impl Webhook {
     }
 }
 
-impl Sink for Webhook {
+impl Notifier for Webhook {
     fn secrets(&self) -> Vec<SecretKeyRef> {
         self.endpoint.secrets().chain(self.signing.iter().map(|(_, key)| key)).cloned().collect()
     }
@@ -62,11 +61,11 @@ impl Sink for Webhook {
         &'a self,
         notification: &'a Notification,
         secrets: &'a Secrets,
-        http: &'a Http,
+        reach: Reach<'a>,
     ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async move {
             let (headers, body) = self.request(notification, secrets)?;
-            self.endpoint.post(http, secrets, "", headers, body).await
+            self.endpoint.post(reach.http, secrets, "", headers, body).await
         })
     }
 }

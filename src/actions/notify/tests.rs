@@ -4,9 +4,12 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    actions::testing::{action, common, context},
+    actions::{
+        FailureKind,
+        testing::{action, common, context},
+    },
     kubernetes::fake::{Fake, failure as status},
-    sinks::testing::{Service, sink},
+    sinks::testing::{Service, sink as spec_of},
 };
 
 /// A Secret `slack` whose value can be changed; empty: there is none.
@@ -50,7 +53,7 @@ async fn a_notification_is_rendered_and_sent_with_the_sinks_own_rights() {
     let service = Service::new(&[(200, "ok")]).await;
     let fake = serve(&Arc::new(Mutex::new(format!("{}\n", service.url))));
     let cx = context(&fake);
-    cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
     let request = action(spec()).render(&cx, &json!({"text": "Back-off"})).await.expect("a request");
     assert_eq!(
         request,
@@ -82,7 +85,7 @@ async fn an_account_that_may_not_get_the_sink_is_told_how_to() {
         (201, review)
     });
     let cx = context(&fake);
-    cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
     let failure = run(&cx).await.expect_err("denied");
     assert_eq!(failure.kind, FailureKind::Final);
     assert!(
@@ -97,10 +100,10 @@ async fn refused_credentials_are_read_anew_once() {
     let secret = Arc::new(Mutex::new(service.url.clone()));
     let fake = serve(&secret);
     let cx = context(&fake);
-    cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
     // The first delivery reads and keeps the old address; then it is replaced.
     let entry = cx.services.sinks.get("shop", "oncall").expect("there");
-    read(&cx, &entry, &**entry.sink.as_ref().expect("a sink"), "oncall").await.expect("secrets");
+    sink::read(&cx, &entry, entry.sink.as_ref().expect("a sink"), "oncall").await.expect("secrets");
     *secret.lock() = format!("{}?new", service.url);
     run(&cx).await.expect("sent with the new address");
     assert_eq!(service.requests().len(), 2);
@@ -111,7 +114,7 @@ async fn refused_credentials_are_read_anew_once() {
 async fn refused_credentials_that_have_not_changed_are_final() {
     let service = Service::new(&[(403, "invalid_token")]).await;
     let cx = context(&serve(&Arc::new(Mutex::new(service.url.clone()))));
-    cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
     let failure = run(&cx).await.expect_err("refused");
     assert_eq!(failure, Failure::last("Slack answered 403 Forbidden: invalid_token"));
     assert_eq!(service.requests().len(), 1);
@@ -126,7 +129,7 @@ async fn refused_credentials_that_have_not_changed_are_final() {
 #[tokio::test]
 async fn a_secret_that_is_missing_for_a_moment_is_waited_for() {
     let cx = context(&serve(&Arc::default()));
-    cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
     let failure = run(&cx).await.expect_err("no secret");
     assert_eq!(failure.kind, FailureKind::Retryable { after: None });
     assert_eq!(
@@ -138,7 +141,7 @@ async fn a_secret_that_is_missing_for_a_moment_is_waited_for() {
 #[tokio::test]
 async fn a_fact_that_is_null_is_an_error() {
     let cx = context(&serve(&Arc::default()));
-    cx.services.sinks.set("shop", "oncall", 1, &sink(SLACK)).expect("a sink");
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
     let filled = json!({"text": "x", "fields": [{"name": "node", "value": null}]});
     let failure = action(spec()).render(&cx, &filled).await.expect_err("null");
     assert_eq!(failure, Failure::last("fields[node].value is null"));

@@ -71,6 +71,7 @@ impl Compiler {
             Some(ActionKind::Patch(patch)) => self.patch(patch, &format!("{path}.patch")),
             Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
             Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
+            Some(ActionKind::Publish(publish)) => self.publish(publish, &format!("{path}.publish")),
             Some(ActionKind::Emit(emit)) => self.emit(emit, &format!("{path}.emit")),
             Some(ActionKind::Approve(approve)) => self.approve(action, approve, path),
             Some(ActionKind::Job(job)) => self.job(job, &format!("{path}.job")),
@@ -78,7 +79,7 @@ impl Compiler {
             None => {
                 self.fault(
                     path,
-                    "exactly one of scale, rollout, patch, job, http, notify, emit, wait and approve must be set",
+                    "exactly one of scale, rollout, patch, job, http, notify, publish, emit, wait and approve must be set",
                 );
                 None
             }

@@ -22,6 +22,7 @@ mod near;
 mod own;
 mod progress;
 mod properties;
+mod publish;
 mod references;
 mod restores;
 mod samples;

@@ -3,7 +3,7 @@ use crate::{
     api::NotifyField,
     sinks::{
         Retry, build,
-        testing::{Service, http, notification, sink},
+        testing::{Service, http, notification, sink, tell},
     },
 };
 
@@ -13,7 +13,7 @@ fn spec(url: &str, more: &str) -> String {
 
 async fn deliver(service: &Service, more: &str, notification: &Notification) -> Result<Delivered, SinkError> {
     let sink = build(&sink(&spec(&service.url, more))).expect("a sink");
-    sink.deliver(notification, &Secrets::default(), &http()).await
+    tell(&sink, notification, &Secrets::default(), &http()).await
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn what_may_get_better_is_retried_and_a_credential_is_not_shown() {
         assert_eq!(sink.secrets(), std::slice::from_ref(&key));
         let mut secrets = Secrets::default();
         secrets.insert(key, b"canary-1");
-        let error = sink.deliver(&notification(), &secrets, &http()).await.expect_err("refused");
+        let error = tell(&sink, &notification(), &secrets, &http()).await.expect_err("refused");
         assert_eq!(error.retry, retry, "{status}");
         assert!(!error.message.contains("canary"), "{error}");
         assert_eq!(service.requests()[0].0["authorization"], "canary-1");
@@ -76,9 +76,9 @@ async fn what_may_get_better_is_retried_and_a_credential_is_not_shown() {
 #[tokio::test]
 async fn an_address_of_this_host_is_refused_unless_it_was_allowed() {
     let service = Service::new(&[(200, "")]).await;
-    let guarded = Http::new(crate::net::Guard::new(vec![], vec![]));
+    let guarded = crate::net::Http::new(crate::net::Guard::new(vec![], vec![]));
     let sink = build(&sink(&spec(&service.url, ""))).expect("a sink");
-    let error = sink.deliver(&notification(), &Secrets::default(), &guarded).await.expect_err("refused");
+    let error = tell(&sink, &notification(), &Secrets::default(), &guarded).await.expect_err("refused");
     assert_eq!(error.retry, Retry::Never, "{error}");
     assert!(service.requests().is_empty());
 }

@@ -1,7 +1,9 @@
+use serde_json::json;
+
 use super::*;
 use crate::sinks::{
-    Retry, build,
-    testing::{Service, http, notification, sink},
+    Notification, Retry, build,
+    testing::{Service, http, notification, sink, tell},
 };
 
 fn spec(url: &str, more: &str) -> String {
@@ -10,7 +12,7 @@ fn spec(url: &str, more: &str) -> String {
 
 async fn deliver(service: &Service, more: &str, notification: &Notification) -> Result<Delivered, SinkError> {
     let sink = build(&sink(&spec(&service.url, more))).expect("a sink");
-    sink.deliver(notification, &Secrets::default(), &http()).await
+    tell(&sink, notification, &Secrets::default(), &http()).await
 }
 
 #[tokio::test]

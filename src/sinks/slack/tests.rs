@@ -7,7 +7,7 @@ use crate::{
     api::NotifyField,
     sinks::{
         build,
-        testing::{Service, http, notification, sink},
+        testing::{Service, http, notification, sink, tell},
     },
 };
 
@@ -21,7 +21,7 @@ fn secrets(url: &str) -> Secrets {
 
 async fn deliver(service: &Service, notification: &Notification) -> Result<Delivered, SinkError> {
     let sink = build(&sink(SPEC)).expect("a sink");
-    sink.deliver(notification, &secrets(&format!("{}\n", service.url)), &http()).await
+    tell(&sink, notification, &secrets(&format!("{}\n", service.url)), &http()).await
 }
 
 fn section(text: &str) -> String {
@@ -82,7 +82,7 @@ async fn what_may_get_better_is_retried_and_the_rest_is_not() {
 async fn the_address_is_in_no_error() {
     let sink = build(&sink(SPEC)).expect("a sink");
     for url in ["http://127.0.0.1:1/canary", "http://169.254.169.254/canary", "canary", "http://u:canary@h/"] {
-        let error = sink.deliver(&notification(), &secrets(url), &http()).await.expect_err(url);
+        let error = tell(&sink, &notification(), &secrets(url), &http()).await.expect_err(url);
         assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::sinks::{
     Retry, build,
-    testing::{Service, http, notification, sink},
+    testing::{Service, http, notification, sink, tell},
 };
 
 fn key(name: &str, key: &str) -> SecretKeyRef {
@@ -20,7 +20,7 @@ async fn the_document_and_its_headers_arrive() {
     let sink = build(&sink(&spec(&service, r#","headers": [{"name": "X-Team", "value": "shop"}]"#))).expect("a sink");
     let text = "a \"quoted\"\nmessage with {{ .Values.y }} and ${event.id}\n";
     let notification = Notification { text: text.into(), ..notification() };
-    let taken = sink.deliver(&notification, &Secrets::default(), &http()).await.expect("taken");
+    let taken = tell(&sink, &notification, &Secrets::default(), &http()).await.expect("taken");
     assert_eq!(taken.status, 202);
     let (headers, body) = service.requests().remove(0);
     assert_eq!(headers["content-type"], "application/json");
@@ -43,7 +43,7 @@ async fn the_signature_is_over_the_bytes_that_are_sent() {
     assert_eq!(sink.secrets(), [key("hook", "hmac")]);
     let mut secrets = Secrets::default();
     secrets.insert(key("hook", "hmac"), b"It's a Secret to Everybody\n");
-    sink.deliver(&notification(), &secrets, &http()).await.expect("taken");
+    tell(&sink, &notification(), &secrets, &http()).await.expect("taken");
     let (headers, body) = service.requests().remove(0);
     assert_eq!(
         headers["x-signalbox-signature-256"],
@@ -70,7 +70,7 @@ async fn a_line_break_in_a_header_is_refused_wherever_it_comes_from() {
     let mut secrets = Secrets::default();
     secrets.insert(key("hook", "token"), b"canary\r\nX-B: b");
     let error =
-        build(&sink(&spec)).expect("a sink").deliver(&notification(), &secrets, &http()).await.expect_err("refused");
+        tell(&build(&sink(&spec)).expect("a sink"), &notification(), &secrets, &http()).await.expect_err("refused");
     assert_eq!(error.retry, Retry::Never);
     assert!(!error.message.contains("canary"));
     assert!(service.requests().is_empty());
@@ -97,7 +97,7 @@ async fn what_may_get_better_is_retried_and_the_rest_is_not() {
     ] {
         let service = Service::new(&[(status, "no")]).await;
         let sink = build(&sink(&spec(&service, ""))).expect("a sink");
-        let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("refused");
+        let error = tell(&sink, &notification(), &Secrets::default(), &http()).await.expect_err("refused");
         assert_eq!(error.retry, retry, "{status}");
         assert_eq!(service.requests().len(), 1);
     }
@@ -113,9 +113,9 @@ async fn nothing_secret_is_in_errors_even_if_the_service_repeats_it() {
     let mut secrets = Secrets::default();
     secrets.insert(key("hook", "url"), service.url.as_bytes());
     secrets.insert(key("hook", "token"), b"canary-1");
-    let error = sink.deliver(&notification(), &secrets, &http()).await.expect_err("refused");
+    let error = tell(&sink, &notification(), &secrets, &http()).await.expect_err("refused");
     assert_eq!(error.message, "the webhook answered 400 Bad Request: bad token [redacted] at line 3");
-    let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("no secrets");
+    let error = tell(&sink, &notification(), &Secrets::default(), &http()).await.expect_err("no secrets");
     assert_eq!(error.message, "key token of Secret hook was not read");
 }
 
@@ -130,7 +130,7 @@ async fn a_body_of_the_sinks_own_is_json_whatever_is_filled_in() {
     let mut event = (*notification.event).clone();
     event.data["count"] = json!(1793603780123456789_i64);
     notification.event = event.into();
-    sink.deliver(&notification, &Secrets::default(), &http()).await.expect("taken");
+    tell(&sink, &notification, &Secrets::default(), &http()).await.expect("taken");
     let sent = service.bodies().remove(0);
     assert_eq!(sent["text"], text);
     assert_eq!(sent["n"].as_i64(), Some(1793603780123456789));
@@ -143,7 +143,7 @@ async fn a_body_of_the_sinks_own_is_json_whatever_is_filled_in() {
 async fn a_body_that_cannot_be_filled_in_is_not_sent() {
     let service = Service::new(&[(200, "")]).await;
     let sink = build(&sink(&spec(&service, r#","body": {"n": "${event.data.absent}"}"#))).expect("a sink");
-    let error = sink.deliver(&notification(), &Secrets::default(), &http()).await.expect_err("no such field");
+    let error = tell(&sink, &notification(), &Secrets::default(), &http()).await.expect_err("no such field");
     assert_eq!(error.retry, Retry::Never);
     assert!(error.message.starts_with("webhook.body.n: "), "{error}");
     assert!(service.requests().is_empty());
