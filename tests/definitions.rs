@@ -55,8 +55,60 @@ async fn a_sink_of_no_kind_or_of_two_is_refused_in_words() {
         );
         let output = plane().await.try_apply(&manifest).await;
         let said = words(&output);
-        let refused = said.contains("exactly one of slack, webhook, alertmanager and cloudEvents must be set");
+        let refused = said.contains(
+            "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager and cloudEvents must be set",
+        );
         assert_eq!((output.status.success(), refused), (taken, !taken), "{spec}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_go_together_in_a_sink_is_refused_in_words() {
+    let secret = |key: &str| format!("{key}: {{name: s, key: k}}");
+    let (url, token) = (secret("urlSecretRef"), secret("tokenSecretRef"));
+    let mail = "server: mail.example.com, from: a@example.com, to: [b@example.com]";
+    let login = "login: {username: u, passwordSecretRef: {name: s, key: k}}";
+    for (spec, refusal) in [
+        (format!("slack: {{{url}}}"), ""),
+        (format!("slack: {{{token}, channel: C0123, apiUrl: \"http://h/api\"}}"), ""),
+        (
+            format!("slack: {{{url}, {token}, channel: C0123}}"),
+            "exactly one of urlSecretRef and tokenSecretRef must be set",
+        ),
+        (format!("slack: {{{token}}}"), "channel is for a bot: set it with tokenSecretRef"),
+        (format!("slack: {{{token}, channel: \"#ops\"}}"), "channel"),
+        (format!("slack: {{{url}, apiUrl: \"http://h/\"}}"), "apiUrl is for a bot"),
+        (format!("teams: {{{url}}}"), ""),
+        (format!("discord: {{{url}}}"), ""),
+        (format!("pagerduty: {{{}}}", secret("routingKeySecretRef")), ""),
+        (format!("email: {{{mail}}}"), ""),
+        (format!("email: {{{mail}, {login}, security: Tls}}"), ""),
+        (format!("email: {{{mail}, {login}, security: None}}"), "login is for a connection by TLS"),
+        (
+            format!("email: {{{mail}, {}, security: None}}", secret("caSecretRef")),
+            "caSecretRef is for a connection by TLS",
+        ),
+        ("email: {server: \"a b\", from: a@b.c, to: [a@b.c]}".to_owned(), "server"),
+        ("email: {server: a, from: \"a@b.c\\nBcc: x@y.z\", to: [a@b.c]}".to_owned(), "from"),
+        ("email: {server: a, from: a@b.c, to: []}".to_owned(), "to"),
+        (
+            format!("webhook: {{url: \"http://h/\", signing: {{scheme: StandardWebhooks, {}}}}}", secret("secretRef")),
+            "",
+        ),
+        (
+            format!(
+                "webhook: {{url: \"http://h/\", signing: {{scheme: StandardWebhooks, header: X-A, {}}}}}",
+                secret("secretRef")
+            ),
+            "header is for scheme Body",
+        ),
+    ] {
+        let manifest = format!(
+            "{{apiVersion: signalbox.dev/v1alpha1, kind: EventSink, metadata: {{name: tried, namespace: default}}, spec: {{{spec}}}}}"
+        );
+        let output = plane().await.try_apply(&manifest).await;
+        let said = words(&output);
+        assert_eq!((output.status.success(), said.contains(refusal)), (refusal.is_empty(), true), "{spec}: {said}");
     }
 }
 

@@ -213,6 +213,10 @@ pub struct Context {
     pub firing: FiringId,
     /// `actions[].name`, or a [`crate::record::part`] of it.
     pub action: String,
+    /// The group that fired.
+    pub group: String,
+    /// Whether it tells that what the rule had fired for is over: it is one of `resolveActions`.
+    pub resolves: bool,
     /// The event that made the rule fire.
     pub event: Arc<Event>,
     /// How many steps of rules led to the firing.

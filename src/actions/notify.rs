@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{Action, Attempt, Context, Done, Failure, Undo, sink, text};
 use crate::{
-    api::{self, ActionOutcome, NotifyField, Severity},
+    api::{self, ActionOutcome, NotifyField, NotifyOperation, Severity},
     bus::Permit,
     kubernetes::{Cluster, Right},
     record::Effect,
-    sinks::{Notification, Parcel},
+    sinks::{Notification, Parcel, incident},
 };
 
 /// The action.
@@ -33,6 +33,11 @@ struct Request {
     text: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     fields: Vec<NotifyField>,
+    #[serde(default, skip_serializing_if = "NotifyOperation::is_trigger")]
+    operation: NotifyOperation,
+    /// Empty: of the rule and the group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    incident: String,
 }
 
 impl Action for Notify {
@@ -53,8 +58,16 @@ impl Action for Notify {
                 },
                 text: text::of(filled.get("text"), "text")?,
                 fields: fields.iter().map(field).collect::<Result<_, _>>()?,
+                operation: self.0.operation.unwrap_or(match cx.resolves {
+                    true => NotifyOperation::Resolve,
+                    false => NotifyOperation::Trigger,
+                }),
+                incident: match self.0.dedup_key {
+                    Some(_) => incident::named(&text::of(filled.get("dedupKey"), "dedupKey")?),
+                    None => String::new(),
+                },
             };
-            sink::check(&entry, &request.sink, &parcel(cx, &request))?;
+            sink::check(&entry, &request.sink, &parcel(cx, &request, Attempt::First))?;
             serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
         })
     }
@@ -63,13 +76,14 @@ impl Action for Notify {
         &'a self,
         cx: &'a Context,
         request: &'a Value,
-        _attempt: Attempt,
+        attempt: Attempt,
         _permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
             let request = Request::deserialize(request)
                 .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
-            let delivered = sink::deliver(cx, &request.sink, &parcel(cx, &request)).await?;
+            let parcel = parcel(cx, &request, attempt);
+            let delivered = sink::deliver(cx, &request.sink, &parcel).await?;
             let note = delivered.note.map(|note| format!(" ({note})")).unwrap_or_default();
             Ok(Done {
                 outcome: ActionOutcome::Succeeded,
@@ -90,7 +104,7 @@ impl Action for Notify {
             let request = Request::deserialize(request)
                 .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
             let entry = sink::find(cx, &request.sink).await?;
-            sink::check(&entry, &request.sink, &parcel(cx, &request))?;
+            sink::check(&entry, &request.sink, &parcel(cx, &request, Attempt::First))?;
             let Request { sink, title, text, .. } = &request;
             Ok(Done::observed(format!("would notify EventSink {sink}: {title}: {text}"), Value::Null))
         })
@@ -114,7 +128,7 @@ fn field(filled: &Value) -> Result<NotifyField, Failure> {
     Ok(NotifyField { name, value })
 }
 
-fn parcel(cx: &Context, request: &Request) -> Parcel {
+fn parcel(cx: &Context, request: &Request, attempt: Attempt) -> Parcel {
     Parcel::Notification(Box::new(Notification {
         severity: request.severity,
         title: request.title.clone(),
@@ -125,6 +139,12 @@ fn parcel(cx: &Context, request: &Request) -> Parcel {
         firing: cx.firing.clone(),
         hops: cx.hops.saturating_add(1),
         id: cx.key(),
+        operation: request.operation,
+        incident: match request.incident.as_str() {
+            "" => incident::of_group(&cx.rule.uid, &cx.group),
+            named => named.to_owned(),
+        },
+        again: attempt == Attempt::Again,
     }))
 }
 

@@ -43,7 +43,8 @@ pub(super) fn check<'e>(entry: &'e Entry, name: &str, parcel: &Parcel) -> Result
 pub(super) async fn deliver(cx: &Context, name: &str, parcel: &Parcel) -> Result<Delivered, Failure> {
     let entry = find(cx, name).await?;
     let sink = check(&entry, name, parcel)?;
-    let reach = Reach { http: &cx.services.http, connections: cx.services.sinks.connections() };
+    let sinks = &cx.services.sinks;
+    let reach = Reach { http: &cx.services.http, connections: sinks.connections(), threads: sinks.threads() };
     let secrets = read(cx, &entry, sink, name).await?;
     let taken = match sink.deliver(parcel, &secrets, reach).await {
         Err(error) if error.retry == Retry::FreshSecrets => {

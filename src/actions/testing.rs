@@ -30,6 +30,8 @@ pub(crate) fn context(fake: &Fake) -> Context {
         account: Account { namespace: "shop".into(), name: "shop-ops".into() },
         firing: FiringId("0123456789abcdef0123".into()),
         action: "act".into(),
+        group: "shop/Pod/web-1".into(),
+        resolves: false,
         event: Arc::new(event()),
         hops: 0,
         wrote: Arc::new(|_| ()),

@@ -381,6 +381,32 @@ pub struct Notify {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub fields: Vec<NotifyField>,
+    /// What it means for its incident, where the sink keeps such: `pagerduty`, and `slack` with a bot. Default: `Resolve` in `resolveActions`, else `Trigger`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<NotifyOperation>,
+    /// Which incident it is; may hold `${ }`. One of more than 255 bytes is hashed. Default: that of the rule and the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub dedup_key: Option<String>,
+}
+
+/// What a notification means for its incident.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NotifyOperation {
+    /// It begins, or goes on.
+    #[default]
+    Trigger,
+    /// Somebody, or the rule, is at it.
+    Acknowledge,
+    /// It is over.
+    Resolve,
+}
+
+impl NotifyOperation {
+    /// Whether it is the default, which is not written.
+    pub fn is_trigger(&self) -> bool {
+        *self == Self::Trigger
+    }
 }
 
 /// One fact of a notification.

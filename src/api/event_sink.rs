@@ -1,18 +1,29 @@
 //! The kind EventSink.
 
+mod email;
+mod people;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use email::{Email, EmailSecurity};
+pub use people::{Discord, PagerDuty, Slack, Teams};
+
 use super::{StatusCondition, schema};
 
 /// The kinds of sink, for messages.
-pub const ONE_SINK: &str = "exactly one of slack, webhook, alertmanager and cloudEvents must be set";
+pub const ONE_SINK: &str =
+    "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager and cloudEvents must be set";
 /// Whether one of them is set: a line for each.
 const IS_ONE_SINK: &str = concat!(
     "[has(self.slack)",
+    ", has(self.teams)",
+    ", has(self.discord)",
+    ", has(self.pagerduty)",
+    ", has(self.email)",
     ", has(self.webhook)",
     ", has(self.alertmanager)",
     ", has(self.cloudEvents)",
@@ -47,9 +58,21 @@ pub struct EventSinkSpec {
     #[serde(default = "default_service_account")]
     #[schemars(schema_with = "schema::object_name")]
     pub service_account_name: String,
-    /// A Slack incoming webhook.
+    /// Slack: an incoming webhook or a bot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack: Option<Slack>,
+    /// A webhook of a Workflow of Microsoft Teams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teams: Option<Teams>,
+    /// A webhook of a channel of Discord.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discord: Option<Discord>,
+    /// PagerDuty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pagerduty: Option<PagerDuty>,
+    /// Mail, by SMTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
     /// Any HTTP endpoint that takes JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
@@ -70,6 +93,14 @@ fn default_service_account() -> String {
 pub enum SinkKind<'a> {
     /// `slack`
     Slack(&'a Slack),
+    /// `teams`
+    Teams(&'a Teams),
+    /// `discord`
+    Discord(&'a Discord),
+    /// `pagerduty`
+    PagerDuty(&'a PagerDuty),
+    /// `email`
+    Email(&'a Email),
     /// `webhook`
     Webhook(&'a Webhook),
     /// `alertmanager`
@@ -83,6 +114,10 @@ impl EventSinkSpec {
     pub fn kind(&self) -> Option<SinkKind<'_>> {
         let kinds = [
             self.slack.as_ref().map(SinkKind::Slack),
+            self.teams.as_ref().map(SinkKind::Teams),
+            self.discord.as_ref().map(SinkKind::Discord),
+            self.pagerduty.as_ref().map(SinkKind::PagerDuty),
+            self.email.as_ref().map(SinkKind::Email),
             self.webhook.as_ref().map(SinkKind::Webhook),
             self.alertmanager.as_ref().map(SinkKind::Alertmanager),
             self.cloud_events.as_ref().map(SinkKind::CloudEvents),
@@ -97,6 +132,10 @@ impl SinkKind<'_> {
     pub fn name(self) -> &'static str {
         match self {
             Self::Slack(_) => "slack",
+            Self::Teams(_) => "teams",
+            Self::Discord(_) => "discord",
+            Self::PagerDuty(_) => "pagerduty",
+            Self::Email(_) => "email",
             Self::Webhook(_) => "webhook",
             Self::Alertmanager(_) => "alertmanager",
             Self::CloudEvents(_) => "cloudEvents",
@@ -114,14 +153,6 @@ pub struct SecretKeyRef {
     /// Key in the Secret's data. White space at the end of the value is left out.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
-}
-
-/// A Slack incoming webhook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Slack {
-    /// The Secret that holds the webhook's address, which is a credential.
-    pub url_secret_ref: SecretKeyRef,
 }
 
 /// An HTTP endpoint that gets a POST with JSON for each notification.
@@ -170,20 +201,31 @@ pub struct Header {
     pub value_secret_ref: Option<SecretKeyRef>,
 }
 
-/// How the body is signed: `sha256=` and the hexadecimal HMAC-SHA256 of the body's bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// How the request is signed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.header) || self.scheme == 'Body'")
+    .message("header is for scheme Body: Standard Webhooks says what the headers are"))]
 pub struct Signing {
-    /// The Secret that holds the key.
+    /// The Secret that holds the key; with `StandardWebhooks` in Base64, with or without `whsec_` before it.
     pub secret_ref: SecretKeyRef,
-    /// The header that carries the signature.
-    #[serde(default = "default_signature_header")]
+    /// What is signed, and how.
+    #[serde(default)]
+    pub scheme: SigningScheme,
+    /// With `Body`, the header that carries the signature; default `X-Signalbox-Signature-256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
-    pub header: String,
+    pub header: Option<String>,
 }
 
-fn default_signature_header() -> String {
-    "X-Signalbox-Signature-256".to_owned()
+/// How a request is signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SigningScheme {
+    /// `sha256=` and the hexadecimal HMAC-SHA256 of the body's bytes, as GitHub signs.
+    #[default]
+    Body,
+    /// As <https://www.standardwebhooks.com> says: the headers `webhook-id`, the same for every repetition, `webhook-timestamp` and `webhook-signature`.
+    StandardWebhooks,
 }
 
 /// Prometheus' Alertmanager, by its API v2. An alert has the labels `alertname` (the rule's name), `namespace`, `severity`, `subject` (the event's)

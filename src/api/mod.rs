@@ -25,8 +25,8 @@ mod trigger;
 mod wait;
 
 pub use action::{
-    Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, OnError, Retry, Rollout,
-    RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
+    Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, NotifyOperation, OnError, Retry,
+    Rollout, RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
 };
 pub use approve::Approve;
 pub use brakes::{ActiveWindow, Breaker, Dedupe, LastSuppressed, Normalizer, Weekday};
@@ -34,8 +34,9 @@ pub use duration::{Duration, ParseDurationError};
 pub use emit::{Emit, RuleEvents};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
-    AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, EventSink, EventSinkSpec, EventSinkStatus, Header,
-    ONE_SINK, SecretKeyRef, Signing, SinkKind, Slack, Webhook,
+    AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink, EventSinkSpec,
+    EventSinkStatus, Header, ONE_SINK, PagerDuty, SecretKeyRef, Signing, SigningScheme, SinkKind, Slack, Teams,
+    Webhook,
 };
 pub use event_source::{
     AddressFault, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,

@@ -1,6 +1,12 @@
 //! The HTTP client.
 
-use std::{error::Error, fmt, io::Cursor, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    io::Cursor,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -10,10 +16,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use k8s_openapi::jiff::{Timestamp, fmt::rfc2822};
+use rustls::RootCertStore;
 
 use super::{
     connector::{ConnectError, Connector},
     guard::{Guard, Refusal},
+    tls::system_roots,
 };
 
 /// How much of an answer is read: 64 KiB. What tells why a request was refused is in its first lines.
@@ -32,6 +40,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub struct Http {
     client: Client<HttpsConnector<Connector>, Full<Cursor<Vec<u8>>>>,
+    connector: Connector,
+    roots: Arc<OnceLock<Arc<RootCertStore>>>,
 }
 
 /// One request.
@@ -133,7 +143,7 @@ impl Http {
             Ok(builder) => builder.with_no_client_auth(),
             Err(error) => {
                 tracing::warn!(%error, "no certificate authorities found, https addresses will be refused");
-                tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+                tls_builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
             }
         };
         Self::over(Connector::new(guard), tls)
@@ -159,14 +169,27 @@ impl Http {
     }
 
     fn over(connector: Connector, tls: rustls::ClientConfig) -> Self {
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_PER_HOST)
-            .build(connector);
-        Self { client }
+            .build(https);
+        Self { client, connector, roots: Arc::default() }
+    }
+
+    /// The way to servers of other protocols, past the same guard.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// The authorities that the system trusts, for TLS to such servers; read when they are first asked for.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(self.roots.get_or_init(|| Arc::new(system_roots())))
     }
 
     /// Sends a request and reads the answer.
@@ -177,11 +200,22 @@ impl Http {
     /// # Cancel safety
     /// Dropped before it is ready, the request may or may not have had its effect.
     pub async fn call(&self, call: Call<'_>) -> Result<Response, HttpError> {
-        let name = call.name;
-        self.send(call).await.map_err(|kind| HttpError { name: name.to_owned(), kind })
+        self.call_for(call, MAX_RESPONSE).await
     }
 
-    async fn send(&self, call: Call<'_>) -> Result<Response, HttpErrorKind> {
+    /// [`Http::call`] that reads the first `most` bytes of the answer.
+    ///
+    /// # Errors
+    /// As [`Http::call`].
+    ///
+    /// # Cancel safety
+    /// As [`Http::call`].
+    pub async fn call_for(&self, call: Call<'_>, most: usize) -> Result<Response, HttpError> {
+        let name = call.name;
+        self.send(call, most).await.map_err(|kind| HttpError { name: name.to_owned(), kind })
+    }
+
+    async fn send(&self, call: Call<'_>, most: usize) -> Result<Response, HttpErrorKind> {
         let uri = address(call.url).map_err(HttpErrorKind::Address)?;
         let mut request = Request::new(Full::new(Cursor::new(call.body)));
         *request.method_mut() = call.method;
@@ -192,8 +226,8 @@ impl Http {
             let (parts, body) = response.into_parts();
             let retry_after = parts.headers.get(header::RETRY_AFTER);
             let retry_after = retry_after.and_then(|value| self::retry_after(value.to_str().ok()?));
-            let body = read(body).await?;
-            let cut = body.len() >= MAX_RESPONSE;
+            let body = read(body, most).await?;
+            let cut = body.len() >= most;
             Ok(Response { status: parts.status, retry_after, headers: parts.headers, body, cut })
         };
         match tokio::time::timeout(call.timeout, exchange).await {
@@ -205,7 +239,7 @@ impl Http {
 
 #[cfg(test)]
 fn no_authorities() -> rustls::ClientConfig {
-    tls_builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+    tls_builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 pub(super) fn tls_builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
@@ -235,20 +269,20 @@ pub fn address(url: &str) -> Result<Uri, &'static str> {
     Ok(uri)
 }
 
-async fn read<B>(mut body: B) -> Result<Vec<u8>, HttpErrorKind>
+async fn read<B>(mut body: B, most: usize) -> Result<Vec<u8>, HttpErrorKind>
 where
     B: BodyExt + Unpin,
     B::Data: AsRef<[u8]>,
     B::Error: Error,
 {
     let mut bytes = Vec::new();
-    while bytes.len() < MAX_RESPONSE {
+    while bytes.len() < most {
         match body.frame().await {
             None => break,
             Some(Err(error)) => return Err(HttpErrorKind::Broken(chain(&error))),
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    let room = MAX_RESPONSE - bytes.len();
+                    let room = most - bytes.len();
                     let data = data.as_ref();
                     bytes.extend_from_slice(&data[..data.len().min(room)]);
                 }

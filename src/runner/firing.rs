@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     actions::Context,
-    api::{self, ActionOutcome, FiringOutcome, OnError, RuleMode},
+    api::{self, ActionOutcome, FiringKind, FiringOutcome, OnError, RuleMode},
     bus::{BusError, Missing},
     record::{
         Effect, FailureReason, Finished, FiringId, OpenFiring, Outcome, Position, Record, Results, RuleUid, Written,
@@ -363,6 +363,8 @@ impl<'a> Way<'a> {
             account: self.rule.account.clone(),
             firing: self.open.firing.id.clone(),
             action: step.to_owned(),
+            group: self.open.firing.group.clone(),
+            resolves: self.open.firing.kind == FiringKind::Resolved && !self.is_after_failure(),
             event: Arc::clone(&self.open.event),
             hops: self.open.trail().hops,
             wrote: self.wrote(step),

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{BuildError, Delivered, Notification, Notifier, Reach, Secrets, SinkError, endpoint::Endpoint};
-use crate::api::{self, SecretKeyRef, Severity};
+use super::{BuildError, Delivered, Notification, Notifier, Reach, Secrets, SinkError, endpoint::Endpoint, level};
+use crate::api::{self, SecretKeyRef};
 
 /// After the address, which may have a path of its own.
 const PATH: &str = "/api/v2/alerts";
@@ -79,16 +79,6 @@ impl Notifier for Alertmanager {
             let body = json!([self.alert(notification)]).to_string().into_bytes();
             self.endpoint.post(reach.http, secrets, PATH, headers, body).await
         })
-    }
-}
-
-/// As the alerts of Prometheus commonly have it.
-fn level(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Error => "error",
-        Severity::Critical => "critical",
     }
 }
 

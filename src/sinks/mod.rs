@@ -6,11 +6,19 @@
 mod alertmanager;
 mod cloud_events;
 mod connections;
+mod discord;
+#[cfg(feature = "email")]
+mod email;
 mod endpoint;
+mod fit;
+pub mod incident;
+mod pagerduty;
 mod publication;
 mod registry;
 mod secrets;
 mod slack;
+mod teams;
+mod threads;
 mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -23,9 +31,10 @@ pub use connections::{Connections, Key};
 pub use publication::{CONTENT_TYPE, Publication, STRUCTURED};
 pub use registry::{Deliveries, Entry, Registry};
 pub use secrets::{SecretValue, Secrets};
+pub use threads::Threads;
 
 use crate::{
-    api::{EventSinkSpec, NotifyField, ONE_SINK, SecretKeyRef, Severity, SinkKind},
+    api::{EventSinkSpec, NotifyField, NotifyOperation, ONE_SINK, SecretKeyRef, Severity, SinkKind},
     event::Event,
     net::{Http, HttpError, Response},
     record::{FiringId, RuleRef},
@@ -87,10 +96,12 @@ pub trait Publisher: Send + Sync {
 /// The ways out of the process.
 #[derive(Clone, Copy)]
 pub struct Reach<'a> {
-    /// To HTTP endpoints.
+    /// To HTTP endpoints; by [`Http::connector`] and [`Http::roots`] to servers of other protocols.
     pub http: &'a Http,
     /// To brokers: the connections that are kept.
     pub connections: &'a Connections,
+    /// The threads that incidents have in channels.
+    pub threads: &'a Threads,
 }
 
 /// What can be done with a sink.
@@ -178,13 +189,21 @@ pub struct Notification {
     pub hops: u64,
     /// The same for every repetition of this notification: firing and action.
     pub id: String,
+    /// What it means for its incident.
+    pub operation: NotifyOperation,
+    /// Which incident that is: the same from its beginning to its end. 255 bytes at most.
+    pub incident: String,
+    /// Whether it may have been told already: by an attempt whose end is not known.
+    pub again: bool,
 }
 
 impl Notification {
     /// Everything about it, as JSON.
     fn document(&self) -> Value {
-        let Self { severity, title, text, fields, event, rule, firing, .. } = self;
+        let Self { severity, title, text, fields, event, rule, firing, operation, incident, .. } = self;
         json!({
+            "operation": operation,
+            "dedupKey": incident,
             "severity": severity,
             "title": title,
             "text": text,
@@ -237,11 +256,22 @@ pub struct BuildError(pub Vec<String>);
 /// Lists all faults of the spec.
 pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
     Ok(match spec.kind() {
-        Some(SinkKind::Slack(spec)) => Sink::Notifier(Box::new(slack::Slack::new(spec))),
+        Some(SinkKind::Slack(spec)) => Sink::Notifier(slack::of(spec)?),
+        Some(SinkKind::Teams(spec)) => Sink::Notifier(Box::new(teams::Teams::new(spec))),
+        Some(SinkKind::Discord(spec)) => Sink::Notifier(Box::new(discord::Discord::new(spec))),
+        Some(SinkKind::PagerDuty(spec)) => Sink::Notifier(Box::new(pagerduty::PagerDuty::new(spec))),
+        #[cfg(feature = "email")]
+        Some(SinkKind::Email(spec)) => Sink::Notifier(Box::new(email::Email::new(spec)?)),
         Some(SinkKind::Webhook(spec)) => Sink::Notifier(Box::new(webhook::Webhook::new(spec)?)),
         Some(SinkKind::Alertmanager(spec)) => Sink::Notifier(Box::new(alertmanager::Alertmanager::new(spec)?)),
         Some(SinkKind::CloudEvents(spec)) => Sink::Publisher(Box::new(cloud_events::CloudEvents::new(spec)?)),
         None => return Err(BuildError(vec![ONE_SINK.to_owned()])),
+        #[allow(unreachable_patterns, reason = "some kinds can be left out of a build")]
+        Some(kind) => {
+            let name = kind.name();
+            let fault = format!("{name}: this operator was built without it: use one built with the feature {name}");
+            return Err(BuildError(vec![fault]));
+        }
     })
 }
 
@@ -274,5 +304,18 @@ impl From<HttpError> for SinkError {
     }
 }
 
+/// As the alerts of Prometheus commonly have it, and as PagerDuty calls it.
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+        Severity::Critical => "critical",
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
-use super::{BuildError, Connections, Sink, SinkError, build};
+use super::{BuildError, Connections, Sink, SinkError, Threads, build};
 use crate::{
     api::{EventSinkSpec, SinkKind},
     record::Account,
@@ -17,6 +17,7 @@ use crate::{
 pub struct Registry {
     entries: Arc<RwLock<Entries>>,
     connections: Connections,
+    threads: Threads,
 }
 
 type Entries = HashMap<(String, String), Arc<Entry>>;
@@ -78,6 +79,11 @@ impl Registry {
     /// The connections that sinks keep.
     pub fn connections(&self) -> &Connections {
         &self.connections
+    }
+
+    /// The threads that incidents have in channels.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// What became of every sink's notifications, by namespace and name.

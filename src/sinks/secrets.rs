@@ -7,6 +7,8 @@ use crate::api::SecretKeyRef;
 
 /// Values shorter than this are not looked for in texts: replacing every `a` would only hide the text.
 const SHORTEST_REDACTED: usize = 4;
+/// Parts of addresses that are shorter are words.
+const LONG_PART: usize = 8;
 
 /// The value of one key of a Secret, without the white space at its end. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,12 +62,21 @@ impl Secrets {
     pub fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for value in self.0.values().filter_map(|value| std::str::from_utf8(&value.0).ok()) {
-            if value.len() >= SHORTEST_REDACTED && text.contains(value) {
-                text = text.replace(value, "[redacted]");
+            let whole = (value.len() >= SHORTEST_REDACTED).then_some(value);
+            for secret in
+                whole.into_iter().chain(parts(value)).filter(|secret| text.contains(*secret)).collect::<Vec<_>>()
+            {
+                text = text.replace(secret, "[redacted]");
             }
         }
         text
     }
+}
+
+/// What of an address, which is a secret as a whole, is one by itself: the longer parts behind the host.
+fn parts(value: &str) -> impl Iterator<Item = &str> {
+    let behind = value.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, behind)| behind);
+    behind.into_iter().flat_map(|behind| behind.split(['/', '?', '&', '=', '#'])).filter(|part| part.len() >= LONG_PART)
 }
 
 #[cfg(test)]
@@ -89,6 +100,14 @@ mod tests {
         secrets.insert(key("a"), b"canary-7");
         assert!(!format!("{secrets:?}").contains("canary"));
         assert_eq!(secrets.redact("you sent canary-7, no"), "you sent [redacted], no");
+    }
+
+    #[test]
+    fn parts_of_an_address_are_not_shown() {
+        let mut secrets = Secrets::default();
+        secrets.insert(key("a"), b"https://hooks.example.com/services/T0001/canarycanary?sig=canary-77");
+        let text = secrets.redact("no such hook canarycanary of T0001 (canary-77) at hooks.example.com");
+        assert_eq!(text, "no such hook [redacted] of T0001 ([redacted]) at hooks.example.com");
     }
 
     #[test]

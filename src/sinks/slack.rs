@@ -1,13 +1,19 @@
-//! `slack`: an incoming webhook of Slack, in Block Kit.
+//! `slack`: an incoming webhook of Slack, or a bot, in Block Kit.
 //!
 //! Limits: <https://docs.slack.dev/reference/block-kit/blocks>. They count characters after escaping; a message beyond one is refused
 //! as a whole, and it would be the longest and worst that never arrive.
 
+mod bot;
+
+use bot::Bot;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError};
+use super::{
+    BuildError, Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError,
+    fit::{Writing, one_line},
+};
 use crate::{
     api::{self, SecretKeyRef, Severity},
     net::{Call, Http, Response},
@@ -25,16 +31,30 @@ const FIELDS: usize = 10;
 const PLAIN: usize = 600;
 /// What errors call the address.
 const NAME: &str = "Slack";
+/// Where Slack's API is.
+const API: &str = "https://slack.com/api";
+/// `&`, `<` and `>` are escaped: a text can neither mention anybody nor make a link.
+const MARKUP: Writing = Writing { escape, size: |_| 1 };
 
-/// The sink.
-pub(super) struct Slack {
-    url: SecretKeyRef,
+/// The sink of a spec.
+pub(super) fn of(spec: &api::Slack) -> Result<Box<dyn Notifier>, BuildError> {
+    match (&spec.url_secret_ref, &spec.token_secret_ref, &spec.channel) {
+        (Some(url), None, None) if spec.api_url.is_none() => Ok(Box::new(Slack { url: url.clone() })),
+        (None, Some(token), Some(channel)) => {
+            let api = spec.api_url.clone().unwrap_or_else(|| API.to_owned());
+            Ok(Box::new(Bot { token: token.clone(), channel: channel.clone(), api }))
+        }
+        _ => {
+            let fault =
+                "slack: either urlSecretRef must be set, or tokenSecretRef and channel, with which apiUrl may be";
+            Err(BuildError(vec![fault.to_owned()]))
+        }
+    }
 }
 
-impl Slack {
-    pub(super) fn new(spec: &api::Slack) -> Self {
-        Self { url: spec.url_secret_ref.clone() }
-    }
+/// An incoming webhook.
+struct Slack {
+    url: SecretKeyRef,
 }
 
 impl Notifier for Slack {
@@ -84,8 +104,7 @@ fn error(response: &Response, secrets: &Secrets) -> SinkError {
 
 /// The message in blocks: title, text, fields in tens, and a line that says where it comes from. At most 5 of the 50 blocks allowed.
 fn message(notification: &Notification) -> Value {
-    let mut blocks =
-        vec![json!({"type": "header", "text": {"type": "plain_text", "text": fit(&title(notification), HEADER)}})];
+    let mut blocks = vec![blocks::header(&fit(&notification.headline(), HEADER))];
     if !notification.text.trim().is_empty() {
         blocks.push(json!({"type": "section", "text": markup(fit(notification.text.trim_end(), SECTION))}));
     }
@@ -107,12 +126,12 @@ fn message(notification: &Notification) -> Value {
     ];
     let origin = origin.into_iter().flatten().collect::<Vec<_>>().join(" · ");
     blocks.push(json!({"type": "context", "elements": [markup(fit(&origin, FIELD))]}));
-    json!({"text": fit(&title(notification), SECTION), "blocks": blocks})
+    json!({"text": fit(&notification.headline(), SECTION), "blocks": blocks})
 }
 
 /// The message as short plain text, for when the blocks were refused.
 fn plain(notification: &Notification) -> Value {
-    let text = format!("{}\n{}", title(notification), notification.text.trim_end());
+    let text = format!("{}\n{}", notification.headline(), notification.text.trim_end());
     json!({"text": fit(&text, PLAIN)})
 }
 
@@ -121,15 +140,22 @@ fn markup(text: String) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
 }
 
-fn title(notification: &Notification) -> String {
-    match one_line(&notification.title) {
-        title if title.is_empty() => notification.rule.to_string(),
-        title => title,
-    }
+fn fit(text: &str, most: usize) -> String {
+    MARKUP.fit(text, most)
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// One line of a title.
+fn escaped_line(text: &str, most: usize) -> String {
+    fit(&one_line(text), most)
+}
+
+mod blocks {
+    use serde_json::{Value, json};
+
+    /// The block of a title that is escaped and cut.
+    pub(super) fn header(title: &str) -> Value {
+        json!({"type": "header", "text": {"type": "plain_text", "text": title}})
+    }
 }
 
 fn severity(severity: Severity) -> String {
@@ -140,59 +166,6 @@ fn severity(severity: Severity) -> String {
         Severity::Critical => "Critical",
     }
     .to_owned()
-}
-
-/// The text, escaped (`&`, `<` and `>`: so it can neither mention anybody nor make a link), in at most `most` characters. What does not fit
-/// is left out and said: `… (truncated, 2396 more)`, in characters of the text.
-fn fit(text: &str, most: usize) -> String {
-    let cost = |c: char| escape(c).map_or(1, str::len);
-    if text.chars().map(cost).sum::<usize>() <= most {
-        return escaped(text);
-    }
-    let total = text.chars().count();
-    // The number of characters left out has at most as many digits as the number of all.
-    let room = most.saturating_sub(said(total).chars().count());
-    let mut used = 0;
-    let kept = text
-        .chars()
-        .take_while(|&c| {
-            used += cost(c);
-            used <= room
-        })
-        .count();
-    let kept = unbroken(text, kept);
-    let end = text.char_indices().nth(kept).map_or(text.len(), |(at, _)| at);
-    escaped(&text[..end]) + &said(total - kept)
-}
-
-fn said(more: usize) -> String {
-    format!("… (truncated, {more} more)")
-}
-
-/// The cut moved back so that it is not within one visible character (a family of emoji, a letter and its accent). Not all of Unicode's
-/// rules: those that are met in messages.
-fn unbroken(text: &str, cut: usize) -> usize {
-    let joins = |c: &char| matches!(c, '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}' | '\u{300}'..='\u{36f}');
-    let chars: Vec<char> = text.chars().take(cut + 1).collect();
-    // The longest families have 11 characters; more than 16 joined ones are somebody's joke.
-    (cut.saturating_sub(16)..=cut)
-        .rev()
-        .find(|&at| {
-            let before = at.checked_sub(1).and_then(|at| chars.get(at));
-            !chars.get(at).is_some_and(joins) && before != Some(&'\u{200d}')
-        })
-        .unwrap_or(cut)
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match escape(c) {
-            Some(entity) => out.push_str(entity),
-            None => out.push(c),
-        }
-    }
-    out
 }
 
 fn escape(c: char) -> Option<&'static str> {

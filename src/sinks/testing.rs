@@ -10,7 +10,7 @@ use axum::{
     response::IntoResponse,
 };
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
 use super::*;
 use crate::record::RuleUid;
@@ -42,6 +42,9 @@ pub(crate) fn notification() -> Notification {
         firing: FiringId("0123456789abcdef0123".into()),
         hops: 3,
         id: "0123456789abcdef0123-tell".into(),
+        operation: NotifyOperation::Trigger,
+        incident: "rule-uid/shop/Pod/web-1".into(),
+        again: false,
     }
 }
 
@@ -52,7 +55,7 @@ pub(crate) async fn tell(
     secrets: &Secrets,
     http: &Http,
 ) -> Result<Delivered, SinkError> {
-    let reach = Reach { http, connections: &Connections::default() };
+    let reach = Reach { http, connections: &Connections::default(), threads: &Threads::default() };
     sink.deliver(&Parcel::Notification(Box::new(notification.clone())), secrets, reach).await
 }
 
@@ -66,6 +69,32 @@ pub(crate) struct Service {
     pub(crate) url: String,
     seen: Seen,
     paths: Paths,
+    asked: Arc<Notify>,
+    hung_up: Arc<Notify>,
+}
+
+/// Tells when it is dropped.
+struct OnDrop(Arc<Notify>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+type Silent = (Seen, Paths, Arc<Notify>, Arc<Notify>);
+
+async fn never(
+    State((seen, paths, asked, gone)): State<Silent>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    paths.lock().push(uri.path().to_owned());
+    seen.lock().push((headers, body.to_vec()));
+    let _gone = OnDrop(gone);
+    asked.notify_one();
+    std::future::pending().await
 }
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>;
@@ -81,7 +110,29 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, seen, paths }
+        Self { url, seen, paths, asked: Arc::default(), hung_up: Arc::default() }
+    }
+
+    /// One that takes requests and never answers.
+    pub(crate) async fn silent() -> Self {
+        let (seen, paths, gone) = (Seen::default(), Paths::default(), Arc::new(Notify::new()));
+        let (asked, hung_up) = (Arc::new(Notify::new()), gone.clone());
+        let state = (seen.clone(), paths.clone(), asked.clone(), gone);
+        let router = Router::new().fallback(never).with_state(state);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, seen, paths, asked, hung_up }
+    }
+
+    /// Waits until something was asked.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Waits until who asked has hung up.
+    pub(crate) async fn hung_up(&self) {
+        self.hung_up.notified().await;
     }
 
     pub(crate) fn paths(&self) -> Vec<String> {

@@ -5,7 +5,7 @@ use crate::api::{Action, ActionKind, EventRuleSpec, Job, JobWait, Notify, Retry,
 
 /// The texts of an action kind that may hold `${ }`.
 pub(super) const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
-const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value"];
+const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value", "dedupKey"];
 
 impl Compiler {
     pub(super) fn names_of_actions(&mut self, spec: &EventRuleSpec) {

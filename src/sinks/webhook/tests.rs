@@ -154,3 +154,49 @@ fn a_body_that_uses_unknown_names_is_refused() {
     let given = sink(r#"{"webhook": {"url": "http://h/", "body": {"x": "${variables.y} ${nothing}"}}}"#);
     assert!(build(&given).err().expect("refused").to_string().contains("webhook.body.x"));
 }
+
+#[test]
+fn a_signature_of_standard_webhooks_is_the_one_of_its_reference() {
+    // https://github.com/standard-webhooks/standard-webhooks/blob/main/libraries/python/tests/test_webhooks.py
+    let key = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let id = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
+    let [id, time, signature] = standard(key, id, br#"{"test": 2432232314}"#).expect("signed").map(|(_, value)| value);
+    assert_eq!((id, time), ("msg_p5jXN8AQM9LWM0D4loKWxJek".parse().expect("a value"), 1_614_265_330_i64.into()));
+    assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+}
+
+#[tokio::test]
+async fn a_request_signed_by_standard_webhooks_has_its_id_whenever_it_is_repeated() {
+    let service = Service::new(&[(200, "")]).await;
+    let signing = r#","signing": {"scheme": "StandardWebhooks", "secretRef": {"name": "hook", "key": "hmac"}}"#;
+    let sink = build(&sink(&spec(&service, signing))).expect("a sink");
+    let mut secrets = Secrets::default();
+    secrets.insert(key("hook", "hmac"), b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    for _ in 0..2 {
+        tell(&sink, &notification(), &secrets, &http()).await.expect("taken");
+    }
+    for (headers, body) in service.requests() {
+        assert_eq!(headers["webhook-id"], "0123456789abcdef0123-tell");
+        let time = headers["webhook-timestamp"].to_str().expect("text").parse().expect("a number");
+        let [.., (_, signature)] =
+            standard(b"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", ("0123456789abcdef0123-tell", time), &body).expect("signed");
+        assert_eq!(headers["webhook-signature"], signature);
+    }
+    secrets.insert(key("hook", "hmac"), b"canary!");
+    let error = tell(&sink, &notification(), &secrets, &http()).await.expect_err("no key");
+    assert_eq!(
+        error.message,
+        "key hmac of Secret hook is not a key in Base64, with padding, with or without whsec_ before it"
+    );
+}
+
+#[test]
+fn headers_of_a_signature_are_not_set_twice() {
+    for more in [
+        r#","headers": [{"name": "Webhook-Id", "value": "x"}], "signing": {"scheme": "StandardWebhooks", "secretRef": {"name": "a", "key": "b"}}"#,
+        r#","signing": {"scheme": "StandardWebhooks", "header": "X-Sig", "secretRef": {"name": "a", "key": "b"}}"#,
+    ] {
+        let spec = format!(r#"{{"webhook": {{"url": "http://h/"{more}}}}}"#);
+        build(&sink(&spec)).err().expect("refused");
+    }
+}
