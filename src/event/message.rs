@@ -83,7 +83,7 @@ pub fn decode(message: &Message<'_>, made: impl FnOnce() -> String) -> Result<Ve
     let content_type = ContentType::parse(whole);
     let mut events = match (cloud_events::formatted(&content_type, message.body)?, message.attributes()?) {
         (Some(events), _) => events,
-        (None, Some(members)) => vec![cloud_events::described(members, &content_type, message.body)?],
+        (None, Some(members)) => vec![described(members, &content_type, message.body)?],
         (None, None) => vec![plain(message, &content_type, made)?],
     };
     let hops = match message.header(HOPS).map(str::parse) {
@@ -103,6 +103,20 @@ pub fn decode(message: &Message<'_>, made: impl FnOnce() -> String) -> Result<Ve
         trail::arrive(event, hops).map_err(DecodeError::Malformed)?;
     }
     Ok(events)
+}
+
+/// A CloudEvent in binary mode. The content type may stand among its attributes, where the protocol has no place for it.
+fn described(members: Map<String, Value>, content_type: &ContentType, body: &[u8]) -> Result<Event, DecodeError> {
+    if !content_type.whole.is_empty() {
+        return cloud_events::described(members, content_type, body);
+    }
+    let stated = members.get("datacontenttype").and_then(Value::as_str).unwrap_or_default();
+    let content_type = ContentType::parse(stated);
+    let mut event = cloud_events::described(members, &content_type, body)?;
+    if content_type.whole.is_empty() {
+        (event.data, event.bytes) = guess(body);
+    }
+    Ok(event)
 }
 
 fn plain(
@@ -208,6 +222,18 @@ mod tests {
         assert_eq!(both.map(|events| events.len()), Ok(2));
         let reserved = structured.replace("\"t\"", "\"dev.signalbox.rule.fired\"");
         assert!(read(&message(&[("content-type", STRUCTURED)], reserved.as_bytes())).is_err());
+    }
+
+    #[test]
+    fn the_data_of_a_binary_cloud_event_is_what_its_attributes_say_or_what_it_is() {
+        let with = |kind: Option<&'static str>| {
+            let mut headers = vec![("ce-specversion", "1.0"), ("ce-id", "x"), ("ce-source", "/s"), ("ce-type", "t")];
+            headers.extend(kind.map(|kind| ("ce-datacontenttype", kind)));
+            data(&headers, b"7")
+        };
+        assert_eq!(with(None), json!(7));
+        assert_eq!(with(Some("text/plain")), json!("7"));
+        assert_eq!(with(Some("application/octet-stream")), json!({"bytes": [55]}));
     }
 
     #[test]
