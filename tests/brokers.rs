@@ -14,6 +14,7 @@ mod support;
 
 mod brokers {
     mod nats;
+    mod redis;
     mod servers;
     mod told;
 }

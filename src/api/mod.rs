@@ -44,6 +44,7 @@ pub use event_source::{
     StandardWebhooksAuth, Tls, WebhookAuth, WebhookPreset, WebhookSource, address, one_kind_of,
 };
 pub use event_source::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
+pub use event_source::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
 pub use publish::{DEFAULT_PUBLISHED_TYPE, Publish, is_json};

@@ -80,9 +80,14 @@ pub fn address(text: &str, default_port: u16) -> Result<(String, u16), AddressFa
 }
 
 /// The schema of a list of addresses, 1 to 16.
-pub(super) fn addresses(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let one = schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": 262, "pattern": schema::ADDRESS});
+pub(super) fn addresses(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let one = one_address(generator);
     schemars::json_schema!({"type": "array", "minItems": 1, "maxItems": 16, "items": one})
+}
+
+/// The schema of an address.
+pub(super) fn one_address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": 262, "pattern": schema::ADDRESS})
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod common;
 mod nats;
+mod redis;
 mod webhook;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use common::{AddressFault, Login, Tls, address};
 pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
+pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use webhook::{
     AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit,
     SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, WebhookAuth, WebhookPreset, WebhookSource,
@@ -26,6 +28,7 @@ use super::{SecretKeyRef, StatusCondition, schema};
 const KINDS: &[&str] = &[
     "webhook",
     "nats",
+    "redis",
 ];
 
 /// Exactly one kind is set.
@@ -75,6 +78,9 @@ pub struct EventSourceSpec {
     /// Takes messages of NATS: a subject, or a stream of JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSource>,
+    /// Takes entries of a stream of Redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisSource>,
 }
 
 fn default_service_account() -> String {
@@ -88,6 +94,8 @@ pub enum EventSourceKind<'a> {
     Webhook(&'a WebhookSource),
     /// `nats`
     Nats(&'a NatsSource),
+    /// `redis`
+    Redis(&'a RedisSource),
 }
 
 impl EventSourceSpec {
@@ -96,6 +104,7 @@ impl EventSourceSpec {
         match self.kind() {
             Some(EventSourceKind::Webhook(webhook)) => webhook.secrets().to_vec(),
             Some(EventSourceKind::Nats(nats)) => nats.secrets(),
+            Some(EventSourceKind::Redis(redis)) => redis.secrets(),
             None => Vec::new(),
         }
     }
@@ -106,6 +115,7 @@ impl EventSourceSpec {
         let kinds = [
             self.webhook.as_ref().map(EventSourceKind::Webhook),
             self.nats.as_ref().map(EventSourceKind::Nats),
+            self.redis.as_ref().map(EventSourceKind::Redis),
         ];
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
@@ -121,6 +131,7 @@ impl EventSourceKind<'_> {
         match self {
             Self::Webhook(_) => "webhook",
             Self::Nats(_) => "nats",
+            Self::Redis(_) => "redis",
         }
     }
 

@@ -169,16 +169,21 @@ impl Feed {
 
     // === Status ===
 
-    /// There is a connection, and events come over it: to whom, and what there is to know.
+    /// There is a connection, and events come over it: to whom, and what there is to know. May be told again.
     pub(super) fn connected(&self, to: impl AsRef<str>) {
-        let words = self.secrets.redact(&line(to.as_ref()));
-        tracing::info!(source = %self.name, namespace = %self.namespace, to = %words, "an EventSource is connected");
-        self.shared.set(Link::Up(words));
+        let link = Link::Up(self.secrets.redact(&line(to.as_ref())));
+        if self.shared.link() == link {
+            return;
+        }
+        if let Link::Up(words) = &link {
+            tracing::info!(source = %self.name, namespace = %self.namespace, to = %words, "an EventSource is connected");
+        }
+        self.shared.set(link);
     }
 
-    /// How many messages wait where they come from.
-    pub(super) fn lag(&self, messages: u64) {
-        self.shared.counted.lag(Some(messages));
+    /// How many messages wait where they come from; nothing when that cannot be told.
+    pub(super) fn lag(&self, messages: impl Into<Option<u64>>) {
+        self.shared.counted.lag(messages.into());
     }
 
     /// Counts a message that is not taken. [`Feed::take`] does so by itself.

@@ -13,6 +13,8 @@ pub(super) fn faults(spec: &EventSourceSpec) -> Vec<String> {
     match spec.kind() {
         #[cfg(feature = "nats")]
         Some(EventSourceKind::Nats(nats)) => super::nats::faults(nats),
+        #[cfg(feature = "redis")]
+        Some(EventSourceKind::Redis(redis)) => super::redis::faults(redis),
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => vec![left_out(kind)],
         Some(_) | None => vec![one_kind_of()],
@@ -24,6 +26,8 @@ pub(super) async fn run(spec: &EventSourceSpec, feed: &Feed) -> Down {
     let ended = match spec.kind() {
         #[cfg(feature = "nats")]
         Some(EventSourceKind::Nats(nats)) => super::nats::run(nats, feed).await,
+        #[cfg(feature = "redis")]
+        Some(EventSourceKind::Redis(redis)) => super::redis::run(redis, feed).await,
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => Err(Down::refused(left_out(kind))),
         Some(_) | None => Err(Down::refused(one_kind_of())),

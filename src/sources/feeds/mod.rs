@@ -12,6 +12,8 @@ mod kind;
 mod link;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "redis")]
+mod redis;
 mod task;
 
 use std::{

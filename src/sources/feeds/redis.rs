@@ -1,0 +1,357 @@
+//! `redis`: streams of Redis, by consumer groups.
+
+use std::{convert::Infallible, fmt::Display, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use redis::{
+    AsyncConnectionConfig, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, Value,
+    aio::MultiplexedConnection, cmd,
+};
+use serde_json::{Map, Value as Json};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    feed::{Feed, Taken},
+    kind::type_fault,
+    link::Down,
+};
+use crate::{
+    api::{DEFAULT_REDIS_TYPE, RedisSource, RedisStart, address},
+    event::message::Message,
+    telemetry::Rejection,
+};
+
+/// The port of servers.
+const PORT: u16 = 6379;
+/// How long the server may take until it has taken the credentials.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Entries that are taken together. One may be 512 MB by itself; a server whose entries are large is asked for few by their own limit.
+const BATCH: usize = 64;
+/// For how long the server holds a question while nothing comes.
+const BLOCK: Duration = Duration::from_secs(5);
+/// How long the server may take to answer any question beyond that.
+const ANSWER: Duration = Duration::from_secs(15);
+/// How often the server is asked how much waits.
+const LAG: Duration = Duration::from_secs(10);
+
+/// What the schema cannot tell.
+pub(super) fn faults(spec: &RedisSource) -> Vec<String> {
+    let mut faults = Vec::new();
+    faults.extend(address(&spec.server, PORT).err().map(|fault| format!("redis.server: {fault}")));
+    if let Some(tls) = &spec.tls {
+        tls.faults("redis.tls", &mut faults);
+    }
+    if !(Duration::from_secs(1)..=Duration::from_hours(24)).contains(&spec.claim_after.get()) {
+        faults.push("redis.claimAfter: must be 1s to 24h".to_owned());
+    }
+    faults.extend(type_fault("redis.type", spec.type_.as_deref(), DEFAULT_REDIS_TYPE));
+    faults
+}
+
+/// Connects, and takes entries until the connection breaks.
+pub(super) async fn run(spec: &RedisSource, feed: &Feed) -> Result<Infallible, Down> {
+    let (host, port) = address(&spec.server, PORT).map_err(|fault| Down::refused(fault.to_string()))?;
+    let stream = feed.open(&host, port, spec.tls.as_ref()).await?;
+    let mut info = RedisConnectionInfo::default().set_db(spec.database.into());
+    if let Some(auth) = &spec.auth {
+        info = info.set_password(feed.secret(&auth.password_secret_ref)?);
+        if let Some(name) = &auth.username {
+            info = info.set_username(name);
+        }
+    }
+    // A question that the server holds is one that takes long.
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(BLOCK + ANSWER));
+    let connecting = MultiplexedConnection::new_with_config(&info, stream, config);
+    let connected = timeout(CONNECT, connecting).await;
+    let silent = |_| Down::unreachable(format!("{}: no answer within 10 s", spec.server));
+    let connected = connected.map_err(silent)?;
+    let (connection, driver) = connected.map_err(|error| down(&spec.server, "connect", &error))?;
+    let reader = Reader {
+        spec,
+        feed,
+        connection,
+        group: spec.group.clone().unwrap_or_else(|| feed.identity()),
+        consumer: feed.identity(),
+    };
+    tokio::select! {
+        ended = reader.read() => ended,
+        () = driver => Err(Down::unreachable(format!("{}: the connection broke", spec.server))),
+    }
+}
+
+/// What the server has said, by what is to be done about it.
+fn down(server: &str, what: &str, error: &RedisError) -> Down {
+    let message = format!("{server}: {what}: {error}");
+    match (error.kind(), error.code().unwrap_or_default()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => Down::unauthenticated(message),
+        (ErrorKind::Io, _) | (_, "LOADING" | "MASTERDOWN" | "CLUSTERDOWN") => Down::unreachable(message),
+        _ => Down::refused(message),
+    }
+}
+
+/// An entry of a stream.
+struct Entry {
+    id: String,
+    /// Names and values, in their order; nothing when the entry was trimmed away before it was acknowledged.
+    fields: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+/// A consumer of a group.
+struct Reader<'a> {
+    spec: &'a RedisSource,
+    feed: &'a Feed,
+    connection: MultiplexedConnection,
+    group: String,
+    consumer: String,
+}
+
+impl Reader<'_> {
+    async fn read(mut self) -> Result<Infallible, Down> {
+        self.group_from(match self.spec.start_from {
+            RedisStart::New => "$",
+            RedisStart::All => "0",
+        })
+        .await?;
+        self.tell().await?;
+        // What was delivered before this process, or this connection, began and not acknowledged.
+        while self.fetch("0").await? > 0 {}
+        let claim = self.spec.claim_after.get() / 2;
+        let (mut claimed, mut told) = (Instant::now(), Instant::now());
+        self.claim().await?;
+        loop {
+            self.fetch(">").await?;
+            if claimed.elapsed() >= claim {
+                claimed = Instant::now();
+                self.claim().await?;
+            }
+            if told.elapsed() >= LAG {
+                told = Instant::now();
+                self.tell().await?;
+            }
+        }
+    }
+
+    fn down(&self, what: impl Display, error: &RedisError) -> Down {
+        down(&self.spec.server, &format!("{what} of stream {}", self.spec.stream), error)
+    }
+
+    /// Makes the group, unless it is there.
+    async fn group_from(&mut self, start: &str) -> Result<(), Down> {
+        let mut make = cmd("XGROUP");
+        make.arg("CREATE").arg(&self.spec.stream).arg(&self.group).arg(start).arg("MKSTREAM");
+        match make.query_async::<()>(&mut self.connection).await {
+            Err(error) if error.code() != Some("BUSYGROUP") => Err(self.down("make a consumer group", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes entries: those of this consumer from the start (`0`), or new ones (`>`). How many there were.
+    async fn fetch(&mut self, from: &str) -> Result<usize, Down> {
+        let mut read = cmd("XREADGROUP");
+        read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(BATCH);
+        if from == ">" {
+            read.arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        }
+        read.arg("STREAMS").arg(&self.spec.stream).arg(from);
+        match read.query_async::<Value>(&mut self.connection).await {
+            // The stream was deleted, and whatever it has now is new.
+            Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
+                self.group_from("0").await.map(|()| 0)
+            }
+            Err(error) => Err(self.down("read", &error)),
+            Ok(answer) => {
+                let entries = entries_of_streams(answer).map_err(|error| self.down("read", &error))?;
+                self.store(entries).await
+            }
+        }
+    }
+
+    /// Takes over what other consumers of the group have had for too long.
+    async fn claim(&mut self) -> Result<(), Down> {
+        let mut start = "0-0".to_owned();
+        loop {
+            let mut claim = cmd("XAUTOCLAIM");
+            let idle = u64::try_from(self.spec.claim_after.get().as_millis()).unwrap_or(u64::MAX);
+            claim.arg(&self.spec.stream).arg(&self.group).arg(&self.consumer).arg(idle).arg(&start);
+            claim.arg("COUNT").arg(BATCH);
+            let answer = claim.query_async::<(String, Value)>(&mut self.connection);
+            let (next, claimed) = match answer.await {
+                Ok(answer) => answer,
+                Err(error) if error.code() == Some("NOGROUP") => return Ok(()),
+                Err(error) => return Err(self.down("take over entries", &error)),
+            };
+            let claimed = entries(claimed).map_err(|error| self.down("take over entries", &error))?;
+            self.store(claimed).await?;
+            if next == "0-0" {
+                return Ok(());
+            }
+            start = next;
+        }
+    }
+
+    /// Takes entries into the log, and acknowledges them.
+    async fn store(&mut self, entries: Vec<Entry>) -> Result<usize, Down> {
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        let bodies: Vec<Option<Body>> = entries.iter().map(|entry| body(self.spec, entry)).collect();
+        let messages: Vec<Message<'_>> = entries
+            .iter()
+            .zip(&bodies)
+            .filter_map(|(entry, body)| Some(message(self, entry, body.as_ref()?)))
+            .collect();
+        let taken = self.feed.take(&messages).await?;
+        let poison = taken.iter().filter(|taken| matches!(taken, Taken::Poison(_))).count();
+        tracing::trace!(entries = entries.len(), poison, "entries are stored");
+        for (entry, _) in entries.iter().zip(&bodies).filter(|(_, body)| body.is_none()) {
+            // Trimmed away, or without the field: it is counted, and nobody gets it again.
+            let why = if entry.fields.is_none() { Rejection::Unavailable } else { Rejection::Malformed };
+            self.feed.rejected(why);
+        }
+        let mut done = cmd("XACK");
+        done.arg(&self.spec.stream).arg(&self.group);
+        for entry in &entries {
+            done.arg(&entry.id);
+        }
+        match done.query_async::<u64>(&mut self.connection).await {
+            Ok(_) => Ok(entries.len()),
+            Err(error) => Err(self.down("acknowledge entries", &error)),
+        }
+    }
+
+    /// Tells how much waits, and whether anything was trimmed away before it was taken.
+    async fn tell(&mut self) -> Result<(), Down> {
+        let groups = cmd("XINFO").arg("GROUPS").arg(&self.spec.stream).query_async(&mut self.connection).await;
+        let groups: Vec<Vec<(String, Value)>> = match groups {
+            Ok(Value::Array(groups)) => {
+                groups.into_iter().filter_map(|group| FromRedisValue::from_redis_value(group).ok()).collect()
+            }
+            Ok(_) => Vec::new(),
+            // It is made again when it is read.
+            Err(error) if error.kind() == ErrorKind::Server(redis::ServerErrorKind::ResponseError) => return Ok(()),
+            Err(error) => return Err(self.down("look at groups", &error)),
+        };
+        let ours = groups.iter().find(|group| text(group, "name").as_deref() == Some(self.group.as_str()));
+        let Some(ours) = ours else { return Ok(()) };
+        let waiting = number(ours, "lag").zip(number(ours, "pending")).map(|(lag, pending)| lag + pending);
+        let stream = cmd("XINFO").arg("STREAM").arg(&self.spec.stream).query_async(&mut self.connection).await;
+        let stream: Vec<(String, Value)> = stream.map_err(|error| self.down("look at it", &error))?;
+        let trimmed = text(&stream, "max-deleted-entry-id").map(|id| stamp(&id));
+        let delivered = text(ours, "last-delivered-id").map(|id| stamp(&id));
+        let lost = trimmed.is_some_and(|trimmed| trimmed > delivered.unwrap_or_default() && trimmed > (0, 0));
+        let advice = if lost {
+            "; entries were trimmed away before they were taken: let the stream keep more (MAXLEN, MINID)"
+        } else {
+            ""
+        };
+        let (server, stream, group) = (&self.spec.server, &self.spec.stream, &self.group);
+        self.feed.connected(format!("connected to {server}, takes from stream {stream} by group {group}{advice}"));
+        self.feed.lag(waiting);
+        Ok(())
+    }
+}
+
+/// Milliseconds and number of an entry's id.
+fn stamp(id: &str) -> (u64, u64) {
+    let (time, number) = id.split_once('-').unwrap_or((id, "0"));
+    (time.parse().unwrap_or_default(), number.parse().unwrap_or_default())
+}
+
+fn find<'v>(pairs: &'v [(String, Value)], name: &str) -> Option<&'v Value> {
+    pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+fn text(pairs: &[(String, Value)], name: &str) -> Option<String> {
+    String::from_redis_value_ref(find(pairs, name)?).ok()
+}
+
+fn number(pairs: &[(String, Value)], name: &str) -> Option<u64> {
+    u64::from_redis_value_ref(find(pairs, name)?).ok()
+}
+
+/// What was read of one stream; nothing when the time was over.
+fn entries_of_streams(answer: Value) -> Result<Vec<Entry>, RedisError> {
+    let streams: Option<Vec<(String, Value)>> = FromRedisValue::from_redis_value(answer)?;
+    match streams.into_iter().flatten().next() {
+        Some((_, found)) => entries(found),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn entries(found: Value) -> Result<Vec<Entry>, RedisError> {
+    let found: Vec<Value> = FromRedisValue::from_redis_value(found)?;
+    // Redis 6 gives nothing at all for an entry that is gone.
+    let found = found.into_iter().filter(|entry| *entry != Value::Nil);
+    found
+        .map(|entry| {
+            let (id, fields): (String, Option<Vec<Vec<u8>>>) = FromRedisValue::from_redis_value(entry)?;
+            let pairs =
+                |fields: Vec<Vec<u8>>| fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+            Ok(Entry { id, fields: fields.map(pairs) })
+        })
+        .collect()
+}
+
+// === Messages ===
+
+/// The body of a message, and its headers.
+struct Body {
+    body: Vec<u8>,
+    headers: Vec<(String, String)>,
+}
+
+/// What an entry says; nothing when it is gone, or has no such field, or fields that are no text where a map of texts is asked for.
+fn body(spec: &RedisSource, entry: &Entry) -> Option<Body> {
+    let fields = entry.fields.as_ref()?;
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).ok();
+    let Some(field) = &spec.field else {
+        let map: Option<Map<String, Json>> =
+            fields.iter().map(|(name, value)| Some((text(name)?, Json::String(text(value)?)))).collect();
+        let body = Json::Object(map?).to_string().into_bytes();
+        return Some(Body { body, headers: Vec::new() });
+    };
+    let (_, body) = fields.iter().find(|(name, _)| name == field.as_bytes())?;
+    let others = fields.iter().filter(|(name, _)| name != field.as_bytes());
+    let headers = others.filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+    Some(Body { body: body.clone(), headers })
+}
+
+fn message<'m>(reader: &'m Reader<'_>, entry: &'m Entry, body: &'m Body) -> Message<'m> {
+    let (spec, stream) = (reader.spec, reader.spec.stream.as_str());
+    let milliseconds = i64::try_from(stamp(&entry.id).0).unwrap_or_default();
+    Message {
+        id: Some(format!("{stream}/{}", entry.id)),
+        source: reader.feed.source(),
+        type_: spec.type_.as_deref().unwrap_or(DEFAULT_REDIS_TYPE),
+        subject: Some(stream.to_owned()),
+        time: Timestamp::from_millisecond(milliseconds).ok(),
+        content_type: None,
+        headers: body.headers.clone(),
+        extensions: vec![("redisstream".to_owned(), stream.into()), ("redisid".to_owned(), entry.id.as_str().into())],
+        body: &body.body,
+        ..Message::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn an_entry_that_was_trimmed_away_has_no_fields_and_others_keep_their_order() {
+        let entry = |id: &str, fields: Value| Value::Array(vec![bulk(id), fields]);
+        let fields = Value::Array(vec![bulk("b"), bulk("1"), bulk("a"), bulk("2")]);
+        let stream = Value::Array(vec![entry("7-0", fields), entry("8-0", Value::Nil), Value::Nil]);
+        let answer = Value::Array(vec![Value::Array(vec![bulk("jobs"), stream])]);
+        let found = entries_of_streams(answer).expect("entries");
+        let ids: Vec<(&str, bool)> = found.iter().map(|entry| (entry.id.as_str(), entry.fields.is_some())).collect();
+        assert_eq!(ids, [("7-0", true), ("8-0", false)]);
+        assert_eq!(found[0].fields.as_ref().map(|fields| fields[0].0.clone()), Some(b"b".to_vec()));
+        assert_eq!(entries_of_streams(Value::Nil).expect("the time was over").len(), 0);
+        assert_eq!((stamp("17-2"), stamp("x")), ((17, 2), (0, 0)));
+    }
+}
