@@ -116,7 +116,7 @@ async fn entries_are_events_and_those_of_a_dead_consumer_are_taken_over() {
     tell(&sink, &["jobs 2 pump", "jobs 3 pump", "jobs 4 valve"]).await;
     eventually("everything is acknowledged", PATIENCE, async || (pending(&mut client, "ops").await == 0).then_some(()))
         .await;
-    let told = |status: &Value| status["received"] == 3 && status["lag"] == 0;
+    let told = |status: &Value| status["received"] == 3 && status["lag"] == 0 && status["rejected"]["unavailable"] == 1;
     let status = source_when(&shop, "plant", "counted", told).await;
     assert_eq!(condition(&status, "Ready")["status"], "True");
 }

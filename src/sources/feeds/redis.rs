@@ -81,7 +81,12 @@ pub(super) async fn run(spec: &RedisSource, feed: &Feed) -> Result<Infallible, D
 
 /// What the server has said, by what is to be done about it.
 fn down(server: &str, what: &str, error: &RedisError) -> Down {
-    let message = format!("{server}: {what}: {error}");
+    // What cannot be read is shown with what was read: entries may hold anything.
+    let said = match error.kind() {
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "the answer is not one that Redis gives".to_owned(),
+        _ => error.to_string(),
+    };
+    let message = format!("{server}: {what}: {said}");
     match (error.kind(), error.code().unwrap_or_default()) {
         (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => Down::unauthenticated(message),
         (ErrorKind::Io, _) | (_, "LOADING" | "MASTERDOWN" | "CLUSTERDOWN") => Down::unreachable(message),
@@ -174,13 +179,13 @@ impl Reader<'_> {
             let idle = u64::try_from(self.spec.claim_after.get().as_millis()).unwrap_or(u64::MAX);
             claim.arg(&self.spec.stream).arg(&self.group).arg(&self.consumer).arg(idle).arg(&start);
             claim.arg("COUNT").arg(BATCH);
-            let answer = claim.query_async::<(String, Value)>(&mut self.connection);
-            let (next, claimed) = match answer.await {
-                Ok(answer) => answer,
+            // Redis 7 gives as well the ids of what was trimmed away, which it has forgotten itself.
+            let (next, claimed, trimmed) = match claim.query_async::<Value>(&mut self.connection).await {
+                Ok(answer) => claimed(answer).map_err(|error| self.down("take over entries", &error))?,
                 Err(error) if error.code() == Some("NOGROUP") => return Ok(()),
                 Err(error) => return Err(self.down("take over entries", &error)),
             };
-            let claimed = entries(claimed).map_err(|error| self.down("take over entries", &error))?;
+            (0..trimmed).for_each(|_| self.feed.rejected(Rejection::Unavailable));
             self.store(claimed).await?;
             if next == "0-0" {
                 return Ok(());
@@ -278,6 +283,15 @@ fn entries_of_streams(answer: Value) -> Result<Vec<Entry>, RedisError> {
     }
 }
 
+/// Where to go on, what was taken over, and how many entries were gone.
+fn claimed(answer: Value) -> Result<(String, Vec<Entry>, usize), RedisError> {
+    let mut parts: std::vec::IntoIter<Value> = Vec::from_redis_value(answer)?.into_iter();
+    let next = FromRedisValue::from_redis_value(parts.next().unwrap_or(Value::Nil))?;
+    let found = entries(parts.next().unwrap_or(Value::Array(Vec::new())))?;
+    let trimmed: Vec<String> = FromRedisValue::from_redis_value(parts.next().unwrap_or(Value::Array(Vec::new())))?;
+    Ok((next, found, trimmed.len()))
+}
+
 fn entries(found: Value) -> Result<Vec<Entry>, RedisError> {
     let found: Vec<Value> = FromRedisValue::from_redis_value(found)?;
     // Redis 6 gives nothing at all for an entry that is gone.
@@ -342,6 +356,13 @@ mod tests {
     }
 
     #[test]
+    fn what_an_answer_held_is_not_told() {
+        let error = entries(bulk("canary")).map(drop).expect_err("no list");
+        let told = down("redis:6379", "read", &error);
+        assert!(!told.message.contains("canary") && told.message.contains("redis:6379: read"), "{told}");
+    }
+
+    #[test]
     fn an_entry_that_was_trimmed_away_has_no_fields_and_others_keep_their_order() {
         let entry = |id: &str, fields: Value| Value::Array(vec![bulk(id), fields]);
         let fields = Value::Array(vec![bulk("b"), bulk("1"), bulk("a"), bulk("2")]);
@@ -352,6 +373,13 @@ mod tests {
         assert_eq!(ids, [("7-0", true), ("8-0", false)]);
         assert_eq!(found[0].fields.as_ref().map(|fields| fields[0].0.clone()), Some(b"b".to_vec()));
         assert_eq!(entries_of_streams(Value::Nil).expect("the time was over").len(), 0);
+        let six = Value::Array(vec![bulk("9-0"), Value::Array(Vec::new())]);
+        assert_eq!(
+            claimed(six).map(|(next, found, trimmed)| (next, found.len(), trimmed)).ok(),
+            Some(("9-0".to_owned(), 0, 0))
+        );
+        let seven = Value::Array(vec![bulk("0-0"), Value::Array(Vec::new()), Value::Array(vec![bulk("3-0")])]);
+        assert_eq!(claimed(seven).map(|(_, _, trimmed)| trimmed).ok(), Some(1));
         assert_eq!((stamp("17-2"), stamp("x")), ((17, 2), (0, 0)));
     }
 }
