@@ -1,4 +1,5 @@
-//! Firings that wait for a person, on a real API server: who may approve, in whose name, and what a restart and a missing policy do.
+//! What people say to rules beside their specs, on a real API server: who may approve and silence, in whose name, and what a restart and a missing policy
+//! do.
 
 use std::{
     path::{Path, PathBuf},
@@ -167,6 +168,123 @@ async fn who_has_the_verb_approves_and_nobody_else_and_in_no_other_name() {
     let (outcome, message) = ended(&shop, "asks", &second).await;
     assert_eq!((outcome.as_str(), message), ("Failed", format!("denied by {}", user(&shop, "jane"))));
     assert_eq!(shop.replicas("web").await, 2);
+}
+
+#[tokio::test]
+async fn of_two_who_approve_at_once_both_are_heard() {
+    let site = Site::start().await;
+    let shop = site.namespace("both").await;
+    let jane = person(&site, &shop, "jane", &["get", "patch", "approve"]).await;
+    let mut rule = rule("1h");
+    // Status shows none of its firings.
+    rule["historyLimit"] = json!(0);
+    rule["actions"] = json!([rule["actions"][0], {"name": "note", "patch": {"target": {"kind": "Deployment", "name": "${event.data.regarding.name}"},
+        "patch": {"metadata": {"annotations": {"by": "${actions.sure.by}"}}}}}]);
+    let operator = site.setup.start_ready().await;
+    shop.rule("asks", rule).await;
+    for name in ["web", "db"] {
+        shop.deployment(name, 1).await;
+        shop.event(&format!("{name}.1"), name, "BackOff").await;
+    }
+    let needed = eventually("both wait", PATIENCE, async || {
+        let events = shop.api("v1", "Event").list(&ListParams::default()).await.ok()?;
+        let needed = events.iter().filter(|event| event.data["reason"] == "ApprovalNeeded");
+        let notes: Vec<String> = needed.filter_map(|event| Some(event.data["message"].as_str()?.to_owned())).collect();
+        (notes.len() == 2).then_some(notes)
+    })
+    .await;
+    let firing = |note: &String| {
+        let after = note.split("approve asks ").nth(1).expect("the command");
+        after.split(' ').next().expect("the firing").to_owned()
+    };
+    // Nobody takes the first before the second is said.
+    operator.kill();
+    for note in &needed {
+        done(&jane, &shop, &["approve", "asks", &firing(note), "--action", "sure"]).await;
+    }
+    let _operator = site.setup.start_ready().await;
+    for name in ["web", "db"] {
+        let noted = async || {
+            let deployment: DynamicObject = shop.api("apps/v1", "Deployment").get(name).await.ok()?;
+            deployment.metadata.annotations.unwrap_or_default().get("by").cloned()
+        };
+        assert_eq!(eventually("it was approved", PATIENCE, noted).await, user(&shop, "jane"));
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_verb_silences_and_nobody_else_and_in_no_other_name() {
+    let site = Site::start().await;
+    let _operator = site.setup.start_ready().await;
+    let shop = site.namespace("silence").await;
+    shop.deployment("web", 1).await;
+    let jane = person(&site, &shop, "jane", &["get", "patch", "silence"]).await;
+    let kim = person(&site, &shop, "kim", &["get", "patch"]).await;
+    let grow = json!([{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "by": "1"}}]);
+    let source = json!([{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}]);
+    shop.rule("grows", json!({"sources": source, "actions": grow, "groupBy": [{"name": "pod", "expression": "event.data.regarding.name"}]})).await;
+    let printed = done(
+        &jane,
+        &shop,
+        &[
+            "silence",
+            "grows",
+            "--for",
+            "1h",
+            "--comment",
+            "a \"drill\"",
+            "--name",
+            "drill",
+            "--expression",
+            "group.pod == 'web'",
+        ],
+    )
+    .await;
+    assert!(printed.contains("silenced until ") && printed.contains(&user(&shop, "jane")), "{printed}");
+    let status = shop.rule_status("grows", "it is told", |status| status["silences"][0]["name"] == "drill").await;
+    let told = &status["silences"][0];
+    assert_eq!((&told["author"], &told["comment"]), (&json!(user(&shop, "jane")), &json!("a \"drill\"")));
+
+    shop.event("web.1", "web", "BackOff").await;
+    shop.event("db.1", "db", "BackOff").await;
+    let counted = |status: &Value| status["counts"]["suppressed"]["silence"] == 1 && status["counts"]["succeeded"] == 1;
+    let status = shop.rule_status("grows", "one is silenced and one is not", counted).await;
+    assert_eq!((&status["lastSuppressed"]["reason"], &status["recent"][0]["group"]), (&json!("silence"), &json!("db")));
+    assert_eq!(shop.replicas("web").await, 2);
+
+    let output = plugin(&kim, &shop, &["silence", "grows", "--for", "1h"]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "Kim has not the verb");
+    for part in [&user(&shop, "kim"), "the verb silence on eventrules.signalbox.dev", "deploy/samples/silence.yaml"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let annotate = async |who: &str, name: &str, text: Value| {
+        let client = site.plane.client_as(&user(&shop, who), &["system:serviceaccounts", "system:authenticated"]).await;
+        let view = Shop { name: shop.name.clone(), client };
+        let patch = json!({"metadata": {"annotations": {format!("silence.signalbox.dev/{name}"): text}}});
+        view.api(GROUP, "EventRule").patch("grows", &PatchParams::default(), &Patch::Merge(&patch)).await
+    };
+    let text = |author: &str| json!(format!(r#"{{"author":"{author}","until":"2099-01-01T00:00:00Z"}}"#));
+    for (who, name, value) in [
+        ("jane", "b", text(&user(&shop, "kim"))),
+        ("jane", "b", json!(r#"{"until":"2099-01-01T00:00:00Z","author":"kim"}"#)),
+        ("kim", "b", text(&user(&shop, "kim"))),
+        ("kim", "drill", Value::Null),
+        ("kim", "drill", text(&user(&shop, "kim"))),
+    ] {
+        let answer = annotate(who, name, value.clone()).await;
+        assert!(matches!(&answer, Err(kube::Error::Api(status)) if status.is_forbidden()), "{who} {value}: {answer:?}");
+    }
+    // What the policy lets through and no silence is made of is told.
+    let odd = format!(r#"{{"author":"{}","author":"kim","until":"2099-01-01T00:00:00Z"}}"#, user(&shop, "jane"));
+    annotate("jane", "odd", json!(odd)).await.expect("it begins as it should");
+    let status = shop.rule_status("grows", "it is told", |status| status["silences"][0]["name"] == "odd").await;
+    assert!(status["silences"][0]["message"].as_str().expect("why").contains("duplicate field"), "{status}");
+
+    done(&jane, &shop, &["silence", "grows", "--end"]).await;
+    shop.rule_status("grows", "none is left", |status| status["silences"].is_null()).await;
+    shop.event("web.2", "web", "BackOff").await;
+    shop.rule_status("grows", "it fires again", |status| status["counts"]["succeeded"] == 2).await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod patch;
 mod publish;
 mod restore;
 mod schema;
+mod silence;
 mod source;
 mod status;
 mod target;
@@ -49,6 +50,7 @@ pub use http::{Http, HttpMethod, OnUnknown};
 pub use patch::{Patch, PatchFault, PatchType};
 pub use publish::{DEFAULT_PUBLISHED_TYPE, Publish, is_json};
 pub use restore::{Restore, RestoreWhen};
+pub use silence::{MAX_SILENCES, SILENCE, Silence};
 pub use source::{
     ClusterScoped, Condition, EventSourceRef, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection,
     NamespacesFrom, OnGap, Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,

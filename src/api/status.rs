@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LastSuppressed;
+use super::{LastSuppressed, Silence};
 
 /// What became of a rule and of the events it looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,10 @@ pub struct EventRuleStatus {
     /// The last matching event that did not fire, why, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_suppressed: Option<LastSuppressed>,
+    /// What silences the rule, or should and does not: at most 10. People write them with `kubectl signalbox silence`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub silences: Vec<Silence>,
     /// An event that the rule nearly took: the last one that passed the filter of a source and that a condition refused; while there is none,
     /// the nearest that a filter refused. A sample: told at most once a minute, and every five minutes while the same refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,6 +237,9 @@ pub struct Suppressed {
     /// Outside of `activeWindows`.
     #[serde(skip_serializing_if = "is_zero")]
     pub outside_active_window: u64,
+    /// While a silence said so.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub silence: u64,
     /// While the switch for all rules was set.
     #[serde(skip_serializing_if = "is_zero")]
     pub stopped: u64,
@@ -247,9 +254,9 @@ impl Suppressed {
     /// The same with `total` as it must be.
     pub fn summed(mut self) -> Self {
         let Self { cooldown, too_many_groups, too_much_state, budget, own_write, concurrency, .. } = self;
-        let Self { dedupe, outside_active_window, stopped, looped, .. } = self;
+        let Self { dedupe, outside_active_window, silence, stopped, looped, .. } = self;
         let of_groups = too_many_groups + too_much_state + own_write + concurrency;
-        self.total = of_groups + cooldown + budget + dedupe + outside_active_window + stopped + looped;
+        self.total = of_groups + cooldown + budget + dedupe + outside_active_window + silence + stopped + looped;
         self
     }
 }

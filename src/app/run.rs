@@ -367,7 +367,8 @@ fn near_misses(status: &StatusQueue) -> NearMisses {
 fn known_rules(state: &State) -> Vec<Known> {
     let known = |(rule, generation, spec): (&RuleRef, i64, &Arc<EventRuleSpec>)| {
         let judging = state.engine.progress(&rule.uid).and_then(|progress| progress.generation);
-        Known { rule: rule.clone(), generation, in_force: judging == Some(generation), spec: Arc::clone(spec) }
+        let (spec, silences) = (Arc::clone(spec), state.engine.silences(&rule.uid).to_vec());
+        Known { rule: rule.clone(), generation, in_force: judging == Some(generation), spec, silences }
     };
     state.engine.known().map(known).collect()
 }

@@ -14,6 +14,9 @@ use crate::{
     kubernetes::{APPROVAL, Approval},
 };
 
+/// Decisions that are kept in the annotation, at most: of some 120 bytes each.
+const MOST: usize = 256;
+
 /// Approves the step of the firing that waits, or denies it.
 pub(super) async fn run(
     way: &Way,
@@ -26,12 +29,12 @@ pub(super) async fn run(
         Some(action) => action.to_owned(),
         None => waiting(&rule, firing)?,
     };
-    untaken(&rule, firing)?;
     let by = user(way).await?;
     let approval = Approval { approved, step: format!("{firing}-{action}"), by };
+    let said = with_those_before(&rule, &approval)?;
     // Of two who decide at once, one has to look again.
     let version = rule.metadata.resource_version;
-    let patch = json!({"metadata": {"resourceVersion": version, "annotations": {APPROVAL: approval.to_string()}}});
+    let patch = json!({"metadata": {"resourceVersion": version, "annotations": {APPROVAL: said}}});
     let rules: Api<EventRule> = Api::namespaced(way.client.clone(), &way.namespace);
     match rules.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => {}
@@ -94,20 +97,31 @@ fn waiting(rule: &EventRule, firing: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Refuses while the annotation still is about another firing that waits: what it says would be lost.
-fn untaken(rule: &EventRule, firing: &str) -> anyhow::Result<()> {
-    let Some(before) = rule.annotations().get(APPROVAL).and_then(|said| Approval::read(said)) else { return Ok(()) };
-    let Some((other, action)) = before.step.split_once('-').filter(|(other, _)| *other != firing) else {
-        return Ok(());
+/// The annotation with this approval added. What others have decided stays, unless its firing has ended as status shows; of decisions about firings that
+/// status does not show the last are kept.
+fn with_those_before(rule: &EventRule, approval: &Approval) -> anyhow::Result<String> {
+    let before = Approval::all(rule.annotations().get(APPROVAL).map_or("", String::as_str));
+    let is_open = |said: &Approval| {
+        let Some((firing, action)) = said.step.split_once('-') else { return false };
+        shown(rule, firing).is_none_or(|shown| waits(rule, shown).any(|name| name == action))
     };
-    if shown(rule, other).is_some_and(|shown| waits(rule, shown).any(|name| name == action)) {
-        bail!("what {} decided about firing {other} was not taken yet: try again when the operator has", before.by);
+    let mut kept: Vec<Approval> =
+        before.into_iter().filter(|said| said.step != approval.step && is_open(said)).collect();
+    let shown_and_open =
+        |said: &Approval| said.step.split_once('-').is_some_and(|(firing, _)| shown(rule, firing).is_some());
+    while kept.len() >= MOST {
+        let oldest = kept.iter().position(|said| !shown_and_open(said));
+        let Some(oldest) = oldest else {
+            bail!("{MOST} decisions about firings of the rule were not taken yet: try again when the operator has")
+        };
+        kept.remove(oldest);
     }
-    Ok(())
+    kept.push(approval.clone());
+    Ok(kept.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 /// Who calls, as the API server knows him.
-async fn user(way: &Way) -> anyhow::Result<String> {
+pub(super) async fn user(way: &Way) -> anyhow::Result<String> {
     let reviews: Api<SelfSubjectReview> = Api::all(way.client.clone());
     let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await;
     let review = review.context("ask the API server who you are")?;
@@ -152,13 +166,20 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_decided_is_not_written_over_while_it_is_waited_for() {
-        let untaken =
-            |said: &str, second: &str, firing: &str| untaken(&rule(Some(said), recent("Running", second)), firing);
-        let said = untaken("deny f1-second jane", "Running", "f2").expect_err("not taken yet").to_string();
-        assert!(said.contains("jane decided about firing f1"), "{said}");
-        untaken("deny f1-second jane", "Running", "f1").expect("the same firing");
-        untaken("deny f1-second jane", "Failed", "f2").expect("it was taken");
-        untaken("nonsense", "Running", "f2").expect("it says nothing");
+    fn what_somebody_else_decided_stays_while_it_may_be_waited_for() {
+        let said = |before: &str, second: &str, step: &str| {
+            let approval = Approval { approved: true, step: step.into(), by: "kim".into() };
+            with_those_before(&rule(Some(before), recent("Running", second)), &approval).expect("there is room")
+        };
+        assert_eq!(said("deny f1-second jane", "Running", "f2-first"), "deny f1-second jane\napprove f2-first kim");
+        assert_eq!(said("deny f1-second jane", "Failed", "f2-first"), "approve f2-first kim", "it was taken");
+        // Status shows the last firings only.
+        assert_eq!(said("deny f0-first jane", "Running", "f2-first"), "deny f0-first jane\napprove f2-first kim");
+        assert_eq!(said("deny f2-first jane", "Running", "f2-first"), "approve f2-first kim");
+        assert_eq!(said("nonsense", "Running", "f2-first"), "approve f2-first kim");
+        let many: String = (0..2 * MOST).map(|number| format!("deny o{number}-first jane\n")).collect();
+        let kept = said(&format!("deny f1-second jane\n{many}"), "Running", "f2-first");
+        assert_eq!(kept.lines().count(), MOST);
+        assert!(kept.starts_with("deny f1-second jane\n") && kept.ends_with("approve f2-first kim"));
     }
 }

@@ -13,6 +13,7 @@ mod junit;
 mod lint;
 mod rbac;
 mod replay;
+mod silence;
 mod table;
 mod test;
 mod trace;
@@ -172,6 +173,9 @@ enum InCluster {
         #[arg(long)]
         deny: bool,
     },
+    /// Silence rules for a time: what they fire for is counted and not acted upon. What has an end is told all the same, and what lasts when the silence is
+    /// over is fired for then.
+    Silence(silence::Silencing),
     /// Show a firing as a tree: event, rule, firing, steps, objects.
     Trace {
         /// The firing.
@@ -272,6 +276,7 @@ async fn in_cluster(command: InCluster, shared: Shared) -> anyhow::Result<String
         InCluster::Approve { rule, firing, action, deny } => {
             approve::run(&way, (&rule, &firing, action.as_deref()), !deny, shared.output).await
         }
+        InCluster::Silence(silencing) => silence::run(&way, &silencing, shared.output).await,
         InCluster::Trace { firing, rule } => trace::run(&way, &firing, rule.as_deref(), shared.output).await,
     }
 }
@@ -294,6 +299,8 @@ mod tests {
     fn one_firing_is_run_again_or_all() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
         assert!(parse("x replay web 0123") && parse("x replay web --all -n shop -o json"));
+        assert!(parse("x silence web db --for 2h") && parse("x silence --all --end"));
+        assert!(!parse("x silence web") && !parse("x silence web --for 2h --end") && !parse("x silence --for 2h"));
         assert!(!parse("x replay web") && !parse("x replay web 0123 --all"));
     }
 }

@@ -1,13 +1,16 @@
 //! An object of ours as the API server sends it: read is what names it, and everything else stays as it came. A spec that cannot be read, such as one
 //! that is nested thousands of levels deep, is then a fault of its object; a watch that reads objects whole would come to none of the others.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use kube::{Resource, api::ObjectMeta, core::ApiResource};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
-use crate::kubernetes::APPROVAL;
+use crate::{
+    api::{SILENCE, Silence},
+    kubernetes::APPROVAL,
+};
 
 /// The object.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,20 +31,14 @@ struct Names {
     generation: Option<i64>,
     resource_version: Option<String>,
     #[serde(default)]
-    annotations: Option<Annotations>,
-}
-
-/// What is read of the annotations.
-#[derive(Deserialize)]
-struct Annotations {
-    #[serde(rename = "signalbox.dev/approval")]
-    approval: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 fn names<'de, D: Deserializer<'de>>(metadata: D) -> Result<ObjectMeta, D::Error> {
     let Names { name, namespace, uid, generation, resource_version, annotations } = Names::deserialize(metadata)?;
-    let approval = annotations.and_then(|annotations| annotations.approval);
-    let annotations = approval.map(|approval| [(APPROVAL.to_owned(), approval)].into());
+    // Those of others may be large, and nobody reads them.
+    let is_ours = |key: &String| key == APPROVAL || key.starts_with(SILENCE);
+    let annotations = annotations.map(|all| all.into_iter().filter(|(key, _)| is_ours(key)).collect());
     Ok(ObjectMeta { name, namespace, uid, generation, resource_version, annotations, ..ObjectMeta::default() })
 }
 
@@ -57,6 +54,12 @@ impl Object {
     /// The annotation by which a step is approved.
     pub(super) fn approval(&self) -> Option<&str> {
         Some(self.metadata.annotations.as_ref()?.get(APPROVAL)?)
+    }
+
+    /// The silences that its annotations tell of, in the order of their names.
+    pub(super) fn silences(&self) -> Vec<Silence> {
+        let annotations = self.metadata.annotations.iter().flatten();
+        annotations.filter_map(|(key, text)| Some(Silence::read(key.strip_prefix(SILENCE)?, text))).collect()
     }
 
     /// The status; null when there is none.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Object, Synced, decode, watch::Reconcile};
 use crate::{
-    api::{EventRule, EventRuleSpec},
+    api::{EventRule, EventRuleSpec, Silence},
     bus::{Bus, BusError},
     kubernetes::{Authors, Cluster, Unusable},
     record::{Account, Record, RulePut, RuleRef, RuleUid, SourceRef},
@@ -67,6 +67,8 @@ pub struct Known {
     pub in_force: bool,
     /// Its spec.
     pub spec: Arc<EventRuleSpec>,
+    /// The silences that are in force.
+    pub silences: Vec<Silence>,
 }
 
 /// The controller of EventRules.
@@ -100,6 +102,7 @@ struct Tracked {
     check_at: Option<Instant>,
     /// When it is looked again whether the account may do what the actions do; nothing while it may not be used.
     rights_at: Option<Instant>,
+    silences: Silences,
 }
 
 #[derive(Clone)]
@@ -118,7 +121,7 @@ impl Rules {
         known: impl IntoIterator<Item = Known>,
         synced: Synced,
     ) -> Self {
-        let tracked = |Known { rule, generation, in_force, spec }| {
+        let tracked = |Known { rule, generation, in_force, spec, silences }| {
             let put = Some(Version { generation, spec });
             let uid = rule.uid.to_string();
             let begun = in_force.then_some(generation);
@@ -132,6 +135,7 @@ impl Rules {
                 deafen: DEAFEN,
                 check_at: None,
                 rights_at: None,
+                silences: Silences::known(silences),
             };
             (uid, tracked)
         };
@@ -172,6 +176,7 @@ impl Rules {
             deafen: DEAFEN,
             check_at: None,
             rights_at: None,
+            silences: Silences::default(),
         });
         tracked.examined = Some(names.generation);
         self.status.known(&rule, decode::status(object));
@@ -223,6 +228,10 @@ impl Rules {
             tracked.put = Some(wanted.clone());
             tracing::info!(%rule, generation = wanted.generation, "a rule was put");
         }
+        // Before anything is judged by it.
+        if !hush(&self.bus, &self.status, tracked).await? {
+            tracked.check_at = Some(Instant::now() + UNUSABLE);
+        }
         if tracked.listening != Some(wanted.generation) {
             (tracked.listening, tracked.deafen) = (Some(wanted.generation), DEAFEN);
             let (generation, spec) = (wanted.generation, wanted.spec);
@@ -261,9 +270,12 @@ impl Reconcile for Rules {
         let examined = self.rules.get(&names.uid).and_then(|tracked| tracked.examined);
         if examined == Some(names.generation) {
             // A change of status, such as our own, or of labels.
-            return Ok(());
+            return self.annotated(&names.uid, object.silences()).await;
         }
         self.examine(&names, &object);
+        if let Some(tracked) = self.rules.get_mut(&names.uid) {
+            tracked.silences.say(object.silences());
+        }
         self.establish(&names.uid).await
     }
 
@@ -349,6 +361,8 @@ async fn append(bus: &Arc<dyn Bus>, record: Record) -> Result<bool, BusError> {
 }
 
 mod rights;
+mod silences;
 pub(super) use rights::missing;
+use silences::{Silences, hush};
 #[cfg(test)]
 mod tests;

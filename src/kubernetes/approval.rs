@@ -1,4 +1,4 @@
-//! Approvals of steps: what people write into an annotation of a rule, as `kubectl signalbox approve` does, for whoever waits for it.
+//! Approvals of steps: what people write into an annotation of a rule, a line for each, as `kubectl signalbox approve` does, for whoever waits for it.
 //!
 //! That the annotation says who wrote it is the policy's doing: see [`super::policy`]. Where that is not in force, nothing here is to be believed.
 
@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use tokio::sync::watch;
 
-/// The annotation.
+/// The annotation. Lines that somebody else has written stay as they are.
 pub const APPROVAL: &str = "signalbox.dev/approval";
 
 /// What somebody has decided about a step.
@@ -21,9 +21,9 @@ pub struct Approval {
 }
 
 impl Approval {
-    /// What the annotation says: `approve <firing>-<action> <user>`, or `deny` in place of the first word. Nothing when it says neither.
-    pub fn read(annotation: &str) -> Option<Self> {
-        let mut words = annotation.splitn(3, ' ');
+    /// What a line of the annotation says: `approve <firing>-<action> <user>`, or `deny` in place of the first word. Nothing when it says neither.
+    pub fn read(line: &str) -> Option<Self> {
+        let mut words = line.splitn(3, ' ');
         let approved = match words.next()? {
             "approve" => true,
             "deny" => false,
@@ -31,6 +31,16 @@ impl Approval {
         };
         let (step, by) = (words.next()?.to_owned(), words.next()?.to_owned());
         (!step.is_empty() && !by.is_empty()).then_some(Self { approved, step, by })
+    }
+
+    /// All that the annotation says; of two lines about one step the later one counts.
+    pub fn all(annotation: &str) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for said in annotation.lines().filter_map(Self::read) {
+            all.retain(|known| known.step != said.step);
+            all.push(said);
+        }
+        all
     }
 }
 
@@ -41,14 +51,14 @@ impl fmt::Display for Approval {
     }
 }
 
-/// The last approval of each rule, by the rule's uid. The controller of rules says it, steps wait for it.
+/// The approvals of each rule, by the rule's uid. The controller of rules says it, steps wait for it.
 #[derive(Debug, Default)]
-pub struct Approvals(Arc<watch::Sender<HashMap<String, Approval>>>);
+pub struct Approvals(Arc<watch::Sender<HashMap<String, Vec<Approval>>>>);
 
 impl Approvals {
     /// What the rule's annotation says now.
     pub fn set(&self, rule: &str, annotation: Option<&str>) {
-        let said = annotation.and_then(Approval::read);
+        let said = annotation.map(Approval::all).filter(|said| !said.is_empty());
         self.0.send_if_modified(|known| match said {
             Some(said) if known.get(rule) == Some(&said) => false,
             Some(said) => {
@@ -65,7 +75,8 @@ impl Approvals {
     /// Can be dropped and called again.
     pub async fn of(&self, rule: &str, step: &str) -> Approval {
         let mut changes = self.0.subscribe();
-        let said = |known: &HashMap<String, Approval>| known.get(rule).filter(|said| said.step == step).cloned();
+        let said =
+            |known: &HashMap<String, Vec<Approval>>| known.get(rule)?.iter().find(|said| said.step == step).cloned();
         // The sender is `self`'s own, so this cannot fail.
         match changes.wait_for(|known| said(known).is_some()).await.ok().and_then(|known| said(&known)) {
             Some(said) => said,
@@ -107,10 +118,16 @@ mod tests {
             approvals.set(rule, Some(said));
             assert!(poll!(&mut waits).is_pending(), "{said}");
         }
-        approvals.set("u", Some("deny f-go jane"));
+        approvals.set("u", Some("approve f-other kim\ndeny f-go jane\nnonsense"));
         assert_eq!(waits.await, Approval { approved: false, step: "f-go".into(), by: "jane".into() });
         assert!(approvals.of("u", "f-go").now_or_never().is_some(), "it was said before");
         approvals.set("u", None);
         assert!(approvals.of("u", "f-go").now_or_never().is_none(), "it was taken back");
+    }
+
+    #[test]
+    fn each_line_is_an_approval_and_of_two_about_one_step_the_later_one_counts() {
+        let all = Approval::all("approve f-a jane\n\ndeny f-b kim\ndeny f-a kim");
+        assert_eq!(all.iter().map(ToString::to_string).collect::<Vec<_>>(), ["deny f-b kim", "deny f-a kim"]);
     }
 }

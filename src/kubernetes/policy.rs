@@ -21,13 +21,13 @@ pub const EXPRESSION: &str = "request.operation == 'UPDATE' && object.spec == ol
     authorizer.group('').resource('serviceaccounts').namespace(request.namespace)\
     .name(object.spec.?serviceAccountName.orValue('signalbox-rules')).check('impersonate').allowed() || \
     authorizer.group('').resource('pods').namespace(request.namespace).check('create').allowed()";
-/// The same for the annotation [`super::APPROVAL`]: what leaves it alone; whoever has the verb `approve` on the rule, and takes it away or writes
-/// what [`super::Approval::read`] takes, with his own name.
+/// The same for the annotation [`super::APPROVAL`]: what leaves it alone; whoever has the verb `approve` on the rule, and takes lines away or adds such
+/// as [`super::Approval::read`] takes, with his own name.
 pub const APPROVAL_EXPRESSION: &str = "(request.operation == 'UPDATE' ? oldObject.metadata.?annotations[?'signalbox.dev/approval'].orValue('') : '') == \
     object.metadata.?annotations[?'signalbox.dev/approval'].orValue('') || \
-    (object.metadata.?annotations[?'signalbox.dev/approval'].orValue('') == '' || \
-    object.metadata.?annotations[?'signalbox.dev/approval'].orValue('').matches('^(approve|deny) [0-9a-f]{20}-[A-Za-z0-9_]{1,63} ') && \
-    object.metadata.?annotations[?'signalbox.dev/approval'].orValue('').split(' ', 3)[2] == request.userInfo.username) && \
+    object.metadata.?annotations[?'signalbox.dev/approval'].orValue('').split('\\n').all(line, line == '' || \
+    line in (request.operation == 'UPDATE' ? oldObject.metadata.?annotations[?'signalbox.dev/approval'].orValue('') : '').split('\\n') || \
+    line.matches('^(approve|deny) [0-9a-f]{20}-[A-Za-z0-9_]{1,63} ') && line.split(' ', 3)[2] == request.userInfo.username) && \
     authorizer.group('signalbox.dev').resource('eventrules').namespace(request.namespace).name(request.name).check('approve').allowed()";
 /// The kinds that name an account.
 const RESOURCES: [&str; 3] = ["eventrules", "eventsinks", "eventsources"];

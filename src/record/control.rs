@@ -1,11 +1,12 @@
-//! What people say to the operator as a whole.
+//! What people say to the operator: to all rules, or to one beside its spec.
 
 use serde::{Deserialize, Serialize};
 
-use super::Stamp;
+use super::{RuleUid, Stamp};
+use crate::api::Silence;
 
-/// The switch for all rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The switch for all rules, and the silences of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Control {
     /// Nothing new is acted upon from here on.
     Stop {
@@ -17,6 +18,13 @@ pub enum Control {
     },
     /// Rules act again.
     Release,
+    /// These silences are in force for the rule, and no others.
+    Silences {
+        /// The rule.
+        rule: RuleUid,
+        /// All of them.
+        silences: Vec<Silence>,
+    },
 }
 
 /// That nothing is acted upon.

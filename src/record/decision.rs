@@ -164,6 +164,8 @@ pub enum SuppressedReason {
     Stopped,
     /// The rule had a part in how the event came about, or it came by too many steps of rules.
     Loop,
+    /// A silence says so.
+    Silence,
 }
 
 impl SuppressedReason {
@@ -181,6 +183,7 @@ impl SuppressedReason {
             Self::OutsideActiveWindow => "outsideActiveWindow",
             Self::Stopped => "stopped",
             Self::Loop => "loop",
+            Self::Silence => "silence",
         }
     }
 }
@@ -228,6 +231,8 @@ pub enum Mark {
     },
     /// What is due did not fire, and is to be tried again then.
     Postponed(i64),
+    /// What is due, steps included, is silenced until then.
+    Hushed(i64),
 }
 
 impl Mark {
@@ -241,7 +246,7 @@ impl Mark {
             | Self::Sample { .. }
             | Self::Took { .. }
             | Self::Due { .. } => true,
-            Self::Ended(_) | Self::Slid(_) | Self::Postponed(_) => false,
+            Self::Ended(_) | Self::Slid(_) | Self::Postponed(_) | Self::Hushed(_) => false,
         }
     }
 }

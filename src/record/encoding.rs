@@ -13,8 +13,9 @@ use crate::event::MAX_LEVELS;
 
 /// The format byte that this version writes. Format 1 is the same without decisions that count, format 2 without what is about own writes,
 /// format 3 without replays, format 4 without what is due, format 5 without what `dedupe` lets through, what a breaker
-/// observes, the switch for all rules, chains of rules, and what is undone and given back. A reader refuses later ones loudly.
-pub const FORMAT: u8 = 6;
+/// observes, the switch for all rules, chains of rules, and what is undone and given back, format 6 without silences. A reader refuses later ones
+/// loudly.
+pub const FORMAT: u8 = 7;
 
 /// Levels of a record's JSON, [`MAX_LEVELS`] of what others gave and ten around it. Readers take 127; the view's rows, which hold parts of records, have a few
 /// more around them.

@@ -133,12 +133,7 @@ pub fn compile(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Re
 }
 
 fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> Result<Arc<Rule>, Vec<Fault>> {
-    let names = Names::conditions();
-    let from_elsewhere = spec.sources.iter().any(|source| source.reference.is_some() || source.events.is_some());
-    let names = if from_elsewhere { names.with_extensions() } else { names };
-    let resources = spec.sources.iter().filter_map(|source| source.resource.as_ref());
-    let kinds = resources.map(|resource| (resource.api_version.as_str(), resource.kind.as_str()));
-    let names = names.with_object_of(kinds);
+    let names = names_of_events(spec);
     // It holds or does not until something happens: what depends on the time alone would be judged too seldom.
     let held = spec.trigger.as_ref().is_some_and(|trigger| trigger.held.is_some());
     let names = if held { names.without("now") } else { names };
@@ -201,6 +196,24 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         budget,
         looked_up,
     }))
+}
+
+/// What expressions about the events of the rule may use.
+fn names_of_events(spec: &EventRuleSpec) -> Names {
+    let names = Names::conditions();
+    let from_elsewhere = spec.sources.iter().any(|source| source.reference.is_some() || source.events.is_some());
+    let names = if from_elsewhere { names.with_extensions() } else { names };
+    let resources = spec.sources.iter().filter_map(|source| source.resource.as_ref());
+    let kinds = resources.map(|resource| (resource.api_version.as_str(), resource.kind.as_str()));
+    names.with_object_of(kinds)
+}
+
+/// What silences of the rule may use: what is silenced is silenced to the end of the silence, whatever the time is.
+pub(super) fn names_of_silences(spec: &EventRuleSpec) -> Names {
+    let mut names = names_of_events(spec).without("now").with("group");
+    spec.variables.iter().for_each(|variable| names.add_variable(&variable.name));
+    spec.group_by.iter().for_each(|key| names.add_group(&key.name));
+    names
 }
 
 pub(super) struct Compiler {

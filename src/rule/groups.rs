@@ -236,6 +236,12 @@ impl Groups {
         self.active.iter()
     }
 
+    /// The groups of which what is due is silenced to a later time.
+    pub(super) fn hushed(&self, now: i64) -> Vec<String> {
+        let later = |group: &Group| group.kept.as_ref().and_then(Kept::hushed).is_some_and(|until| until > now);
+        self.groups.iter().filter(|(_, group)| later(group)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// From when on neither the cooldown nor the budget keeps the group from firing.
     pub(super) fn free_at(&self, group: &str, budget: Option<&Spend>) -> i64 {
         let Some(group) = self.groups.get(group) else { return 0 };

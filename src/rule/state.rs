@@ -14,13 +14,14 @@ use super::{
     groups::{Cause, Groups},
     index::ClassHash,
     remembered::Remembered,
+    silences::Silences,
     spend::{Spend, Spent},
     writes::{Kept, OwnWrites},
 };
 use crate::{
     api::{
         ActiveGroup, BudgetScope, ConcurrencyPolicy, Counts, EventRuleSpec, FiringKind, FiringStatus, LastError,
-        LastSuppressed,
+        LastSuppressed, Silence,
     },
     clock::Stamp,
     event::Origin,
@@ -113,6 +114,8 @@ pub(super) struct State {
     pub breaker: Breaker,
     /// What it has changed and is to give back.
     pub remembered: Remembered,
+    /// What people have said beside its spec.
+    pub silences: Silences,
 }
 
 /// How long after a rule that follows objects began it is told what exists, at most, in microseconds.
@@ -197,6 +200,7 @@ impl State {
         // By another version it may be told otherwise.
         self.last_suppressed = None;
         self.breaker.reset();
+        self.silences = std::mem::take(&mut self.silences).for_version(Some(&version.rule));
         self.in_force = Some(version);
         anew
     }
@@ -281,6 +285,9 @@ impl State {
                 let known = known.and_then(|last| last.until).map(|until| until.0).filter(|until| *until > now);
                 known.or_else(|| rule.windows.opening(now))
             }
+            SuppressedReason::Silence => {
+                self.silences.only_end(stamp.wall).map(|wall| Stamp { wall, ..stamp }.timestamp())
+            }
             _ => None,
         };
         let (time, until) = (Time(now), until.map(Time));
@@ -349,6 +356,8 @@ pub(super) struct RuleRow {
     pub breaker: Breaker,
     #[serde(default, skip_serializing_if = "Remembered::is_empty")]
     pub remembered: Remembered,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<Silence>,
 }
 
 /// A version in a row.
@@ -380,6 +389,7 @@ impl RuleRow {
             class: None,
             breaker: state.breaker.clone(),
             remembered: state.remembered.clone(),
+            silences: state.silences.told().to_vec(),
         }
     }
 }

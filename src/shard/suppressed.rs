@@ -78,6 +78,7 @@ fn words(reason: SuppressedReason) -> Option<(bool, &'static str)> {
         SuppressedReason::Concurrency => (false, "a firing of its group is open, and concurrencyPolicy is Forbid"),
         SuppressedReason::Dedupe => (false, "dedupe knows its key"),
         SuppressedReason::OutsideActiveWindow => (false, "it is outside of activeWindows"),
+        SuppressedReason::Silence => (false, "a silence says so; status.silences tells whose, and until when"),
         SuppressedReason::Stopped => (true, "the switch for all rules is set"),
         SuppressedReason::TooManyGroups => (true, "there are as many groups as groups.max allows"),
         SuppressedReason::TooMuchState => (true, "what is kept of groups of the namespace takes more than 64 MiB"),

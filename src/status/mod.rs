@@ -23,7 +23,7 @@ pub use story::{ObjectRef, Story};
 pub use writer::Writer;
 
 use crate::{
-    api::{ConditionStatus, EventRuleStatus, EventSinkStatus, EventSourceStatus, Reason},
+    api::{ConditionStatus, EventRuleStatus, EventSinkStatus, EventSourceStatus, Reason, Silence},
     kubernetes::EventRecorder,
     record::{RuleRef, RuleUid},
     rule::{NearMiss, Progress, Timetable},
@@ -82,6 +82,8 @@ pub enum Part {
     Backlog(Option<usize>),
     /// An event that the rule nearly took.
     NearMiss(NearMiss),
+    /// What silences the rule, or should and does not.
+    Silences(Vec<Silence>),
     /// The rule is gone.
     Removed,
 }

@@ -9,7 +9,10 @@ use super::{
     seconds,
 };
 use crate::{
-    api::{ActiveGroup, EventRef, EventRule, EventRuleStatus, FiringStatus, LastError, LastNearMiss, LastSuppressed},
+    api::{
+        ActiveGroup, EventRef, EventRule, EventRuleStatus, FiringStatus, LastError, LastNearMiss, LastSuppressed,
+        Silence,
+    },
     record::RuleRef,
     rule::{NearMiss, Progress, Timetable},
     text::cut,
@@ -49,6 +52,8 @@ pub struct Parts {
     pub backlog: Option<usize>,
     /// What the rule nearly took.
     pub near: Option<NearMiss>,
+    /// What silences it, or should.
+    pub silences: Option<Vec<Silence>>,
 }
 
 /// What the controller makes of a spec.
@@ -68,7 +73,7 @@ impl Parts {
     /// Nothing known yet.
     pub fn new(rule: RuleRef) -> Self {
         let (spec, account, rights, sources, progress) = (None, None, None, None, None);
-        Self { rule, spec, account, rights, sources, progress, slowed: None, backlog: None, near: None }
+        Self { rule, spec, account, rights, sources, progress, slowed: None, backlog: None, near: None, silences: None }
     }
 
     /// Takes in a part about the rule, unless it is about an older generation than what is known.
@@ -106,6 +111,7 @@ impl Parts {
                     self.near = Some(miss);
                 }
             }
+            Part::Silences(silences) => self.silences = Some(silences),
             Part::Removed => {}
         }
     }
@@ -155,6 +161,9 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
     if let Some(near) = parts.near.as_ref().filter(|near| near.generation == spec.generation) {
         let (time, event) = (Time(seconds(near.told.time.0)), short_event(&near.told.event));
         status.last_near_miss = Some(LastNearMiss { time, event, ..near.told.clone() });
+    }
+    if let Some(silences) = &parts.silences {
+        status.silences = silences.iter().take(10).cloned().map(short_silence).collect();
     }
     status.next_schedule_time = next_instant(spec, now);
     status.conditions = conditions(previous, spec, parts, &status, now);
@@ -213,6 +222,18 @@ fn short_event(event: &EventRef) -> EventRef {
 fn short_suppressed(last: LastSuppressed) -> LastSuppressed {
     let until = last.until.map(|until| Time(seconds(until.0)));
     LastSuppressed { time: Time(seconds(last.time.0)), group: cut(&last.group, MAX_SHORT), until, ..last }
+}
+
+fn short_silence(silence: Silence) -> Silence {
+    let short = |text: String| cut(&text, MAX_SHORT);
+    Silence {
+        author: short(silence.author),
+        until: silence.until.map(|until| Time(seconds(until.0))),
+        comment: short(silence.comment),
+        expression: silence.expression.map(short),
+        message: silence.message.map(short),
+        ..silence
+    }
 }
 
 fn short_group(group: ActiveGroup) -> ActiveGroup {

@@ -245,6 +245,7 @@ impl Metrics {
                 }
                 Decision::Suppressed { reason: SuppressedReason::Stopped, .. } => "SuppressedByStop",
                 Decision::Suppressed { reason: SuppressedReason::Loop, .. } => "SuppressedByLoop",
+                Decision::Suppressed { reason: SuppressedReason::Silence, .. } => "SuppressedBySilence",
                 Decision::Deferred { .. } => "Deferred",
                 Decision::Errored { .. } => "Errored",
             };

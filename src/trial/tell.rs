@@ -32,7 +32,7 @@ fn noted(mark: &Mark) -> Option<String> {
         Mark::Sample { value, .. } => format!("a sample of {} for", value.0),
         Mark::Took { .. } => "one of those that are waited for, of".to_owned(),
         Mark::Due { .. } => "a time is named by".to_owned(),
-        Mark::Slid(_) | Mark::Postponed(_) => return None,
+        Mark::Slid(_) | Mark::Postponed(_) | Mark::Hushed(_) => return None,
     })
 }
 
@@ -49,6 +49,7 @@ fn brake(reason: SuppressedReason) -> &'static str {
         SuppressedReason::Dedupe => "dedupe",
         SuppressedReason::OutsideActiveWindow => "activeWindows",
         SuppressedReason::Stopped => "the switch that stops all rules",
+        SuppressedReason::Silence => "a silence",
         SuppressedReason::Loop => "its own part in how the event came about",
     }
 }

@@ -22,7 +22,7 @@ fn rule(generation: i64, change: Value) -> Object {
 fn known(generation: i64) -> Known {
     let spec = decode::spec(&rule(generation, json!({}))).expect("a spec");
     let rule = RuleRef { uid: RuleUid("u1".into()), namespace: "shop".into(), name: "web".into() };
-    Known { rule, generation, in_force: true, spec: Arc::new(spec) }
+    Known { rule, generation, in_force: true, spec: Arc::new(spec), silences: Vec::new() }
 }
 
 fn controller(site: &Site, known: impl IntoIterator<Item = Known>) -> (Rules, Statuses) {
@@ -256,4 +256,62 @@ async fn a_full_disk_is_waited_for() {
     site.done();
     rules.tick().await.expect("tick");
     assert_eq!(site.done(), ["remove u1", "RuleRemove u1"]);
+}
+
+/// The rule with annotations.
+fn annotated(generation: i64, annotations: Value) -> Object {
+    let spec = json!({
+        "serviceAccountName": "ops",
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "by": "1"}}],
+    });
+    object(json!({"apiVersion": "signalbox.dev/v1alpha1", "kind": "EventRule", "spec": spec,
+        "metadata": {"namespace": "shop", "name": "web", "uid": "u1", "generation": generation, "annotations": annotations}}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn silences_are_told_before_the_rule_judges_and_when_they_change_and_what_is_wrong_with_one_is_said() {
+    let site = Site::with_account("ops");
+    let (mut rules, status) = controller(&site, []);
+    let text = |more: &str| format!(r#"{{"author":"jane","until":"2099-01-01T00:00:00Z"{more}}}"#);
+    let over = r#"{"author":"jane","until":"2020-01-01T00:00:00Z"}"#;
+    let wrong = text(r#","expression":"group.nobody == 'x'""#);
+    let all = json!({"silence.signalbox.dev/move": text(""), "silence.signalbox.dev/over": over, "other": "x",
+        "silence.signalbox.dev/wrong": wrong, "silence.signalbox.dev/odd": "tomorrow"});
+    rules.apply(annotated(1, all.clone())).await.expect("apply");
+    let done = site.done();
+    assert_eq!((done.len(), &*done[0], &*done[2]), (3, "RulePut web 1", "set web 1 as ops fresh"), "{done:?}");
+    assert!(done[1].contains("Silences") && done[1].contains("\"move\"") && !done[1].contains("over"), "{done:?}");
+    assert!(!done[1].contains("wrong") && !done[1].contains("odd"), "{done:?}");
+    rules.apply(annotated(1, all)).await.expect("apply");
+    assert_eq!(site.done(), [""; 0], "nothing has changed");
+    let told = status.of("web").await["silences"].clone();
+    let names: Vec<_> =
+        told.as_array().expect("a list").iter().map(|one| one["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["odd", "wrong", "move"], "what is wrong comes first: {told}");
+    assert!(told[0]["message"].as_str().expect("why").contains("kubectl signalbox silence"), "{told}");
+    assert!(told[1]["message"].as_str().expect("why").starts_with("expression: 1:"), "{told}");
+    assert_eq!((&told[2]["author"], &told[2]["message"]), (&json!("jane"), &Value::Null));
+    // Taken away, with the log full for a while.
+    site.full.store(true, Ordering::SeqCst);
+    rules.apply(annotated(1, json!({}))).await.expect("apply");
+    assert_eq!(site.done(), [""; 0]);
+    site.full.store(false, Ordering::SeqCst);
+    tokio::time::advance(UNUSABLE).await;
+    rules.tick().await.expect("tick");
+    let done = site.done();
+    assert!(done.iter().any(|line| line.contains("Silences") && line.contains("silences: []")), "{done:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_silences_are_in_force_than_there_may_be() {
+    let site = Site::with_account("ops");
+    let (mut rules, _status) = controller(&site, []);
+    let one = |number: usize| {
+        (format!("silence.signalbox.dev/s{number:02}"), json!(r#"{"author":"a","until":"2099-01-01T00:00:00Z"}"#))
+    };
+    let all: serde_json::Map<_, _> = (0..=crate::api::MAX_SILENCES).map(one).collect();
+    rules.apply(annotated(1, Value::Object(all))).await.expect("apply");
+    let told = site.done()[1].clone();
+    assert!(told.contains("\"s15\"") && !told.contains("\"s16\""), "{told}");
 }

@@ -1,11 +1,13 @@
 //! Concluding: what is decided after what the trigger of a rule says, of an event or of what was due.
 
-use super::Engine;
+use super::{Engine, judge::errored};
 use crate::{
     api::FiringKind,
+    event::Event,
     record::{Deadline, Decision, Firing, FiringId, GroupValues, Head, Mark, Number, SuppressedReason},
     rule::{
         compile::Rule,
+        silences::{About, Hush},
         state::State,
         trigger::{Fires, Trigger, Verdict},
     },
@@ -38,13 +40,25 @@ impl Engine {
             decisions.extend(occurrence.map(counted));
             return decisions;
         };
-        let stopped = self.stopped().map(|_| SuppressedReason::Stopped);
-        match stopped.or_else(|| suppressed(moment, rule, state)).filter(|_| fires.kind != FiringKind::Step) {
+        let stopped = self.stopped().map(|_| SuppressedReason::Stopped).filter(|_| fires.kind != FiringKind::Step);
+        let Hush { until: hushed, errors } = match stopped {
+            None => state.silences.hush(rule, &moment.about()),
+            Some(_) => Hush::default(),
+        };
+        // What cannot be told silences nothing.
+        decisions.extend(errors.into_iter().map(|error| errored(uid, error)));
+        let silenced = hushed.map(|_| SuppressedReason::Silence);
+        let braked = || suppressed(moment, rule, state).filter(|_| fires.kind != FiringKind::Step);
+        match stopped.or(silenced).or_else(braked) {
             None => decisions.push(Decision::Fired(self.firing(moment, rule, fires, numbers))),
             Some(reason) => {
                 let (rule_uid, group) = (uid.clone(), group.to_owned());
                 decisions.push(Decision::Suppressed { rule: rule_uid, group, reason, occurrence });
                 let postponed = rule.trigger.as_ref().and_then(|trigger| trigger.postponed(again(moment, rule, state)));
+                let postponed = match (postponed, hushed) {
+                    (Some(Mark::Postponed(_)), Some(until)) => Some(Mark::Hushed(until)),
+                    (postponed, _) => postponed,
+                };
                 decisions.extend(postponed.map(|mark| moment.noted(rule, mark)));
             }
         }
@@ -102,6 +116,8 @@ fn again(moment: &Moment<'_>, rule: &Rule, state: &State) -> i64 {
 pub(super) struct Moment<'m> {
     pub(super) head: Head,
     pub(super) source: &'m str,
+    /// The event, or the one that is kept with the group.
+    pub(super) event: Option<&'m Event>,
     pub(super) group: &'m str,
     pub(super) values: GroupValues,
     /// What was due; nothing for an event.
@@ -109,6 +125,10 @@ pub(super) struct Moment<'m> {
 }
 
 impl Moment<'_> {
+    fn about(&self) -> About<'_> {
+        About { event: self.event, source: self.source, values: &self.values, stamp: self.head.stamp }
+    }
+
     fn noted(&self, rule: &Rule, mark: Mark) -> Decision {
         let keeps = mark.is_match() && rule.trigger.as_ref().is_some_and(Trigger::keeps_event);
         Decision::Noted {

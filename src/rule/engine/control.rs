@@ -1,11 +1,15 @@
-//! The engine's part in the switch for all rules: while it is set nothing fires, and nothing is due.
+//! The engine's part in what people say beside specs: the switch for all rules, while which is set nothing fires and nothing is due, and silences.
 //!
 //! What rules keep of groups goes on meanwhile. What is due waits for the release, and is judged then, if it still is.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, due::Deadlines};
-use crate::record::{Control, Delta, Head, Stopped, Table};
+use crate::{
+    api::Silence,
+    record::{Control, Delta, Head, Mark, RuleUid, Stopped, Table},
+    rule::silences::Silences,
+};
 
 /// The row that holds the switch.
 const KEY: &[u8] = b"control";
@@ -55,9 +59,28 @@ impl Engine {
                 (self.switch.stopped, self.switch.released) = (None, head.stamp.at);
                 self.deadlines.not_before(head.stamp.at);
             }
+            Control::Silences { rule, silences } => return self.silence(head, rule, silences),
         }
         self.switch.changed = true;
         self.changed.progress.extend(self.rules.keys().cloned());
+    }
+
+    /// These silences are in force for the rule, and no others. What an earlier one holds back is looked at again now.
+    fn silence(&mut self, head: &Head, uid: &RuleUid, silences: &[Silence]) {
+        let Some((_, state)) = self.rules.get_mut(uid) else { return };
+        let rule = state.in_force.as_ref().map(|version| &*version.rule);
+        state.silences = Silences::new(silences.to_vec(), rule);
+        let now = head.stamp.at;
+        let hushed = state.groups.hushed(now);
+        let touched: Vec<_> = hushed.iter().flat_map(|group| state.note(group, Mark::Hushed(now), None, now)).collect();
+        self.touch(uid, touched);
+        self.changed.rows.insert(uid.clone());
+        self.changed.progress.insert(uid.clone());
+    }
+
+    /// The silences that are known of the rule.
+    pub fn silences(&self, uid: &RuleUid) -> &[Silence] {
+        self.rules.get(uid).map_or(&[], |(_, state)| state.silences.told())
     }
 
     /// Whether a row of the view is the switch's.

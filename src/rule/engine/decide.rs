@@ -77,6 +77,7 @@ impl Engine {
                     SuppressedReason::Backlog => {}
                     SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
                     SuppressedReason::OutsideActiveWindow => state.counts.suppressed.outside_active_window += 1,
+                    SuppressedReason::Silence => state.counts.suppressed.silence += 1,
                     SuppressedReason::Stopped => state.counts.suppressed.stopped += 1,
                     SuppressedReason::Dedupe => state.counts.suppressed.dedupe += 1,
                     SuppressedReason::OwnWrite => state.counts.suppressed.own_write += 1,

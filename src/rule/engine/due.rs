@@ -84,6 +84,7 @@ impl Engine {
         let moment = Moment {
             head: Head { position: head.position, stamp: deadline.stamp(head) },
             source: cause.map_or("", |cause| &cause.source),
+            event: cause.map(|cause| &*cause.event),
             group: &deadline.group,
             values: cause.map(|cause| cause.values.clone()).unwrap_or_default(),
             deadline: Some(deadline),

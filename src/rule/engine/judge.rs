@@ -185,7 +185,8 @@ impl Engine {
             Some(trigger) => trigger.judge(state.groups.kept(&group), &sighting)?,
             None => Verdict { fires: Some(Fires::default()), ..Verdict::default() },
         };
-        let moment = Moment { head: *sight.head, source: &source.name, group: &group, values, deadline: None };
+        let (head, event) = (*sight.head, Some(sight.event));
+        let moment = Moment { head, source: &source.name, event, group: &group, values, deadline: None };
         Ok(sameness.noted(uid, &group, self.conclude(&moment, rule, state, verdict)))
     }
 }
@@ -280,7 +281,7 @@ impl<'i> Views<'i> {
     }
 }
 
-fn errored(rule: &RuleUid, error: EvalError) -> Decision {
+pub(super) fn errored(rule: &RuleUid, error: EvalError) -> Decision {
     Decision::Errored { rule: rule.clone(), place: error.path, message: cut(&error.message, MAX_ERROR) }
 }
 

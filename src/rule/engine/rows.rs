@@ -9,6 +9,7 @@ use crate::{
     rule::{
         compile::compile,
         groups::Group,
+        silences::Silences,
         state::{RuleRow, State, Version, VersionRow},
         writes::OwnWrites,
     },
@@ -69,8 +70,10 @@ impl Engine {
             }
         };
         let uid = row.rule.uid.clone();
+        let in_force = version(row.in_force, &row.rule);
+        let silences = Silences::new(row.silences, in_force.as_ref().map(|version| &*version.rule));
         let state = State {
-            in_force: version(row.in_force, &row.rule),
+            in_force,
             pending: version(row.pending, &row.rule),
             counts: row.progress.counts,
             last_match: row.progress.last_match,
@@ -88,6 +91,7 @@ impl Engine {
             begun: row.begun,
             breaker: row.breaker,
             remembered: row.remembered,
+            silences,
         };
         let interest = Arc::make_mut(&mut self.interest);
         state.versions().for_each(|version| interest.insert(&version.rule));

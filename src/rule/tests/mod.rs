@@ -27,6 +27,7 @@ mod references;
 mod restores;
 mod samples;
 mod sequences;
+mod silences;
 mod sources;
 mod stopped;
 mod timeline;
@@ -188,6 +189,7 @@ fn word(decision: &Decision) -> String {
         Decision::Suppressed { group, reason: SuppressedReason::Dedupe, .. } => format!("same {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::OutsideActiveWindow, .. } => format!("outside {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Stopped, .. } => format!("stopped {group}"),
+        Decision::Suppressed { group, reason: SuppressedReason::Silence, .. } => format!("silenced {group}"),
         Decision::Passed { group, .. } => format!("passed {group}"),
         Decision::Suppressed { group, reason: SuppressedReason::Loop, .. } => format!("loop {group}"),
         Decision::Noted { group, mark, .. } => format!("{mark:?} {group}").to_lowercase(),

@@ -42,6 +42,10 @@ impl State for Heard {
     fn active(&self) -> Option<Stamp> {
         self.silence.active()
     }
+
+    fn hushed(&self) -> Option<i64> {
+        self.silence.hushed()
+    }
 }
 
 impl Absent {
@@ -81,6 +85,7 @@ impl Kind for Absent {
         match mark {
             Mark::Heard(at) => Some(Heard { at, silence: self.course.begin(at) }),
             Mark::Postponed(until) => kept.map(|heard| Heard { silence: heard.silence.postponed(until), ..heard }),
+            Mark::Hushed(until) => kept.map(|heard| Heard { silence: heard.silence.silenced(until), ..heard }),
             Mark::Ended(_) => None,
             _ => kept,
         }

@@ -57,6 +57,10 @@ impl State for Usual {
     fn active(&self) -> Option<Stamp> {
         self.level.as_ref().and_then(State::active)
     }
+
+    fn hushed(&self) -> Option<i64> {
+        self.level.as_ref().and_then(State::hushed)
+    }
 }
 
 impl Anomaly {
@@ -139,6 +143,9 @@ impl Kind for Anomaly {
             Mark::Sample { at, value } => Some(self.learn(kept, at, value.0)),
             Mark::Postponed(until) => {
                 kept.map(|usual| Usual { level: usual.level.map(|level| level.postponed(until)), ..usual })
+            }
+            Mark::Hushed(until) => {
+                kept.map(|usual| Usual { level: usual.level.map(|level| level.silenced(until)), ..usual })
             }
             Mark::Ended(_) => None,
             _ => kept,

@@ -27,11 +27,18 @@ pub(in crate::rule) struct Planned {
     /// It has fired for this time.
     #[serde(default)]
     done: bool,
+    /// Until when it is silenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hushed: Option<i64>,
 }
 
 impl State for Planned {
     fn end(&self) -> i64 {
         i64::MAX
+    }
+
+    fn hushed(&self) -> Option<i64> {
+        self.hushed
     }
 }
 
@@ -71,9 +78,10 @@ impl Kind for DueAt {
         match mark {
             Mark::Due { at, wall } => match kept {
                 Some(kept) if kept.wall == wall => Some(kept),
-                _ => Some(Planned { at, wall, done: false }),
+                _ => Some(Planned { at, wall, done: false, hushed: None }),
             },
             Mark::Postponed(at) => kept.map(|kept| Planned { at, ..kept }),
+            Mark::Hushed(until) => kept.map(|kept| Planned { hushed: Some(until), ..kept }),
             Mark::Ended(_) => None,
             _ => kept,
         }
@@ -85,7 +93,7 @@ impl Kind for DueAt {
     }
 
     fn deadline(&self, kept: &Planned) -> Option<i64> {
-        (!kept.done).then_some(kept.at)
+        (!kept.done).then_some(kept.at.max(kept.hushed.unwrap_or(i64::MIN)))
     }
 
     fn due(&self, kept: &Planned, _: i64) -> Verdict {

@@ -57,6 +57,7 @@ impl Kind for Held {
         match mark {
             Mark::Holds(at) => Some(kept.unwrap_or_else(|| self.0.begin(at))),
             Mark::Postponed(until) => kept.map(|level| level.postponed(until)),
+            Mark::Hushed(until) => kept.map(|level| level.silenced(until)),
             Mark::Ended(_) => None,
             _ => kept,
         }

@@ -41,6 +41,9 @@ pub(in crate::rule) struct Level {
     /// The next step.
     #[serde(default)]
     step: u32,
+    /// Until when it is silenced: neither firing nor step is due before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hushed: Option<i64>,
 }
 
 impl State for Level {
@@ -51,25 +54,34 @@ impl State for Level {
     fn active(&self) -> Option<Stamp> {
         self.active
     }
+
+    fn hushed(&self) -> Option<i64> {
+        self.hushed
+    }
 }
 
 impl Course {
     pub(super) fn begin(&self, at: i64) -> Level {
-        Level { since: at, active: None, next: Some(at.saturating_add(self.wait)), last: None, step: 0 }
+        Level { since: at, active: None, next: Some(at.saturating_add(self.wait)), last: None, step: 0, hushed: None }
     }
 
     /// When the next step is to be done: not before the firing, which may have been put off.
     fn step(&self, level: &Level) -> Option<i64> {
         let active = level.active?;
         let after = self.steps.get(level.step as usize)?;
-        Some(level.since.saturating_add(*after).max(active.at))
+        Some(level.since.saturating_add(*after).max(active.at).max(level.hushed.unwrap_or(i64::MIN)))
     }
 
     /// When it fires next, by what the rule says of repeats now: an edit of that alone keeps the level.
     fn next(&self, level: &Level) -> Option<i64> {
-        let Some(active) = level.active else { return level.next };
-        let again = level.last.unwrap_or(active.at).saturating_add(self.repeat?);
-        Some(level.next.unwrap_or(again))
+        let next = match level.active {
+            None => level.next?,
+            Some(active) => {
+                let again = level.last.unwrap_or(active.at).saturating_add(self.repeat?);
+                level.next.unwrap_or(again)
+            }
+        };
+        Some(next.max(level.hushed.unwrap_or(i64::MIN)))
     }
 
     pub(super) fn deadline(&self, level: &Level) -> Option<i64> {
@@ -92,6 +104,7 @@ impl Course {
 
     pub(super) fn fired(&self, level: Level, firing: &Firing) -> Level {
         let last = Some(firing.stamp.at);
+        let level = Level { hushed: level.hushed.filter(|until| *until > firing.stamp.at), ..level };
         match firing.kind {
             FiringKind::Fired => Level { active: Some(firing.stamp), next: None, last, ..level },
             FiringKind::Repeated => Level { next: None, last, ..level },
@@ -106,6 +119,11 @@ impl Level {
     /// It may not fire now, but then.
     pub(super) fn postponed(self, until: i64) -> Self {
         Self { next: Some(until), ..self }
+    }
+
+    /// It is silenced until then.
+    pub(super) fn silenced(self, until: i64) -> Self {
+        Self { hushed: Some(until), ..self }
     }
 }
 

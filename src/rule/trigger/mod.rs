@@ -77,6 +77,11 @@ trait State {
         None
     }
 
+    /// Until when it is silenced.
+    fn hushed(&self) -> Option<i64> {
+        None
+    }
+
     /// About how many bytes it takes.
     fn bytes(&self) -> u64 {
         size_of_val(self) as u64
@@ -176,6 +181,13 @@ macro_rules! kinds {
             pub(super) fn bytes(&self) -> u64 {
                 match self {
                     $(Self::$name(kept) => kept.bytes()),+
+                }
+            }
+
+            /// Until when it is silenced.
+            pub(super) fn hushed(&self) -> Option<i64> {
+                match self {
+                    $(Self::$name(kept) => kept.hushed()),+
                 }
             }
 

@@ -112,6 +112,10 @@ impl State for Window {
     fn active(&self) -> Option<Stamp> {
         self.level.as_ref().and_then(State::active)
     }
+
+    fn hushed(&self) -> Option<i64> {
+        self.level.as_ref().and_then(State::hushed)
+    }
 }
 
 impl Bucket {
@@ -334,6 +338,9 @@ impl Kind for Measure {
             Mark::Slid(at) => kept.map(|window| self.at(window, at)),
             Mark::Postponed(until) => {
                 kept.map(|window| Window { level: window.level.map(|level| level.postponed(until)), ..window })
+            }
+            Mark::Hushed(until) => {
+                kept.map(|window| Window { level: window.level.map(|level| level.silenced(until)), ..window })
             }
             Mark::Ended(_) => None,
             _ => kept,

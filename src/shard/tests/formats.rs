@@ -126,6 +126,17 @@ fn records(format: u8) -> Vec<Record> {
         let stop = crate::record::Control::Stop { by, why: String::new() };
         records.extend([stop, crate::record::Control::Release].map(Record::Control));
     }
+    if format >= 7 {
+        let text = r#"{"author":"jane","until":"2026-11-02T07:20:00Z","expression":"event.data.reason == 'R'"}"#;
+        let silences = vec![crate::api::Silence::read("move", text)];
+        records.push(Record::Control(crate::record::Control::Silences { rule: uid(), silences }));
+        records.push(event(9, 3));
+        let input = Position(records.len() as u64);
+        let reason = crate::record::SuppressedReason::Silence;
+        let (rule, group) = (uid(), "shop/Pod/p3".to_owned());
+        let silenced = Decision::Suppressed { rule, group, reason, occurrence: None };
+        records.push(Record::Judgement(Judgement { input, event: None, deadline: None, decisions: vec![silenced] }));
+    }
     records
 }
 
