@@ -20,7 +20,7 @@ use rustls::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -43,6 +43,8 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Right after the start it is tried so often, and so many times.
 const LOOK_SOON: Duration = Duration::from_secs(2);
 const SOON: u32 = 15;
+/// Rules that are compiled at the same time, on threads of their own.
+const COMPILES: usize = 2;
 
 /// Where the API server asks; nothing where the settings say so.
 pub(super) async fn listen(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
@@ -79,11 +81,24 @@ pub(super) async fn run(
 }
 
 fn judge(cluster: Cluster) -> Judge {
+    let turns = Arc::new(Semaphore::new(COMPILES));
     Judge(Arc::new(move |object| {
-        let cluster = cluster.clone();
+        let (cluster, turns) = (cluster.clone(), Arc::clone(&turns));
         Box::pin(async move {
-            let (faults, warnings) = controller::opinion(&cluster, &object).await;
-            Opinion { faults, warnings }
+            let Ok(turn) = turns.acquire_owned().await else { return Opinion::default() };
+            // The turn goes with the thread: whoever asked may be gone before it has ended.
+            let compiled = tokio::task::spawn_blocking(move || {
+                let compiled = controller::asked(&object);
+                drop(turn);
+                compiled
+            });
+            match compiled.await {
+                Ok(Ok(asked)) => Opinion { faults: Vec::new(), warnings: controller::warnings(&cluster, &asked).await },
+                Ok(Err(faults)) => Opinion { faults, warnings: Vec::new() },
+                Err(error) => {
+                    Opinion { faults: Vec::new(), warnings: vec![format!("the rule could not be looked at: {error}")] }
+                }
+            }
         })
     }))
 }
@@ -206,5 +221,36 @@ struct Shown(RwLock<Arc<CertifiedKey>>);
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.read()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+
+    use super::*;
+    use crate::kubernetes::fake::{Fake, failure};
+
+    #[tokio::test]
+    async fn a_rule_is_compiled_beside_everything_else_and_no_more_than_two_at_once() {
+        let cluster = Cluster::with_client(Fake::new(|_| failure(404, "NotFound", "no")).client());
+        let judge = judge(cluster);
+        let rule = |when: &str| {
+            let spec = json!({"sources": [{"name": "s", "kubernetesEvent": {}}], "when": [{"name": "w", "expression": when}],
+                "actions": [{"name": "a", "emit": {"type": "com.acme.a", "data": "x"}}]});
+            json!({"metadata": {"name": "r", "namespace": "shop"}, "spec": spec}).to_string()
+        };
+        let mut asked = pin!((judge.0)(rule("evnt.type == 'x'")));
+        assert!(poll!(&mut asked).is_pending(), "this thread goes on");
+        let faults = asked.await.faults;
+        assert!(faults[0].starts_with("spec.when[0].expression:1:1:"), "{faults:?}");
+        // Who asked and is gone gives the turn back all the same.
+        for _ in 0..10 * COMPILES {
+            let mut gone = pin!((judge.0)(rule("true")));
+            let _ = poll!(&mut gone);
+        }
+        assert_eq!((judge.0)(rule("true")).await.faults, [""; 0]);
     }
 }

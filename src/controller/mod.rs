@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use self::{object::Object, watch::run};
 pub use control::control;
 pub use intake::Intakes;
-pub use opinion::opinion;
+pub use opinion::{Asked, asked, warnings};
 pub use reports::relay;
 pub use rules::{Known, Listeners, Rules};
 pub use sinks::Sinks;
