@@ -11,7 +11,7 @@ use super::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approve {
-    /// How long is waited.
+    /// How long is waited, at most `720h`.
     #[serde(default = "default_timeout")]
     pub timeout: Duration,
 }

@@ -21,7 +21,7 @@ pub struct WaitFor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_expression")]
     pub expression: Option<String>,
-    /// How long it may take after the change was made.
+    /// How long it may take after the change was made, at most `720h`.
     #[serde(default = "default_timeout")]
     pub timeout: Duration,
 }
@@ -43,7 +43,7 @@ fn default_timeout() -> Duration {
 #[x_kube(validation = kube::core::cel::Rule::new("has(self.expression) == has(self.target) && (has(self.expression) || !has(self.timeout))")
     .message("target is for expression, which needs it; timeout is for expression"))]
 pub struct Wait {
-    /// How long.
+    /// How long, at most `720h`.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Duration>,
     /// CEL expression over `target`, the object as it is. While it fails, for a field that is not there yet, it is not true.
@@ -53,7 +53,7 @@ pub struct Wait {
     /// The object that `expression` looks at, which must be there; the account needs `get` on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// How long `expression` may take to give true; then the action has failed. Default 5m.
+    /// How long `expression` may take to give true; then the action has failed. Default 5m, at most `720h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
 }

@@ -1,6 +1,9 @@
 //! What can be wrong with an `approve` action.
 
-use super::{Compiler, Template};
+use super::{
+    Compiler, Template,
+    wait_for::{LONGEST, TOO_LONG},
+};
 use crate::api::{Action, Approve, OnError, Retry};
 
 impl Compiler {
@@ -20,6 +23,9 @@ impl Compiler {
         let path = format!("{path}.approve");
         if approve.timeout.get().is_zero() {
             self.fault(format!("{path}.timeout"), "must be longer than 0s");
+        }
+        if approve.timeout.get() > LONGEST {
+            self.fault(format!("{path}.timeout"), TOO_LONG);
         }
         let fixed = self.json(approve, &path)?;
         Some(Template::fixed(fixed.into(), &path))

@@ -1,7 +1,14 @@
 //! What can be wrong with `waitFor` of an action, and with the action `wait`.
 
+use std::time::Duration;
+
 use super::{Compiler, Program, Template, actions::TARGET_TEXTS};
 use crate::api::{Action, Retry, Wait, WaitFor};
+
+/// How long a firing may wait for something. While it does it is open, and of those there may be so many before no more events are taken.
+pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Why it may not wait longer.
+pub(super) const TOO_LONG: &str = "must be at most 720h: a firing that waits is open, and takes the place of others";
 
 impl Compiler {
     /// The expression that is waited for, if one is.
@@ -26,6 +33,9 @@ impl Compiler {
             }
             _ => {}
         }
+        if action.wait_for.as_ref().is_some_and(|wait| wait.timeout.get() > LONGEST) {
+            self.fault(format!("{path}.timeout"), TOO_LONG);
+        }
         self.of_target(expression.as_deref()?, &format!("{path}.expression"))
     }
 
@@ -49,6 +59,7 @@ impl Compiler {
             (Some(time), None, None) if time.get().is_zero() => {
                 self.fault(format!("{at}.for"), "must be longer than 0s")
             }
+            (Some(time), None, None) if time.get() > LONGEST => self.fault(format!("{at}.for"), TOO_LONG),
             (Some(_), None, None) if timeout.is_some() => self.fault(format!("{at}.timeout"), "is for expression"),
             (Some(_), None, Some(_)) => self.fault(format!("{at}.target"), "is for expression"),
             (None, Some(_), None) => self.fault(&at, "expression needs a target, the object that it looks at"),
@@ -57,6 +68,9 @@ impl Compiler {
         }
         if timeout.is_some_and(|timeout| timeout.get().is_zero()) {
             self.fault(format!("{at}.timeout"), "must be longer than 0s");
+        }
+        if timeout.is_some_and(|timeout| timeout.get() > LONGEST) {
+            self.fault(format!("{at}.timeout"), TOO_LONG);
         }
         if action.timeout.is_some() {
             self.fault(format!("{path}.timeout"), "is not for wait: it ends by itself, or with wait.timeout");

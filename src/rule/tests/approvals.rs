@@ -47,6 +47,7 @@ fn what_means_nothing_for_an_approval_is_refused_where_it_stands() {
     assert_eq!(faults(json!({})), [] as [String; 0]);
     for (more, part) in [
         (json!({"timeout": "1m"}), "spec.actions[0].timeout:1:1: approve has a timeout of its own"),
+        (json!({"approve": {"timeout": "721h"}}), "spec.actions[0].approve.timeout:1:1: must be at most 720h"),
         (json!({"retry": {"limit": 1}}), "spec.actions[0].retry:1:1: "),
         (
             json!({"waitFor": {"rollout": {}}}),

@@ -44,6 +44,12 @@ fn a_wait_has_a_time_or_an_expression_and_what_goes_with_it() {
         (json!({}), Some(format!("{at}:1:1: exactly one of for and expression must be set"))),
         (json!({"for": "1s", "expression": "true", "target": target}), Some(format!("{at}:1:1: exactly one of"))),
         (json!({"for": "0s"}), Some(format!("{at}.for:1:1: must be longer than 0s"))),
+        (json!({"for": "720h"}), None),
+        (json!({"for": "721h"}), Some(format!("{at}.for:1:1: must be at most 720h"))),
+        (
+            json!({"expression": "true", "target": target, "timeout": "721h"}),
+            Some(format!("{at}.timeout:1:1: must be at most 720h")),
+        ),
         (json!({"for": "1s", "timeout": "1m"}), Some(format!("{at}.timeout:1:1: is for expression"))),
         (json!({"for": "1s", "target": target}), Some(format!("{at}.target:1:1: is for expression"))),
         (json!({"expression": "true"}), Some(format!("{at}:1:1: expression needs a target"))),
