@@ -254,8 +254,13 @@ impl Operator {
         for (rule, gate) in state.engine.take_gates() {
             self.runner.gate(rule, gate);
         }
-        if state.engine.stopped().is_some() {
-            self.runner.hold();
+        if let Some(stopped) = state.engine.stopped() {
+            self.runner.hold(stopped.lasts(Clock::real(0).now()));
+        }
+        for (id, brief) in open.iter().filter(|(_, brief)| brief.restores) {
+            if !state.engine.gives(&brief.rule, id) {
+                self.runner.held_again(id.clone());
+            }
         }
         self.runner.resume(open);
         self.runner.end(orphans);

@@ -1,5 +1,7 @@
 //! What people say to the operator: to all rules, or to one beside its spec.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{RuleUid, Stamp};
@@ -37,4 +39,11 @@ pub struct Stopped {
     /// Why.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+}
+
+impl Stopped {
+    /// How long it has been so, by the wall clock.
+    pub fn lasts(&self, now: Stamp) -> Duration {
+        Duration::from_micros(u64::try_from(now.wall.saturating_sub(self.since.wall)).unwrap_or(0))
+    }
 }

@@ -57,6 +57,11 @@ impl Remembered {
         // What was as wanted already, though the rule has not made it so, is not the rule's to give back.
         let one = match known {
             None if change.is_nothing() => return Vec::new(),
+            // It is not known whether it was made, and what was known before is.
+            Some(one) if change.unsure => {
+                self.0.insert(key, one);
+                return Vec::new();
+            }
             Some(one) if one.change.leads_to(change) => One { change: one.change.followed_by(change), ..one },
             Some(_) if change.is_nothing() => return vec![key],
             // Somebody else has changed it in between: what it was then is what is given back.
@@ -96,6 +101,11 @@ impl Remembered {
         one.groups.clear();
         one.until = Some(now);
         Some(key)
+    }
+
+    /// Whether the firing is giving something back.
+    pub(super) fn gives(&self, firing: &FiringId) -> bool {
+        self.0.values().any(|one| one.giving.as_ref() == Some(firing))
     }
 
     /// What the rule had fired for has ended for the group.
@@ -197,6 +207,24 @@ mod tests {
         let mut all = Remembered::default();
         all.remember(&after(4, 4, 30), "a", true, 0);
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn what_may_have_been_made_is_given_back_where_nothing_is_known_and_changes_nothing_else() {
+        let unsure = |from: i64, to: i64| {
+            let known = after(from, to, 30);
+            Remember { change: Change { unsure: true, ..known.change }, ..known }
+        };
+        let mut all = Remembered::default();
+        all.remember(&unsure(2, 4), "a", true, 0);
+        assert_eq!(all.deadline(WEB), Some(30 * SECOND));
+        assert!(all.change(WEB).expect("remembered").unsure, "the mark has to bear witness");
+        // It was made, as the next one finds.
+        all.remember(&after(4, 6, 30), "b", true, SECOND);
+        let change = all.change(WEB).expect("remembered").clone();
+        assert_eq!((change.unsure, &change.back), (false, &json!({"replicas": 2})));
+        assert_eq!(all.remember(&unsure(6, 8), "c", true, 2 * SECOND), [""; 0]);
+        assert_eq!((all.change(WEB), all.deadline(WEB)), (Some(&change), Some(31 * SECOND)));
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub(super) fn is_let(inner: &Inner, open: &OpenFiring, rule: &Rule) -> bool {
         || inner.gates.lock().lets(&firing.rule.uid, &firing.id)
 }
 
+/// Whether the firing, if it begins now, is only a dry run.
+pub(super) fn will_observe(inner: &Inner, open: &OpenFiring) -> bool {
+    let firing = &open.firing;
+    open.spec.mode == RuleMode::Observe || !inner.gates.lock().would_let(&firing.rule.uid, &firing.id)
+}
+
 fn is_begun(open: &OpenFiring) -> bool {
     open.steps.values().any(|step| step.intent.is_some() || step.outcome.is_some())
 }

@@ -159,7 +159,7 @@ impl<'a> Way<'a> {
     /// Carries the actions out, in order.
     async fn go(&mut self, specs: &'a [api::Action], compiled: &'a [CompiledAction]) -> Result<(), Halt> {
         for (spec, compiled) in specs.iter().zip(compiled) {
-            if self.gone.is_cancelled() {
+            if self.gone.is_cancelled() && !self.is_begun(spec) {
                 self.ended_early = true;
                 break;
             }
@@ -174,6 +174,12 @@ impl<'a> Way<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether an earlier process may have carried the action out, without an outcome on record: it has to end with one.
+    fn is_begun(&self, spec: &api::Action) -> bool {
+        let known = self.open.steps.get(&spec.name);
+        known.is_some_and(|step| step.intent.is_some() && step.outcome.is_none())
     }
 
     /// Carries `failureActions` out if an action has failed. With a rule that is gone goes the reason for them too.
@@ -277,6 +283,7 @@ impl<'a> Way<'a> {
                 spec,
                 self.open.steps.get(name).and_then(|step| step.deadline),
                 &self.inner.services.clock,
+                &self.inner.holds,
             ),
         }
     }

@@ -42,6 +42,15 @@ impl Gates {
         }
     }
 
+    /// Whether the firing would be carried out if it asked now.
+    pub(super) fn would_let(&self, rule: &RuleUid, firing: &FiringId) -> bool {
+        self.0.get(rule).is_none_or(|Gated { gate, trial }| match gate {
+            Gate::Open => true,
+            Gate::Shut(asked) => asked.contains(firing),
+            Gate::Trial(asked) => asked.contains(firing) || trial.as_ref().is_none_or(|trial| trial == firing),
+        })
+    }
+
     /// The firing has told nothing: if it was on trial, another one is.
     pub(super) fn release(&mut self, rule: &RuleUid, firing: &FiringId) {
         if let Some(gated) = self.0.get_mut(rule) {
@@ -64,11 +73,14 @@ mod tests {
         let asked = BTreeSet::from([id("hand")]);
         gates.set(rule.clone(), Gate::Shut(asked.clone()));
         assert_eq!((gates.lets(&rule, &id("a")), gates.lets(&rule, &id("hand"))), (false, true));
+        assert_eq!([id("a"), id("hand")].map(|id| gates.would_let(&rule, &id)), [false, true]);
         gates.set(rule.clone(), Gate::Trial(asked));
+        assert!(gates.would_let(&rule, &id("c")), "who only asks is not on trial");
         assert_eq!(
             (gates.lets(&rule, &id("hand")), gates.lets(&rule, &id("b")), gates.lets(&rule, &id("c"))),
             (true, true, false)
         );
+        assert_eq!([id("b"), id("c")].map(|id| gates.would_let(&rule, &id)), [true, false]);
         gates.set(rule.clone(), Gate::Trial(BTreeSet::new()));
         assert!(!gates.lets(&rule, &id("c")), "b is still on trial");
         gates.release(&rule, &id("c"));

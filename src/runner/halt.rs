@@ -48,7 +48,10 @@ pub(super) async fn may_act(inner: &Inner) -> Result<(), Halt> {
 pub(super) async fn record(inner: &Inner, record: Record) -> Result<Position, Halt> {
     loop {
         match inner.bus.record(record.clone()) {
-            Ok(head) => return Ok(head.position),
+            Ok(head) => {
+                inner.holders.note(&record, head.position);
+                return Ok(head.position);
+            }
             Err(BusError::Full) => tokio::select! {
                 () = inner.stop.cancelled() => return Err(Halt::Interrupted),
                 () = tokio::time::sleep(FULL) => {}

@@ -10,6 +10,7 @@ mod each;
 mod firing;
 mod gate;
 mod halt;
+mod holders;
 mod lanes;
 mod pace;
 mod render;
@@ -40,9 +41,11 @@ use crate::{
     status::Whose,
 };
 use gate::Gates;
+use holders::Holders;
 use lanes::Lanes;
 use pace::Pace;
 use targets::{Held, Targets};
+use timeout::Holds;
 
 /// Firings of one rule that are carried out at the same time: a target that hangs holds up its own rule only, and an API server that limits clients
 /// to a few hundred requests at once has room for the others.
@@ -118,6 +121,10 @@ struct Inner {
     go: CancellationToken,
     /// Nothing new is done while it is set.
     held: watch::Sender<bool>,
+    /// How long it was, all in all.
+    holds: Arc<Holds>,
+    /// Who holds what is to be given back.
+    holders: Holders,
     /// No new attempts.
     stop: CancellationToken,
     /// No attempts at all.
@@ -174,6 +181,8 @@ impl Runner {
             tasks: TaskTracker::new(),
             go: CancellationToken::new(),
             held: watch::Sender::new(false),
+            holds: Arc::default(),
+            holders: Holders::default(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             fatal: watch::Sender::new(None),
@@ -220,6 +229,11 @@ impl Runner {
         }
     }
 
+    /// A firing that was to give something back, and had not begun, does not: another one has taken hold of it since.
+    pub fn held_again(&self, firing: FiringId) {
+        self.0.holders.held_again(firing);
+    }
+
     /// Ends the firings of an earlier process whose rules are gone.
     pub fn end(&self, orphans: impl IntoIterator<Item = (FiringId, Brief)>) {
         for (id, brief) in orphans {
@@ -234,13 +248,15 @@ impl Runner {
         self.0.gates.lock().set(rule, gate);
     }
 
-    /// No attempt is begun until [`Runner::release`]; those under way come to their end.
-    pub fn hold(&self) {
+    /// No attempt is begun until [`Runner::release`]; those under way come to their end. It has been so for a time: what timeouts count begins before it.
+    pub fn hold(&self, since: Duration) {
+        self.0.holds.begin(since);
         self.0.held.send_replace(true);
     }
 
     /// Goes on with what waits.
     pub fn release(&self) {
+        self.0.holds.end();
         self.0.held.send_replace(false);
     }
 
@@ -338,7 +354,11 @@ impl Inner {
             let slow = if begun || open.firing.restores.is_some() || job.gone.is_cancelled() {
                 None
             } else {
-                self.pace.lock().begin(&open.firing.rule, &open.firing.group, Instant::now())
+                let (rule, group, now) = (&open.firing.rule, &open.firing.group, Instant::now());
+                match begin::will_observe(&self, &open) {
+                    true => self.pace.lock().begin_observed(rule, group, now),
+                    false => self.pace.lock().begin(rule, group, now),
+                }
             };
             if let Some(slow) = slow {
                 self.park(lane, job, &open, slow);

@@ -43,6 +43,17 @@ impl Pace {
         }
     }
 
+    /// Begins a firing of the group that is observed only; or gives how long it has to wait first. It is none of those that may begin in an hour.
+    pub(super) fn begin_observed(&mut self, rule: &RuleRef, group: &str, now: Instant) -> Option<Slow> {
+        let of_group = (rule.uid.clone(), group.to_owned());
+        let Some(wait) = self.groups.wait(&of_group, now) else {
+            self.groups.note(of_group, now);
+            return None;
+        };
+        self.slowed.entry(rule.uid.clone()).or_default().insert(group.to_owned());
+        Some(Slow { whose: Whose::Group, group: group.to_owned(), limit: self.groups.limit, wait })
+    }
+
     /// Begins a firing of the group; or gives how long it has to wait first.
     pub(super) fn begin(&mut self, rule: &RuleRef, group: &str, now: Instant) -> Option<Slow> {
         let of_group = (rule.uid.clone(), group.to_owned());
@@ -169,6 +180,18 @@ mod tests {
         let soon = pace.begin(&of("shop"), "c", start + Duration::from_millis(3_609_500)).expect("half a second early");
         assert_eq!(soon.wait, SECOND, "who waits with others asks once a second");
         assert_eq!(pace.begin(&of("shop"), "c", start + 3610 * SECOND), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_observed_spends_nothing_of_an_hour_and_waits_for_nobody_else() {
+        let (mut pace, now) = (Pace::new(2, PerHour { namespace: 1, everybody: 1 }), Instant::now());
+        for _ in 0..2 {
+            assert_eq!(pace.begin_observed(&rule("dry"), "a", now), None);
+        }
+        let slow = pace.begin_observed(&rule("dry"), "a", now).expect("its group has had its share");
+        assert_eq!((slow.whose, slow.wait), (Whose::Group, 60 * SECOND));
+        assert_eq!(pace.begin(&rule("r"), "a", now), None, "nothing was spent");
+        assert_eq!(pace.begin_observed(&rule("dry"), "b", now), None, "and nothing is waited for");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,9 +8,11 @@ use super::{
     halt::{Halt, caught, record},
     step::{Part, Recorded, Step},
     targets::Held,
+    timeout::Timeout,
 };
 use crate::{
     actions::{Action, Attempt, Back, Done, Failure, FailureKind, lead, lead_to},
+    api::ActionOutcome,
     bus::BusError,
     record::{Change, Intent, Record, RuleRef, Writes},
     rule::EvalError,
@@ -49,7 +51,7 @@ impl Step<'_> {
             rendering: *renderings,
             request: request.clone(),
             writes: self.writes(action, &request),
-            deadline: self.timeout.map(|timeout| timeout.deadline()),
+            deadline: self.timeout.as_ref().map(Timeout::deadline),
             remember: None,
         };
         let position = match record(self.inner, Record::Intent(intent)).await {
@@ -107,6 +109,18 @@ impl Step<'_> {
                 Ok(target) => *held = target,
                 Err(failure) => return Ok(Err(failure)),
             }
+        }
+        // Nobody takes hold of it while the target is held.
+        if self.inner.holders.are_others(self.open) {
+            let message =
+                format!("{} is held again by another firing: it is not given back yet", self.open.firing.group);
+            return Ok(Ok(Back::Done(Box::new(Done {
+                outcome: ActionOutcome::Superseded,
+                message,
+                result: Value::Null,
+                effect: None,
+                reason: None,
+            }))));
         }
         Ok(self.read(action.take_back(&self.cx, change)).await)
     }

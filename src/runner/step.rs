@@ -105,10 +105,13 @@ impl Step<'_> {
         held: &mut Option<Held>,
     ) -> Result<(Outcome, Option<Value>), Halt> {
         if self.gone.is_cancelled() {
-            return Ok((
-                self.failed(FailureReason::Failed, GONE),
-                intent.map(|(_, request)| Waiting::request_of(request)),
-            ));
+            let failed = self.failed(FailureReason::Failed, GONE);
+            let Some((_, recorded)) = intent else { return Ok((failed, None)) };
+            // One that waits has told what it changed.
+            let waits = Waiting::read(&recorded).is_some();
+            let request = Waiting::request_of(recorded);
+            let failed = if waits { failed } else { self.maybe_made(failed, &request) };
+            return Ok((failed, Some(request)));
         }
         if intent.is_none()
             && let Some(outcome) = self.condition()
@@ -141,7 +144,7 @@ impl Step<'_> {
             if self.is_over() {
                 let message =
                     "its time ended while the operator was not running, and whether it was carried out is not known";
-                return Ok((self.timed_out(message), Some(request)));
+                return Ok((self.maybe_made(self.timed_out(message), &request), Some(request)));
             }
             if held.is_none() {
                 match self.hold(action.target_again(&self.rule.rule.namespace, &request)).await? {
@@ -165,7 +168,7 @@ impl Step<'_> {
                 return Err(Halt::Interrupted);
             }
             let pause = tries.pause(&failure, &self.spec.retry);
-            let outcome = match (pause, self.timeout) {
+            let outcome = match (pause, &self.timeout) {
                 (None, _) => self.gave_up(action, &tries, failure),
                 (Some(pause), Some(timeout)) if timeout.left() <= pause => {
                     self.told_giving_up(action, &tries, &failure);
@@ -180,7 +183,13 @@ impl Step<'_> {
                     }
                 }
             };
-            return Ok((outcome, tries.recorded.map(|recorded| recorded.request)));
+            let request = tries.recorded.map(|recorded| recorded.request);
+            // An attempt that got no answer may have been carried out.
+            let outcome = match &request {
+                Some(request) if tries.failures > 0 => self.maybe_made(outcome, request),
+                _ => outcome,
+            };
+            return Ok((outcome, request));
         }
     }
 
@@ -206,18 +215,18 @@ impl Step<'_> {
     }
 
     fn is_over(&self) -> bool {
-        self.timeout.is_some_and(|timeout| timeout.is_over())
+        self.timeout.as_ref().is_some_and(Timeout::is_over)
     }
 
     /// The outcome of a step that was not done in time.
     fn timed_out(&self, last: &str) -> Outcome {
-        let message = self.timeout.map_or_else(|| last.to_owned(), |timeout| timeout.told(last));
+        let message = self.timeout.as_ref().map_or_else(|| last.to_owned(), |timeout| timeout.told(last));
         self.failed(FailureReason::TimedOut, message)
     }
 
     /// No longer than this, and no longer than is left of the step's time.
     pub(super) fn at_most(&self, limit: Duration) -> Duration {
-        self.timeout.map_or(limit, |timeout| timeout.left().min(limit))
+        self.timeout.as_ref().map_or(limit, |timeout| timeout.left().min(limit))
     }
 
     fn action(&self) -> Option<Box<dyn Action>> {
@@ -302,7 +311,7 @@ impl Step<'_> {
     pub(super) async fn hold(&self, target: Option<String>) -> Result<Result<Option<Held>, Failure>, Halt> {
         let Some(target) = target else { return Ok(Ok(None)) };
         let over = async {
-            match self.timeout {
+            match &self.timeout {
                 Some(timeout) => timeout.over().await,
                 None => std::future::pending().await,
             }

@@ -2,8 +2,9 @@
 //!
 //! The instant at which it ends is fixed when the step begins and recorded with its request, so that a restart does not begin to count anew.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -14,26 +15,62 @@ use crate::{
 /// What a Job that is waited for is given beside its own time, which ends the wait with words of its own.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// When a step ends, done or not.
-#[derive(Clone, Copy, Debug)]
+/// It is not looked more often whether the time is over: while all is held, no time passes.
+const SOON: Duration = Duration::from_millis(10);
+
+/// How long nothing was to be done, all in all, by the switch for all rules.
+#[derive(Debug, Default)]
+pub(super) struct Holds(Mutex<(Duration, Option<Instant>)>);
+
+impl Holds {
+    /// From now on nothing is to be done, and it has been so for a time.
+    pub(super) fn begin(&self, since: Duration) {
+        let mut holds = self.0.lock();
+        if holds.1.is_none() {
+            *holds = (holds.0.saturating_add(since), Some(Instant::now()));
+        }
+    }
+
+    pub(super) fn end(&self) {
+        let mut holds = self.0.lock();
+        if let Some(began) = holds.1.take() {
+            holds.0 = holds.0.saturating_add(began.elapsed());
+        }
+    }
+
+    fn total(&self) -> Duration {
+        let (before, began) = *self.0.lock();
+        before.saturating_add(began.map_or(Duration::ZERO, |began| began.elapsed()))
+    }
+}
+
+/// When a step ends, done or not. The time in which nothing was to be done does not count.
+#[derive(Clone, Debug)]
 pub(super) struct Timeout {
     limit: api::Duration,
     /// In microseconds since 1970.
     deadline: i64,
-    end: Instant,
+    /// In microseconds, negative when it is over.
+    left: i64,
+    /// When that much was left.
+    since: Instant,
+    holds: Arc<Holds>,
+    /// What of the holds was before it.
+    held: Duration,
 }
 
 impl Timeout {
     /// Of a step that begins now, or that an earlier process began and recorded with this deadline; nothing for an action without `timeout`.
-    pub(super) fn of(spec: &api::Action, recorded: Option<i64>, clock: &Clock) -> Option<Self> {
+    pub(super) fn of(spec: &api::Action, recorded: Option<i64>, clock: &Clock, holds: &Arc<Holds>) -> Option<Self> {
         let limit = spec.timeout?;
         let waits = spec.job.as_ref().is_some_and(|job| job.wait == JobWait::Completed);
         let whole = limit.get() + if waits { GRACE } else { Duration::ZERO };
         let now = clock.now().wall;
-        let deadline =
-            recorded.unwrap_or_else(|| now.saturating_add(i64::try_from(whole.as_micros()).unwrap_or(i64::MAX)));
-        let left = Duration::from_micros(u64::try_from(deadline.saturating_sub(now)).unwrap_or(0));
-        Some(Self { limit, deadline, end: Instant::now() + left })
+        // One that an earlier process began was held as long as this one is, and before it.
+        let held = if recorded.is_some() { Duration::ZERO } else { holds.total() };
+        let deadline = recorded.unwrap_or_else(|| now.saturating_add(micros(whole)));
+        let (left, since, holds) = (deadline.saturating_sub(now), Instant::now(), Arc::clone(holds));
+        Some(Self { limit, deadline, left, since, holds, held })
     }
 
     /// What is recorded.
@@ -43,7 +80,9 @@ impl Timeout {
 
     /// How much of it is left.
     pub(super) fn left(&self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
+        let more = micros(self.holds.total().saturating_sub(self.held));
+        let left = self.left.saturating_add(more).saturating_sub(micros(self.since.elapsed()));
+        Duration::from_micros(u64::try_from(left).unwrap_or(0))
     }
 
     /// Whether it is over.
@@ -51,16 +90,26 @@ impl Timeout {
         self.left().is_zero()
     }
 
-    /// Resolves when it is over.
+    /// Resolves when it is over, and soon after it when that was put off.
     ///
     /// # Cancel safety
     /// Can be dropped and called again.
     pub(super) async fn over(&self) {
-        tokio::time::sleep_until(self.end).await;
+        loop {
+            let left = self.left();
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.max(SOON)).await;
+        }
     }
 
     /// What has become of the step, whose last trouble is told in words.
     pub(super) fn told(&self, last: &str) -> String {
         format!("not done within its timeout of {}: {last}", self.limit)
     }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }

@@ -16,7 +16,7 @@ use crate::{
     actions::{Done, FailureKind, Look, Undo, Waiting},
     api::{ActionOutcome, WaitFor},
     bus::BusError,
-    record::{FailureReason, Intent, Outcome, Record, Remember, RuleUid},
+    record::{Change, FailureReason, Intent, Outcome, Record, Remember, RuleUid},
 };
 
 /// While it lives, a firing that only waits has no place of its rule.
@@ -94,6 +94,19 @@ impl Step<'_> {
             }
             Undo::Change(change) => restore::remember(&self.rule.rule.uid, self.spec, *change),
             Undo::Nothing | Undo::Never(_) => None,
+        }
+    }
+
+    /// The outcome of a step that has failed and may have changed its target all the same: that is given back if the step's mark is on it.
+    pub(super) fn maybe_made(&self, outcome: Outcome, request: &Value) -> Outcome {
+        let lends = self.spec.restore().is_some() && !self.observes() && self.part.may_wait();
+        let action = (self.inner.build)(self.spec).filter(|_| lends);
+        match action.map(|action| action.changed(&self.cx, request, None)) {
+            Some(Undo::Change(change)) if !change.is_nothing() => {
+                let change = Change { unsure: true, ..*change };
+                Outcome { remember: restore::remember(&self.rule.rule.uid, self.spec, change), ..outcome }
+            }
+            _ => outcome,
         }
     }
 

@@ -25,7 +25,7 @@ impl Shard {
         match stopped {
             Some(stopped) => {
                 tracing::warn!(by = stopped.by, why = stopped.why, "nothing new is acted upon");
-                self.runner.hold();
+                self.runner.hold(stopped.lasts(self.clock.now()));
             }
             None => {
                 tracing::info!("rules act again");

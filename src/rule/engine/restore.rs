@@ -31,6 +31,11 @@ impl Engine {
         self.touch_remembered(rule, touched);
     }
 
+    /// Whether the firing is still to give back what it was decided to, of a rule that is there; another may have taken hold of it.
+    pub fn gives(&self, rule: &RuleUid, firing: &FiringId) -> bool {
+        self.rules.get(rule).is_none_or(|(_, state)| state.remembered.gives(firing))
+    }
+
     /// What the rule had fired for has ended for these groups.
     pub(super) fn let_go(&mut self, head: &Head, rule: &RuleUid, groups: &[String]) {
         let Some((_, state)) = self.rules.get_mut(rule) else { return };

@@ -59,7 +59,7 @@ async fn while_all_rules_are_stopped_nothing_new_is_begun_and_what_is_under_way_
     let stage = Stage::new(&[("one", &slow)]);
     stage.start(firing("r", "g", "f1", &[action("one", json!({})), action("two", json!({}))]));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    stage.runner.hold();
+    stage.runner.hold(Duration::ZERO);
     stage.start(firing("r", "h", "f2", &[action("two", json!({}))]));
     tokio::time::sleep(Duration::from_secs(600)).await;
     let told = stage.told();
@@ -69,7 +69,7 @@ async fn while_all_rules_are_stopped_nothing_new_is_begun_and_what_is_under_way_
     let ended = stage.ended(2).await;
     assert!(ended.iter().all(|ended| ended.outcome == FiringOutcome::Succeeded), "{ended:?}");
 
-    stage.runner.hold();
+    stage.runner.hold(Duration::ZERO);
     stage.start(firing("r", "g", "f3", &[action("two", json!({}))]));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(stage.runner.drain(Duration::from_secs(1)).await, "a stop of the process waits for no release");

@@ -217,7 +217,10 @@ impl Action for Actor {
 
     fn changed(&self, cx: &Context, request: &Value, effect: Option<&Effect>) -> Undo {
         let Some(effect) = effect else {
-            return if self.name == "nothing" { Undo::Nothing } else { Undo::Never("it cannot be undone") };
+            if self.name != "unsure" {
+                return if self.name == "nothing" { Undo::Nothing } else { Undo::Never("it cannot be undone") };
+            }
+            return self.changed(cx, request, Some(&changed("unsure")));
         };
         Undo::Change(Box::new(Change {
             api_version: effect.api_version.clone(),

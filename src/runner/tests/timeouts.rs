@@ -114,3 +114,30 @@ async fn an_action_that_was_done_stops_nothing_though_an_earlier_one_failed() {
     assert_eq!((ended.outcome, ended.failed_at.as_deref()), (FiringOutcome::Failed, Some("actions[a]")));
     assert!(stage.told().contains(&"done c".to_owned()), "{:?}", stage.told());
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_all_rules_are_stopped_a_step_loses_nothing_of_its_time() {
+    let stage = Stage::new(&[("a", &[failing(), Play::Succeed])]);
+    let retry = json!({"limit": 5, "backoff": "4s", "maxBackoff": "4s"});
+    let timed = action("a", json!({"timeout": "10s", "retry": retry}));
+    stage.start(firing("r", "g", "f", std::slice::from_ref(&timed)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stage.runner.hold(Duration::ZERO);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    stage.runner.release();
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+
+    // Nor when the process is another one meanwhile, and the switch was set before it.
+    let stage = Stage::made(&Fake::new(|_| (500, json!({}))), &[], Limit::none(), Authority::sole());
+    let mut open = firing("r", "g", "f", &[timed]);
+    // An hour before the time that the clock of tests shows, with five seconds left when the switch was set.
+    let recorded = Some(1_000_000 - 3_600_000_000 + 5_000_000);
+    open.steps
+        .insert("a".into(), Step { intent: Some((0, json!({"text": "f"}))), deadline: recorded, ..Step::default() });
+    stage.runner.hold(Duration::from_secs(3600));
+    stage.resume([open]);
+    let stage = stage.begun();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    stage.runner.release();
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded, "{:?}", last(&stage));
+}

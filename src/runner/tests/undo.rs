@@ -181,3 +181,69 @@ async fn who_only_waits_has_no_place_of_its_rule_and_ends_with_it() {
     let ended = stage.ended(FIRINGS_PER_RULE + 5).await;
     assert!(ended[1..].iter().all(|one| one.message == "ended before all was done: the rule was deleted"), "{ended:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_got_no_answer_is_remembered_as_what_may_have_been_made_and_what_was_refused_is_not() {
+    let silent = || Play::Fail(FailureKind::Retryable { after: None });
+    let silent_then_refused = [vec![silent()], refused()].concat();
+    for (plays, told) in [(vec![silent()], true), (refused(), false), (silent_then_refused, true)] {
+        let stage = stage(&[("unsure", plays)]);
+        stage.start(firing("r", "g", "f", &[lent("unsure", json!({"retry": {"limit": 1}}))]));
+        assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Failed);
+        let unsure: Vec<_> = remembered(&stage).into_iter().map(|(place, one)| (place, one.change.unsure)).collect();
+        let expected = if told { vec![("outcome unsure".to_owned(), true)] } else { Vec::new() };
+        assert_eq!(unsure, expected);
+    }
+}
+
+/// A firing that gives the Deployment of this name back, decided before the record at this position.
+fn gives_back(name: &str, input: u64) -> OpenFiring {
+    let mut open = firing("r", "g", "back", &[action("a", json!({}))]);
+    open.firing.kind = crate::api::FiringKind::Restored;
+    open.firing.input = Position(input);
+    let change = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": name, "subresource": "scale",
+        "manager": "m", "back": {"was": "f"}, "made": {"is": "f"}});
+    open.firing.restores = Some(Box::new(serde_json::from_value(change).expect("a change")));
+    open
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_firing_has_taken_hold_of_since_is_not_given_back() {
+    // The firing that takes hold records an intent and an outcome: positions 1 and 2.
+    for (input, given) in [(3, true), (2, false), (1, false)] {
+        let stage = stage(&[change("one")]);
+        stage.start(firing("r", "g", "f", &[lent("one", json!({}))]));
+        stage.ended(1).await;
+        let (id, brief) = stage.put(gives_back("one", input));
+        stage.runner.start_alone(&id, &brief);
+        let ended = stage.ended(2).await.remove(1);
+        assert_eq!(ended.message.contains("is held again by another firing"), !given, "{input}: {}", ended.message);
+        assert_eq!(stage.told().contains(&"take back one".to_owned()), given);
+    }
+    // What another value is about is no reason, and of an earlier process it is told.
+    let stage = stage(&[change("one")]);
+    stage.start(firing("r", "g", "f", &[lent("one", json!({}))]));
+    stage.ended(1).await;
+    let (id, brief) = stage.put(gives_back("two", 1));
+    stage.runner.start_alone(&id, &brief);
+    assert_eq!(stage.ended(2).await.remove(1).message, "given back: did restore");
+    let mut later = gives_back("three", 9);
+    later.firing.id = FiringId("later".into());
+    let (id, brief) = stage.put(later);
+    stage.runner.held_again(id.clone());
+    stage.runner.start_alone(&id, &brief);
+    assert!(stage.ended(3).await.remove(2).message.contains("is held again"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_begun_of_a_rule_that_is_gone_ends_with_an_outcome_and_may_have_been_made() {
+    let stage = stage(&[]);
+    let mut open = firing("r", "g", "f", &[lent("unsure", json!({})), action("next", json!({}))]);
+    open.steps.insert("unsure".into(), Step { intent: Some((0, json!({"text": "f"}))), ..Step::default() });
+    let known = stage.put(open);
+    stage.runner.end([known]);
+    stage.ended(1).await;
+    let unsure: Vec<_> = remembered(&stage).into_iter().map(|(place, one)| (place, one.change.unsure)).collect();
+    assert_eq!(unsure, [("outcome unsure".to_owned(), true)]);
+    assert_eq!(stage.told(), ["outcome unsure Failed"], "nothing is carried out");
+}
