@@ -34,7 +34,7 @@ pub use ticks::Ticks;
 use crate::{
     bus::{Bus, BusError, Reader},
     clock::Clock,
-    record::{Entry, EventInput, Finished, Head, Judgement, Position, Record},
+    record::{Control, Entry, EventInput, Finished, Head, Judgement, Position, Record},
     rule::{Interest, Judged},
     runner::Runner,
     sources::NearMisses,
@@ -219,7 +219,7 @@ impl Shard {
         if let Record::Replay(replay) = &*entry.record {
             self.start_again(&entry.head, replay);
         }
-        if let Record::Control(_) = &*entry.record {
+        if let Record::Control(Control::Stop { .. } | Control::Release) = &*entry.record {
             self.switch();
         }
         self.tell_trips();
@@ -257,14 +257,18 @@ impl Shard {
 
     /// Judges what was due before the record.
     fn judge_due(&mut self, entry: &Entry) -> Result<(), BusError> {
+        let is_event = matches!(&*entry.record, Record::Event(_));
         while let Some(deadline) = self.state.due(entry) {
+            // What is due waits with the inputs, in its place: no event overtakes it.
+            if self.holds_inputs() && !is_event {
+                break;
+            }
             let decisions = self.state.engine.judge_due(&entry.head, &deadline);
             self.metrics.decided(&decisions);
             self.suppressions.note(None, &decisions);
-            if !decisions.is_empty() {
-                let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
-                self.bus.record(Record::Judgement(judgement))?;
-            }
+            // Also when it decides nothing: a start takes what is not in the log for what had to wait.
+            let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
+            self.bus.record(Record::Judgement(judgement))?;
             self.state.decide_due(&entry.head, &deadline, &decisions);
             self.tell(None, decisions);
         }
@@ -273,7 +277,7 @@ impl Shard {
 
     /// Asks for a record before which what is due now is judged, unless one is on its way; tells how long until one has to be asked for.
     fn tick(&mut self) -> Result<Option<Duration>, BusError> {
-        let next = self.state.engine.next_deadline();
+        let next = self.state.engine.next_deadline().filter(|_| !self.holds_inputs());
         let wait = self.ticks.wait(next);
         let Some(next) = next.filter(|_| wait.is_some_and(|wait| wait.is_zero())) else { return Ok(wait) };
         match self.bus.record(Record::Tick) {

@@ -93,7 +93,9 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
             bring(bus, &state.ledger, id, &mut damage);
         }
         while let Some(deadline) = state.due(entry) {
-            decide_due(bus, &mut state, &entry.head, &deadline, &mut judgements)?;
+            if !decide_due(bus, &mut state, &entry.head, &deadline, &mut judgements)? {
+                break;
+            }
         }
         if let Record::Event(input) = &*entry.record {
             let judged = state.engine.judge(&entry.head, input);
@@ -202,31 +204,37 @@ impl<'a> Judgements<'a> {
 
     /// What was decided then, each time that it is asked for; nothing when it was not judged before the end.
     fn recorded(&mut self, turn: &Turn) -> Option<&'a [Decision]> {
-        match self.by_turn.get_mut(turn).and_then(VecDeque::pop_front) {
-            Some(judgement) => Some(&judgement.decisions),
-            None => (*turn < self.through).then_some(&[]),
-        }
+        self.in_tail(turn).or_else(|| (*turn < self.through).then_some(&[]))
+    }
+
+    /// What the tail says was decided then.
+    fn in_tail(&mut self, turn: &Turn) -> Option<&'a [Decision]> {
+        self.by_turn.get_mut(turn).and_then(VecDeque::pop_front).map(|judgement| judgement.decisions.as_slice())
     }
 }
 
-/// As [`decide`], of what was due before the record at `head`.
+/// As [`decide`], of what was due before the record at `head`. Gives false when it was not judged then, though later things were: it had to wait, for too
+/// many firings were open.
 fn decide_due(
     bus: &dyn Bus,
     state: &mut State,
     head: &Head,
     deadline: &Deadline,
     judgements: &mut Judgements<'_>,
-) -> Result<(), BusError> {
-    if let Some(recorded) = judgements.recorded(&(head.position, What::Due(deadline.clone()))) {
+) -> Result<bool, BusError> {
+    let turn = (head.position, What::Due(deadline.clone()));
+    if let Some(recorded) = judgements.in_tail(&turn) {
         state.decide_due(head, deadline, recorded);
-        return Ok(());
+        return Ok(true);
+    }
+    if turn < judgements.through {
+        return Ok(false);
     }
     let decisions = state.engine.judge_due(head, deadline);
-    if !decisions.is_empty() {
-        bus.record(Record::Judgement(Judgement::of_deadline(head, deadline, &decisions)))?;
-    }
+    // Also when it decides nothing: what is not in the log was not judged.
+    bus.record(Record::Judgement(Judgement::of_deadline(head, deadline, &decisions)))?;
     state.decide_due(head, deadline, &decisions);
-    Ok(())
+    Ok(true)
 }
 
 /// Takes what was decided from the log; what was not judged before the end is recorded now.

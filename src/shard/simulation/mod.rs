@@ -30,8 +30,10 @@ use crate::{
     event::{Event, Origin, Seen, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_UPDATED, WatchKey},
     kubernetes::{Authority, event_channel, fake::Fake},
     record::{
-        DeadLetter, EventInput, Lookups, Position, Record, Replay, RulePut, RuleRef, RuleUid, SourceRef, Stamp, Table,
+        Brief, Control, DeadLetter, EventInput, FiringId, Lookups, Position, Record, Replay, RulePut, RuleRef, RuleUid,
+        SourceRef, Stamp, Table,
     },
+    rule::Gate,
     runner::{Limit, Runner},
     sources::NearMisses,
     status::StatusQueue,
@@ -40,8 +42,8 @@ use crate::{
 use disk::{Disk, SimulatedBus};
 use world::{Bump, Change, Shared, World};
 
-/// Runs without `RUNS`.
-const RUNS: u64 = 250;
+/// Runs without `RUNS`: about a minute.
+const RUNS: u64 = 120;
 /// Things that happen in one run.
 const WORKLOAD: usize = 40;
 /// Operations of a life, at most; the next life is the last when the workload is done.
@@ -64,6 +66,12 @@ enum Item {
     Edit(&'static str, i64),
     /// The oldest dead letter is run again; so many ask for it at once.
     Replay(usize),
+    /// A rule is deleted.
+    Remove(&'static str),
+    /// All rules are stopped, or released.
+    Switch(Control),
+    /// A rule is silenced for so many seconds.
+    Silence(&'static str, i64),
 }
 
 const RULES: [&str; 11] =
@@ -71,14 +79,27 @@ const RULES: [&str; 11] =
 /// Those of them that are in each run. The others make it three times as long, and are in every fourth.
 const ALWAYS: usize = 6;
 
+/// Rules in which time does something, or a failure; in every second run.
+const TIMED: [&str; 6] = ["held", "absent", "batch", "lends", "breaks", "fails"];
+/// What is due later than this does not keep a run from its end, in microseconds.
+const SOON: i64 = 200_000_000;
+
 /// The name of the actions that emit.
 const EMITS: &str = "emits";
 
 fn workload(random: &mut fastrand::Rng, length: usize) -> Vec<Item> {
-    let rules = if random.u8(0..4) == 0 { &RULES[..] } else { &RULES[..ALWAYS] };
-    let mut items: Vec<Item> = rules.iter().map(|rule| Item::Edit(rule, 1)).collect();
+    let (rules, timed) = match random.u8(0..4) {
+        0 => (&RULES[..], &[][..]),
+        1 | 2 => (&RULES[..ALWAYS], &TIMED[..]),
+        _ => (&RULES[..ALWAYS], &[][..]),
+    };
+    let mut items: Vec<Item> = rules.iter().chain(timed).map(|rule| Item::Edit(rule, 1)).collect();
     for number in 0..length {
         let name = format!("o{}", random.u8(0..3));
+        if !timed.is_empty() && random.u8(0..6) == 0 {
+            items.push(happening(random, number));
+            continue;
+        }
         items.push(match random.u8(0..13) {
             0 => Item::Edit(RULES[random.usize(0..3)], 2 + number as i64),
             1 | 2 => Item::Touch(name),
@@ -89,6 +110,18 @@ fn workload(random: &mut fastrand::Rng, length: usize) -> Vec<Item> {
         });
     }
     items
+}
+
+/// What happens in runs with rules in which time does something.
+fn happening(random: &mut fastrand::Rng, number: usize) -> Item {
+    let rule = TIMED[random.usize(0..TIMED.len())];
+    match random.u8(0..8) {
+        0 => Item::Remove(rule),
+        1 | 2 => Item::Edit(rule, 4 * number as i64 + 5),
+        3 => Item::Switch(Control::Stop { by: "somebody".into(), why: String::new() }),
+        4 | 5 => Item::Switch(Control::Release),
+        _ => Item::Silence(rule, random.i64(0..60)),
+    }
 }
 
 fn put(rule: &str, generation: i64) -> Vec<Record> {
@@ -116,6 +149,30 @@ fn put(rule: &str, generation: i64) -> Vec<Record> {
         "failures" => {
             json!({"sources": [events("dev.signalbox.rule.failed")], "actions": [bump("a", "failures")]})
         }
+        "held" => json!({"sources": [event_of_any()], "groupBy": by_object(), "actions": [bump("a", "held")],
+            "when": [{"name": "cool", "expression": "event.data.reason == 'Cool'"}],
+            "trigger": {"held": {"for": "5s", "steps": [{"after": "15s", "actions": [bump("b", "step")]}]}},
+            "resolveActions": [bump("c", "over")]}),
+        "absent" => json!({"sources": [event("Count")], "groupBy": by_object(), "actions": [bump("a", "absent")],
+            "trigger": {"absent": {"for": "10s"}}}),
+        "batch" => json!({"sources": [event("Each")], "groupBy": by_object(), "actions": [bump("a", "batch")],
+            "trigger": {"batch": {"wait": "3s", "maxWait": "10s", "maxEvents": 3}}}),
+        "lends" => {
+            let mut lends = bump("a", "lent");
+            lends["scale"]["restore"] = json!({"after": "20s"});
+            json!({"sources": [event("Count")], "actions": [lends]})
+        }
+        "breaks" => {
+            let mut breaks = bump("a", "broken");
+            breaks["retry"]["limit"] = 0.into();
+            let breaker = json!({"failures": 1, "resumeAfter": "10s"});
+            json!({"sources": [event("Each")], "actions": [breaks], "breaker": breaker})
+        }
+        "fails" => {
+            let mut fails = bump("a", "failing");
+            fails["retry"]["limit"] = 0.into();
+            json!({"sources": [event("Cool")], "actions": [fails], "failureActions": [emit("com.acme.failed")]})
+        }
         "undo" => {
             let steps = [("a", "left"), ("b", "right"), ("c", "left")].map(|(name, target)| {
                 let mut step = bump(name, target);
@@ -133,6 +190,15 @@ fn put(rule: &str, generation: i64) -> Vec<Record> {
     let names = RuleRef { uid: uid.clone(), namespace: "shop".into(), name: rule.into() };
     let put = RulePut { rule: names, generation, spec: Arc::new(spec) };
     vec![Record::RulePut(put), Record::Baseline(SourceRef { rule: uid, generation, source: "s".into() })]
+}
+
+/// A source of all Events.
+fn event_of_any() -> Value {
+    json!({"name": "s", "kubernetesEvent": {}})
+}
+
+fn by_object() -> Value {
+    json!([{"name": "object", "expression": "event.data.regarding.name"}])
 }
 
 /// What makes a later version of a rule another one: the same but for its actions, which keeps its groups; or suspended; or with groups that begin anew.
@@ -231,10 +297,14 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         Some(Box::new(Bump { world: Arc::clone(&world), bus: of_actions.clone() }))
     };
     let services: Arc<Services> = services;
-    let Ok(recovered) = recover(&*shared) else { return false };
+    let Ok(mut recovered) = recover(&*shared) else { return false };
     let firings = Firings::new(Arc::clone(&shared), recovered.state.ledger.shelf().clone());
     let runner = Runner::with_build(services, Authority::sole(), firings, Box::new(build), Limit::none());
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+    let gates = recovered.state.engine.take_gates();
+    let stopped = recovered.state.engine.stopped().map(|stopped| stopped.lasts(run.clock.now()));
+    let is_again = |(id, brief): &&(FiringId, Brief)| brief.restores && !recovered.state.engine.gives(&brief.rule, id);
+    let again = recovered.open.iter().filter(is_again).map(|(id, _)| id.clone()).collect();
     let reader = shared.reader().expect("the only reader");
     let metrics = Arc::<crate::telemetry::Metrics>::default();
     let (events, _writer) = event_channel(fake.client(), "simulated", metrics.kubernetes_events_dropped());
@@ -254,7 +324,7 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         clock: run.clock.clone(),
         ticks: Default::default(),
     };
-    runner.resume(recovered.open);
+    resume(&runner, recovered.open, recovered.orphans, (gates, stopped, again));
     runner.begin();
     let stop = CancellationToken::new();
     tokio::select! {
@@ -266,12 +336,32 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
     }
 }
 
+/// Goes on with what an earlier life has left, as the program does.
+fn resume(
+    runner: &Runner,
+    open: Vec<(FiringId, Brief)>,
+    orphans: Vec<(FiringId, Brief)>,
+    (gates, stopped, again): (Vec<(RuleUid, Gate)>, Option<Duration>, Vec<FiringId>),
+) {
+    gates.into_iter().for_each(|(rule, gate)| runner.gate(rule, gate));
+    if let Some(since) = stopped {
+        runner.hold(since);
+    }
+    again.into_iter().for_each(|firing| runner.held_again(firing));
+    runner.resume(open);
+    runner.end(orphans);
+}
+
 /// Lets things happen, each when the one before it is safe.
 async fn feed(run: &Run, bus: &SimulatedBus, desk: &Desk) {
     let known = bus.events();
     loop {
         let next = *run.next.lock();
-        let Some(item) = run.items.get(next) else { return };
+        let Some(item) = run.items.get(next) else {
+            // What waits goes on.
+            bus.append(Record::Control(Control::Release)).await.expect("it lives");
+            return;
+        };
         let records = match item {
             Item::Event(number, reason, name) => vec![event(*number, reason, name)],
             Item::Touch(name) => {
@@ -280,6 +370,14 @@ async fn feed(run: &Run, bus: &SimulatedBus, desk: &Desk) {
             }
             Item::Edit(rule, generation) => put(rule, *generation),
             Item::Replay(times) => replay(bus, desk, *times).await,
+            Item::Remove(rule) => vec![Record::RuleRemove(RuleUid((*rule).into()))],
+            Item::Switch(control) => vec![Record::Control(control.clone())],
+            Item::Silence(rule, seconds) => {
+                let until = Stamp { wall: run.clock.now().wall + seconds * 1_000_000, at: 0 };
+                let text = format!(r#"{{"author":"jane","until":"{}"}}"#, until.timestamp());
+                let silences = vec![api::Silence::read("a", &text)];
+                vec![Record::Control(Control::Silences { rule: RuleUid((*rule).into()), silences })]
+            }
         };
         for record in records {
             let id = if let Record::Event(input) = &record { Some(input.event.id.clone()) } else { None };
@@ -297,7 +395,10 @@ async fn feed(run: &Run, bus: &SimulatedBus, desk: &Desk) {
 /// Asks to run the oldest dead letter again, if there is one.
 async fn replay(bus: &SimulatedBus, desk: &Desk, times: usize) -> Vec<Record> {
     let found = desk.ask(Position(0), |state| {
-        let id = RULES.iter().find_map(|rule| state.letters.of_rule(&RuleUid((*rule).into())).last().cloned())?;
+        let id = RULES
+            .iter()
+            .chain(&TIMED)
+            .find_map(|rule| state.letters.of_rule(&RuleUid((*rule).into())).last().cloned())?;
         let (_, place) = state.letters.find(&id)?;
         Some((id, place))
     });
@@ -348,8 +449,10 @@ async fn is_quiet(run: &Run, bus: &SimulatedBus, desk: &Desk) -> bool {
     if stats.folded < stats.appended || run.world.lock().changes.len() > bus.changes() {
         return false;
     }
-    let open = desk.ask(stats.appended, |state| state.ledger.len()).await;
-    open == Some(0) && bus.stats().appended == stats.appended
+    let rests = desk.ask(stats.appended, |state| (state.ledger.len(), state.engine.next_deadline())).await;
+    let Some((open, due)) = rests else { return false };
+    let soon = due.is_some_and(|due| due < run.clock.now().at + SOON);
+    open == 0 && !soon && bus.stats().appended == stats.appended
 }
 
 /// Waits until nothing goes on any more.

@@ -7,14 +7,16 @@ use crate::{
     api::{ActionOutcome, FiringOutcome},
     event::{FIELD_MANAGER, TYPE_RESOURCE_UPDATED, rule_event},
     record::{
-        Decision, Entry, EventInput, Firing, FiringId, Head, Judgement, Ledger, LogId, Position, Record, undo_of,
+        Deadline, Decision, Entry, EventInput, Firing, FiringId, Head, Judgement, Ledger, LogId, Position, Record,
+        SuppressedReason, undo_of,
     },
     rule::{Engine, Judged},
     shard::{State, letters::Letters},
 };
 
 /// What is judged in the order of the log.
-type Turn = (Position, Option<Position>);
+/// Of one deadline there may be several: a group may have more than one thing due at one time.
+type Turn = (Position, Option<Position>, Option<(Deadline, usize)>);
 type Judgements = BTreeMap<Turn, Vec<Decision>>;
 
 /// Checks the whole log, and the world, of a run that has come to rest. `acked` are the events of which the log has said that they are safe.
@@ -23,7 +25,7 @@ pub(super) fn check(disk: &Disk, world: &World, acked: &BTreeSet<String>) {
     let mut log = Log::read(entries);
     let missing: Vec<_> = acked.difference(&log.events).collect();
     assert!(missing.is_empty(), "lost: {missing:?}");
-    let (judgements, state, again, sequels) = again(entries);
+    let (judgements, state, again, sequels) = again(entries, &log.judgements);
     assert_eq!(log.sequels, sequels, "what follows from the log is in it, once and in order");
     chains(&log);
     assert_eq!(log.judgements, judgements, "a judgement that is made again is the same");
@@ -34,6 +36,7 @@ pub(super) fn check(disk: &Disk, world: &World, acked: &BTreeSet<String>) {
     }
     effects(&log, world);
     undone(&log);
+    given_back(&log, world);
     own(&log, world);
 }
 
@@ -85,8 +88,8 @@ impl Log {
     }
 
     fn judged(&mut self, judgement: &Judgement) {
-        let turn = (judgement.input, judgement.event);
-        let before = self.judgements.insert(turn, judgement.decisions.clone());
+        let turn = turn(&self.judgements, judgement.input, judgement.event, judgement.deadline.as_ref());
+        let before = self.judgements.insert(turn.clone(), judgement.decisions.clone());
         assert_eq!(before, None, "{turn:?} is judged once");
         for decision in &judgement.decisions {
             if let Decision::Fired(firing) = decision {
@@ -97,9 +100,20 @@ impl Log {
     }
 }
 
+/// The turn of what is judged next.
+fn turn(known: &Judgements, input: Position, event: Option<Position>, deadline: Option<&Deadline>) -> Turn {
+    let of_time = |number: usize| (input, event, deadline.map(|deadline| (deadline.clone(), number)));
+    let mut number = 0;
+    while deadline.is_some() && known.contains_key(&of_time(number)) {
+        number += 1;
+    }
+    of_time(number)
+}
+
 /// The judgements of a shard that reads the log from its beginning and never crashes.
-/// Also the firings of dead letters that were run again, and the events that follow from all that.
-fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>, Vec<String>) {
+/// Also the firings of dead letters that were run again and those that deletions brought, and the events that follow from all that. What was due and is not
+/// in the log as judged then had to wait.
+fn again(entries: &[Entry], judged: &Judgements) -> (Judgements, State, BTreeMap<FiringId, Firing>, Vec<String>) {
     let log = LogId("simulated".into());
     let engine = Engine::new(log.clone());
     let mut state =
@@ -108,11 +122,20 @@ fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>, V
     let mut decide = |state: &mut State, head: &Head, input: &EventInput, judged: Judged, released| {
         let judgement = Judgement::of(head, released, &judged.decisions);
         if !judgement.decisions.is_empty() {
-            judgements.insert((judgement.input, judgement.event), judgement.decisions);
+            judgements.insert((judgement.input, judgement.event, None), judgement.decisions);
         }
         state.decide(head, input, &judged.seen, &judged.decisions);
     };
+    let mut of_time = Judgements::new();
     for entry in entries {
+        while let Some(deadline) = state.due(entry)
+            && let turn = turn(&of_time, entry.head.position, None, Some(&deadline))
+            && judged.contains_key(&turn)
+        {
+            let decisions = state.engine.judge_due(&entry.head, &deadline);
+            state.decide_due(&entry.head, &deadline, &decisions);
+            assert_eq!(of_time.insert(turn, decisions), None, "it is due once");
+        }
         if let Record::Event(input) = &*entry.record {
             let judged = state.engine.judge(&entry.head, input);
             decide(&mut state, &entry.head, input, judged, None);
@@ -123,12 +146,17 @@ fn again(entries: &[Entry]) -> (Judgements, State, BTreeMap<FiringId, Firing>, V
         {
             replayed.insert(open.firing.id.clone(), open.firing.clone());
         }
+        for id in state.take_opened() {
+            let open = state.ledger.get(&id).expect("it was opened just now");
+            replayed.insert(id, open.firing.clone());
+        }
         for released in state.engine.take_released() {
             let judged = state.engine.judge_released(&entry.head, &released);
             decide(&mut state, &released.head(&entry.head), &released.input, judged, Some(entry.head.position));
         }
         sequels.extend(state.take_sequels().into_iter().map(|sequel| sequel.event.id.clone()));
     }
+    judgements.extend(of_time);
     (judgements, state, replayed, sequels)
 }
 
@@ -143,7 +171,8 @@ fn effects(log: &Log, world: &World) {
         assert!(log.outcomes.contains_key(*mark), "{mark} was asked for");
     }
     for (mark, outcome) in &log.outcomes {
-        let may_be_theirs = mark.ends_with(".undo") || *outcome != ActionOutcome::Superseded;
+        let may_be_theirs =
+            mark.ends_with(".undo") || mark.ends_with("-restore") || *outcome != ActionOutcome::Superseded;
         assert!(may_be_theirs, "{mark}: nobody else writes");
         let expected = *outcome == ActionOutcome::Succeeded && !mark.ends_with(EMITS);
         assert!(!expected || done.contains_key(mark.as_str()), "{mark} succeeded and was not done");
@@ -164,6 +193,22 @@ fn undone(log: &Log) {
             let undone = log.outcomes.contains_key(&undone);
             assert!(!done || undone == failed, "{} {step}: failed {failed}, undone {undone}", firing.id);
         }
+    }
+}
+
+/// What the rule `lends` has taken is given back, where nothing of it failed and nobody else, such as `echo`, has changed it since.
+fn given_back(log: &Log, world: &World) {
+    let of_rule: Vec<_> = log.firings.values().filter(|firing| &*firing.rule.uid.0 == "lends").collect();
+    let failed = |firing: &Firing| {
+        let steps = ["a", "restore"].map(|step| log.outcomes.get(&firing.id.manager(step)));
+        steps.contains(&Some(&ActionOutcome::Failed)) || log.failed.contains(&firing.id)
+    };
+    let by_rule = |mark: &str| of_rule.iter().any(|firing| mark.contains(&*firing.id.0));
+    let mut changes = world.changes.iter().filter(|change| change.name == "lent");
+    let alone = changes.all(|change| change.by.as_deref().is_some_and(by_rule));
+    if alone && !of_rule.iter().any(|firing| failed(firing)) {
+        let lent = world.objects.get("lent").map_or(0, |object| object.number);
+        assert_eq!(lent, 0, "all is given back: {of_rule:?}");
     }
 }
 
@@ -190,12 +235,15 @@ fn chains(log: &Log) {
 /// The rule `echo` has heard of every change, and has not answered its own. A write that counts as failed cannot be told from another's.
 fn own(log: &Log, world: &World) {
     let mut heard = BTreeMap::<u64, (usize, usize)>::new();
-    for ((input, event), decisions) in &log.judgements {
+    for ((input, event, _), decisions) in &log.judgements {
         let Some(version) = log.changes.get(&event.unwrap_or(*input)) else { continue };
         for decision in decisions {
             match decision {
                 Decision::Fired(firing) if &*firing.rule.uid.0 == "echo" => heard.entry(*version).or_default().0 += 1,
-                Decision::Suppressed { rule, .. } if &*rule.0 == "echo" => heard.entry(*version).or_default().1 += 1,
+                Decision::Suppressed { rule, reason: SuppressedReason::OwnWrite, .. } if &*rule.0 == "echo" => {
+                    heard.entry(*version).or_default().1 += 1;
+                }
+                Decision::Suppressed { rule, .. } if &*rule.0 == "echo" => heard.entry(*version).or_default().0 += 1,
                 _ => {}
             }
         }
