@@ -59,6 +59,11 @@ pub(super) enum Taken {
     Poison(String),
 }
 
+/// An event, and what it is told by when it comes again.
+type Told = (Event, Option<Hash>);
+/// Why a message is no event: for figures, and in words.
+type Fault = (Rejection, String);
+
 /// One version of an EventSource, from when it begins to connect to its end.
 pub(super) struct Feed {
     pub(super) namespace: String,
@@ -222,7 +227,7 @@ impl Feed {
         Ok(taken)
     }
 
-    fn poisoned(&self, (why, message): (Rejection, String)) -> Taken {
+    fn poisoned(&self, (why, message): Fault) -> Taken {
         let message = self.secrets.redact(&line(&message));
         tracing::debug!(source = %self.name, namespace = %self.namespace, why = %message, "a message is no event");
         self.rejected(why);
@@ -230,7 +235,7 @@ impl Feed {
     }
 
     /// The events, and by what each is told when it comes again.
-    fn decode(&self, message: &Message<'_>) -> Result<Vec<(Event, Option<Hash>)>, (Rejection, String)> {
+    fn decode(&self, message: &Message<'_>) -> Result<Vec<Told>, Fault> {
         if message.body.len() > MAX_BODY {
             let why = format!("the message has {} bytes; {MAX_BODY} are taken", message.body.len());
             return Err((Rejection::TooLarge, why));
@@ -257,7 +262,7 @@ impl Feed {
     }
 
     /// Appends the events of one message; gives up to where the log must be durable.
-    async fn append(&self, events: Vec<(Event, Option<Hash>)>) -> Result<Result<Position, (Rejection, String)>, Down> {
+    async fn append(&self, events: Vec<Told>) -> Result<Result<Position, Fault>, Down> {
         let by = By { namespace: &self.namespace, name: &self.name, uid: &self.uid };
         let (mut received, mut seen, mut last) = (Received::default(), HashSet::new(), Position::default());
         for (event, hash) in events {

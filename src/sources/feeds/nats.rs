@@ -64,10 +64,9 @@ pub(super) fn faults(spec: &NatsSource) -> Vec<String> {
     if spec.core.is_some() == spec.jet_stream.is_some() {
         faults.push("nats: exactly one of core and jetStream must be set".to_owned());
     }
-    if let Some(wait) = spec.jet_stream.as_ref().and_then(|of| of.ack_wait) {
-        if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&wait.get()) {
-            faults.push("nats.jetStream.ackWait: must be 1s to 1h".to_owned());
-        }
+    let wait = spec.jet_stream.as_ref().and_then(|of| of.ack_wait);
+    if wait.is_some_and(|wait| !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&wait.get())) {
+        faults.push("nats.jetStream.ackWait: must be 1s to 1h".to_owned());
     }
     faults.extend(type_fault("nats.type", spec.type_.as_deref(), DEFAULT_NATS_TYPE));
     kept_faults("nats.headers", &spec.headers, &mut faults);

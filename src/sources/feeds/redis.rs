@@ -330,6 +330,7 @@ fn body(spec: &RedisSource, entry: &Entry) -> Option<Body> {
     Some(Body { body: body.clone(), headers })
 }
 
+#[allow(clippy::needless_update, reason = "other protocols may tell more than this one")]
 fn message<'m>(reader: &'m Reader<'_>, entry: &'m Entry, body: &'m Body) -> Message<'m> {
     let (spec, stream) = (reader.spec, reader.spec.stream.as_str());
     let milliseconds = i64::try_from(stamp(&entry.id).0).unwrap_or_default();
