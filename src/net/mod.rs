@@ -3,11 +3,15 @@
 //! The guard judges the resolved address at the moment of connecting, so a name that resolves to something else the next time gains
 //! nothing. This module knows no rule, no sink and no Kubernetes.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 mod connector;
 mod guard;
 mod header;
 mod http;
 mod tls;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 
 pub use self::connector::{ConnectError, Connector};
 pub use self::guard::{Cidr, Guard, ParseCidrError, Refusal};
