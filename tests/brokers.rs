@@ -13,7 +13,11 @@ use support::{
 mod support;
 
 mod brokers {
+    mod amqp;
+    mod mosquitto;
+    mod mqtt;
     mod nats;
+    mod rabbitmq;
     mod redis;
     mod servers;
     mod told;

@@ -44,6 +44,8 @@ pub use event_source::{
     EventSourceStatus, HmacAlgorithm, HmacAuth, Login, NoAuth, RateLimit, Rejected, SignatureEncoding, SignedTimestamp,
     StandardWebhooksAuth, Tls, WebhookAuth, WebhookPreset, WebhookSource, address, one_kind_of,
 };
+pub use event_source::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
+pub use event_source::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use event_source::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use event_source::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use http::{Http, HttpMethod, OnUnknown};

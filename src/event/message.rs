@@ -22,12 +22,23 @@ const HOPS: &str = "signalbox-hops";
 /// The header that says what the body is.
 const CONTENT_TYPE: &str = "content-type";
 
+/// What a message without an id of its own is told by when it comes again, as the protocol tells that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The same when it comes again, within the EventSource. Another message may have it once the broker is known to be done with this one.
+    pub by: String,
+    /// The broker says that it may have sent it before: it is no second event if it is remembered. Otherwise it is one, whatever is remembered.
+    pub again: bool,
+}
+
 /// A message as it came.
 #[derive(Clone, Debug, Default)]
 pub struct Message<'a> {
     /// What it is told by, the same when it comes again, within `source`; nothing for one that cannot be told: each is an event of its own, whose id is
     /// made at receipt. A CloudEvent has its own.
     pub id: Option<String>,
+    /// What one without an id is told by when it comes again, where there is such a thing.
+    pub told: Option<Told>,
     /// CloudEvents `source` of what is no CloudEvent; see [`super::event_source::event_source`].
     pub source: String,
     /// CloudEvents `type` of what is no CloudEvent.

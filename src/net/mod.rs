@@ -9,9 +9,9 @@ mod connector;
 mod guard;
 mod header;
 mod http;
-mod tls;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
+mod tls;
 
 pub use self::connector::{ConnectError, Connector};
 pub use self::guard::{Cidr, Guard, ParseCidrError, Refusal};

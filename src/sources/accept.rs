@@ -138,6 +138,25 @@ impl Accept {
         Ok(Put::New(head.position))
     }
 
+    /// Another event is told by this from now on.
+    pub(super) fn anew(&self, by: By<'_>, hash: Hash) {
+        self.0.ids.anew(by.namespace, by.uid, hash);
+    }
+
+    /// Forgets what events are told by that cannot come again. Where the disk is full the log goes on remembering them for a day.
+    ///
+    /// # Errors
+    /// When the log takes nothing any more.
+    pub(super) async fn settled(&self, by: By<'_>, hashes: &[Hash]) -> Result<(), BusError> {
+        for part in self.0.ids.settled(by.namespace, by.uid, hashes).chunks(PART) {
+            match self.0.bus.append(Record::Seen(part.to_vec())).await {
+                Ok(_) | Err(BusError::Full) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Lets the log forget ids where there are too many. What it is not told, it forgets when it is read again and found to be too much.
     ///
     /// # Errors

@@ -74,6 +74,12 @@ pub(super) fn hash(event: &Event) -> Hash {
     std::array::from_fn(|at| digest[at])
 }
 
+/// What an event without an id of its own is told by. No other event has such a hash by its id.
+pub(super) fn told(by: &str) -> Hash {
+    let digest = Sha256::new().chain_update([0, 0]).chain_update(by).finalize();
+    std::array::from_fn(|at| digest[at])
+}
+
 /// What the log remembers an event by; nothing is remembered of one without an id of its own, but that the source is there.
 pub(super) fn uid(source_uid: &str, hash: Option<&Hash>) -> String {
     format!("{source_uid}/{}", hash.map_or(NONE.to_owned(), |hash| HEXLOWER.encode(hash)))
@@ -108,6 +114,23 @@ impl Ids {
             return Sight::Accepted;
         }
         if inner.pending.insert(key) { Sight::New(Reservation { ids: self, key }) } else { Sight::UnderWay }
+    }
+
+    /// Another event is told by this from now on: the one before cannot come again.
+    pub(super) fn anew(&self, namespace: &str, source_uid: &str, hash: Hash) {
+        let mut inner = self.inner.lock();
+        let key = Key { source: inner.source(namespace, source_uid), hash };
+        inner.accepted.remove(&key);
+    }
+
+    /// What the log is to forget of events that cannot come again. They are remembered no more.
+    pub(super) fn settled(&self, namespace: &str, source_uid: &str, hashes: &[Hash]) -> Vec<Origin> {
+        let mut inner = self.inner.lock();
+        let source = inner.source(namespace, source_uid);
+        let keys = hashes.iter().map(|hash| Key { source, hash: *hash });
+        let known: Vec<Key> = keys.filter(|key| inner.accepted.remove(key).is_some()).collect();
+        inner.tidy();
+        known.iter().map(|key| inner.gone(key)).collect()
     }
 
     /// Notes that the log remembers something of the source: an event without an id of its own.
@@ -195,6 +218,14 @@ impl Inner {
         origins
     }
 
+    /// Takes out of the order what is not accepted any more, when that is the greater part: it would grow for a day otherwise.
+    fn tidy(&mut self) {
+        let Self { accepted, order, .. } = self;
+        if order.len() > 2 * accepted.len() + BATCH {
+            order.retain(|(key, at)| accepted.get(key) == Some(at));
+        }
+    }
+
     fn gone(&self, key: &Key) -> Origin {
         let (namespace, source_uid) = &self.sources[key.source as usize];
         Origin::new(event_source::watch(namespace), uid(source_uid, Some(&key.hash)), None)
@@ -271,6 +302,24 @@ mod tests {
         let again = restart(&[("a", SECOND)], 9);
         assert!(!accept(&again, "a", SECOND));
         assert!(accept(&again, "b", SECOND));
+    }
+
+    #[test]
+    fn what_is_settled_is_forgotten_and_nothing_is_left_of_it() {
+        let ids = ids(9);
+        let by = told("session 7 content");
+        for round in 0..10_000 {
+            let Sight::New(new) = ids.reserve("shop", "u", by) else { panic!("{round}") };
+            new.accepted(round);
+            assert!(matches!(ids.reserve("shop", "u", by), Sight::Accepted));
+            if round % 2 == 0 {
+                ids.anew("shop", "u", by);
+            } else {
+                assert_eq!(ids.settled("shop", "u", &[by, told("other")]).len(), 1);
+            }
+        }
+        assert_eq!(ids.count(), 0);
+        assert!(ids.inner.lock().order.len() <= BATCH + 2, "{}", ids.inner.lock().order.len());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// The path that a script of `e2e/brokers` prints; it installs or builds the program first.
 pub fn program(name: &str) -> String {
@@ -30,7 +30,9 @@ impl Authority {
     /// A certificate for the name, and its key.
     pub fn sign(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([name.to_owned()]).expect("parameters");
+        let mut params = CertificateParams::new([name.to_owned()]).expect("parameters");
+        // One with the authority's name is taken for a self-signed one by OpenSSL.
+        params.distinguished_name.push(DnType::CommonName, name);
         (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
     }
 }

@@ -1,6 +1,8 @@
 //! The kind EventSource. A file for each kind of source, and in `common` what several have.
 
+mod amqp;
 mod common;
+mod mqtt;
 mod nats;
 mod redis;
 mod webhook;
@@ -13,7 +15,9 @@ use kube::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use amqp::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use common::{AddressFault, Login, Tls, address};
+pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use webhook::{
@@ -29,6 +33,8 @@ const KINDS: &[&str] = &[
     "webhook",
     "nats",
     "redis",
+    "mqtt",
+    "amqp",
 ];
 
 /// Exactly one kind is set.
@@ -81,6 +87,12 @@ pub struct EventSourceSpec {
     /// Takes entries of a stream of Redis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisSource>,
+    /// Subscribes to topics of an MQTT broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<MqttSource>,
+    /// Consumes a queue of an AMQP 0.9.1 broker, such as RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amqp: Option<AmqpSource>,
 }
 
 fn default_service_account() -> String {
@@ -96,6 +108,10 @@ pub enum EventSourceKind<'a> {
     Nats(&'a NatsSource),
     /// `redis`
     Redis(&'a RedisSource),
+    /// `mqtt`
+    Mqtt(&'a MqttSource),
+    /// `amqp`
+    Amqp(&'a AmqpSource),
 }
 
 impl EventSourceSpec {
@@ -105,6 +121,8 @@ impl EventSourceSpec {
             Some(EventSourceKind::Webhook(webhook)) => webhook.secrets().to_vec(),
             Some(EventSourceKind::Nats(nats)) => nats.secrets(),
             Some(EventSourceKind::Redis(redis)) => redis.secrets(),
+            Some(EventSourceKind::Mqtt(mqtt)) => mqtt.secrets().cloned().collect(),
+            Some(EventSourceKind::Amqp(amqp)) => amqp.secrets().cloned().collect(),
             None => Vec::new(),
         }
     }
@@ -116,6 +134,8 @@ impl EventSourceSpec {
             self.webhook.as_ref().map(EventSourceKind::Webhook),
             self.nats.as_ref().map(EventSourceKind::Nats),
             self.redis.as_ref().map(EventSourceKind::Redis),
+            self.mqtt.as_ref().map(EventSourceKind::Mqtt),
+            self.amqp.as_ref().map(EventSourceKind::Amqp),
         ];
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
@@ -132,6 +152,8 @@ impl EventSourceKind<'_> {
             Self::Webhook(_) => "webhook",
             Self::Nats(_) => "nats",
             Self::Redis(_) => "redis",
+            Self::Mqtt(_) => "mqtt",
+            Self::Amqp(_) => "amqp",
         }
     }
 

@@ -101,13 +101,15 @@ pub fn overlap(one: &str, other: &str) -> bool {
     }
 }
 
-/// The levels that topics are generalised of: 2^8 and some filters are one packet of a few kB.
+/// The levels of topics that are generalised: there are 2^9 + 2^8 filters of 8.
 const MAX_GENERALISED: usize = 8;
+/// Bytes of such topics: their filters are a packet of 768 KiB at most.
+const MAX_GENERALISED_BYTES: usize = 1 << 10;
 
-/// All filters that a message of this topic can have come by; nothing for one of more than 8 levels.
+/// All filters that a message of this topic can have come by; nothing for one of more than 8 levels or 1 KiB.
 pub fn filters_of(topic: &str) -> Vec<String> {
     let levels: Vec<&str> = topic.split('/').collect();
-    if levels.len() > MAX_GENERALISED {
+    if levels.len() > MAX_GENERALISED || topic.len() > MAX_GENERALISED_BYTES {
         return Vec::new();
     }
     let mut starts = vec![String::new()];

@@ -227,6 +227,19 @@ impl Feed {
         Ok(taken)
     }
 
+    /// Messages without an id that were stored cannot come again: the broker has seen that they are acknowledged. `told` is what they were told by.
+    ///
+    /// # Errors
+    /// When the log takes nothing any more.
+    pub(super) async fn settled(&self, told: Vec<String>) -> Result<(), Down> {
+        let hashes: Vec<Hash> = told.iter().map(|by| ids::told(by)).collect();
+        self.accept.settled(self.by(), &hashes).await.map_err(|_| stopping())
+    }
+
+    fn by(&self) -> By<'_> {
+        By { namespace: &self.namespace, name: &self.name, uid: &self.uid }
+    }
+
     fn poisoned(&self, (why, message): Fault) -> Taken {
         let message = self.secrets.redact(&line(&message));
         tracing::debug!(source = %self.name, namespace = %self.namespace, why = %message, "a message is no event");
@@ -257,13 +270,23 @@ impl Feed {
             // As a request that says no time.
             events.iter_mut().for_each(|event| event.time = event.time.or(Some(self.accept.clock().now().timestamp())));
         }
-        let hashed = |event: Event| ((!made).then(|| ids::hash(&event)), event);
+        let hash = |event: &Event| match &message.told {
+            Some(told) if made => {
+                let hash = ids::told(&told.by);
+                if !told.again {
+                    self.accept.anew(self.by(), hash);
+                }
+                Some(hash)
+            }
+            _ => (!made).then(|| ids::hash(event)),
+        };
+        let hashed = |event: Event| (hash(&event), event);
         Ok(events.into_iter().map(hashed).map(|(hash, event)| (event, hash)).collect())
     }
 
     /// Appends the events of one message; gives up to where the log must be durable.
     async fn append(&self, events: Vec<Told>) -> Result<Result<Position, Fault>, Down> {
-        let by = By { namespace: &self.namespace, name: &self.name, uid: &self.uid };
+        let by = self.by();
         let (mut received, mut seen, mut last) = (Received::default(), HashSet::new(), Position::default());
         for (event, hash) in events {
             if hash.is_some_and(|hash| !seen.insert(hash)) {

@@ -15,6 +15,10 @@ pub(super) fn faults(spec: &EventSourceSpec) -> Vec<String> {
         Some(EventSourceKind::Nats(nats)) => super::nats::faults(nats),
         #[cfg(feature = "redis")]
         Some(EventSourceKind::Redis(redis)) => super::redis::faults(redis),
+        #[cfg(feature = "mqtt")]
+        Some(EventSourceKind::Mqtt(mqtt)) => super::mqtt::faults(mqtt),
+        #[cfg(feature = "amqp")]
+        Some(EventSourceKind::Amqp(amqp)) => super::amqp::faults(amqp),
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => vec![left_out(kind)],
         Some(_) | None => vec![one_kind_of()],
@@ -28,6 +32,10 @@ pub(super) async fn run(spec: &EventSourceSpec, feed: &Feed) -> Down {
         Some(EventSourceKind::Nats(nats)) => super::nats::run(nats, feed).await,
         #[cfg(feature = "redis")]
         Some(EventSourceKind::Redis(redis)) => super::redis::run(redis, feed).await,
+        #[cfg(feature = "mqtt")]
+        Some(EventSourceKind::Mqtt(mqtt)) => super::mqtt::run(mqtt, feed).await,
+        #[cfg(feature = "amqp")]
+        Some(EventSourceKind::Amqp(amqp)) => super::amqp::run(amqp, feed).await,
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => Err(Down::refused(left_out(kind))),
         Some(_) | None => Err(Down::refused(one_kind_of())),

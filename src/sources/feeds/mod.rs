@@ -7,9 +7,13 @@
 //! To add a kind: its file in `api/event_source` and its line in the union there; a file here with a function that connects and takes what comes until
 //! the connection breaks, made so that it can be dropped at any time; its arms in `kind`. A message is acknowledged after [`feed::Feed::take`] only.
 
+#[cfg(feature = "amqp")]
+mod amqp;
 mod feed;
 mod kind;
 mod link;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "redis")]

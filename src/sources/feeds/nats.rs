@@ -388,6 +388,7 @@ fn message<'m>(spec: &'m NatsSource, feed: &Feed, one: &'m async_nats::Message, 
     Message {
         // What core NATS sends does not come again.
         id: place.map(|place| msg_id.map_or_else(|| place.id(), |(_, id)| id.clone())),
+        told: None,
         source: feed.source(),
         type_: spec.type_.as_deref().unwrap_or(DEFAULT_NATS_TYPE),
         subject: Some(one.subject.to_string()),

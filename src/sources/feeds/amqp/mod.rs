@@ -1,0 +1,158 @@
+//! Events of a queue of an AMQP 0.9.1 broker: messages are acknowledged once they are stored, and rejected when they are no events.
+
+mod consume;
+mod plan;
+
+use std::{convert::Infallible, time::Duration};
+
+use lapin::{
+    Channel, Connection, Error, ErrorKind,
+    options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use tokio::{
+    io::{copy_bidirectional, duplex},
+    time::timeout,
+};
+
+use super::{
+    feed::{Feed, Wire},
+    kind::{kept_faults, type_fault},
+    link::Down,
+};
+use crate::{
+    api::{AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE},
+    net::amqp::{self, Login},
+};
+use consume::Consume;
+use plan::Plan;
+
+/// How long the broker may take for everything before the first message.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long after the end of the stream the client may take to say why the broker ended it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Bytes between the stream and the client: a frame is 128 KiB at most.
+const BETWEEN: usize = 128 << 10;
+/// The user that brokers come with.
+const GUEST: &str = "guest";
+
+/// What the schema cannot tell.
+pub(super) fn faults(source: &AmqpSource) -> Vec<String> {
+    let mut faults = Vec::new();
+    faults.extend(source.broker().err().map(|fault| format!("amqp.address: {fault}")));
+    if let Some(tls) = &source.tls {
+        tls.faults("amqp.tls", &mut faults);
+    }
+    faults.extend(type_fault("amqp.type", source.type_.as_deref(), DEFAULT_AMQP_TYPE));
+    kept_faults("amqp.headers", &source.headers, &mut faults);
+    faults
+}
+
+/// Takes messages until the connection ends. Dropped, it ends: what was not acknowledged comes again.
+pub(super) async fn run(source: &AmqpSource, feed: &Feed) -> Result<Infallible, Down> {
+    let (host, port) = source.broker().map_err(|fault| Down::refused(fault.to_string()))?;
+    let mut stream = feed.open(&host, port, source.tls.as_ref()).await?;
+    // The client has a thread of its own, which ends with the stream. So that the stream ends with this function, it has only this end of it.
+    let (near, mut far) = duplex(BETWEEN);
+    let session = session(source, feed, near, format!("{host}:{port}"));
+    tokio::pin!(session);
+    let ended = tokio::select! {
+        ended = &mut session => return ended,
+        ended = copy_bidirectional(&mut stream as &mut Box<dyn Wire>, &mut far) => ended,
+    };
+    drop(far);
+    let why = ended.err().map_or("the broker closed the connection".to_owned(), |error| error.to_string());
+    timeout(LAST_WORDS, session).await.unwrap_or_else(|_| Err(Down::unreachable(why)))
+}
+
+async fn session(
+    source: &AmqpSource,
+    feed: &Feed,
+    stream: tokio::io::DuplexStream,
+    broker: String,
+) -> Result<Infallible, Down> {
+    let plan = Plan::new(source, feed);
+    let begin = timeout(PATIENCE, begin(source, feed, stream)).await;
+    let late = || Down::unreachable(format!("the broker did not answer in {} s", PATIENCE.as_secs()));
+    // The connection is closed when it is dropped.
+    let (_connection, channel, consumer) = begin.unwrap_or_else(|_| Err(late()))?;
+    feed.connected(format!("{broker}, queue {} of virtual host {}", source.queue, source.virtual_host));
+    Consume::new(&plan, feed, channel, consumer).run().await
+}
+
+async fn begin(
+    source: &AmqpSource,
+    feed: &Feed,
+    stream: tokio::io::DuplexStream,
+) -> Result<(Connection, Channel, lapin::Consumer), Down> {
+    let (username, password) = match &source.login {
+        Some(login) => (login.username.as_str(), feed.secret(&login.password_secret_ref)?),
+        None => (GUEST, GUEST),
+    };
+    short("virtualHost", &source.virtual_host)?;
+    let login = Login { username, password, virtual_host: &source.virtual_host };
+    let connection = amqp::connect(stream, login, &feed.identity()).await.map_err(|error| match code(&error) {
+        Some(ACCESS_REFUSED) => Down::unauthenticated(error.to_string()),
+        Some(_) => Down::refused(error.to_string()),
+        None => Down::unreachable(format!("{error}: look whether the port is that of AMQP, and whether it wants TLS")),
+    })?;
+    let channel = connection.create_channel().await.map_err(down)?;
+    declare(&channel, source).await?;
+    channel.basic_qos(source.prefetch, BasicQosOptions::default()).await.map_err(down)?;
+    let tag = short("the identity", &feed.identity())?;
+    let queue = short("queue", &source.queue)?;
+    let consumer = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
+    let consumer = consumer.await.map_err(down)?;
+    Ok((connection, channel, consumer))
+}
+
+/// Makes the queue, or looks whether it is there, and binds it.
+async fn declare(channel: &Channel, source: &AmqpSource) -> Result<(), Down> {
+    let (options, mut arguments) = (QueueDeclareOptions { durable: true, ..Default::default() }, FieldTable::default());
+    let queue = || short("queue", &source.queue);
+    let options = match &source.declare {
+        None => QueueDeclareOptions { passive: true, ..options },
+        Some(declare) => {
+            if declare.queue_type == AmqpQueueType::Quorum {
+                arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+            }
+            if let Some(exchange) = &declare.dead_letter_exchange {
+                arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.as_str().into()));
+            }
+            options
+        }
+    };
+    channel.queue_declare(queue()?, options, arguments).await.map_err(down)?;
+    for binding in &source.bindings {
+        let exchange = || short("exchange", &binding.exchange);
+        for key in &binding.routing_keys {
+            let key = short("routingKeys", key)?;
+            let bound =
+                channel.queue_bind(queue()?, exchange()?, key, QueueBindOptions::default(), FieldTable::default());
+            bound.await.map_err(down)?;
+        }
+    }
+    Ok(())
+}
+
+/// The code of AMQP for wrong credentials, and for what the user may not do.
+const ACCESS_REFUSED: u16 = 403;
+
+/// What the broker says, as a number; nothing when it says nothing.
+fn code(error: &Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some(error.get_id()),
+        _ => None,
+    }
+}
+
+fn down(error: Error) -> Down {
+    match code(&error) {
+        Some(_) => Down::refused(error.to_string()),
+        None => Down::unreachable(error.to_string()),
+    }
+}
+
+fn short(what: &str, text: &str) -> Result<ShortString, Down> {
+    ShortString::try_new(text).map_err(|_| Down::refused(format!("{what} has more than 255 bytes")))
+}
