@@ -124,10 +124,10 @@ async fn a_webhook_says_in_one_way_who_may_send_and_takes_no_type_of_our_own() {
         (format!("auth: {{{signed}}}, type: com.acme.push, idHeader: X-Id, maxBodyBytes: 1024"), ""),
         (format!("auth: {{{none}}}, type: dev.signalbox.webhook"), ""),
         (String::new(), "auth: Required value"),
-        ("auth: {}".to_owned(), "exactly one of hmac, standardWebhooks, bearer, basic and none must be set"),
+        ("auth: {}".to_owned(), "exactly one of hmac, standardWebhooks, token, bearer, basic and none must be set"),
         (
             format!("auth: {{{none}, {token}}}"),
-            "exactly one of hmac, standardWebhooks, bearer, basic and none must be set",
+            "exactly one of hmac, standardWebhooks, token, bearer, basic and none must be set",
         ),
         (format!("auth: {{{many}}}"), "must have at most 2 items"),
         ("auth: {bearer: {secretRefs: []}}".to_owned(), "should have at least 1 items"),
@@ -153,7 +153,21 @@ async fn a_webhook_says_in_one_way_who_may_send_and_takes_no_type_of_our_own() {
         (format!("auth: {{{none}}}, maxBodyBytes: 1023"), "greater than or equal to 1024"),
         (format!("auth: {{{none}}}, maxBodyBytes: 4194305"), "less than or equal to 4194304"),
         (format!("auth: {{{none}}}, rateLimit: {{events: 0}}"), "greater than or equal to 1"),
-        (format!("auth: {{{none}}}, preset: GitHub"), "Unsupported value: \"GitHub\""),
+        (format!("auth: {{{none}}}, preset: Github"), "Unsupported value: \"Github\""),
+        ("preset: GitHub, auth: {hmac: {secretRefs: [{name: s, key: a}]}}".to_owned(), ""),
+        ("preset: GitLab, auth: {token: {secretRefs: [{name: s, key: a}]}}".to_owned(), ""),
+        (format!("preset: Grafana, alerts: Grouped, auth: {{{token}}}"), ""),
+        ("preset: GitLab, auth: {hmac: {secretRefs: [{name: s, key: a}]}}".to_owned(), "auth.hmac.header must be set"),
+        (
+            "preset: Harbor, auth: {token: {secretRefs: [{name: s, key: a}]}}".to_owned(),
+            "auth.token.header must be set",
+        ),
+        (
+            "preset: GitHub, auth: {hmac: {algorithm: SHA1, secretRefs: [{name: s, key: a}]}}".to_owned(),
+            "name the header, too",
+        ),
+        (format!("preset: Falco, alerts: Each, auth: {{{none}}}"), "alerts is for the presets"),
+        (format!("preset: Falco, auth: {{{none}}}, type: a"), "type, idHeader and headers are for preset Generic"),
         (format!("auth: {{{none}}}, secret: x"), "secret"),
     ] {
         let said = try_source(&format!("{{webhook: {{{webhook}}}}}")).await;

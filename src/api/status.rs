@@ -162,6 +162,8 @@ pub enum Reason {
     Backlog,
     /// A Secret or one of its keys is not there.
     SecretNotFound,
+    /// What is under the key of a Secret cannot be what it is needed for.
+    SecretInvalid,
     /// The last notification was delivered.
     Delivered,
     /// The last notification failed for good.

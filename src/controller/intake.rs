@@ -55,7 +55,7 @@ impl Intake for Intakes {
     fn figures(&self, namespace: &str, name: &str) -> Option<SourceFigures> {
         let of_hook = || self.hooks.get(namespace, name).map(|hook| hook.figures());
         let figures = self.feeds.figures(namespace, name).or_else(of_hook)?;
-        let Figures { received, duplicates, rejected, last_event: last, lag } = figures;
-        Some(SourceFigures { received, duplicates, rejected, last, lag })
+        let Figures { received, duplicates, rejected, last_event: last, last_ping: ping, lag } = figures;
+        Some(SourceFigures { received, duplicates, rejected, last, ping, lag })
     }
 }

@@ -15,17 +15,43 @@ pub(super) async fn usable(cluster: &Cluster, account: &Account) -> Result<(), F
     })
 }
 
-/// The keys that have no value, a sentence each; where that cannot be told, what the object's condition is to say.
-pub(super) async fn missing(
+/// Keys without a value that can be used.
+#[derive(Debug, Default)]
+pub(super) struct Lacking {
+    /// A sentence for each.
+    pub(super) what: Vec<String>,
+    /// Whether one of them has a value.
+    invalid: bool,
+}
+
+impl Lacking {
+    /// What kind of fault it is.
+    pub(super) fn reason(&self) -> Reason {
+        if self.invalid { Reason::SecretInvalid } else { Reason::SecretNotFound }
+    }
+}
+
+/// The keys that have no value, or one that has a `flaw`; where that cannot be told, what the object's condition is to say.
+pub(super) async fn lacking(
     cluster: &Cluster,
     account: &Account,
     keys: &[SecretKeyRef],
-) -> Result<Vec<String>, Finding> {
-    let mut missing = Vec::new();
+    flaw: impl Fn(&[u8]) -> Option<&'static str>,
+) -> Result<Lacking, Finding> {
+    let mut lacking = Lacking::default();
     for wanted in keys {
-        let Err(error) = cluster.secret_key(account, wanted).await else { continue };
+        let error = match cluster.secret_key(account, wanted).await {
+            Ok(value) => {
+                let flaw = flaw(&value)
+                    .map(|flaw| format!("key {} of Secret {}/{} {flaw}", wanted.key, account.namespace, wanted.name));
+                lacking.invalid |= flaw.is_some();
+                lacking.what.extend(flaw);
+                continue;
+            }
+            Err(error) => error,
+        };
         if let Some(what) = error.missing(wanted) {
-            missing.push(what);
+            lacking.what.push(what);
             continue;
         }
         return Err(match error {
@@ -34,7 +60,7 @@ pub(super) async fn missing(
             other => pending(&other.to_string()),
         });
     }
-    Ok(missing)
+    Ok(lacking)
 }
 
 /// It is not known yet.

@@ -160,11 +160,11 @@ async fn look(cluster: &Cluster, entry: &Entry) -> Finding {
         return finding;
     }
     let keys = entry.sink.as_ref().map(|sink| sink.secrets()).unwrap_or_default();
-    match secrets::missing(cluster, &entry.account, &keys).await {
-        Ok(missing) if missing.is_empty() => {
+    match secrets::lacking(cluster, &entry.account, &keys, |_| None).await {
+        Ok(lacking) if lacking.what.is_empty() => {
             (ConditionStatus::True, Reason::InForce, "the sink can be used".to_owned())
         }
-        Ok(missing) => (ConditionStatus::False, Reason::SecretNotFound, missing.join("; ")),
+        Ok(lacking) => (ConditionStatus::False, lacking.reason(), lacking.what.join("; ")),
         Err(finding) => finding,
     }
 }

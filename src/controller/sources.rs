@@ -18,7 +18,7 @@ use crate::{
     bus::BusError,
     kubernetes::Cluster,
     record::Account,
-    sources::{EventSources, feeds::Link},
+    sources::{EventSources, feeds::Link, webhook},
     status::{Finding, ObjectId, SourceFigures, SourcePart, StatusQueue},
 };
 
@@ -258,20 +258,21 @@ async fn look(cluster: &Cluster, account: &Account, spec: &EventSourceSpec) -> L
     }
     let keys = spec.secrets();
     let connects = spec.kind().is_some_and(|kind| kind.connects());
-    let ready = match secrets::missing(cluster, account, &keys).await {
+    let flaw = |value: &[u8]| spec.webhook.as_ref().and_then(|webhook| webhook::flaw(&webhook.auth, value));
+    let ready = match secrets::lacking(cluster, account, &keys, flaw).await {
         Err(finding) => finding,
-        Ok(missing) if connects => match &missing[..] {
+        Ok(lacking) if connects => match &lacking.what[..] {
             [] => (ConditionStatus::True, Reason::InForce, "events are taken".to_owned()),
-            missing => (ConditionStatus::False, Reason::SecretNotFound, missing.join("; ")),
+            what => (ConditionStatus::False, lacking.reason(), what.join("; ")),
         },
-        Ok(missing) if !keys.is_empty() && missing.len() == keys.len() => {
-            let message = format!("{}; until then nothing is accepted", missing.join("; "));
-            (ConditionStatus::False, Reason::SecretNotFound, message)
+        Ok(lacking) if !keys.is_empty() && lacking.what.len() == keys.len() => {
+            let message = format!("{}; until then nothing is accepted", lacking.what.join("; "));
+            (ConditionStatus::False, lacking.reason(), message)
         }
         // Of two keys one is enough: that is how they are changed.
-        Ok(missing) => {
+        Ok(lacking) => {
             let from = if keys.is_empty() { "events are accepted, whoever sends them" } else { "events are accepted" };
-            let message = [vec![from.to_owned()], missing].concat().join("; ");
+            let message = [vec![from.to_owned()], lacking.what].concat().join("; ");
             (ConditionStatus::True, Reason::InForce, message)
         }
     };

@@ -1,7 +1,10 @@
 //! What became of what came by an EventSource, since this process started.
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{api::Rejected, telemetry::Rejection};
 
@@ -16,6 +19,8 @@ pub struct Figures {
     pub rejected: Rejected,
     /// When an event was last taken.
     pub last_event: Option<Timestamp>,
+    /// When a sender last asked whether somebody is there.
+    pub last_ping: Option<Timestamp>,
     /// How many messages wait where the events come from, as far as is known.
     pub lag: Option<u64>,
 }
@@ -31,15 +36,36 @@ pub struct Received {
 
 /// The figures that all versions of an EventSource share.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Mutex<Figures>);
+pub(super) struct Counted {
+    figures: Mutex<Figures>,
+    /// When it was last warned that a sender had left something out.
+    warned: Mutex<Option<Instant>>,
+}
+
+/// One warning about a source in so long.
+const WARN: Duration = Duration::from_mins(1);
 
 impl Counted {
     pub(super) fn get(&self) -> Figures {
-        self.0.lock().clone()
+        self.figures.lock().clone()
+    }
+
+    pub(super) fn pinged(&self, now: Timestamp) {
+        self.figures.lock().last_ping = Some(now);
+    }
+
+    /// Whether a warning is due. It is given then.
+    pub(super) fn may_warn(&self) -> bool {
+        let (mut warned, now) = (self.warned.lock(), Instant::now());
+        let due = warned.is_none_or(|before| now.duration_since(before) >= WARN);
+        if due {
+            *warned = Some(now);
+        }
+        due
     }
 
     pub(super) fn received(&self, received: Received, now: Timestamp) {
-        let mut figures = self.0.lock();
+        let mut figures = self.figures.lock();
         figures.received += received.new as u64;
         figures.duplicates += received.duplicates as u64;
         if received.new > 0 {
@@ -48,7 +74,7 @@ impl Counted {
     }
 
     pub(super) fn rejected(&self, why: Rejection) {
-        let rejected = &mut self.0.lock().rejected;
+        let rejected = &mut self.figures.lock().rejected;
         let count = match why {
             Rejection::Unauthenticated => &mut rejected.unauthenticated,
             Rejection::Malformed => &mut rejected.malformed,
@@ -61,6 +87,6 @@ impl Counted {
     }
 
     pub(super) fn lag(&self, lag: Option<u64>) {
-        self.0.lock().lag = lag;
+        self.figures.lock().lag = lag;
     }
 }

@@ -32,6 +32,8 @@ pub struct Figures {
     pub rejected: Rejected,
     /// When an event was last accepted.
     pub last: Option<Timestamp>,
+    /// When a sender last asked whether somebody is there.
+    pub ping: Option<Timestamp>,
     /// How many messages wait where they come from, as far as is known.
     pub lag: Option<u64>,
 }
@@ -91,6 +93,9 @@ pub fn merge(previous: Option<&EventSourceStatus>, parts: &Parts, now: Timestamp
         status.lag = figures.lag;
         if let Some(last) = figures.last {
             status.last_event_time = Some(Time(seconds(last)));
+        }
+        if let Some(ping) = figures.ping {
+            status.last_ping_time = Some(Time(seconds(ping)));
         }
     }
     let mut findings = vec![(ConditionType::Ready, ready)];

@@ -43,6 +43,8 @@ pub struct Webhooks {
     rejected: Family<RejectionLabels, Counter>,
     ids_evicted: Counter,
     connections_cut: Counter,
+    lost: Counter,
+    truncated: Counter,
 }
 
 impl Webhooks {
@@ -59,6 +61,16 @@ impl Webhooks {
             "webhook_connections_cut",
             "Connections of senders that were cut because there were too many, those first that had waited longest",
             self.connections_cut.clone(),
+        );
+        to.register(
+            "webhook_lost",
+            "Requests that could not be stored, of senders that do not send again: GitHub, Falco, Docker Hub",
+            self.lost.clone(),
+        );
+        to.register(
+            "webhook_truncated_alerts",
+            "Alerts that senders left out of their notifications, as they say",
+            self.truncated.clone(),
         );
         self.received(0, 0);
         for reason in [
@@ -87,6 +99,16 @@ impl Webhooks {
     /// So many ids of accepted events were forgotten before their time.
     pub fn ids_evicted(&self, count: usize) {
         self.ids_evicted.inc_by(count as u64);
+    }
+
+    /// A request that nobody sends again could not be stored.
+    pub fn lost(&self) {
+        self.lost.inc();
+    }
+
+    /// A sender says that it left out so many alerts.
+    pub fn truncated(&self, alerts: u64) {
+        self.truncated.inc_by(alerts);
     }
 
     /// A connection was cut to make room for another.

@@ -21,8 +21,8 @@ pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttS
 pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use webhook::{
-    AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit,
-    SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, WebhookAuth, WebhookPreset, WebhookSource,
+    Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit,
+    SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, TokenAuth, WebhookAuth, WebhookPreset, WebhookSource,
 };
 
 use super::{SecretKeyRef, StatusCondition, schema};
@@ -190,6 +190,9 @@ pub struct EventSourceStatus {
     /// When an event was last accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_event_time: Option<Time>,
+    /// When a sender last asked whether somebody is there: GitHub's ping, which is no event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ping_time: Option<Time>,
     /// How many messages were waiting where the events come from, when it was last asked; absent where that cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,

@@ -15,7 +15,13 @@ const DEFAULT_MAX_BODY_BYTES: u32 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("self.preset == 'Generic' || (!has(self.type) && !has(self.idHeader) && !has(self.headers))")
-    .message("type, idHeader and headers are for preset Generic: a CloudEvent has its own type, id and extensions"))]
+    .message("type, idHeader and headers are for preset Generic: what comes by the other presets has its own type and id"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.alerts) || self.preset in ['Alertmanager', 'Grafana']")
+    .message("alerts is for the presets Alertmanager and Grafana"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.auth.hmac) || has(self.auth.hmac.header) || self.preset == 'GitHub'")
+    .message("auth.hmac.header must be set: only preset GitHub knows its own"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.auth.token) || has(self.auth.token.header) || self.preset == 'GitLab'")
+    .message("auth.token.header must be set: only preset GitLab knows its own"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.auth.standardWebhooks) || !has(self.idHeader)")
     .message("idHeader is not to be set with standardWebhooks: webhook-id is the delivery's id"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.type) || self.type == 'dev.signalbox.webhook' || !self.type.startsWith('dev.signalbox.')")
@@ -24,8 +30,13 @@ pub struct WebhookSource {
     /// What the requests are. `Generic`: each is one event whose `data` is its body: JSON as it is, a form as a map of texts (one with nothing but
     /// `payload` as the JSON in it), text as text, anything else as bytes; `event.subject` is the EventSource, `shop/EventSource/github`.
     /// `CloudEvents`: CloudEvents 1.0 over HTTP, structured, batch, or binary; the last not with `hmac` and `standardWebhooks`, which sign the body only.
+    /// The others are senders by name; types, subjects and ids of their events are in the README.
     #[serde(default)]
     pub preset: WebhookPreset,
+    /// With the presets `Alertmanager` and `Grafana`: `Each` alert of a notification is an event, or the alerts are `Grouped` in one event for the
+    /// notification. Default: `Each`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<Alerts>,
     /// How a sender shows that it may send.
     pub auth: WebhookAuth,
     /// With preset `Generic`: CloudEvents `type` of the events; default: `dev.signalbox.webhook`. Other types must not begin with `dev.signalbox.`.
@@ -58,6 +69,7 @@ impl WebhookSource {
         match self.auth.kind() {
             Some(AuthKind::Hmac(HmacAuth { secret_refs: keys, .. }))
             | Some(AuthKind::StandardWebhooks(StandardWebhooksAuth { secret_refs: keys, .. }))
+            | Some(AuthKind::Token(TokenAuth { secret_refs: keys, .. }))
             | Some(AuthKind::Bearer(BearerAuth { secret_refs: keys }))
             | Some(AuthKind::Basic(BasicAuth { password_secret_refs: keys, .. })) => keys,
             Some(AuthKind::None) | None => &[],
@@ -77,13 +89,37 @@ pub enum WebhookPreset {
     Generic,
     /// CloudEvents 1.0 over HTTP: binary, structured and batch.
     CloudEvents,
+    /// GitHub: `com.github.push`, `com.github.workflow_run.completed`; the subject is the repository. A ping is answered and is no event.
+    GitHub,
+    /// GitLab: `com.gitlab.push`, `com.gitlab.pipeline.failed`; the subject is the project.
+    GitLab,
+    /// Prometheus' Alertmanager: `io.prometheus.alert.firing` and `.resolved`; the subject is the alert's name and fingerprint.
+    Alertmanager,
+    /// Alerts of Grafana: `com.grafana.alert.firing` and `.resolved`; the subject is the alert's name and fingerprint.
+    Grafana,
+    /// Falco, also through Falcosidekick: `falco.rule.output.v1`; the subject is the Pod, or the node.
+    Falco,
+    /// Harbor, in both of its payload formats: `harbor.artifact.pushed`, `harbor.scan.completed`; the subject is the repository.
+    Harbor,
+    /// Docker Hub: `com.docker.hub.push`; the subject is the repository.
+    DockerHub,
 }
 
-/// How a sender shows that it may send. Exactly one of `hmac`, `standardWebhooks`, `bearer`, `basic` and `none` is set. Where a Secret is missing, nothing is accepted.
+/// How many events a notification of alerts is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Alerts {
+    /// One for each alert, with the alert's own status; the notification's other fields are in `event.data.group`.
+    #[default]
+    Each,
+    /// One, of type `io.prometheus.alertgroup.firing` or `.resolved` (`com.grafana.alertgroup…`); `event.data` is the notification.
+    Grouped,
+}
+
+/// How a sender shows that it may send. Exactly one of `hmac`, `standardWebhooks`, `token`, `bearer`, `basic` and `none` is set. Where a Secret is missing, nothing is accepted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.hmac), has(self.standardWebhooks), has(self.bearer), has(self.basic), has(self.none)].filter(set, set).size() == 1")
-    .message("exactly one of hmac, standardWebhooks, bearer, basic and none must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.hmac), has(self.standardWebhooks), has(self.token), has(self.bearer), has(self.basic), has(self.none)].filter(set, set).size() == 1")
+    .message("exactly one of hmac, standardWebhooks, token, bearer, basic and none must be set"))]
 pub struct WebhookAuth {
     /// A header carries an HMAC of the body's bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +128,9 @@ pub struct WebhookAuth {
     /// the body. The signed id is the delivery's id, so `idHeader` is not to be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_webhooks: Option<StandardWebhooksAuth>,
+    /// A header carries a token as it is, such as `X-Gitlab-Token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenAuth>,
     /// `Authorization: Bearer <token>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer: Option<BearerAuth>,
@@ -110,6 +149,8 @@ pub enum AuthKind<'a> {
     Hmac(&'a HmacAuth),
     /// `standardWebhooks`
     StandardWebhooks(&'a StandardWebhooksAuth),
+    /// `token`
+    Token(&'a TokenAuth),
     /// `bearer`
     Bearer(&'a BearerAuth),
     /// `basic`
@@ -121,24 +162,31 @@ pub enum AuthKind<'a> {
 impl WebhookAuth {
     /// The way that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<AuthKind<'_>> {
-        match (&self.hmac, &self.standard_webhooks, &self.bearer, &self.basic, &self.none) {
-            (Some(auth), None, None, None, None) => Some(AuthKind::Hmac(auth)),
-            (None, Some(auth), None, None, None) => Some(AuthKind::StandardWebhooks(auth)),
-            (None, None, Some(auth), None, None) => Some(AuthKind::Bearer(auth)),
-            (None, None, None, Some(auth), None) => Some(AuthKind::Basic(auth)),
-            (None, None, None, None, Some(NoAuth {})) => Some(AuthKind::None),
-            _ => None,
-        }
+        let Self { hmac, standard_webhooks, token, bearer, basic, none } = self;
+        let ways = [
+            hmac.as_ref().map(AuthKind::Hmac),
+            standard_webhooks.as_ref().map(AuthKind::StandardWebhooks),
+            token.as_ref().map(AuthKind::Token),
+            bearer.as_ref().map(AuthKind::Bearer),
+            basic.as_ref().map(AuthKind::Basic),
+            none.map(|NoAuth {}| AuthKind::None),
+        ];
+        let mut set = ways.into_iter().flatten();
+        set.next().filter(|_| set.next().is_none())
     }
 }
 
 /// A header carries an HMAC of the body's bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.header) || (!has(self.prefix) && !has(self.timestamp) && self.algorithm == 'SHA256' && self.encoding == 'Hex')")
+    .message("algorithm, encoding, prefix and timestamp say how a header is written: name the header, too"))]
 pub struct HmacAuth {
-    /// The header that carries the signature, such as `X-Hub-Signature-256`.
+    /// The header that carries the signature, such as `X-Signature`. May be left out with preset `GitHub`: then it is `X-Hub-Signature-256`, as GitHub
+    /// writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
-    pub header: String,
+    pub header: Option<String>,
     /// The hash of the HMAC.
     #[serde(default)]
     pub algorithm: HmacAlgorithm,
@@ -221,6 +269,19 @@ fn default_separator() -> String {
 
 fn default_tolerance() -> Duration {
     Duration::from_secs(300)
+}
+
+/// A header carries a token as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenAuth {
+    /// The header. May be left out with preset `GitLab`: then it is `X-Gitlab-Token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))]
+    pub header: Option<String>,
+    /// The tokens: one, or two while the sender changes from one to the other; either may match.
+    #[schemars(length(min = 1, max = 2))]
+    pub secret_refs: Vec<SecretKeyRef>,
 }
 
 /// `Authorization: Bearer <token>`.

@@ -125,6 +125,27 @@ async fn a_source_is_ready_when_one_of_its_keys_has_a_value() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_whose_key_can_be_none_is_not_ready_and_says_what_to_do() {
+    let site = Site::with_account("ops");
+    site.secrets.lock().insert("github".into(), json!({"old": "bm90IGJhc2U2NCE=", "new": "d2hzZWNfTUZtQQ=="}));
+    let mut bench = controller(&site);
+    let signing = |keys: &[&str]| {
+        let keys: Vec<Value> = keys.iter().map(|key| json!({"name": "github", "key": key})).collect();
+        json!({"serviceAccountName": "ops", "webhook": {"auth": {"standardWebhooks": {"secretRefs": keys}}}})
+    };
+    bench.apply(source(1, signing(&["old"]))).await;
+    let ready = bench.ready().await;
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("SecretInvalid")));
+    let message = ready["message"].as_str().expect("message");
+    assert!(message.starts_with("key old of Secret shop/github is no Base64: put the key there"), "{message}");
+    assert!(!message.contains("not base64"), "{message}");
+    bench.apply(source(2, signing(&["old", "new"]))).await;
+    let ready = bench.ready().await;
+    assert_eq!(ready["status"], "True");
+    assert!(ready["message"].as_str().expect("message").contains("key old of Secret shop/github is no Base64"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_whose_account_may_not_be_used_takes_nothing_until_it_may() {
     let site = Site::default();
     let mut bench = controller(&site);
@@ -194,8 +215,9 @@ async fn what_the_intake_waits_for_is_told_and_counts_are_told_now_and_then() {
     assert_eq!((&ready["status"], &ready["message"]), (&json!("Unknown"), &json!("the Secrets were not read yet")));
     *bench.intake.fault.lock() = None;
     let rejected = Rejected { malformed: 2, ..Rejected::default() };
+    let at = Some(Timestamp::UNIX_EPOCH);
     *bench.intake.figures.lock() =
-        SourceFigures { received: 5, duplicates: 1, rejected, last: Some(Timestamp::UNIX_EPOCH), lag: Some(3) };
+        SourceFigures { received: 5, duplicates: 1, rejected, last: at, ping: at, lag: Some(3) };
     bench.tick_after(NOT_READY).await;
     let told = bench.status.of("github").await;
     assert_eq!(condition(&told, "Ready")["status"], "True");

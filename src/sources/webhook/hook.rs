@@ -11,10 +11,13 @@ use super::{
     verify::{Verifier, WEBHOOK_ID},
 };
 use crate::{
-    api::{DEFAULT_WEBHOOK_TYPE, EventSourceKind, EventSourceSpec, RateLimit, WebhookPreset, one_kind_of},
+    api::{
+        Alerts, DEFAULT_WEBHOOK_TYPE, EventSourceKind, EventSourceSpec, RateLimit, WebhookAuth, WebhookPreset,
+        one_kind_of,
+    },
     event::{
         OWN_TYPES,
-        webhook::{KeptHeader, extension},
+        webhook::{KeptHeader, extension, preset},
     },
     kubernetes::Bucket,
     record::Account,
@@ -33,6 +36,8 @@ const PER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duratio
 pub(super) struct Webhook {
     pub(super) verifier: Verifier,
     pub(super) preset: WebhookPreset,
+    pub(super) alerts: Alerts,
+    pub(super) auth: WebhookAuth,
     pub(super) type_: String,
     pub(super) id_headers: Vec<HeaderName>,
     pub(super) max_body: usize,
@@ -49,8 +54,11 @@ impl Webhook {
             return Err(BuildError(vec![one_kind_of()]));
         };
         let mut faults = Vec::new();
-        let verifier = Verifier::new(&spec.auth, &mut faults);
-        if spec.preset == WebhookPreset::CloudEvents
+        let verifier = Verifier::new(&spec.auth, spec.preset, &mut faults);
+        if spec.alerts.is_some() && !matches!(spec.preset, WebhookPreset::Alertmanager | WebhookPreset::Grafana) {
+            faults.push("webhook: alerts is for the presets Alertmanager and Grafana".to_owned());
+        }
+        if spec.preset != WebhookPreset::Generic
             && (spec.type_.is_some() || spec.id_header.is_some() || !spec.headers.is_empty())
         {
             faults.push("webhook: type, idHeader and headers are for preset Generic".to_owned());
@@ -67,7 +75,8 @@ impl Webhook {
         let id_headers = match named {
             // Whoever has overheard a request can put any other header to it.
             None if signed => vec![WEBHOOK_ID],
-            None => ID_HEADERS.to_vec(),
+            None if spec.preset == WebhookPreset::Generic => ID_HEADERS.to_vec(),
+            None => preset::id_headers(spec.preset),
             Some(Ok(name)) => vec![name],
             Some(Err(_)) => {
                 faults.push("webhook.idHeader: is no name of a header".to_owned());
@@ -83,6 +92,8 @@ impl Webhook {
             Some(verifier) if faults.is_empty() => Ok(Self {
                 verifier,
                 preset: spec.preset,
+                alerts: spec.alerts.unwrap_or_default(),
+                auth: spec.auth.clone(),
                 type_: type_.to_owned(),
                 id_headers,
                 max_body: spec.max_body_bytes as usize,

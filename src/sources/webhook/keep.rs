@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Hook, Hooks,
     hook::{Reading, Webhook},
+    verify::flaw,
 };
 use crate::{
     api::Reason,
@@ -93,7 +94,12 @@ async fn secrets(cluster: &Cluster, hook: &Hook, webhook: &Webhook) -> Result<(S
     let (mut secrets, mut missing) = (Secrets::default(), Vec::new());
     for key in webhook.verifier.keys() {
         match cluster.secret_key(&hook.account, key).await {
-            Ok(value) => secrets.insert(key.clone(), &value),
+            Ok(value) => match flaw(&webhook.auth, &value) {
+                None => secrets.insert(key.clone(), &value),
+                Some(flaw) => {
+                    missing.push(format!("key {} of Secret {}/{} {flaw}", key.key, hook.account.namespace, key.name))
+                }
+            },
             Err(error @ SecretError::Other { .. }) => return Err(Trouble::Away(error.to_string())),
             Err(error) => missing.push(error.missing(key).ok_or_else(|| Trouble::Refused(error.to_string()))?),
         }

@@ -23,10 +23,11 @@ use tokio::sync::Notify;
 
 pub use hook::Hook;
 use hook::Webhook;
+pub use verify::flaw;
 
 pub use super::figures::{Figures, Received};
 use super::{accept::Accept, figures::Counted};
-use crate::{api::EventSourceSpec, record::Account, telemetry::Rejection};
+use crate::{api::EventSourceSpec, event::webhook::preset, record::Account, telemetry::Rejection};
 
 /// Why an EventSource takes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -181,8 +182,11 @@ impl Hooks {
     pub fn refused(&self, hook: Option<&Hook>, refusal: &Refusal) {
         let why = refusal.rejection();
         self.0.accept.metrics().webhooks().rejected(why);
-        if let Some(hook) = hook {
-            hook.shared().rejected(why);
+        let Some(hook) = hook else { return };
+        hook.shared().rejected(why);
+        let lost = |hook: &Hook| hook.webhook().is_ok_and(|webhook| !preset::sends_again(webhook.preset));
+        if why == Rejection::Unavailable && lost(hook) {
+            self.0.accept.metrics().webhooks().lost();
         }
     }
 

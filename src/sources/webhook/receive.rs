@@ -16,7 +16,8 @@ use crate::{
     event::{
         Event,
         cloud_events::{self, DecodeError},
-        event_source, trail, webhook,
+        event_source, trail,
+        webhook::{self, preset},
     },
     net::HOPS,
     poison,
@@ -89,15 +90,10 @@ impl Hooks {
         body: &[u8],
     ) -> Result<Vec<(Event, Option<Hash>)>, Refusal> {
         let hops = hops(headers)?;
-        if webhook.preset == WebhookPreset::CloudEvents {
-            // Whoever has overheard a request could make any other event of it.
-            if webhook.verifier.signs() && cloud_events::is_binary(headers) {
-                return Err(Refusal::Malformed(UNSIGNED.to_owned()));
-            }
-            let mut events = cloud_events::decode(headers, body)?;
-            events.iter_mut().try_for_each(|event| trail::arrive(event, hops)).map_err(Refusal::Malformed)?;
-            let hashed = |event| (ids::hash(&event), event);
-            return Ok(events.into_iter().map(hashed).map(|(hash, event)| (event, Some(hash))).collect());
+        match webhook.preset {
+            WebhookPreset::Generic => {}
+            WebhookPreset::CloudEvents => return cloud_events(webhook, headers, body, hops),
+            preset => return self.sent(hook, webhook, (headers, body), preset, hops),
         }
         let sent = hook.id_of(webhook, headers)?;
         let id = sent.clone().unwrap_or_else(|| self.0.accept.next_id());
@@ -105,9 +101,48 @@ impl Hooks {
         let mut event = webhook::decode(headers, body, &id, (&source, &webhook.type_), &webhook.kept)?;
         trail::arrive(&mut event, hops).map_err(Refusal::Malformed)?;
         event.time = Some(self.0.accept.clock().now().timestamp());
-        event.subject = Some(format!("{}/EventSource/{}", hook.namespace(), hook.name()));
+        event.subject = Some(subject(hook));
         let hash = sent.map(|_| ids::hash(&event));
         Ok(vec![(event, hash)])
+    }
+
+    /// The events of a sender that is known by name.
+    fn sent(
+        &self,
+        hook: &Hook,
+        webhook: &Webhook,
+        (headers, body): (&HeaderMap, &[u8]),
+        sender: WebhookPreset,
+        hops: u64,
+    ) -> Result<Vec<(Event, Option<Hash>)>, Refusal> {
+        let delivery = preset::decode(sender, webhook.alerts, preset::Request { headers, body })?;
+        let now = self.0.accept.clock().now().timestamp();
+        if delivery.ping {
+            hook.shared().pinged(now);
+        }
+        if delivery.truncated > 0 {
+            self.0.accept.metrics().webhooks().truncated(delivery.truncated);
+            if hook.shared().may_warn() {
+                let (namespace, source, alerts) = (hook.namespace(), hook.name(), delivery.truncated);
+                tracing::warn!(
+                    namespace,
+                    source,
+                    alerts,
+                    "the sender left alerts out of its notification: let its max_alerts be larger"
+                );
+            }
+        }
+        let (source, subject) = (event_source::event_source(hook.namespace(), hook.name()), subject(hook));
+        let of_request = hook.id_of(webhook, headers)?;
+        let one = |told: preset::Told| {
+            let is_known = told.id.is_some() || of_request.is_some();
+            let id = of_request.clone().unwrap_or_else(|| self.0.accept.next_id());
+            let mut event = told.event((&source, &subject), &id, now)?;
+            trail::arrive(&mut event, hops).map_err(Refusal::Malformed)?;
+            let hash = is_known.then(|| ids::hash(&event));
+            Ok((event, hash))
+        };
+        delivery.events.into_iter().map(one).collect()
     }
 
     async fn store(&self, hook: &Hook, events: Vec<(Event, Option<Hash>)>, now: u64) -> Result<Received, Refusal> {
@@ -143,6 +178,27 @@ impl Hooks {
         }
         Ok(received)
     }
+}
+
+/// What events without a thing that they are about are about.
+fn subject(hook: &Hook) -> String {
+    format!("{}/EventSource/{}", hook.namespace(), hook.name())
+}
+
+fn cloud_events(
+    webhook: &Webhook,
+    headers: &HeaderMap,
+    body: &[u8],
+    hops: u64,
+) -> Result<Vec<(Event, Option<ids::Hash>)>, Refusal> {
+    // Whoever has overheard a request could make any other event of it.
+    if webhook.verifier.signs() && cloud_events::is_binary(headers) {
+        return Err(Refusal::Malformed(UNSIGNED.to_owned()));
+    }
+    let mut events = cloud_events::decode(headers, body)?;
+    events.iter_mut().try_for_each(|event| trail::arrive(event, hops)).map_err(Refusal::Malformed)?;
+    let hashed = |event| (ids::hash(&event), event);
+    Ok(events.into_iter().map(hashed).map(|(hash, event)| (event, Some(hash))).collect())
 }
 
 /// How many steps of rules led to the request, as it says itself.

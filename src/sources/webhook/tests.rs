@@ -15,6 +15,7 @@ use crate::{
     telemetry::Metrics,
 };
 
+mod cases;
 mod secrets;
 mod stage;
 

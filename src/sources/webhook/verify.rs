@@ -10,7 +10,7 @@ use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    api::{self, AuthKind, HmacAlgorithm, HmacAuth, SecretKeyRef, SignatureEncoding, WebhookAuth},
+    api::{self, AuthKind, HmacAlgorithm, HmacAuth, SecretKeyRef, SignatureEncoding, WebhookAuth, WebhookPreset},
     sinks::Secrets,
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Verifier {
 enum Way {
     Hmac(Signature),
     StandardWebhooks(StandardWebhooks),
+    Token(HeaderName),
     Bearer,
     Basic(String),
     Anybody,
@@ -57,20 +58,25 @@ struct Timestamp {
 }
 
 impl Verifier {
-    /// The way that the spec describes. Faults are added to `faults`.
-    pub(super) fn new(auth: &WebhookAuth, faults: &mut Vec<String>) -> Option<Self> {
+    /// The way that the spec describes; senders that are known by name need not be told which header is theirs. Faults are added to `faults`.
+    pub(super) fn new(auth: &WebhookAuth, preset: WebhookPreset, faults: &mut Vec<String>) -> Option<Self> {
         let (way, keys) = match auth.kind() {
-            Some(AuthKind::Hmac(hmac)) => (Way::Hmac(Signature::new(hmac, faults)?), hmac.secret_refs.clone()),
+            Some(AuthKind::Hmac(hmac)) => (Way::Hmac(Signature::new(hmac, preset, faults)?), hmac.secret_refs.clone()),
             Some(AuthKind::StandardWebhooks(auth)) => {
                 let tolerance = tolerance("webhook.auth.standardWebhooks.tolerance", &auth.tolerance, faults);
                 (Way::StandardWebhooks(StandardWebhooks { tolerance }), auth.secret_refs.clone())
+            }
+            Some(AuthKind::Token(token)) => {
+                let own = (preset == WebhookPreset::GitLab).then_some("X-Gitlab-Token");
+                let named = named("token.header", token.header.as_deref().or(own), faults);
+                (Way::Token(named?), token.secret_refs.clone())
             }
             Some(AuthKind::Bearer(bearer)) => (Way::Bearer, bearer.secret_refs.clone()),
             Some(AuthKind::Basic(basic)) => (Way::Basic(basic.username.clone()), basic.password_secret_refs.clone()),
             Some(AuthKind::None) => return Some(Self { way: Way::Anybody, keys: Vec::new() }),
             None => {
                 faults.push(
-                    "webhook.auth: exactly one of hmac, standardWebhooks, bearer, basic and none must be set"
+                    "webhook.auth: exactly one of hmac, standardWebhooks, token, bearer, basic and none must be set"
                         .to_owned(),
                 );
                 return None;
@@ -86,16 +92,20 @@ impl Verifier {
     pub(super) fn is_proof(&self, header: &HeaderName) -> bool {
         const WORDS: [&str; 8] =
             ["authorization", "cookie", "signature", "token", "secret", "password", "api-key", "apikey"];
-        let own = matches!(&self.way, Way::Hmac(signature) if signature.header == *header);
+        let own = match &self.way {
+            Way::Hmac(signature) => signature.header == *header,
+            Way::Token(own) => own == header,
+            Way::StandardWebhooks(_) | Way::Bearer | Way::Basic(_) | Way::Anybody => false,
+        };
         own || WORDS.iter().any(|word| header.as_str().contains(word))
     }
 
-    /// The Secrets that [`Verifier::verify`] needs: one of them at least.
     /// Whether a signature shows who sends. It is one of the body.
     pub(super) fn signs(&self) -> bool {
         matches!(self.way, Way::Hmac(_) | Way::StandardWebhooks(_))
     }
 
+    /// The Secrets that [`Verifier::verify`] needs: one of them at least.
     pub(super) fn keys(&self) -> &[SecretKeyRef] {
         &self.keys
     }
@@ -114,7 +124,8 @@ impl Verifier {
             Way::Anybody => true,
             Way::Hmac(signature) => signature.matches(keys, headers, body, now).unwrap_or(false),
             Way::StandardWebhooks(signed) => signed.matches(keys, headers, body, now).unwrap_or(false),
-            Way::Bearer => matches_token(keys, headers).unwrap_or(false),
+            Way::Token(header) => is_one_of(keys, only(headers, header)).unwrap_or(false),
+            Way::Bearer => is_one_of(keys, credentials(headers, "Bearer")).unwrap_or(false),
             Way::Basic(user) => matches_password(user, keys, headers).unwrap_or(false),
         };
         if good { Ok(()) } else { Err(Unauthenticated) }
@@ -124,16 +135,13 @@ impl Verifier {
 // === impl Signature ===
 
 impl Signature {
-    fn new(spec: &HmacAuth, faults: &mut Vec<String>) -> Option<Self> {
-        let mut name = |field: &str, header: &str| {
-            let name = header.parse::<HeaderName>();
-            if name.is_err() {
-                faults.push(format!("webhook.auth.hmac.{field}: {header:?} is no name of a header"));
-            }
-            name.ok()
-        };
-        let header = name("header", &spec.header);
-        let timestamp = spec.timestamp.as_ref().map(|spec| (name("timestamp.header", &spec.header), spec));
+    fn new(spec: &HmacAuth, preset: WebhookPreset, faults: &mut Vec<String>) -> Option<Self> {
+        if spec.header.is_none() && preset == WebhookPreset::GitHub {
+            return Self::of_github(spec, faults);
+        }
+        let header = named("hmac.header", spec.header.as_deref(), faults);
+        let timestamp = spec.timestamp.as_ref();
+        let timestamp = timestamp.map(|spec| (named("hmac.timestamp.header", Some(&spec.header), faults), spec));
         let timestamp = match timestamp {
             None => None,
             Some((header, spec)) => {
@@ -144,6 +152,19 @@ impl Signature {
         };
         let HmacAuth { algorithm, encoding, prefix, .. } = spec.clone();
         Some(Self { header: header?, algorithm, encoding, prefix, timestamp })
+    }
+
+    fn of_github(spec: &HmacAuth, faults: &mut Vec<String>) -> Option<Self> {
+        let HmacAuth { header: _, algorithm, encoding, prefix, secret_refs: _, timestamp } = spec;
+        let (algorithm, encoding) = (*algorithm, *encoding);
+        let plain = (algorithm, encoding) == (HmacAlgorithm::Sha256, SignatureEncoding::Hex);
+        if !plain || !prefix.is_empty() || timestamp.is_some() {
+            let why = "algorithm, encoding, prefix and timestamp say how a header is written: name the header, too";
+            faults.push(format!("webhook.auth.hmac: {why}"));
+            return None;
+        }
+        let (header, prefix) = (HeaderName::from_static("x-hub-signature-256"), "sha256=".to_owned());
+        Some(Self { header, algorithm, encoding, prefix, timestamp: None })
     }
 
     fn matches<'k>(
@@ -173,6 +194,32 @@ impl Signature {
         let time = only(headers, &timestamp.header)?;
         let parts = || vec![timestamp.prefix.as_bytes(), time, timestamp.separator.as_bytes(), body];
         is_near(time, now, timestamp.tolerance).then(parts)
+    }
+}
+
+/// The header that the spec names; nothing, and a fault, when there is none.
+fn named(field: &str, header: Option<&str>, faults: &mut Vec<String>) -> Option<HeaderName> {
+    let name = header.and_then(|header| header.parse::<HeaderName>().ok());
+    if name.is_none() {
+        let said =
+            header.map_or_else(|| "must be set".to_owned(), |header| format!("{header:?} is no name of a header"));
+        faults.push(format!("webhook.auth.{field}: {said}"));
+    }
+    name
+}
+
+/// Why a value under a key of a Secret lets nobody in, whatever is sent, and what to do: the rest of a sentence that begins with the key. Nothing for one
+/// that can.
+pub fn flaw(auth: &WebhookAuth, value: &[u8]) -> Option<&'static str> {
+    let value = value.trim_ascii_end();
+    match auth.kind()? {
+        AuthKind::StandardWebhooks(_) if signing_key(value).is_none() => {
+            Some("is no Base64: put the key there as the sender shows it, with or without whsec_ before it")
+        }
+        AuthKind::Token(_) | AuthKind::Bearer(_) if value.iter().any(u8::is_ascii_control) => {
+            Some("has control characters in it, which no header carries: put the token there in one line")
+        }
+        _ => None,
     }
 }
 
@@ -227,15 +274,20 @@ impl StandardWebhooks {
         // Others are of other versions, such as v1a, which is asymmetric.
         let ours = written.filter_map(|one| BASE64.decode(one.strip_prefix(b"v1,")?).ok());
         let signatures: Vec<Vec<u8>> = ours.take(MAX_SIGNATURES).collect();
-        let usable = keys.filter_map(|key| BASE64.decode(key.strip_prefix(b"whsec_").unwrap_or(key)).ok());
         let mut good = false;
-        for key in usable.filter(|key| !key.is_empty()) {
+        for key in keys.filter_map(signing_key) {
             for signature in &signatures {
                 good |= is_mac::<Sha256>(&key, &signed, signature);
             }
         }
         Some(good)
     }
+}
+
+/// The key in what the sender shows; nothing when it is none.
+fn signing_key(shown: &[u8]) -> Option<Vec<u8>> {
+    let key = BASE64.decode(shown.strip_prefix(b"whsec_").unwrap_or(shown)).ok();
+    key.filter(|key| !key.is_empty())
 }
 
 fn is_mac<H: EagerHash>(key: &[u8], signed: &[&[u8]], signature: &[u8]) -> bool
@@ -259,8 +311,8 @@ fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h [u8]> {
     sent.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)?.strip_prefix(b" ").map(<[u8]>::trim_ascii)
 }
 
-fn matches_token<'k>(keys: impl Iterator<Item = &'k [u8]>, headers: &HeaderMap) -> Option<bool> {
-    let token = credentials(headers, "Bearer")?;
+fn is_one_of<'k>(keys: impl Iterator<Item = &'k [u8]>, token: Option<&[u8]>) -> Option<bool> {
+    let token = token?;
     Some(keys.fold(false, |good, key| good | bool::from(key.ct_eq(token))))
 }
 

@@ -262,11 +262,13 @@ async fn a_sources_counts_go_on_after_a_restart() {
     assert_eq!((&status["received"], &status["path"]), (&json!(40), &json!("/hooks/shop/github")));
 
     let rejected = Rejected { malformed: 1, unauthenticated: 1, ..Rejected::default() };
-    let figures = SourceFigures { received: 2, duplicates: 1, rejected, last: Some(time(9)), lag: None };
+    let (last, ping) = (Some(time(9)), Some(time(8)));
+    let figures = SourceFigures { received: 2, duplicates: 1, rejected, last, ping, lag: None };
     bench.queue.publish_source(&source, SourcePart::Figures(figures));
     assert_eq!(bench.after(3000).await, 2);
     let status = &bench.writes()[1];
     assert_eq!((&status["received"], &status["duplicates"]), (&json!(42), &json!(4)));
+    assert_eq!(status["lastPingTime"], "1970-01-01T00:00:08Z");
     let rejected =
         json!({"unauthenticated": 1, "malformed": 3, "tooLarge": 1, "rateLimited": 0, "unavailable": 0, "total": 5});
     assert_eq!(status["rejected"], rejected);

@@ -119,6 +119,25 @@ async fn a_secret_that_is_gone_empty_or_forbidden_lets_nobody_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_that_can_match_nothing_is_told_and_lets_nobody_in() {
+    let refs = json!({"secretRefs": [{"name": "hook", "key": "token"}]});
+    for (auth, value, why) in [
+        (json!({"standardWebhooks": refs}), "no base64!", "is no Base64"),
+        (json!({"standardWebhooks": refs}), "whsec_", "is no Base64"),
+        (json!({"bearer": refs}), "two\nlines", "control characters"),
+        (json!({"token": {"header": "X-Token", "secretRefs": refs["secretRefs"]}}), "two\nlines", "control characters"),
+    ] {
+        let stage = Stage::new(json!({"auth": auth}));
+        let _stop = keep(&stage, &Secret::new(Mutex::new(Ok(value))), true);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let closed = stage.hooks.closed("shop", "github").expect("it lets nobody in");
+        assert!(closed.starts_with("key token of Secret shop/hook ") && closed.contains(why), "{closed}");
+        assert!(value == "whsec_" || !closed.contains(value), "{closed}");
+        assert_eq!(with(&stage, value.lines().next().unwrap_or_default()).await, Err(Refusal::Unauthenticated));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_api_server_is_away_what_was_read_counts() {
     let stage = Stage::new(bearer());
     let secret = Secret::new(Mutex::new(Ok("one")));

@@ -27,7 +27,7 @@ fn secrets(values: &[&str]) -> Secrets {
 fn verifier(auth: Value) -> Verifier {
     let mut faults = Vec::new();
     let auth = serde_json::from_value(auth).expect("an auth");
-    let verifier = Verifier::new(&auth, &mut faults);
+    let verifier = Verifier::new(&auth, WebhookPreset::Generic, &mut faults);
     assert_eq!(faults, Vec::<String>::new());
     verifier.expect("a verifier")
 }
@@ -195,8 +195,14 @@ fn anybody_is_let_in_only_where_the_spec_says_so() {
     assert!(takes(&verifier(json!({"none": {}})), &[], &[]));
     for auth in [json!({}), json!({"none": {}, "bearer": {"secretRefs": refs()}})] {
         let mut faults = Vec::new();
-        assert!(Verifier::new(&serde_json::from_value(auth).expect("an auth"), &mut faults).is_none());
-        assert_eq!(faults, ["webhook.auth: exactly one of hmac, standardWebhooks, bearer, basic and none must be set"]);
+        assert!(
+            Verifier::new(&serde_json::from_value(auth).expect("an auth"), WebhookPreset::Generic, &mut faults)
+                .is_none()
+        );
+        assert_eq!(
+            faults,
+            ["webhook.auth: exactly one of hmac, standardWebhooks, token, bearer, basic and none must be set"]
+        );
     }
 }
 
@@ -205,7 +211,9 @@ fn faults_of_the_spec_are_told_together() {
     let timestamp = json!({"header": "b ad", "tolerance": "25h"});
     let auth = json!({"hmac": {"header": "", "secretRefs": [], "timestamp": timestamp}});
     let mut faults = Vec::new();
-    assert!(Verifier::new(&serde_json::from_value(auth).expect("an auth"), &mut faults).is_none());
+    assert!(
+        Verifier::new(&serde_json::from_value(auth).expect("an auth"), WebhookPreset::Generic, &mut faults).is_none()
+    );
     assert_eq!(faults.len(), 3, "{faults:?}");
     assert!(faults[2].contains("must be whole seconds from 1s to 24h"), "{faults:?}");
 }
