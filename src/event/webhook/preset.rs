@@ -178,6 +178,6 @@ pub(super) fn word(text: &str) -> Option<String> {
 }
 
 /// A text of the document that is there and not empty.
-pub(super) fn text<'d>(value: Option<&'d Value>) -> Option<&'d str> {
+pub(super) fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str).filter(|text| !text.is_empty())
 }
