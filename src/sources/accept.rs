@@ -120,8 +120,7 @@ impl Accept {
             None => None,
             Some(Sight::New(reservation)) => Some(reservation),
             Some(Sight::UnderWay) => return Ok(Put::UnderWay),
-            // It may have been appended a moment ago.
-            Some(Sight::Accepted) => return Ok(Put::Before(self.0.bus.stats().appended)),
+            Some(Sight::Accepted) => return self.before(by, hash, now).await,
         };
         let uid = ids::uid(by.uid, hash.as_ref());
         let origin = event_source::origin(by.namespace, by.name, uid, now);
@@ -155,6 +154,16 @@ impl Accept {
             }
         }
         Ok(())
+    }
+
+    /// For an event that came before.
+    async fn before(&self, by: By<'_>, hash: Option<Hash>, now: u64) -> Result<Put, BusError> {
+        if let Some(hash) = hash.filter(|hash| self.0.ids.renew(by.namespace, by.uid, *hash, now)) {
+            let uid = ids::uid(by.uid, Some(&hash));
+            self.0.bus.append(Record::Seen(vec![event_source::origin(by.namespace, by.name, uid, now)])).await?;
+        }
+        // It may have been appended a moment ago.
+        Ok(Put::Before(self.0.bus.stats().appended))
     }
 
     /// Lets the log forget ids where there are too many. What it is not told, it forgets when it is read again and found to be too much.

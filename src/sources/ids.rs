@@ -133,6 +133,20 @@ impl Ids {
         known.iter().map(|key| inner.gone(key)).collect()
     }
 
+    /// Whether an id that came again is remembered anew from `now` on (microseconds since 1970), because half of the time is over: what is sent again and again,
+    /// as alerts are, stays the same event. The log is to be told.
+    pub(super) fn renew(&self, namespace: &str, source_uid: &str, hash: Hash, now: u64) -> bool {
+        let (now, mut inner) = (seconds(now), self.inner.lock());
+        let key = Key { source: inner.source(namespace, source_uid), hash };
+        let half = u32::try_from(KEPT.as_secs() / 2).unwrap_or(u32::MAX);
+        if inner.accepted.get(&key).is_none_or(|at| now.saturating_sub(*at) < half) {
+            return false;
+        }
+        inner.accepted.insert(key, now);
+        inner.order.push_back((key, now));
+        true
+    }
+
     /// Notes that the log remembers something of the source: an event without an id of its own.
     pub(super) fn know(&self, namespace: &str, source_uid: &str) {
         self.inner.lock().source(namespace, source_uid);
@@ -339,6 +353,19 @@ mod tests {
         assert_eq!(ids.expired(day).len(), 0, "a clock that went back forgets nothing");
         assert_eq!(ids.expired(day + 2 * SECOND).len(), 1);
         assert_eq!(ids.count(), 1);
+    }
+
+    #[test]
+    fn what_comes_again_and_again_is_remembered_on_and_on() {
+        let (day, hash) = (KEPT.as_secs() * SECOND, hash_of("a"));
+        let ids = restart(&[("a", SECOND)], 9);
+        let renewed = |at: u64| ids.renew("shop", "u", hash, at);
+        assert!(!renewed(day / 2), "it is young");
+        assert!(renewed(day / 2 + SECOND) && !renewed(day / 2 + SECOND));
+        assert_eq!(ids.expired(day + SECOND), [], "it counts from then on");
+        assert!(matches!(ids.reserve("shop", "u", hash), Sight::Accepted));
+        assert_eq!(ids.expired(day + day / 2 + SECOND).len(), 1);
+        assert!(!renewed(9 * day), "what is forgotten is not remembered again");
     }
 
     #[test]
