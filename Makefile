@@ -47,6 +47,7 @@ fuzz: prerequisites ## run random expressions and texts for FUZZ_SECONDS (60) ea
 
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
+	@e2e/prerequisites monitors
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) SIGNALBOX_HELM=$$(e2e/cluster/program helm) \
 	  cargo test $(ALL) --no-fail-fast $(APISERVER_TESTS)
 
@@ -82,6 +83,10 @@ bench-bus: prerequisites ## measure what it takes until events are on stable sto
 .PHONY: bench-backlog
 bench-backlog: prerequisites ## measure what it costs that WAITING firings wait for a sink that hangs, and what other rules notice
 	WAITING=$${WAITING:-60000} SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench backlog
+
+.PHONY: bench-webhook
+bench-webhook: prerequisites ## measure how fast webhooks are answered, by one sender and by 64
+	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) cargo bench $(ALL) --bench webhook
 
 .PHONY: bench-limit
 bench-limit: prerequisites ## see whether the operator lives within LIMIT_MIB of memory, with 10,000 Pods and 20,000 events (as root)
