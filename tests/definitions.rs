@@ -1,6 +1,6 @@
 //! The definitions and the samples, held against a real API server.
 
-use std::{fs, process::Output};
+use std::{fs, path::PathBuf, process::Output};
 
 use support::control_plane::{ControlPlane, shared};
 
@@ -321,8 +321,15 @@ async fn every_field_is_explained() {
 async fn every_sample_is_taken() {
     let plane = plane().await;
     let mut taken = 0;
-    for entry in fs::read_dir("deploy/samples").expect("the samples") {
-        let path = entry.expect("a sample").path();
+    let mut folders = vec![PathBuf::from("deploy/samples")];
+    let mut samples = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the samples") {
+            let path = entry.expect("a sample").path();
+            if path.is_dir() { folders.push(path) } else { samples.push(path) }
+        }
+    }
+    for path in samples {
         let sample = fs::read_to_string(&path).expect("read a sample");
         let namespace = plane.namespace("sample").await;
         let output = plane

@@ -11,8 +11,9 @@ use sha2::Sha256;
 use support::{
     PATIENCE, eventually,
     http::post,
+    monitoring::Monitoring,
     operator::Operator,
-    sink::Sink,
+    sink::{Answer, Sink},
     site::{Shop, Site, condition},
 };
 
@@ -247,4 +248,130 @@ async fn without_its_secret_a_source_takes_nothing_says_which_and_heals() {
     assert_eq!(send("t0ken").await, Some(401), "the old one is no good any more");
     shop.rule_ready("listener").await;
     assert!(!operator.log().contains("an0ther") && !operator.log().contains("t0ken"));
+}
+
+/// Prometheus' own alerts, through Alertmanager, and samples of the same, each to a rule that scales; both sides are the real servers.
+#[tokio::test]
+async fn what_a_real_prometheus_and_alertmanager_tell_scales_up_and_back_and_without_data_nothing_moves() {
+    let site = Site::start().await;
+    let operator = site.setup.start_ready().await;
+    let shop = site.namespace("load").await;
+    for name in ["worker-eu", "alerted"] {
+        shop.deployment(name, 1).await;
+    }
+    secret(&site, &shop, "alertmanager", "token", "t0ken").await;
+    let auth = json!({"bearer": {"secretRefs": [{"name": "alertmanager", "key": "token"}]}});
+    shop.source("alertmanager", json!({"webhook": {"preset": "Alertmanager", "auth": auth}})).await;
+    let grow = json!({"target": {"kind": "Deployment", "name": "alerted"}, "by": "1", "max": 9, "restore": {"when": "Resolved"}});
+    let firing = "event.data.labels.alertname == 'QueueBacklog' && event.data.status == 'firing'";
+    let rule = json!({
+        "sources": [{"name": "alert", "ref": {"name": "alertmanager", "types": ["io.prometheus.alert.*"]}}],
+        "when": [{"name": "firing", "expression": firing}],
+        "trigger": {"held": {"for": "0s"}},
+        "actions": [{"name": "grow", "scale": grow}],
+    });
+    shop.rule("alerted", rule).await;
+    let hook = format!("http://{}/hooks/{}/alertmanager", operator.hooks(), shop.name);
+    let monitoring = Monitoring::start(&hook, "t0ken").await;
+    monitoring.depth("50");
+
+    // The sample, with another address and in a hurry.
+    let sample =
+        std::fs::read_to_string("deploy/samples/use-cases/scale-on-load/scale-on-load.yaml").expect("the sample");
+    let here = sample.replace("http://prometheus.monitoring.svc:9090", &monitoring.url());
+    let here = here.replace("interval: 15s", "interval: 5s").replace("for: 30s", "for: 1s");
+    let here = here.replace("metadata:", &format!("metadata:\n  namespace: {}", shop.name));
+    site.plane.apply(&here).await;
+    shop.rule_ready("scale-on-load").await;
+    let sampled =
+        |status: &Value| status["received"].as_u64() > Some(0) && condition(status, "Ready")["status"] == "True";
+    let status = shop.status("EventSource", "queues", "samples come", sampled).await;
+    assert!(condition(&status, "Connected")["message"].to_string().contains("gives 1 series"), "{status}");
+    assert_eq!((shop.replicas("worker-eu").await, shop.replicas("alerted").await), (1, 1));
+
+    monitoring.depth("500");
+    shop.await_replicas("worker-eu", 3).await;
+    shop.await_replicas("alerted", 2).await;
+    // Alertmanager sends its group again each two seconds, which is nothing new.
+    let again = |status: &Value| status["duplicates"].as_u64() >= Some(2);
+    let status = shop.status("EventSource", "alertmanager", "the group comes again", again).await;
+    assert_eq!((&status["received"], shop.replicas("alerted").await), (&json!(1), 2));
+
+    // What is no number is no sample: the bound that was crossed stays so.
+    let no_data = |words: &'static str| {
+        move |status: &Value| {
+            let ready = condition(status, "Ready");
+            ready["reason"] == "NoData" && ready["message"].to_string().contains(words)
+        }
+    };
+    monitoring.depth("NaN");
+    shop.status("EventSource", "queues", "NaN is told", no_data("NaN")).await;
+    monitoring.target.answer(Answer::status(500));
+    shop.status("EventSource", "queues", "nothing is told", no_data("no series")).await;
+    assert_eq!(shop.replicas("worker-eu").await, 3);
+
+    monitoring.depth("3");
+    shop.await_replicas("worker-eu", 1).await;
+    shop.await_replicas("alerted", 1).await;
+    shop.status("EventSource", "queues", "samples come again", sampled).await;
+}
+
+#[tokio::test]
+async fn answers_that_are_no_samples_change_nothing_and_say_why() {
+    let site = Site::start().await;
+    let _operator = site.setup.start_ready().await;
+    let shop = site.namespace("samples").await;
+    shop.deployment("web", 7).await;
+    secret(&site, &shop, "prometheus", "token", "t0ken").await;
+    let answers = std::fs::read_to_string("tests/payloads/prometheus-responses.yaml").expect("the answers");
+    let answers: Value = serde_saphyr::from_str(&answers).expect("YAML");
+    let answer = |name: &str| {
+        let one = answers.as_array().expect("a list").iter().find(|one| one["name"] == name).expect(name);
+        let status = one["status"].as_u64().map_or(200, |status| u16::try_from(status).expect("a status"));
+        Answer::status(status).body(one["body"].as_str().expect("a body"))
+    };
+    let server = Sink::start().await;
+    server.answer(answer("empty vector"));
+    let auth = json!({"tokenSecretRef": {"name": "prometheus", "key": "token"}});
+    let spec =
+        json!({"url": server.url("/prefix"), "query": "queue_depth", "interval": "5s", "series": "One", "auth": auth});
+    shop.create(GROUP, "EventSource", "depth", json!({"spec": {"prometheus": spec}})).await;
+    let bound = |bound: &str, at: &str| json!({"value": {"expression": "event.data.value", "aggregation": "Last", "within": "5m", bound: at}});
+    let scale =
+        |to: u64| json!([{"name": "scale", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": to}}]);
+    for (name, trigger, to) in [("little", bound("below", "5"), 1), ("much", bound("above", "100"), 9)] {
+        let sources = json!([{"name": "depth", "ref": {"name": "depth"}}]);
+        let spec = json!({"spec": {"sources": sources, "trigger": trigger, "actions": scale(to)}});
+        shop.create(GROUP, "EventRule", name, spec).await;
+    }
+    for (name, reason, words) in [
+        ("empty vector", "NoData", "the query gives no series"),
+        ("html from a proxy", "Refused", "the answer is not one of Prometheus"),
+        ("NaN", "NoData", "none is a number"),
+        ("error inside 422", "Refused", "found duplicate series for the match group"),
+        ("plus infinity", "NoData", "none is a number"),
+        ("two series where one is expected", "Refused", "gives 2 series, and series is One"),
+    ] {
+        server.answer(answer(name));
+        let told = |status: &Value| {
+            let ready = condition(status, "Ready");
+            ready["status"] == "False" && ready["reason"] == reason && ready["message"].to_string().contains(words)
+        };
+        let what = format!("{name} is told");
+        shop.status("EventSource", "depth", &what, told).await;
+    }
+    server.answer(Answer::status(401).body("no"));
+    let denied = |status: &Value| condition(status, "Ready")["reason"] == "Unauthenticated";
+    let status = shop.status("EventSource", "depth", "the token is not taken", denied).await;
+    assert_eq!((&status["received"], shop.replicas("web").await), (&json!(0), 7));
+    let asked = server.requests();
+    assert!(asked.iter().all(|request| request.path == "/prefix/api/v1/query"));
+    assert!(asked.iter().all(|request| request.header("authorization") == Some("Bearer t0ken")));
+
+    // What the server itself has doubts about is a sample, and says so.
+    server.answer(answer("warnings beside a result"));
+    shop.await_replicas("web", 1).await;
+    let warned =
+        |status: &Value| condition(status, "Connected")["message"].to_string().contains("some store did not answer");
+    shop.status("EventSource", "depth", "the warning is told", warned).await;
 }

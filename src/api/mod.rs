@@ -41,9 +41,9 @@ pub use event_sink::{
 };
 pub use event_source::{
     AddressFault, Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind,
-    EventSourceSpec, EventSourceStatus, HmacAlgorithm, HmacAuth, Login, NoAuth, RateLimit, Rejected, SignatureEncoding,
-    SignedTimestamp, StandardWebhooksAuth, Tls, TokenAuth, WebhookAuth, WebhookPreset, WebhookSource, address,
-    one_kind_of,
+    EventSourceSpec, EventSourceStatus, HmacAlgorithm, HmacAuth, Login, NoAuth, PrometheusAuth, PrometheusSource,
+    RateLimit, Rejected, Series, SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, Tls, TokenAuth, WebhookAuth,
+    WebhookPreset, WebhookSource, address, one_kind_of,
 };
 pub use event_source::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use event_source::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};

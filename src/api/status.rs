@@ -164,6 +164,8 @@ pub enum Reason {
     SecretNotFound,
     /// What is under the key of a Secret cannot be what it is needed for.
     SecretInvalid,
+    /// What is asked answers, with nothing that could be a sample.
+    NoData,
     /// The last notification was delivered.
     Delivered,
     /// The last notification failed for good.

@@ -29,6 +29,10 @@ pub(super) fn findings(link: &Link) -> SourceLink {
             connected: (ConditionStatus::True, Reason::Connected, to.clone()),
             authenticated: (ConditionStatus::True, Reason::Connected, "the credentials were taken".to_owned()),
         },
+        Link::Mute(why) => SourceLink {
+            connected: (ConditionStatus::False, Reason::NoData, why.clone()),
+            authenticated: (ConditionStatus::True, Reason::Connected, "the credentials were taken".to_owned()),
+        },
         Link::Down(Down { reason, message }) => {
             let again = format!("{message}; it is tried again");
             let down = |reason| (ConditionStatus::False, reason, again.clone());

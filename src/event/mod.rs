@@ -9,6 +9,7 @@ pub mod kubernetes_event;
 pub mod message;
 mod name;
 mod object;
+pub mod prometheus;
 pub mod resource;
 pub mod rule_event;
 pub mod schedule;

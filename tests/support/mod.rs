@@ -8,6 +8,7 @@
 pub mod control_plane;
 mod credentials;
 pub mod http;
+pub mod monitoring;
 pub mod operator;
 pub mod process;
 pub mod proxy;

@@ -4,6 +4,7 @@ mod amqp;
 mod common;
 mod mqtt;
 mod nats;
+mod prometheus;
 mod redis;
 mod webhook;
 
@@ -19,6 +20,7 @@ pub use amqp::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_T
 pub use common::{AddressFault, Login, Tls, address};
 pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
+pub use prometheus::{PrometheusAuth, PrometheusSource, Series};
 pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use webhook::{
     Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit,
@@ -35,6 +37,7 @@ const KINDS: &[&str] = &[
     "redis",
     "mqtt",
     "amqp",
+    "prometheus",
 ];
 
 /// Exactly one kind is set.
@@ -93,6 +96,9 @@ pub struct EventSourceSpec {
     /// Consumes a queue of an AMQP 0.9.1 broker, such as RabbitMQ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amqp: Option<AmqpSource>,
+    /// Takes samples of Prometheus: what a query gives, again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusSource>,
 }
 
 fn default_service_account() -> String {
@@ -112,6 +118,8 @@ pub enum EventSourceKind<'a> {
     Mqtt(&'a MqttSource),
     /// `amqp`
     Amqp(&'a AmqpSource),
+    /// `prometheus`
+    Prometheus(&'a PrometheusSource),
 }
 
 impl EventSourceSpec {
@@ -123,6 +131,7 @@ impl EventSourceSpec {
             Some(EventSourceKind::Redis(redis)) => redis.secrets(),
             Some(EventSourceKind::Mqtt(mqtt)) => mqtt.secrets().cloned().collect(),
             Some(EventSourceKind::Amqp(amqp)) => amqp.secrets().cloned().collect(),
+            Some(EventSourceKind::Prometheus(prometheus)) => prometheus.secrets(),
             None => Vec::new(),
         }
     }
@@ -136,6 +145,7 @@ impl EventSourceSpec {
             self.redis.as_ref().map(EventSourceKind::Redis),
             self.mqtt.as_ref().map(EventSourceKind::Mqtt),
             self.amqp.as_ref().map(EventSourceKind::Amqp),
+            self.prometheus.as_ref().map(EventSourceKind::Prometheus),
         ];
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
@@ -154,6 +164,7 @@ impl EventSourceKind<'_> {
             Self::Redis(_) => "redis",
             Self::Mqtt(_) => "mqtt",
             Self::Amqp(_) => "amqp",
+            Self::Prometheus(_) => "prometheus",
         }
     }
 

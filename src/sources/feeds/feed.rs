@@ -23,7 +23,7 @@ use crate::{
         Event, event_source,
         message::{self, DecodeError, Message},
     },
-    net::{ConnectError, Connector, Identity, client_config, system_roots},
+    net::{ConnectError, Connector, Http, Identity, client_config, system_roots},
     poison,
     record::Position,
     sinks::Secrets,
@@ -184,6 +184,18 @@ impl Feed {
             tracing::info!(source = %self.name, namespace = %self.namespace, to = %words, "an EventSource is connected");
         }
         self.shared.set(link);
+    }
+
+    /// There is a connection, and nothing comes over it that could be an event: why.
+    pub(super) fn no_data(&self, why: impl AsRef<str>) {
+        let words = self.secrets.redact(&line(why.as_ref()));
+        tracing::warn!(source = %self.name, namespace = %self.namespace, why = %words, "an EventSource has no data");
+        self.shared.set(Link::Mute(words));
+    }
+
+    /// A client for HTTP. Its connections pass the guard, and end with it.
+    pub(super) fn http(&self, tls: ClientConfig) -> Http {
+        Http::over(self.net.connector.clone(), tls)
     }
 
     /// How many messages wait where they come from; nothing when that cannot be told.

@@ -19,6 +19,7 @@ pub(super) fn faults(spec: &EventSourceSpec) -> Vec<String> {
         Some(EventSourceKind::Mqtt(mqtt)) => super::mqtt::faults(mqtt),
         #[cfg(feature = "amqp")]
         Some(EventSourceKind::Amqp(amqp)) => super::amqp::faults(amqp),
+        Some(EventSourceKind::Prometheus(prometheus)) => super::prometheus::faults(prometheus),
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => vec![left_out(kind)],
         Some(_) | None => vec![one_kind_of()],
@@ -36,6 +37,7 @@ pub(super) async fn run(spec: &EventSourceSpec, feed: &Feed) -> Down {
         Some(EventSourceKind::Mqtt(mqtt)) => super::mqtt::run(mqtt, feed).await,
         #[cfg(feature = "amqp")]
         Some(EventSourceKind::Amqp(amqp)) => super::amqp::run(amqp, feed).await,
+        Some(EventSourceKind::Prometheus(prometheus)) => super::prometheus::run(prometheus, feed).await,
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => Err(Down::refused(left_out(kind))),
         Some(_) | None => Err(Down::refused(one_kind_of())),

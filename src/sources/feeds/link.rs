@@ -18,6 +18,8 @@ pub enum Link {
     Connecting,
     /// There is a connection: to whom, and what there is to know about it.
     Up(String),
+    /// There is a connection, and nothing comes over it that could be an event: why, and what that means.
+    Mute(String),
     /// There is none, and it is tried again.
     Down(Down),
 }

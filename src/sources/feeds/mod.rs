@@ -16,6 +16,7 @@ mod link;
 mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
+mod prometheus;
 #[cfg(feature = "redis")]
 mod redis;
 mod task;
