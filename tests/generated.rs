@@ -39,3 +39,29 @@ fn the_fields_of_built_in_kinds_are_those_of_the_types() {
     let stored = fs::read_to_string(path).unwrap_or_default();
     assert!(stored == made, "{path} is not what the types say: cp {seen} {path}");
 }
+
+/// Whoever writes one could have a file of the operator read, or a certificate not be checked.
+#[test]
+fn no_field_names_a_file_of_the_operator_or_leaves_a_certificate_unchecked() {
+    fn names(schema: &serde_json::Value, found: &mut Vec<String>) {
+        let members = schema.as_object().into_iter().flatten();
+        for (name, below) in members {
+            if name == "properties" {
+                found.extend(below.as_object().into_iter().flatten().map(|(name, _)| name.clone()));
+            }
+            names(below, found);
+        }
+        schema.as_array().into_iter().flatten().for_each(|item| names(item, found));
+    }
+    let mut found = Vec::new();
+    for definition in signalbox::api::custom_resource_definitions() {
+        names(&serde_json::to_value(&definition).expect("a definition is plain data"), &mut found);
+    }
+    assert!(found.len() > 300 && found.contains(&"caSecretRef".to_owned()), "{}", found.len());
+    let words = ["file", "insecure", "skip", "verify"];
+    let odd: Vec<&String> = found
+        .iter()
+        .filter(|name| words.iter().any(|word| name.to_lowercase().contains(word)) && *name != "profile")
+        .collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
