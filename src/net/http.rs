@@ -35,7 +35,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// An HTTP client for addresses that users give; cheap to clone, all clones share one pool of connections.
 ///
-/// It follows no redirect, reads at most [`MAX_RESPONSE`] bytes unless it is made otherwise, sends no credentials of its own, and connects only where its
+/// It follows no redirect, reads at most [`MAX_RESPONSE`] bytes unless it is told otherwise, sends no credentials of its own, and connects only where its
 /// [`Guard`] lets it.
 #[derive(Clone)]
 pub struct Http {
@@ -69,7 +69,7 @@ pub struct Response {
     pub retry_after: Option<Duration>,
     /// The headers.
     pub headers: HeaderMap,
-    /// The first bytes of the body, [`MAX_RESPONSE`] unless the client reads more.
+    /// The first bytes of the body, [`MAX_RESPONSE`] unless more was asked for.
     pub body: Vec<u8>,
     /// Whether the body may have more than these.
     pub cut: bool,
