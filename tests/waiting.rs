@@ -243,7 +243,7 @@ async fn waiting_for_what_is_not_changed_is_refused() {
         "spec.actions[0].waitFor",
         "exactly one of rollout and expression must be set",
         "spec.actions[1]: ",
-        "waitFor is for actions that change a target: scale, rollout, patch",
+        "waitFor is for actions that change or create an object: scale, rollout, setImage, patch, apply, create",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

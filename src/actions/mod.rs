@@ -3,18 +3,35 @@
 //! An action first renders its request with absolute values, reading what it must; the request is recorded; then it is executed, after a crash
 //! once more with the same request. Everything is done with the rights of the rule's account. Actions know no sources, no log and no other action.
 
+mod apply;
+mod cordon;
+mod create;
+mod created;
+mod delete;
+mod deletion;
+mod drain;
 mod emit;
+mod evict;
+mod eviction;
 mod failure;
+mod fields;
+mod gitops;
 mod http;
 mod job;
 mod lead;
+mod manifest;
+mod name;
+mod node;
 mod notify;
 mod patch;
+mod pods;
 mod publish;
 mod rollout;
 mod scale;
 mod secrets;
+mod set_image;
 mod sink;
+mod taint;
 mod target;
 mod text;
 mod undo;
@@ -51,6 +68,8 @@ use crate::{
 
 /// How long one attempt may take when the action sets no `retry.attemptTimeout`.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Annotation of what a firing created: `<namespace>/<rule>/<firing>/<action>`.
+const CAUSED_BY: &str = "signalbox.dev/caused-by";
 
 /// A kind of action.
 ///
@@ -142,8 +161,8 @@ pub trait Action: Send + Sync {
     }
 
     /// Rights that it takes to undo it, beside those of [`Action::rights`].
-    fn undo_rights(&self, _namespace: &str) -> Vec<Right> {
-        Vec::new()
+    fn undo_rights<'a>(&'a self, _cluster: &'a Cluster, _namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async { Vec::new() })
     }
 
     /// Called when the request was executed, has failed for good and will not be executed again.
@@ -155,7 +174,16 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
     Some(match spec.kind()? {
         ActionKind::Scale(spec) => Box::new(scale::Scale::new(spec)),
         ActionKind::Rollout(spec) => Box::new(rollout::Rollout::new(spec)),
+        ActionKind::SetImage(spec) => Box::new(set_image::SetImage::new(spec)),
         ActionKind::Patch(spec) => Box::new(patch::Patch::new(spec)),
+        ActionKind::Apply(spec) => Box::new(apply::Apply::new(spec)),
+        ActionKind::Create(spec) => Box::new(create::Create::new(spec)),
+        ActionKind::Delete(spec) => Box::new(delete::Delete::new(spec)),
+        ActionKind::Evict(spec) => Box::new(evict::Evict::new(spec)),
+        ActionKind::Cordon(spec) => Box::new(cordon::Cordon::new(spec)),
+        ActionKind::Uncordon(spec) => Box::new(cordon::Cordon::back(spec)),
+        ActionKind::Taint(spec) => Box::new(taint::Taint::new(spec)),
+        ActionKind::Drain(drain) => Box::new(drain::Drain::new(drain, spec.timeout)),
         ActionKind::Job(job) => Box::new(job::Job::new(job, spec.timeout)),
         ActionKind::Http(http) => Box::new(http::Http::new(http, spec.retry.attempt_timeout)),
         ActionKind::Notify(spec) => Box::new(notify::Notify::new(spec)),
@@ -183,8 +211,11 @@ pub async fn rights(spec: &api::Action, cluster: &Cluster, namespace: &str) -> V
 }
 
 /// The rights that the account needs, beside those, to undo the action.
-pub fn undo_rights(spec: &api::Action, namespace: &str) -> Vec<Right> {
-    build(spec).map(|action| action.undo_rights(namespace)).unwrap_or_default()
+pub async fn undo_rights(spec: &api::Action, cluster: &Cluster, namespace: &str) -> Vec<Right> {
+    match build(spec) {
+        Some(action) => action.undo_rights(cluster, namespace).await,
+        None => Vec::new(),
+    }
 }
 
 /// What all actions share.
@@ -233,6 +264,11 @@ impl Context {
     /// `<firing>-<action>`: the same for every repetition of the step.
     pub fn key(&self) -> String {
         format!("{}-{}", self.firing, self.action)
+    }
+
+    /// What [`CAUSED_BY`] says of the step.
+    fn cause(&self) -> String {
+        format!("{}/{}/{}", self.rule, self.firing, self.action)
     }
 
     /// The field manager that names the step.

@@ -1,6 +1,7 @@
 //! `rollout`: restarts, rolls back, pauses and resumes workloads as `kubectl rollout` does; nothing else of the object is written.
 
 mod history;
+mod stuck;
 
 use futures::future::BoxFuture;
 use kube::{
@@ -23,6 +24,7 @@ use crate::{
     record::{self, Effect},
 };
 use history::Revision;
+use stuck::Stuck;
 
 /// What `kubectl rollout restart` writes: another value makes another Pod template, and so new Pods.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
@@ -49,6 +51,9 @@ struct Request {
     /// What it is rolled back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revision: Option<Revision>,
+    /// Of a StatefulSet whose stuck Pods are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stuck: Option<Stuck>,
 }
 
 impl Rollout {
@@ -67,6 +72,9 @@ impl Action for Rollout {
             let mut rights = ["get", "patch"].map(|verb| aim.right(verb)).to_vec();
             if self.0.operation == RolloutOperation::Undo {
                 rights.push(history::right(&aim));
+            }
+            if self.0.delete_stuck_pods {
+                rights.extend(stuck::rights(&aim));
             }
             rights
         })
@@ -97,6 +105,7 @@ impl Action for Rollout {
                 _ => None,
             };
             let request = Request {
+                stuck: if self.0.delete_stuck_pods { Stuck::of(&now) } else { None },
                 from: held(operation, &now),
                 object: Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version),
                 operation,
@@ -120,7 +129,13 @@ impl Action for Rollout {
         attempt: Attempt,
         permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
-        Box::pin(write::execute::<Request>(cx, request, attempt, permit))
+        Box::pin(async move {
+            let done = write::execute::<Request>(cx, request, attempt, permit).await?;
+            match Request::deserialize(request) {
+                Ok(Request { object, stuck: Some(stuck), .. }) => stuck.delete(cx, &object, done).await,
+                _ => Ok(done),
+            }
+        })
     }
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
@@ -171,7 +186,7 @@ async fn take_back(cx: &Context, change: &record::Change) -> Result<Back, Failur
         return Ok(Back::not_ours(change));
     }
     let object = Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version);
-    Request { object, operation, from, to, revision: None }.to_request().map(Back::Request)
+    Request { object, operation, from, to, revision: None, stuck: None }.to_request().map(Back::Request)
 }
 
 impl Change for Request {

@@ -1,6 +1,7 @@
 //! `scale`: sets the number of replicas through the scale subresource; nothing else of the object is written.
 
 mod amount;
+mod autoscaler;
 mod back;
 mod seen;
 
@@ -12,16 +13,18 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use autoscaler::Known;
 pub use seen::Scales;
 use seen::{Key, Seen};
 
 use super::{
     Action, Attempt, Back, Context, Done, Failure, FailureKind, Undo,
+    fields::{self, Fields, Verb},
     target::{Aim, filled_key, fixed, key},
     write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{
-    api,
+    api::{self, Autoscaler},
     bus::Permit,
     kubernetes::{Cluster, Right},
     record::{self, Effect},
@@ -47,13 +50,28 @@ struct Request {
     object: Object,
     from: i32,
     to: i32,
+    /// What was known of an autoscaler.
+    #[serde(default)]
+    autoscaler: Known,
+}
+
+/// The number that is wanted where there is this one.
+type Amount<'a> = &'a (dyn Fn(i32) -> i32 + Sync);
+
+/// Whether the recorded request is about the bounds of an autoscaler.
+fn adjusts(request: &Value) -> bool {
+    request.get("patch").is_some()
 }
 
 impl Action for Scale {
     fn rights<'a>(&'a self, cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
         Box::pin(async move {
             match fixed(cluster, &self.0.target, namespace).await {
-                Some(aim) if aim.resource.scalable => ["get", "patch"].map(|verb| aim.right(verb).on(SCALE)).to_vec(),
+                Some(aim) if aim.resource.scalable => {
+                    let mut rights = ["get", "patch"].map(|verb| aim.right(verb).on(SCALE)).to_vec();
+                    rights.extend(autoscaler::rights(&aim, &self.0, cluster).await);
+                    rights
+                }
                 _ => Vec::new(),
             }
         })
@@ -73,7 +91,7 @@ impl Action for Scale {
             let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
             refuse_without_scale(&aim)?;
             let step = Step::new(cx, aim);
-            plan(&step, |from| amount::desired(amount, from, self.0.min, self.0.max)).await?.to_request()
+            plan(&step, &self.0, &|from| amount::desired(amount, from, self.0.min, self.0.max)).await
         })
     }
 
@@ -84,15 +102,28 @@ impl Action for Scale {
         attempt: Attempt,
         permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
-        Box::pin(write::execute::<Request>(cx, request, attempt, permit))
+        Box::pin(async move {
+            match adjusts(request) {
+                true => write::execute::<Fields>(cx, request, attempt, permit).await,
+                false => write::execute::<Request>(cx, request, attempt, permit).await,
+            }
+        })
     }
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
-        Box::pin(write::observe::<Request>(cx, request))
+        Box::pin(async move {
+            match adjusts(request) {
+                true => Fields::observe(cx, request).await,
+                false => write::observe::<Request>(cx, request).await,
+            }
+        })
     }
 
     fn changed(&self, cx: &Context, request: &Value, _: Option<&Effect>) -> Undo {
-        let Ok(Request { object, from, to }) = Request::deserialize(request) else {
+        if adjusts(request) {
+            return Fields::changed(cx, request);
+        }
+        let Ok(Request { object, from, to, .. }) = Request::deserialize(request) else {
             return Undo::Never("what it was is not known");
         };
         let replicas = |number: i32| json!({"replicas": number});
@@ -100,7 +131,12 @@ impl Action for Scale {
     }
 
     fn take_back<'a>(&'a self, cx: &'a Context, change: &'a record::Change) -> BoxFuture<'a, Result<Back, Failure>> {
-        Box::pin(back::take_back(cx, change))
+        Box::pin(async move {
+            match change.subresource {
+                Some(_) => back::take_back(cx, change).await,
+                None => fields::take_back(cx, change, Verb::Adjust).await,
+            }
+        })
     }
 }
 
@@ -112,25 +148,41 @@ fn refuse_without_scale(aim: &Aim) -> Result<(), Failure> {
     Err(Failure::last(format!("{}: {} {} has no scale subresource", aim.title(), kind.api_version, kind.kind)))
 }
 
-/// What the object is, and what it is to become: as remembered, if that would change it, and else as it is now.
-async fn plan(step: &Step<'_>, desired: impl Fn(i32) -> i32) -> Result<Request, Failure> {
+/// What the object is, and what it is to become: as remembered, if that would change it, and else as it is now. Where an autoscaler manages it, that is
+/// left alone or told.
+async fn plan(step: &Step<'_>, spec: &api::Scale, desired: Amount<'_>) -> Result<Value, Failure> {
     let known = step.cx.services.scales.take(&Key::new(&step.aim), &step.cx.account);
     // The API server leaves zeros out, so a write cannot test for them.
-    if let Some(Seen { uid, replicas: from, .. }) = known
+    if let Some(Seen { uid, replicas: from, autoscaler, .. }) = known
         && from > 0
         && desired(from) != from
+        && autoscaler.is_enough(spec.autoscaler)
     {
-        return Ok(Request { object: Object::new(&step.aim, uid, None), from, to: desired(from) });
+        return Request { object: Object::new(&step.aim, uid, None), from, to: desired(from), autoscaler }.to_request();
     }
-    let now = look(step).await?;
+    let (now, found) = futures::join!(look(step), autoscaler::find(step, spec));
+    let (now, found) = (now?, found?);
     let from = replicas(&now);
-    let object = Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version);
-    Ok(Request { object, from, to: desired(from) })
+    match (found, spec.autoscaler) {
+        (Ok(found), Some(Autoscaler::Adjust)) => found.adjusted(step.cx, &step.aim, from, desired).await,
+        (Ok(found), _) => Err(found.refusal(step)),
+        (Err(autoscaler), _) => {
+            let object = Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version);
+            Request { object, from, to: desired(from), autoscaler }.to_request()
+        }
+    }
 }
 
 async fn look(step: &Step<'_>) -> Result<DynamicObject, Failure> {
     let scale = step.api.get_subresource(SCALE, &step.aim.name).await;
-    scale.map_err(|error| step.failure(&error, "read the scale of", step.right("get").on(SCALE)))
+    scale.map_err(|error| match error {
+        // Of a custom resource; it is said as an error of the server's own.
+        kube::Error::Api(status) if status.code == 500 && status.message.contains("replicas field") => {
+            let said = status.message.trim_start_matches("Internal error occurred: ");
+            Failure::last(format!("read the scale of {}: {said}: set it once, or give it a default", step.aim.title()))
+        }
+        error => step.failure(&error, "read the scale of", step.right("get").on(SCALE)),
+    })
 }
 
 /// Absent means 0: the API server leaves zeros out.
@@ -217,7 +269,10 @@ impl Change for Request {
 
     fn written(&self, step: &Step<'_>) {
         let (account, uid) = (step.cx.account.clone(), self.object.uid.clone());
-        step.cx.services.scales.put(Key::new(&step.aim), Seen { account, uid, replicas: self.to });
+        step.cx
+            .services
+            .scales
+            .put(Key::new(&step.aim), Seen { account, uid, replicas: self.to, autoscaler: self.autoscaler });
     }
 }
 

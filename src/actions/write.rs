@@ -4,13 +4,13 @@
 //! the step, its mark. A repetition looks first: what bears the mark is done, what is still as it was is written, and what somebody else has changed is
 //! left alone. This file knows no kind of action.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::{Api, api::PatchParams, core::DynamicObject};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Attempt, Context, Done, Failure, FailureKind, target::Aim};
+use super::{Attempt, Context, Done, Failure, FailureKind, gitops, target::Aim};
 use crate::{
     api::ActionOutcome,
     bus::Permit,
@@ -66,7 +66,7 @@ impl Object {
         title(&self.kind, self.namespace.as_deref(), &self.name)
     }
 
-    fn effect(&self, resource_version: Option<String>, reason: &str) -> Effect {
+    pub(super) fn effect(&self, resource_version: Option<String>, reason: &str) -> Effect {
         Effect {
             api_version: self.api_version.clone(),
             kind: self.kind.clone(),
@@ -75,6 +75,7 @@ impl Object {
             uid: self.uid.clone(),
             resource_version,
             found: false,
+            gone: false,
             reason: reason.to_owned(),
         }
     }
@@ -253,7 +254,7 @@ async fn first<C: Change>(change: &C, step: &Step<'_>, permit: Permit) -> Result
             let now = change.look(step).await?;
             // Something on the way had sent it twice.
             let ours = is_of(&now, change) && change.is_ours(step, &now).await?;
-            if ours { Ok(done(change, now.metadata.resource_version).found()) } else { Err(failure) }
+            if ours { Ok(done(change, now.metadata).found()) } else { Err(failure) }
         }
         result => result,
     }
@@ -268,9 +269,9 @@ async fn again<C: Change>(change: &C, step: &Step<'_>, permit: Permit) -> Result
             return Ok(superseded(change, "was deleted and created anew"));
         }
         match change.judge(step, &now).await? {
-            Verdict::Done => return Ok(done(change, now.metadata.resource_version).found()),
+            Verdict::Done => return Ok(done(change, now.metadata).found()),
             // What a rule hears of its own write is known by the mark, or else by the version alone.
-            Verdict::Unmarked => return Ok(done(change, now.metadata.resource_version)),
+            Verdict::Unmarked => return Ok(done(change, now.metadata)),
             Verdict::Unchanged => return Ok(unchanged(change)),
             Verdict::Superseded(what) => return Ok(superseded(change, &what)),
             Verdict::Write => {}
@@ -301,13 +302,14 @@ async fn write<C: Change>(
     if version.is_some() && written.metadata.resource_version.as_deref() == version {
         return Ok(unchanged(change));
     }
-    Ok(done(change, written.metadata.resource_version))
+    Ok(done(change, written.metadata))
 }
 
-fn done<C: Change>(change: &C, resource_version: Option<String>) -> Done {
+fn done<C: Change>(change: &C, metadata: ObjectMeta) -> Done {
     let Words { past, reason, how, .. } = change.words();
-    let effect = change.object().effect(resource_version, reason);
-    let message = format!("{past} {}{how}", change.object().title());
+    let warning = gitops::warning(&metadata);
+    let effect = change.object().effect(metadata.resource_version, reason);
+    let message = format!("{past} {}{how}{warning}", change.object().title());
     Done { effect: Some(effect), ..ended(change, ActionOutcome::Succeeded, message) }
 }
 

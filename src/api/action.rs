@@ -5,15 +5,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Approve, Duration, Emit, Http, Patch, Publish, Restore, Target, Wait, WaitFor, schema};
+use super::{
+    Apply, Approve, Cordon, Create, Delete, Drain, Duration, Emit, Evict, Http, Patch, Publish, Restore, SetImage,
+    Taint, Target, Uncordon, Wait, WaitFor, schema,
+};
 
-/// One thing that a firing does. Exactly one of `scale`, `rollout`, `patch`, `job`, `http`, `notify`, `publish`, `emit`, `wait` and `approve` is set.
+/// One thing that a firing does. Exactly one of the kinds of action is set, from `scale` to `approve`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.patch), has(self.job), has(self.http), has(self.notify), has(self.publish), has(self.emit), has(self.wait), has(self.approve)].filter(x, x).size() == 1")
-    .message("exactly one of scale, rollout, patch, job, http, notify, publish, emit, wait and approve must be set"))]
-#[x_kube(validation = kube::core::cel::Rule::new("!has(self.waitFor) || has(self.scale) || has(self.rollout) || has(self.patch)")
-    .message("waitFor is for actions that change a target: scale, rollout, patch"))]
+#[x_kube(validation = kube::core::cel::Rule::new("[has(self.scale), has(self.rollout), has(self.setImage), has(self.patch), has(self.apply), has(self.create), has(self.delete), has(self.job), has(self.evict), has(self.cordon), has(self.uncordon), has(self.taint), has(self.drain), has(self.http), has(self.notify), has(self.publish), has(self.emit), has(self.wait), has(self.approve)].filter(x, x).size() == 1")
+    .message("exactly one of scale, rollout, setImage, patch, apply, create, delete, job, evict, cordon, uncordon, taint, drain, http, notify, publish, emit, wait and approve must be set"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.waitFor) || has(self.scale) || has(self.rollout) || has(self.setImage) || has(self.patch) || has(self.apply) || has(self.create)")
+    .message("waitFor is for actions that change or create an object: scale, rollout, setImage, patch, apply, create"))]
 pub struct Action {
     /// Name of the action, unique in the rule; its results are `actions.<name>` in the expressions of later actions.
     #[schemars(schema_with = "schema::identifier")]
@@ -28,12 +31,39 @@ pub struct Action {
     /// Restarts, rolls back, pauses or resumes a workload, as `kubectl rollout` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Sets the image of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_image: Option<SetImage>,
     /// Changes an object of any kind by a patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<Patch>,
+    /// Makes an object of any kind what a manifest says, by server-side apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<Apply>,
+    /// Creates an object of any kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<Create>,
+    /// Deletes an object of any kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<Delete>,
     /// Launches a Job in the rule's namespace, owned by the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
+    /// Evicts a Pod, as PodDisruptionBudgets allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evict: Option<Evict>,
+    /// Marks a Node as unschedulable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<Cordon>,
+    /// Makes a Node schedulable again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncordon: Option<Uncordon>,
+    /// Gives a Node a taint, or takes one away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint: Option<Taint>,
+    /// Cordons a Node and evicts its Pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// Sends a request to an HTTP endpoint; the answer is the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
@@ -76,10 +106,28 @@ pub enum ActionKind<'a> {
     Scale(&'a Scale),
     /// `rollout`
     Rollout(&'a Rollout),
+    /// `setImage`
+    SetImage(&'a SetImage),
     /// `patch`
     Patch(&'a Patch),
+    /// `apply`
+    Apply(&'a Apply),
+    /// `create`
+    Create(&'a Create),
+    /// `delete`
+    Delete(&'a Delete),
     /// `job`
     Job(&'a Job),
+    /// `evict`
+    Evict(&'a Evict),
+    /// `cordon`
+    Cordon(&'a Cordon),
+    /// `uncordon`
+    Uncordon(&'a Uncordon),
+    /// `taint`
+    Taint(&'a Taint),
+    /// `drain`
+    Drain(&'a Drain),
     /// `http`
     Http(&'a Http),
     /// `notify`
@@ -108,8 +156,17 @@ impl Action {
         let kinds = [
             self.scale.as_ref().map(ActionKind::Scale),
             self.rollout.as_ref().map(ActionKind::Rollout),
+            self.set_image.as_ref().map(ActionKind::SetImage),
             self.patch.as_ref().map(ActionKind::Patch),
+            self.apply.as_ref().map(ActionKind::Apply),
+            self.create.as_ref().map(ActionKind::Create),
+            self.delete.as_ref().map(ActionKind::Delete),
             self.job.as_ref().map(ActionKind::Job),
+            self.evict.as_ref().map(ActionKind::Evict),
+            self.cordon.as_ref().map(ActionKind::Cordon),
+            self.uncordon.as_ref().map(ActionKind::Uncordon),
+            self.taint.as_ref().map(ActionKind::Taint),
+            self.drain.as_ref().map(ActionKind::Drain),
             self.http.as_ref().map(ActionKind::Http),
             self.notify.as_ref().map(ActionKind::Notify),
             self.publish.as_ref().map(ActionKind::Publish),
@@ -126,6 +183,23 @@ impl Action {
         self.wait_for.clone().or_else(|| self.wait.as_ref()?.wait_for())
     }
 
+    /// Whether what comes of the object that it writes can be waited for.
+    pub fn can_wait_for(&self) -> bool {
+        use ActionKind::{Apply, Create, Patch, Rollout, Scale, SetImage};
+        let kind = self.kind();
+        matches!(kind, Some(Scale(_) | Rollout(_) | SetImage(_) | Patch(_) | Apply(_) | Create(_)))
+    }
+
+    /// Kind of the object that it writes, where the rule tells it.
+    pub fn written_kind(&self) -> Option<&str> {
+        let of_manifest = self.apply.as_ref().map(|apply| &apply.manifest);
+        let of_manifest = of_manifest.or_else(|| self.create.as_ref().map(|create| &create.manifest));
+        match of_manifest {
+            Some(manifest) => manifest.get("kind")?.as_str(),
+            None => self.target().filter(|target| target.from.is_none()).map(|target| target.kind.as_str()),
+        }
+    }
+
     /// When what it changes is given back.
     pub fn restore(&self) -> Option<&Restore> {
         let of_scale = self.scale.as_ref().and_then(|scale| scale.restore.as_ref());
@@ -138,8 +212,17 @@ impl Action {
             ActionKind::Scale(scale) => Some(&scale.target),
             ActionKind::Rollout(rollout) => Some(&rollout.target),
             ActionKind::Patch(patch) => Some(&patch.target),
+            ActionKind::SetImage(image) => Some(&image.target),
+            ActionKind::Delete(delete) => Some(&delete.target),
+            ActionKind::Evict(evict) => Some(&evict.target),
             ActionKind::Wait(wait) => wait.target.as_ref(),
-            ActionKind::Job(_)
+            ActionKind::Apply(_)
+            | ActionKind::Create(_)
+            | ActionKind::Cordon(_)
+            | ActionKind::Uncordon(_)
+            | ActionKind::Taint(_)
+            | ActionKind::Drain(_)
+            | ActionKind::Job(_)
             | ActionKind::Http(_)
             | ActionKind::Notify(_)
             | ActionKind::Publish(_)
@@ -180,8 +263,9 @@ pub enum OnError {
     /// The actions after it are run; the firing still counts as failed.
     Continue,
     /// The actions after it are not run, and what the firing has changed is taken back, the last first, where nobody else has changed it since: `scale`,
-    /// `patch` and the `rollout` operations Pause and Resume get their former values, a Job that was created is deleted (which takes the right to). A
-    /// restart, a roll-back, a request, a notification or an event that was emitted cannot be undone. Not for `failureActions`.
+    /// `patch`, `apply`, `setImage`, `cordon`, `uncordon`, `taint`, the cordon of a `drain` and the `rollout` operations Pause and Resume get their former
+    /// values, what was created is deleted (which takes the right to). A restart, a roll-back, a deletion, an eviction, a request, a notification or an event
+    /// that was emitted cannot be undone. Not for `failureActions`.
     Undo,
 }
 
@@ -212,9 +296,26 @@ pub struct Scale {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max: Option<i32>,
+    /// What is done about a target that a HorizontalPodAutoscaler or a ScaledObject manages. Default: `Refuse`, where the account may list
+    /// HorizontalPodAutoscalers (without that right they are not seen); when it is set, the account needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaler: Option<Autoscaler>,
     /// When the former number is given back; default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
+}
+
+/// What is done about a target that an autoscaler manages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Autoscaler {
+    /// The action fails, and names it.
+    #[default]
+    Refuse,
+    /// Its bounds are moved, and the target is left to it: for more replicas its least number, for fewer its greatest, and the other where it would be
+    /// passed. The account needs `get` and `patch` on it.
+    Adjust,
+    /// The target is scaled all the same.
+    Ignore,
 }
 
 /// [`Scale::to`] and [`Scale::by`], read once.
@@ -251,6 +352,8 @@ impl Scale {
     .message("only a Deployment can be paused and resumed"))]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.revision) || self.operation == 'Undo'")
     .message("revision is for operation Undo"))]
+#[x_kube(validation = kube::core::cel::Rule::new("!self.deleteStuckPods || (self.operation == 'Undo' && (!has(self.target.kind) || self.target.kind == 'StatefulSet'))")
+    .message("deleteStuckPods is for operation Undo of a StatefulSet"))]
 pub struct Rollout {
     /// The Deployment, StatefulSet or DaemonSet.
     pub target: Target,
@@ -261,6 +364,10 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub revision: Option<i64>,
+    /// With `Undo` of a StatefulSet, deletes also its Pods of the revision that it goes back from which are not ready. Its controller waits for such a
+    /// Pod for ever, and replaces none before. The account needs `list` and `delete` on pods.
+    #[serde(default)]
+    pub delete_stuck_pods: bool,
 }
 
 /// What a [`Rollout`] does.
@@ -284,11 +391,17 @@ impl Rollout {
         if self.revision.is_some() && self.operation != Undo {
             return Some("revision is for operation Undo");
         }
+        if self.delete_stuck_pods && self.operation != Undo {
+            return Some("deleteStuckPods is for operation Undo of a StatefulSet");
+        }
         if self.target.from.is_some() {
             // What kind it is, is known when it fires.
             return None;
         }
         match (self.operation, self.target.kind.as_str()) {
+            (_, "Deployment" | "DaemonSet") if self.delete_stuck_pods => {
+                Some("deleteStuckPods is for operation Undo of a StatefulSet")
+            }
             (_, "Deployment") | (Restart | Undo, "StatefulSet" | "DaemonSet") => None,
             (_, "StatefulSet" | "DaemonSet") => Some("only a Deployment can be paused and resumed"),
             _ => Some("rollout is for a Deployment, a StatefulSet or a DaemonSet"),

@@ -14,6 +14,8 @@ mod event_rule;
 mod event_sink;
 mod event_source;
 mod http;
+mod nodes;
+mod objects;
 mod patch;
 mod publish;
 mod restore;
@@ -26,8 +28,8 @@ mod trigger;
 mod wait;
 
 pub use action::{
-    Action, ActionKind, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, NotifyOperation, OnError, Retry,
-    Rollout, RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
+    Action, ActionKind, Autoscaler, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, NotifyOperation, OnError,
+    Retry, Rollout, RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
 };
 pub use approve::Approve;
 pub use brakes::{ActiveWindow, Breaker, Dedupe, LastSuppressed, Normalizer, Weekday};
@@ -50,6 +52,8 @@ pub use event_source::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetaine
 pub use event_source::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use event_source::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use http::{Http, HttpMethod, OnUnknown};
+pub use nodes::{Cordon, Drain, Taint, TaintEffect, Uncordon};
+pub use objects::{Apply, Create, Delete, Evict, Propagation, SetImage};
 pub use patch::{Patch, PatchFault, PatchType};
 pub use publish::{DEFAULT_PUBLISHED_TYPE, Publish, is_json};
 pub use restore::{Restore, RestoreWhen};

@@ -50,17 +50,17 @@ pub enum PatchType {
     Apply,
 }
 
-/// What is wrong with a patch.
+/// What is wrong with a patch or a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatchFault {
-    /// The place in [`Patch::patch`]: `.metadata.name`, `[1].path`, or empty.
+    /// The place in it: `.metadata.name`, `[1].path`, or empty.
     pub path: String,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
 /// What names an object, or is kept by the API server.
-const FIXED_METADATA: [&str; 10] = [
+pub(super) const FIXED_METADATA: [&str; 10] = [
     "name",
     "generateName",
     "namespace",

@@ -57,7 +57,8 @@ async fn of_rule(cluster: &Cluster, rule: &Rule) -> (Vec<Right>, Vec<String>) {
             unknown.push(format!("actions[{}]: what {from:?} {why}", action.name));
         }
         for action in filled(action, &rule.rule.namespace) {
-            let to_undo = if undoes { actions::undo_rights(&action, &rule.rule.namespace) } else { Vec::new() };
+            let to_undo =
+                if undoes { actions::undo_rights(&action, cluster, &rule.rule.namespace).await } else { Vec::new() };
             for right in actions::rights(&action, cluster, &rule.rule.namespace).await.into_iter().chain(to_undo) {
                 let name = right.name.clone().filter(|name| name != FILLED);
                 rights.push(Right { name, ..right });
@@ -87,6 +88,9 @@ fn with_target(mut action: Action, name: &str, namespace: &str) -> Action {
         action.scale.as_mut().map(|scale| &mut scale.target),
         action.rollout.as_mut().map(|rollout| &mut rollout.target),
         action.patch.as_mut().map(|patch| &mut patch.target),
+        action.set_image.as_mut().map(|image| &mut image.target),
+        action.delete.as_mut().map(|delete| &mut delete.target),
+        action.evict.as_mut().map(|evict| &mut evict.target),
         action.wait.as_mut().and_then(|wait| wait.target.as_mut()),
     ];
     for target in targets.into_iter().flatten().filter(|target| target.from.is_none()) {

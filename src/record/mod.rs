@@ -368,6 +368,9 @@ pub struct Effect {
     /// Set when the object was found written: what an earlier attempt wrote is this version or one before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found: bool,
+    /// Set when the object was deleted, or begins to go: whatever is heard of it until it is gone comes of that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
     /// Reason of the Kubernetes Event: `ScaledByRule`, `CreatedByRule`.
     pub reason: String,
 }

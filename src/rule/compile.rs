@@ -6,6 +6,7 @@ mod emit;
 mod failure;
 mod fields;
 mod http;
+mod objects;
 mod patch;
 mod publish;
 mod restore;

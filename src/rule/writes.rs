@@ -51,19 +51,29 @@ pub(super) struct Answered {
     version: u64,
     /// Whether the write was found done: it made this version or one before it, the first that bears the mark.
     found: bool,
+    /// Whether the object was deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
     /// The field manager that was written as.
     mark: String,
 }
 
 impl Answered {
     fn new((firing, action): &Step, effect: &Effect) -> Option<Self> {
-        let version = effect.resource_version.as_ref()?.parse().ok()?;
-        Some(Self { uid: effect.uid.clone(), version, found: effect.found, mark: firing.manager(action) })
+        let version = effect.resource_version.as_ref().and_then(|version| version.parse().ok());
+        // Of what was deleted the version is not told.
+        let version = if effect.gone { version.unwrap_or(0) } else { version? };
+        let Effect { uid, found, gone, .. } = effect;
+        Some(Self { uid: uid.clone(), version, found: *found, gone: *gone, mark: firing.manager(action) })
     }
 
     /// Whether the change is the write. What was found by comparing lists is more than one change; it is taken for the write if that is among them and
     /// nobody has written the same fields since: mostly what others do then is what controllers do about it.
     fn is(&self, Origin { uid, seen, marks, before, .. }: &Origin) -> bool {
+        if self.gone {
+            // It is marked for deletion, its finalizers go one by one, and then it goes.
+            return *uid == self.uid && seen.as_ref().is_none_or(|seen| seen.version >= self.version);
+        }
         let Some(seen) = seen.as_ref().filter(|_| *uid == self.uid) else { return false };
         match before {
             Some(before) => *before < self.version && marks.contains(&self.mark),
@@ -170,7 +180,8 @@ impl OwnWrites {
 
     /// The change of an answered write has arrived.
     pub(super) fn arrived(&mut self, input: &EventInput) {
-        self.kept.answered.retain(|one| !one.is(&input.origin));
+        let last = input.origin.seen.is_none();
+        self.kept.answered.retain(|one| !one.is(&input.origin) || (one.gone && !last));
     }
 }
 

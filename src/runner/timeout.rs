@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
 };
 
-/// What a Job that is waited for is given beside its own time, which ends the wait with words of its own.
+/// What a Job that is waited for, or a drain, is given beside its own time, which ends the wait with words of its own.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// It is not looked more often whether the time is over: while all is held, no time passes.
@@ -63,7 +63,7 @@ impl Timeout {
     /// Of a step that begins now, or that an earlier process began and recorded with this deadline; nothing for an action without `timeout`.
     pub(super) fn of(spec: &api::Action, recorded: Option<i64>, clock: &Clock, holds: &Arc<Holds>) -> Option<Self> {
         let limit = spec.timeout?;
-        let waits = spec.job.as_ref().is_some_and(|job| job.wait == JobWait::Completed);
+        let waits = spec.drain.is_some() || spec.job.as_ref().is_some_and(|job| job.wait == JobWait::Completed);
         let whole = limit.get() + if waits { GRACE } else { Duration::ZERO };
         let now = clock.now().wall;
         // One that an earlier process began was held as long as this one is, and before it.

@@ -80,7 +80,9 @@ impl Way<'_> {
         let undone: Outcome = match action.changed(&self.context(step), request, effect.as_ref()) {
             Undo::Change(change) if change.is_nothing() => return Ok(None),
             Undo::Change(change) => {
-                let change = Change { unsure: *outcome == ActionOutcome::Failed, ..*change };
+                // What has failed after it was written has an effect.
+                let unsure = *outcome == ActionOutcome::Failed && effect.is_none();
+                let change = Change { unsure, ..*change };
                 let intent = known.and_then(|step| step.intent.clone());
                 held = intent.as_ref().and_then(|_| self.held.take());
                 let mut undone = self.step(spec, compiled, &name, Part::Undo(&change)).run(intent, &mut held).await?.0;

@@ -146,6 +146,7 @@ impl Loop {
             uid: format!("e{number}"),
             resource_version: Some(number.to_string()),
             found: false,
+            gone: false,
             reason: "ScaledByRule".into(),
         };
         Some(Record::Written(Written { firing, action: "grow".into(), effect }))

@@ -2,14 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::name::label_value;
 use crate::{
-    actions::{Context, Failure, text},
+    actions::{
+        CAUSED_BY, Context, Failure,
+        name::label_value,
+        pods::{self, CONTAINERS, undollared},
+        text,
+    },
     api::{self, JobScript},
 };
 
-/// Annotation of what a firing created: `<namespace>/<rule>/<firing>/<action>`.
-pub(super) const CAUSED_BY: &str = "signalbox.dev/caused-by";
 const RULE: &str = "signalbox.dev/rule";
 const FIRING: &str = "signalbox.dev/firing";
 const SUBJECT: &str = "signalbox.dev/subject";
@@ -24,15 +26,12 @@ const MOST_IN_ANNOTATIONS: usize = 256 * 1024;
 const VOLUME: &str = "signalbox-event";
 const FOLDER: &str = "/run/signalbox";
 const FILE: &str = "event.json";
-/// Both lists of containers of a pod that can have an environment and volumes.
-const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
+/// Where a Job has the spec of its pods.
+const POD: &str = "/spec/template/spec";
 /// `nobody`, which is no user of any image that matters.
 const NOBODY: i64 = 65534;
 
 /// The template as the user wrote it with its texts filled in; where Kubernetes takes only texts, numbers are written out.
-///
-/// In commands, arguments and values of variables Kubernetes itself replaces `$(NAME)` by a variable of the container, a password perhaps. What comes from an event
-/// must not do that: a text that holds `${ }` keeps every `$(NAME)` as it is.
 pub(super) fn of_template(written: &Value, filled: Option<&Value>) -> Result<Value, Failure> {
     let mut template = filled.cloned().unwrap_or(Value::Null);
     if !template.get("spec").is_some_and(Value::is_object) {
@@ -47,37 +46,8 @@ pub(super) fn of_template(written: &Value, filled: Option<&Value>) -> Result<Val
             }
         }
     }
-    for list in CONTAINERS {
-        let count =
-            template.pointer(&format!("/spec/template/spec/{list}")).and_then(Value::as_array).map_or(0, Vec::len);
-        for container in 0..count {
-            let base = format!("/spec/template/spec/{list}/{container}");
-            let items =
-                |list: &str| template.pointer(&format!("{base}/{list}")).and_then(Value::as_array).map_or(0, Vec::len);
-            let mut texts = Vec::new();
-            for list in ["command", "args"] {
-                texts.extend((0..items(list)).map(|n| format!("{base}/{list}/{n}")));
-            }
-            texts.extend((0..items("env")).map(|n| format!("{base}/env/{n}/value")));
-            for path in texts {
-                literal(&mut template, written, &path)?;
-            }
-        }
-    }
+    pods::keep_literal(&mut template, written, POD, "job.template")?;
     Ok(template)
-}
-
-fn literal(template: &mut Value, written: &Value, path: &str) -> Result<(), Failure> {
-    let Some(value) = template.pointer_mut(path) else { return Ok(()) };
-    let filled = text::of(Some(value), &format!("job.template{path}"))?;
-    let from_event = written.pointer(path).and_then(Value::as_str).is_some_and(|text| text.contains("${"));
-    *value = Value::String(if from_event { undollared(&filled) } else { filled });
-    Ok(())
-}
-
-/// The text such that Kubernetes' expansion gives it back: `$$` stands for `$`.
-fn undollared(text: &str) -> String {
-    text.replace('$', "$$")
 }
 
 /// The template of a script: not repeated by Kubernetes, and allowed in namespaces with Pod Security `restricted`.
@@ -108,14 +78,14 @@ pub(super) fn job(cx: &Context, template: Value, name: &str) -> Value {
     let mut labels = pick("/metadata/labels");
     labels.extend(ours.clone());
     let mut annotations = pick("/metadata/annotations");
-    annotations.insert(CAUSED_BY.to_owned(), cause(cx).into());
+    annotations.insert(CAUSED_BY.to_owned(), cx.cause().into());
     annotations.insert(RULE.to_owned(), cx.rule.to_string().into());
     if let Some(subject) = &cx.event.subject {
         annotations.insert(SUBJECT.to_owned(), subject.as_str().into());
     }
     let mut spec = pick("/spec");
     let pod = object(object(&mut spec, "template"), "spec");
-    let account = effective_account(pod).unwrap_or(&cx.account.name).to_owned();
+    let account = pods::account(pod).unwrap_or(&cx.account.name).to_owned();
     pod.remove("serviceAccount");
     pod.insert("serviceAccountName".to_owned(), account.into());
     pod.entry("restartPolicy").or_insert_with(|| "Never".into());
@@ -141,11 +111,6 @@ pub(super) fn job(cx: &Context, template: Value, name: &str) -> Value {
     })
 }
 
-/// What [`CAUSED_BY`] says of this step.
-pub(super) fn cause(cx: &Context) -> String {
-    format!("{}/{}/{}", cx.rule, cx.firing, cx.action)
-}
-
 /// The Job's name.
 pub(super) fn name(job: &Value) -> &str {
     job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
@@ -166,13 +131,7 @@ pub(super) fn renamed(job: &Value, name: &str) -> Value {
 
 /// The account of the Job's pods.
 pub(super) fn account(job: &Value) -> &str {
-    job.pointer("/spec/template/spec").and_then(Value::as_object).and_then(effective_account).unwrap_or_default()
-}
-
-/// `serviceAccount` is the old name of the field; the API server still takes it where the new one is empty.
-fn effective_account(pod: &Map<String, Value>) -> Option<&str> {
-    let named = |field| pod.get(field).and_then(Value::as_str).filter(|name: &&str| !name.is_empty());
-    named("serviceAccountName").or_else(|| named("serviceAccount"))
+    job.pointer(POD).and_then(Value::as_object).and_then(pods::account).unwrap_or_default()
 }
 
 /// The Job with the event in its pods: as the variable `SIGNALBOX_EVENT`, and as the file that `SIGNALBOX_EVENT_FILE` names.

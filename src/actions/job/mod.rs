@@ -2,7 +2,6 @@
 
 mod cron;
 mod manifest;
-mod name;
 mod undo;
 mod wait;
 
@@ -18,13 +17,13 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Back, Context, Done, Failure, Undo, target::key};
+use super::{Action, Attempt, Back, CAUSED_BY, Context, Done, Failure, Undo, name, pods, target::key};
 use crate::{
     api::{self, ActionOutcome, JobWait},
     bus::Permit,
     event::title,
-    kubernetes::{Cluster, Right, Unusable},
-    record::{Account, Change, Effect},
+    kubernetes::{Cluster, Right},
+    record::{Change, Effect},
 };
 
 /// How many names are tried when Jobs of others have ours.
@@ -86,7 +85,7 @@ impl Action for Job {
             };
             let own_ttl = manifest::take_ttl(&mut template);
             let job = manifest::job(cx, template, &name::job_name(&cx.rule, &cx.key()));
-            usable(cx, &job).await?;
+            pods::usable(cx, &cx.rule.namespace, manifest::account(&job)).await?;
             manifest::with_event(cx, job.clone())?;
             let ttl = self.spec.ttl.map(|ttl| i64::try_from(ttl.get().as_secs()).unwrap_or(i64::MAX));
             let limit = i64::try_from(self.limit().as_micros()).unwrap_or(i64::MAX);
@@ -162,8 +161,8 @@ impl Action for Job {
         Box::pin(undo::take_back(cx, change))
     }
 
-    fn undo_rights(&self, namespace: &str) -> Vec<Right> {
-        vec![Right::new("delete", "batch", "jobs").within(Some(namespace))]
+    fn undo_rights<'a>(&'a self, _cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async move { vec![Right::new("delete", "batch", "jobs").within(Some(namespace))] })
     }
 
     fn settles(&self, request: &Value) -> bool {
@@ -208,20 +207,6 @@ fn failure(cx: &Context, error: &kube::Error, doing: &str, name: &str, verb: &st
     Failure::of_kube(error, &format!("{doing} {}", title("Job", namespace, name)), &cx.account, right)
 }
 
-/// Whether the account that the pods run as may be used by any rule. Who may create Jobs can run pods as any account of the namespace; rules are bound
-/// to their own, whose authors were checked, and to those that opted in.
-async fn usable(cx: &Context, job: &Value) -> Result<(), Failure> {
-    let name = manifest::account(job);
-    if name == cx.account.name {
-        return Ok(());
-    }
-    let account = Account { namespace: cx.rule.namespace.clone(), name: name.to_owned() };
-    cx.services.cluster.opted_in(&account).await.map_err(|error| match error {
-        Unusable::Unknown { .. } => Failure::retryable(error.to_string()),
-        error => Failure::last(format!("run pods as another account than the rule's: {error}")),
-    })
-}
-
 /// A Job of ours.
 struct Created {
     name: String,
@@ -247,6 +232,7 @@ impl Created {
                 uid: object.metadata.uid.unwrap_or_default(),
                 resource_version: object.metadata.resource_version,
                 found: false,
+                gone: false,
                 reason: "CreatedByRule".to_owned(),
             },
         }
@@ -293,9 +279,9 @@ async fn create(
 }
 
 fn is_ours(cx: &Context, job: &DynamicObject) -> bool {
-    let cause = job.metadata.annotations.as_ref().and_then(|all| all.get(manifest::CAUSED_BY));
+    let cause = job.metadata.annotations.as_ref().and_then(|all| all.get(CAUSED_BY));
     let owned = job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == *cx.rule.uid.0);
-    owned && cause == Some(&manifest::cause(cx))
+    owned && cause == Some(&cx.cause())
 }
 
 #[cfg(test)]

@@ -7,9 +7,12 @@ use kube::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, Done, Failure, Request, SUFFIXES, failure, jobs, manifest, name};
+use super::{Context, Done, Failure, Request, SUFFIXES, failure, jobs, manifest};
 use crate::{
-    actions::undo::{Back, Undo, named, same},
+    actions::{
+        CAUSED_BY, name,
+        undo::{Back, Undo, named, same},
+    },
     api::ActionOutcome,
     event::title,
     record::{Change, Effect},
@@ -40,7 +43,7 @@ pub(super) fn changed(cx: &Context, request: &Request, effect: Option<&Effect>) 
         manager: cx.manager(),
         unsure: effect.is_none(),
         back: Value::Null,
-        made: manifest::cause(cx).into(),
+        made: cx.cause().into(),
     })
 }
 
@@ -66,7 +69,7 @@ async fn find(cx: &Context, change: &Change) -> Result<Result<DynamicObject, Bac
         let name = name::with_suffix(&change.name, suffix);
         let job = jobs(cx).get_opt(&name).await.map_err(|error| failure(cx, &error, "read", &name, "get"))?;
         let Some(job) = job else { break };
-        let cause = job.metadata.annotations.as_ref().and_then(|all| all.get(manifest::CAUSED_BY));
+        let cause = job.metadata.annotations.as_ref().and_then(|all| all.get(CAUSED_BY));
         if cause.map(String::as_str) == change.made.as_str() {
             return Ok(Ok(job));
         }

@@ -1,6 +1,11 @@
+use serde_json::json;
+
 use super::*;
 use crate::{
-    actions::testing::{action, common, context},
+    actions::{
+        FailureKind,
+        testing::{action, common, context},
+    },
     api::ActionOutcome,
     kubernetes::fake::{Fake, failure as status},
 };
@@ -137,12 +142,4 @@ async fn what_was_filled_in_is_looked_at_again() {
     let failure = render("Merge", tier(json!({"a": null}))).await.map(|request| request["patch"].clone());
     assert_eq!(failure, Ok(tier(json!("{\"a\":null}"))));
     assert_eq!(render("Merge", tier(Value::Null)).await.map(|request| request["patch"].clone()), Ok(tier(Value::Null)));
-}
-
-#[test]
-fn a_refusal_is_told_without_the_object_that_it_repeats() {
-    let message =
-        r#" "" is invalid: patch: Invalid value: "{\"a\":\"b\\\"c\"}": strict decoding error: unknown field "spec.x""#;
-    assert_eq!(after_the_object(message), Some("strict decoding error: unknown field \"spec.x\""));
-    assert_eq!(after_the_object("spec.replicas: Invalid value: -1: must be greater"), None);
 }

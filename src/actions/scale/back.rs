@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Request, SCALE, replicas};
+use super::{Known, Request, SCALE, replicas};
 use crate::{
     actions::{
         Back, Context, Failure,
@@ -29,7 +29,7 @@ pub(super) async fn take_back(cx: &Context, change: &Change) -> Result<Back, Fai
         _ => {}
     }
     let object = Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version);
-    Request { object, from, to }.to_request().map(Back::Request)
+    Request { object, from, to, autoscaler: Known::default() }.to_request().map(Back::Request)
 }
 
 fn number(part: &Value) -> i32 {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::autoscaler::Known;
 use crate::{actions::target::Aim, kubernetes::Expiring, record::Account};
 
 /// Objects that are remembered at the same time, about 400 bytes each.
@@ -41,6 +42,8 @@ pub(super) struct Seen {
     pub(super) account: Account,
     pub(super) uid: String,
     pub(super) replicas: i32,
+    /// What was known of an autoscaler of it then.
+    pub(super) autoscaler: Known,
 }
 
 /// The memory that all scalings share.

@@ -143,7 +143,7 @@ async fn a_scale_is_rendered_absolute_and_written_to_the_subresource_only() {
     assert_eq!(
         request,
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web", "uid": "u1",
-            "resourceVersion": "7", "from": 2, "to": 5})
+            "resourceVersion": "7", "from": 2, "to": 5, "autoscaler": "Free"})
     );
     let done = execute(&fake, &request, Attempt::First).await.expect("scaled");
     assert_eq!(

@@ -38,6 +38,7 @@ fn scaled(outcome: ActionOutcome) -> Done {
         uid: "u".into(),
         resource_version: None,
         found: false,
+        gone: false,
         reason: "ScaledByRule".into(),
     };
     Done { outcome, message: "scaled web".into(), result: json!({"to": 2}), effect: Some(effect), reason: None }

@@ -71,7 +71,7 @@ pub(in crate::controller) async fn missing(
     let mut missing = Vec::new();
     let undoes = spec.all_actions().any(|action| action.on_error == OnError::Undo);
     for action in spec.all_actions() {
-        let to_undo = if undoes { actions::undo_rights(action, &rule.namespace) } else { Vec::new() };
+        let to_undo = if undoes { actions::undo_rights(action, cluster, &rule.namespace).await } else { Vec::new() };
         for right in actions::rights(action, cluster, &rule.namespace).await.into_iter().chain(to_undo) {
             if !cluster.may(&account, &right).await? {
                 missing.push(right.missing_for(&account));

@@ -5,6 +5,7 @@ use crate::api::{Action, ActionKind, EventRuleSpec, Job, JobWait, Notify, Retry,
 
 /// The texts of an action kind that may hold `${ }`.
 pub(super) const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
+pub(super) const NODE_TEXTS: &[&str] = &["node"];
 const NOTIFY_TEXTS: &[&str] = &["title", "text", "fields.value", "dedupKey"];
 
 impl Compiler {
@@ -55,6 +56,9 @@ impl Compiler {
         for (name, _) in times.into_iter().filter(|(_, time)| time.is_some_and(|time| time.get().is_zero())) {
             self.fault(format!("{path}.{name}"), "must be longer than 0s");
         }
+        if action.drain.is_some() && attempt_timeout.is_some() {
+            self.fault(format!("{path}.retry.attemptTimeout"), "is not for drain: timeout says how long it may take");
+        }
         let waits = action.job.as_ref().is_some_and(|job| job.wait == JobWait::Completed);
         if waits && attempt_timeout.is_some() {
             self.fault(
@@ -69,6 +73,17 @@ impl Compiler {
             Some(ActionKind::Scale(scale)) => self.scale(scale, &format!("{path}.scale")),
             Some(ActionKind::Rollout(rollout)) => self.rollout(rollout, &format!("{path}.rollout")),
             Some(ActionKind::Patch(patch)) => self.patch(patch, &format!("{path}.patch")),
+            Some(ActionKind::SetImage(spec)) => self.set_image(spec, &format!("{path}.setImage")),
+            Some(ActionKind::Apply(spec)) => self.manifest(spec, spec.faults(&spec.manifest), &format!("{path}.apply")),
+            Some(ActionKind::Create(spec)) => {
+                self.manifest(spec, spec.faults(&spec.manifest), &format!("{path}.create"))
+            }
+            Some(ActionKind::Delete(spec)) => self.delete(spec, &format!("{path}.delete")),
+            Some(ActionKind::Evict(spec)) => self.evict(spec, &format!("{path}.evict")),
+            Some(ActionKind::Cordon(spec)) => self.fields(spec, NODE_TEXTS, &format!("{path}.cordon")),
+            Some(ActionKind::Uncordon(spec)) => self.fields(spec, NODE_TEXTS, &format!("{path}.uncordon")),
+            Some(ActionKind::Taint(spec)) => self.taint(spec, &format!("{path}.taint")),
+            Some(ActionKind::Drain(spec)) => self.fields(spec, NODE_TEXTS, &format!("{path}.drain")),
             Some(ActionKind::Notify(notify)) => self.notify(notify, &format!("{path}.notify")),
             Some(ActionKind::Http(http)) => self.http(http, &format!("{path}.http")),
             Some(ActionKind::Publish(publish)) => self.publish(publish, &format!("{path}.publish")),
@@ -79,7 +94,7 @@ impl Compiler {
             None => {
                 self.fault(
                     path,
-                    "exactly one of scale, rollout, patch, job, http, notify, publish, emit, wait and approve must be set",
+                    "exactly one of scale, rollout, setImage, patch, apply, create, delete, job, evict, cordon, uncordon, taint, drain, http, notify, publish, emit, wait and approve must be set",
                 );
                 None
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Compiler, Program, Template, actions::TARGET_TEXTS};
-use crate::api::{Action, Retry, Wait, WaitFor};
+use crate::api::{Action, Autoscaler, Retry, Wait, WaitFor};
 
 /// How long a firing may wait for something. While it does it is open, and of those there may be so many before no more events are taken.
 pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -18,20 +18,17 @@ impl Compiler {
         if rollout.is_some() == expression.is_some() {
             self.fault(&path, "exactly one of rollout and expression must be set");
         }
-        match action.target() {
-            target if action.kind().is_some() && (target.is_none() || action.wait.is_some()) => {
-                self.fault(&path, "waitFor is for actions that change a target: scale, rollout, patch");
-            }
+        if action.kind().is_some() && !action.can_wait_for() {
+            let kinds = "scale, rollout, setImage, patch, apply, create";
+            self.fault(&path, format!("waitFor is for actions that change or create an object: {kinds}"));
+        } else if action.scale.as_ref().is_some_and(|scale| scale.autoscaler == Some(Autoscaler::Adjust)) {
+            self.fault(&path, "is not for autoscaler: Adjust, which changes the autoscaler and not the target");
+        } else if let Some(kind) = action.written_kind().filter(|_| rollout.is_some())
+            && !["Deployment", "StatefulSet", "DaemonSet"].contains(&kind)
+        {
             // What an event leads to is of a kind that is told then.
-            Some(target)
-                if rollout.is_some()
-                    && target.from.is_none()
-                    && !["Deployment", "StatefulSet", "DaemonSet"].contains(&target.kind.as_str()) =>
-            {
-                let message = "is for a Deployment, a StatefulSet or a DaemonSet; for others there is expression";
-                self.fault(format!("{path}.rollout"), message);
-            }
-            _ => {}
+            let message = "is for a Deployment, a StatefulSet or a DaemonSet; for others there is expression";
+            self.fault(format!("{path}.rollout"), message);
         }
         if action.wait_for.as_ref().is_some_and(|wait| wait.timeout.get() > LONGEST) {
             self.fault(format!("{path}.timeout"), TOO_LONG);

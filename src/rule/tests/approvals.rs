@@ -51,7 +51,7 @@ fn what_means_nothing_for_an_approval_is_refused_where_it_stands() {
         (json!({"retry": {"limit": 1}}), "spec.actions[0].retry:1:1: "),
         (
             json!({"waitFor": {"rollout": {}}}),
-            "spec.actions[0].waitFor:1:1: waitFor is for actions that change a target",
+            "spec.actions[0].waitFor:1:1: waitFor is for actions that change or create an object",
         ),
         (json!({"emit": {"type": "t"}}), "spec.actions[0]:1:1: exactly one of"),
     ] {

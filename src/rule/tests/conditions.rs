@@ -71,7 +71,7 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
         "spec.actions[0].scale.target.name:1:3: `actions` has no `tell`: known are none",
         "spec.actions[1].ifExpression:1:1: gives a number",
         "spec.actions[1].notify.sinkRef.name:1:1: takes no `${ }`",
-        "spec.actions[3]:1:1: exactly one of scale, rollout, patch, job, http, notify, publish, emit, wait and approve",
+        "spec.actions[3]:1:1: exactly one of scale, rollout, setImage, patch,",
         "spec.actions[4].job:1:1: exactly one of template, script and from",
         "spec.actions[4].job.from.cronJob:1:3: unknown name `nope`",
     ];

@@ -89,7 +89,7 @@ fn times_that_would_be_ignored_are_refused() {
         (json!({"wait": {"for": "1s"}, "retry": {"limit": 1}}), format!("{path}.retry:1:1: is not for wait")),
         (
             json!({"wait": {"for": "1s"}, "waitFor": {"expression": "true"}}),
-            format!("{path}.waitFor:1:1: waitFor is for actions that change a target"),
+            format!("{path}.waitFor:1:1: waitFor is for actions that change or create an object"),
         ),
     ] {
         let mut action = action;

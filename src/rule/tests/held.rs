@@ -270,6 +270,7 @@ fn an_own_write_does_not_begin_it_but_may_end_it() {
             uid: "u".into(),
             resource_version: Some(version.to_string()),
             found: false,
+            gone: false,
             reason: "r".into(),
         };
         line.fold(

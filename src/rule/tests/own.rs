@@ -19,6 +19,15 @@ fn update(name: &str, version: u64) -> EventInput {
     input
 }
 
+/// The Deployment is gone.
+fn deletion(name: &str, version: u64) -> EventInput {
+    let mut input = change("Delete", "Deployment", Some("shop"), name, json!({}));
+    Arc::get_mut(&mut input.event).expect("one owner").id = format!("uid-{name}/{version}");
+    input.origin.uid = format!("uid-{name}");
+    input.origin.seen = None;
+    input
+}
+
 /// A firing's step is about to write the Deployment.
 fn begin(engine: &mut Engine, firing: &str, name: &str) {
     let writes = Some(Writes { rule: rule_ref("web").uid, object: format!("shop/Deployment/{name}") });
@@ -41,7 +50,11 @@ fn end(engine: &mut Engine, firing: &str, name: &str, version: Option<u64>) -> V
 }
 
 fn settle(engine: &mut Engine, firing: &str, name: &str, version: Option<u64>, found: bool) -> Vec<String> {
-    let effect = version.map(|version| Effect {
+    end_with(engine, firing, version.map(|version| effect(name, version, found)))
+}
+
+fn effect(name: &str, version: u64, found: bool) -> Effect {
+    Effect {
         api_version: "apps/v1".into(),
         kind: "Deployment".into(),
         namespace: Some("shop".into()),
@@ -49,8 +62,12 @@ fn settle(engine: &mut Engine, firing: &str, name: &str, version: Option<u64>, f
         uid: format!("uid-{name}"),
         resource_version: Some(version.to_string()),
         found,
+        gone: false,
         reason: "ScaledByRule".into(),
-    });
+    }
+}
+
+fn end_with(engine: &mut Engine, firing: &str, effect: Option<Effect>) -> Vec<String> {
     let (firing, outcome) = (FiringId(firing.into()), ActionOutcome::Succeeded);
     let outcome = Outcome {
         firing,
@@ -113,6 +130,18 @@ fn a_write_of_ours_that_is_answered_does_not_fire_the_rule() {
     assert_eq!(run(&mut engine, &[update("db", 8)]), [FIRED], "somebody else's write does");
     let counts = engine.progress(&rule_ref("web").uid).expect("progress").counts;
     assert_eq!((counts.matched, counts.fired, counts.suppressed.own_write, counts.suppressed.total), (2, 1, 1, 1));
+}
+
+#[test]
+fn nothing_that_is_heard_of_an_object_that_the_rule_deletes_fires_it() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    assert_eq!(run(&mut engine, &[update("db", 7)]), ["waits for shop/Deployment/db"]);
+    let gone = Effect { gone: true, resource_version: None, ..effect("db", 7, false) };
+    assert_eq!(end_with(&mut engine, "f1", Some(gone)), ["own write shop/Deployment/db"]);
+    let heard = [update("db", 8), deletion("db", 9)];
+    assert_eq!(run(&mut engine, &heard), ["own write shop/Deployment/db"; 2]);
+    assert_eq!(run(&mut engine, &[update("db", 10)]), [FIRED], "it is gone: nothing is heard of it any more");
 }
 
 #[test]

@@ -26,7 +26,9 @@ fn what_cannot_be_waited_for_is_refused_with_its_place() {
         (
             notify,
             json!({"rollout": {}}),
-            format!("{at}:1:1: waitFor is for actions that change a target: scale, rollout, patch"),
+            format!(
+                "{at}:1:1: waitFor is for actions that change or create an object: scale, rollout, setImage, patch, apply, create"
+            ),
         ),
         (
             scale("Widget"),

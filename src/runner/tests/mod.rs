@@ -129,6 +129,7 @@ fn changed(name: &str) -> Effect {
         uid: name.into(),
         resource_version: None,
         found: false,
+        gone: false,
         reason: "ScaledByRule".into(),
     }
 }

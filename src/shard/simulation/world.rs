@@ -193,6 +193,7 @@ impl Bump {
             uid: format!("uid-{name}"),
             resource_version: Some(version.to_string()),
             found,
+            gone: false,
             reason: "ScaledByRule".into(),
         };
         let message = format!("scaled {name} to {}", request["to"]);

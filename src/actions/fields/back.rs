@@ -2,15 +2,16 @@
 //!
 //! Whatever the type of the patch, what it changes is found by a dry run, and given back as a merge patch; of lists that is the whole list.
 
+use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Request, difference::BOOKS, json as as_json, touched};
+use super::{Fields, Verb, as_json, difference::BOOKS, touched};
 use crate::{
     actions::{
         Back, Context, Failure,
         undo::{is_witnessed, named, same, step},
-        write::{self, Change as _, Object},
+        write::{Change as _, Step},
     },
     api::PatchType,
     record::{Change, Standing},
@@ -21,20 +22,21 @@ const MOST: usize = 16 * 1024;
 
 /// What a patch changes, as [`Change::back`] and [`Change::made`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    pub(super) back: Value,
-    pub(super) made: Value,
+pub(in crate::actions) struct Kept {
+    pub(in crate::actions) back: Value,
+    pub(in crate::actions) made: Value,
 }
 
 impl Kept {
-    pub(super) fn of(request: &Request, before: &Value, after: &Value) -> Result<Self, Failure> {
+    pub(super) fn of(request: &Fields, before: &Value, after: &Value) -> Result<Self, Failure> {
         let changed = Change::between(before, after, &|path| BOOKS.contains(&path));
         let (back, made) = changed.unwrap_or_else(|| (json!({}), json!({})));
         let size = back.to_string().len() + made.to_string().len();
         if size > MOST {
             return Err(Failure::last(format!(
-                "patch {}: what it changes takes {size} bytes as it was and as it becomes; {MOST} can be kept to be given back. Patch less, \
-                 or without restore and onError: Undo",
+                "{} {}: what it changes takes {size} bytes as it was and as it becomes; {MOST} can be kept to be given back. Change less, \
+                 or do without restore and onError: Undo",
+                request.words().present,
                 request.object.title()
             )));
         }
@@ -43,7 +45,7 @@ impl Kept {
 }
 
 /// The patch that gives back what the object was, if it still is what it was made.
-pub(super) async fn take_back(cx: &Context, change: &Change) -> Result<Back, Failure> {
+pub(in crate::actions) async fn take_back(cx: &Context, change: &Change, verb: Verb) -> Result<Back, Failure> {
     let step = step(cx, change).await?;
     let read = step.api.get(&step.aim.name).await;
     let now = match same(change, read, |error| step.failure(error, "read", step.right("get")))? {
@@ -61,14 +63,16 @@ pub(super) async fn take_back(cx: &Context, change: &Change) -> Result<Back, Fai
         }
         Standing::Made => {}
     }
-    let request = Request {
-        object: Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), now.metadata.resource_version),
-        type_: PatchType::Merge,
-        from: write::digest(&touched::by(&change.back, &held)),
-        patch: change.back.clone(),
-        subresource: change.subresource.clone(),
-        force: false,
-        kept: None,
-    };
-    request.to_request().map(Back::Request)
+    give_back(&step, &now, verb, change)
+}
+
+/// The request that makes the object again what it was.
+pub(in crate::actions) fn give_back(
+    step: &Step<'_>,
+    now: &DynamicObject,
+    verb: Verb,
+    change: &Change,
+) -> Result<Back, Failure> {
+    let patch = Fields::new(step, now, verb, PatchType::Merge, change.back.clone());
+    Fields { subresource: change.subresource.clone(), ..patch }.to_request().map(Back::Request)
 }

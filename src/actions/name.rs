@@ -1,4 +1,4 @@
-//! Names of Jobs, and label values.
+//! Names of what is created, and label values.
 //!
 //! A Job's name is copied into a label of its pods, so 63 characters are the limit, although names of objects may have 253.
 
@@ -20,6 +20,13 @@ pub(super) fn job_name(rule: &RuleRef, key: &str) -> String {
     let prefix = sanitized(&rule.name, PREFIX);
     let prefix = if prefix.is_empty() { "rule" } else { &prefix };
     format!("{prefix}-{}", hash(&[&rule.uid.0, key]))
+}
+
+/// The name of the object that the step with this key creates, where its end is left to us: `metadata.generateName`.
+pub(super) fn generated(prefix: &str, rule: &RuleRef, key: &str) -> String {
+    // The prefix brings a dash of its own.
+    let most = prefix.floor_char_boundary(PREFIX + 1);
+    format!("{}{}", &prefix[..most], hash(&[&rule.uid.0, key]))
 }
 
 /// The name that is tried when `name` is somebody else's.
@@ -104,6 +111,14 @@ mod tests {
     fn rules_of_one_name_in_two_lives_make_different_names() {
         let reborn = RuleRef { uid: RuleUid("another".into()), ..rule("r") };
         assert_ne!(job_name(&rule("r"), "k"), job_name(&reborn, "k"));
+    }
+
+    #[test]
+    fn a_generated_name_is_a_label_and_the_same_for_every_repetition() {
+        let name = generated("build-", &rule("r"), "k");
+        assert_eq!((name.len(), name.clone()), (22, generated("build-", &rule("r"), "k")));
+        assert!(name.starts_with("build-") && name != generated("build-", &rule("r"), "other"), "{name}");
+        assert!(is_label(&with_suffix(&generated(&"a".repeat(200), &rule("r"), "k"), 5)));
     }
 
     #[test]

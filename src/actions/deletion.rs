@@ -1,0 +1,130 @@
+//! Deleting one object, by its uid: what `delete` does, and how what was created is taken back.
+
+use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    Attempt, Context, Done, Failure,
+    target::Aim,
+    write::{Object, Step},
+};
+use crate::{
+    api::{ActionOutcome, Propagation},
+    bus::Permit,
+    record::Effect,
+};
+
+/// Reason of the Kubernetes Event.
+const REASON: &str = "DeletedByRule";
+
+/// What is recorded before an object is deleted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Request {
+    delete: Deletion,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Deletion {
+    /// Without a uid when there was none to delete.
+    #[serde(flatten)]
+    object: Object,
+    propagation: Propagation,
+}
+
+impl Request {
+    /// To delete this object and no other of its name.
+    pub(super) fn new(object: Object, propagation: Propagation) -> Self {
+        Self { delete: Deletion { object, propagation } }
+    }
+
+    /// The request, if that is what was recorded.
+    pub(super) fn read(recorded: &Value) -> Option<Self> {
+        Self::deserialize(recorded).ok()
+    }
+
+    pub(super) fn to_request(&self) -> Result<Value, Failure> {
+        serde_json::to_value(self).map_err(|error| Failure::last(format!("record the request: {error}")))
+    }
+
+    /// The object.
+    pub(super) fn object(&self) -> &Object {
+        &self.delete.object
+    }
+
+    /// Deletes the object, unless it is gone or is another one by now.
+    pub(super) async fn execute(&self, cx: &Context, attempt: Attempt, _permit: Permit) -> Result<Done, Failure> {
+        let object = self.object();
+        if object.uid.is_empty() {
+            return Ok(self.ended(ActionOutcome::Unchanged, format!("{} is not there", object.title())));
+        }
+        let step = self.step(cx).await?;
+        let title = object.title();
+        Ok(match step.api.delete(&object.name, &self.params()).await {
+            Ok(answer) => {
+                let left = answer.left();
+                let begun = left.as_ref().is_some_and(|left| left.metadata.deletion_timestamp.is_some());
+                let message = if begun { format!("began to delete {title}") } else { format!("deleted {title}") };
+                let version = left.and_then(|left| left.metadata.resource_version);
+                Done { effect: Some(self.effect(version)), ..self.ended(ActionOutcome::Succeeded, message) }
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() && attempt == Attempt::Again => {
+                let done = self.ended(ActionOutcome::Succeeded, format!("deleted {title}"));
+                Done { effect: Some(self.effect(None)), ..done }.found()
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                self.ended(ActionOutcome::Unchanged, format!("{title} is not there any more"))
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                let message = format!("{title} was deleted and created anew: it is left as it is");
+                self.ended(ActionOutcome::Superseded, message)
+            }
+            Err(error) => return Err(step.failure(&error, "delete", step.right("delete"))),
+        })
+    }
+
+    /// Tells what it would delete, by a dry run.
+    pub(super) async fn observe(&self, cx: &Context) -> Result<Done, Failure> {
+        let object = self.object();
+        let title = object.title();
+        if object.uid.is_empty() {
+            return Ok(self.ended(ActionOutcome::Unchanged, format!("{title} is not there")));
+        }
+        let step = self.step(cx).await?;
+        let params = DeleteParams { dry_run: true, ..self.params() };
+        match step.api.delete(&object.name, &params).await {
+            Ok(_) => Ok(Done::observed(format!("would delete {title}"), self.result())),
+            Err(error) => Err(step.failure(&error, "delete", step.right("delete"))),
+        }
+    }
+
+    async fn step<'a>(&self, cx: &'a Context) -> Result<Step<'a>, Failure> {
+        let Object { api_version, kind, namespace, name, .. } = self.object();
+        let resource = cx.services.cluster.resolve(Some(api_version), kind).await?;
+        Ok(Step::new(cx, Aim { resource, name: name.clone(), namespace: namespace.clone() }))
+    }
+
+    fn params(&self) -> DeleteParams {
+        let policy = match self.delete.propagation {
+            Propagation::Background => PropagationPolicy::Background,
+            Propagation::Foreground => PropagationPolicy::Foreground,
+            Propagation::Orphan => PropagationPolicy::Orphan,
+        };
+        let preconditions = Preconditions { uid: Some(self.object().uid.clone()), resource_version: None };
+        DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() }.preconditions(preconditions)
+    }
+
+    fn effect(&self, resource_version: Option<String>) -> Effect {
+        Effect { gone: true, ..self.object().effect(resource_version, REASON) }
+    }
+
+    fn result(&self) -> Value {
+        let Object { api_version, kind, namespace, name, uid, .. } = self.object();
+        json!({"apiVersion": api_version, "kind": kind, "namespace": namespace, "name": name, "uid": uid})
+    }
+
+    fn ended(&self, outcome: ActionOutcome, message: String) -> Done {
+        Done { outcome, message, result: self.result(), effect: None, reason: None }
+    }
+}

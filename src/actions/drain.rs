@@ -1,0 +1,302 @@
+//! `drain`: cordons a Node and evicts its Pods until none is left, but for those that belong to the Node.
+//!
+//! Nothing about the Pods is recorded: whichever there are is seen again and again, also after a restart, until the end that was recorded.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+    core::{ApiResource, DynamicObject},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    Action, Attempt, Back, Context, Done, Failure, FailureKind, Undo,
+    cordon::unschedulable,
+    eviction::{Answer, Pod},
+    fields::{self, Fields, Verb},
+    node,
+    target::key,
+    write::{self, Change as _},
+};
+use crate::{
+    api::{self, ActionOutcome, PatchType},
+    bus::Permit,
+    kubernetes::{Cluster, Right},
+    record::{Change, Effect, FailureReason},
+    text::join,
+};
+
+/// How long it may take when the action sets no `timeout`.
+const LIMIT: Duration = Duration::from_secs(900);
+/// For cordoning the Node, beside evicting its Pods.
+const GRACE: Duration = Duration::from_secs(30);
+/// Waits between two rounds; in fifteen minutes that is about 185 rounds.
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(5);
+/// Pods that a message names.
+const NAMED: usize = 3;
+/// Annotation of a static Pod, which the API server only mirrors.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// The action.
+pub(super) struct Drain {
+    spec: api::Drain,
+    timeout: Option<api::Duration>,
+}
+
+impl Drain {
+    pub(super) fn new(spec: &api::Drain, timeout: Option<api::Duration>) -> Self {
+        Self { spec: spec.clone(), timeout }
+    }
+
+    fn limit(&self) -> Duration {
+        self.timeout.map_or(LIMIT, api::Duration::get)
+    }
+}
+
+/// What is recorded before the Node is cordoned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    cordon: Fields,
+    force: bool,
+    /// How many Pods there were to evict.
+    pods: usize,
+    /// Microseconds since 1970 at which it ends.
+    deadline: i64,
+}
+
+impl Action for Drain {
+    fn rights<'a>(&'a self, _: &'a Cluster, _: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async {
+            let mut rights = node::rights(self.spec.node.as_deref(), &["get", "patch"]);
+            rights.extend([list_right(), Right::new("create", "", "pods").on("eviction")]);
+            rights
+        })
+    }
+
+    fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
+        key(namespace, "Node", request.get("cordon").unwrap_or(request))
+    }
+
+    fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let step = node::step(cx, filled).await?;
+            let now = step.get().await?;
+            let pods = movable(cx, &step.aim.name).await?;
+            refuse_unmanaged(&step.aim.name, &pods, self.spec.force)?;
+            let cordon = Fields::new(&step, &now, Verb::Cordon, PatchType::Merge, unschedulable(Verb::Cordon));
+            let limit = i64::try_from(self.limit().as_micros()).unwrap_or(i64::MAX);
+            let request = Request {
+                cordon: cordon.keeping(&step, &now).await?,
+                force: self.spec.force,
+                pods: pods.len(),
+                deadline: cx.services.clock.now().wall.saturating_add(limit),
+            };
+            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+        })
+    }
+
+    fn execute<'a>(
+        &'a self,
+        cx: &'a Context,
+        request: &'a Value,
+        attempt: Attempt,
+        permit: Permit,
+    ) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            // The way back from it is a patch of the Node.
+            let Ok(request) = Request::deserialize(request) else {
+                return write::execute::<Fields>(cx, request, attempt, permit).await;
+            };
+            let recorded = request.cordon.to_request()?;
+            let cordon = tokio::time::timeout(GRACE, write::execute::<Fields>(cx, &recorded, attempt, permit));
+            let cordon = cordon.await.map_err(|_| Failure::retryable("cordon the Node: no answer in time"))??;
+            if cordon.outcome == ActionOutcome::Superseded {
+                return Ok(cordon);
+            }
+            if let Some(effect) = &cordon.effect {
+                (cx.wrote)(effect);
+            }
+            drain(cx, &request, cordon).await
+        })
+    }
+
+    fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            let request = read(request)?;
+            let cordon = Fields::observe(cx, &request.cordon.to_request()?).await?;
+            let pods = request.pods;
+            Ok(Done::observed(format!("{}; would evict {}", cordon.message, counted(pods)), result(&request, pods)))
+        })
+    }
+
+    fn patience(&self, _: &api::Action) -> Duration {
+        // The deadline ends it, with words of its own.
+        self.limit() + GRACE
+    }
+
+    fn changed(&self, cx: &Context, request: &Value, _: Option<&Effect>) -> Undo {
+        let cordon = read(request).and_then(|request| request.cordon.to_request());
+        cordon.map_or(Undo::Nothing, |cordon| Fields::changed(cx, &cordon))
+    }
+
+    fn take_back<'a>(&'a self, cx: &'a Context, change: &'a Change) -> BoxFuture<'a, Result<Back, Failure>> {
+        Box::pin(fields::take_back(cx, change, Verb::Uncordon))
+    }
+}
+
+fn read(request: &Value) -> Result<Request, Failure> {
+    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+}
+
+fn list_right() -> Right {
+    Right::new("list", "", "pods")
+}
+
+/// A Pod that is to leave the Node.
+struct Movable {
+    pod: Pod,
+    /// Whether it goes already.
+    leaves: bool,
+    /// Whether something would make it anew.
+    managed: bool,
+}
+
+/// The Pods of the Node but for those that belong to it.
+async fn movable(cx: &Context, node: &str) -> Result<Vec<Movable>, Failure> {
+    let kind = ApiResource::erase::<core::Pod>(&());
+    let pods: Api<DynamicObject> = Api::all_with(cx.services.cluster.as_account(&cx.account), &kind);
+    let listed = pods.list_metadata(&ListParams::default().fields(&format!("spec.nodeName={node}"))).await;
+    let listed = listed.map_err(|error| {
+        Failure::of_kube(&error, &format!("find the Pods on Node {node}"), &cx.account, list_right())
+    })?;
+    Ok(listed.items.into_iter().filter_map(|pod| Movable::of(pod.metadata)).collect())
+}
+
+impl Movable {
+    /// Nothing of a Pod that a DaemonSet would put on the Node again, or that only mirrors one of the Node's own.
+    fn of(metadata: ObjectMeta) -> Option<Self> {
+        let mut owners = metadata.owner_references.iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        let of_node =
+            controller.is_some_and(|owner| owner.kind == "DaemonSet" && owner.api_version.starts_with("apps/"));
+        if of_node || metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR)) {
+            return None;
+        }
+        Some(Self {
+            leaves: metadata.deletion_timestamp.is_some(),
+            managed: controller.is_some(),
+            pod: Pod { namespace: metadata.namespace?, name: metadata.name?, uid: metadata.uid? },
+        })
+    }
+}
+
+fn refuse_unmanaged(node: &str, pods: &[Movable], force: bool) -> Result<(), Failure> {
+    let alone: Vec<&Movable> = pods.iter().filter(|one| !force && !one.managed && !one.leaves).collect();
+    if alone.is_empty() {
+        return Ok(());
+    }
+    let (count, named) = (counted(alone.len()), join(alone.iter().take(NAMED).map(|one| one.pod.title())));
+    Err(Failure::last(format!(
+        "drain Node {node}: nothing would make {count} anew, such as {named}; none was evicted. force: true evicts them as well"
+    )))
+}
+
+/// Evicts until there is nothing to evict, or until the end that was recorded.
+async fn drain(cx: &Context, request: &Request, cordon: Done) -> Result<Done, Failure> {
+    let now = cx.services.clock.now().wall;
+    let left = Duration::from_micros(u64::try_from(request.deadline.saturating_sub(now)).unwrap_or(0));
+    let began = Instant::now();
+    let node = &request.cordon.object().name;
+    loop {
+        let mut pause = (began.elapsed() / 10).clamp(SHORTEST, LONGEST);
+        let (still, last) = match movable(cx, node).await {
+            Ok(pods) if pods.is_empty() => {
+                let message = format!("{}; {} went", cordon.message, counted(request.pods));
+                return Ok(Done { outcome: ActionOutcome::Succeeded, message, result: result(request, 0), ..cordon });
+            }
+            Ok(pods) => {
+                refuse_unmanaged(node, &pods, request.force)?;
+                let (why, after) = round(cx, &pods).await?;
+                pause = after.map_or(pause, |after| after.max(pause));
+                (pods.len(), why.unwrap_or_else(|| format!("{} still goes", pods[0].pod.title())))
+            }
+            Err(failure) if failure.kind == FailureKind::Final => return Err(failure),
+            Err(failure) => (request.pods, failure.message),
+        };
+        if began.elapsed() >= left {
+            return Ok(late(request, cordon, still, &last));
+        }
+        tokio::select! {
+            () = cx.stop.cancelled() => {
+                let message = format!("draining Node {node} goes on after the restart");
+                return Err(Failure { kind: FailureKind::Interrupted, message });
+            }
+            () = tokio::time::sleep(pause.min(left.saturating_sub(began.elapsed()))) => {}
+        }
+    }
+}
+
+/// Asks once for every Pod that does not go yet. Gives what stood in the way, and when to ask again.
+async fn round(cx: &Context, pods: &[Movable]) -> Result<(Option<String>, Option<Duration>), Failure> {
+    let params = PostParams { dry_run: false, field_manager: Some(cx.manager()) };
+    let (mut said, mut soonest) = (None, None);
+    for one in pods.iter().filter(|one| !one.leaves) {
+        match one.pod.evict(cx, &params).await {
+            Ok(Answer::Accepted | Answer::Gone | Answer::Another) => {}
+            Ok(Answer::NotNow { why, after }) => {
+                said = Some(why);
+                soonest = soonest.max(after);
+            }
+            Err(failure) if failure.kind == FailureKind::Final => return Err(failure),
+            Err(failure) => said = Some(failure.message),
+        }
+    }
+    Ok((said, soonest))
+}
+
+fn late(request: &Request, cordon: Done, still: usize, last: &str) -> Done {
+    let node = request.cordon.object().title();
+    let message = format!("{node} was not drained in time, {} left: {last}; it stays cordoned", counted(still));
+    let (outcome, reason) = (ActionOutcome::Failed, Some(FailureReason::TimedOut));
+    Done { outcome, message, result: result(request, still), reason, ..cordon }
+}
+
+fn counted(pods: usize) -> String {
+    if pods == 1 { "1 Pod".to_owned() } else { format!("{pods} Pods") }
+}
+
+fn result(request: &Request, left: usize) -> Value {
+    let node = &request.cordon.object().name;
+    json!({"node": node, "pods": request.pods, "left": left})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn movable(metadata: Value) -> Option<Movable> {
+        let mut whole = json!({"namespace": "shop", "name": "web-1", "uid": "u"});
+        whole.as_object_mut().expect("a map").extend(metadata.as_object().cloned().expect("a map"));
+        Movable::of(serde_json::from_value(whole).expect("metadata"))
+    }
+
+    #[test]
+    fn what_belongs_to_the_node_stays() {
+        let owned = |kind: &str, version: &str| json!({"ownerReferences": [{"apiVersion": version, "kind": kind, "name": "o", "uid": "o", "controller": true}]});
+        assert!(movable(owned("DaemonSet", "apps/v1")).is_none());
+        assert!(movable(json!({"annotations": {MIRROR: "0"}})).is_none());
+        assert!(movable(owned("DaemonSet", "example.com/v1")).is_some_and(|one| one.managed));
+        assert!(movable(owned("ReplicaSet", "apps/v1")).is_some_and(|one| one.managed && !one.leaves));
+        assert!(
+            movable(json!({"deletionTimestamp": "2026-11-25T10:00:00Z"})).is_some_and(|one| !one.managed && one.leaves)
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! `evict`: evicts a Pod by its uid, as PodDisruptionBudgets allow.
+
+use futures::future::BoxFuture;
+use kube::api::PostParams;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    Action, Attempt, Context, Done, Failure, FailureKind, Undo,
+    eviction::{Answer, Pod},
+    target::{Aim, filled_key, fixed, key},
+    write::{Object, Step},
+};
+use crate::{
+    api::{self, ActionOutcome},
+    bus::Permit,
+    kubernetes::{Cluster, Right},
+    record::Effect,
+};
+
+/// Reason of the Kubernetes Event.
+const REASON: &str = "EvictedByRule";
+
+/// The action.
+pub(super) struct Evict(api::Evict);
+
+impl Evict {
+    pub(super) fn new(spec: &api::Evict) -> Self {
+        Self(spec.clone())
+    }
+}
+
+/// What is recorded before the Pod is evicted; without a uid there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    #[serde(flatten)]
+    object: Object,
+}
+
+impl Action for Evict {
+    fn rights<'a>(&'a self, cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async move {
+            let aim = fixed(cluster, &self.0.target, namespace).await;
+            aim.iter().flat_map(|aim| [aim.right("get"), aim.right("create").on("eviction")]).collect()
+        })
+    }
+
+    fn target(&self, namespace: &str, filled: &Value) -> Option<String> {
+        filled_key(namespace, &self.0.target, filled)
+    }
+
+    fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
+        key(namespace, "Pod", request)
+    }
+
+    fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async move {
+            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let kind = &aim.resource.api;
+            if kind.api_version != "v1" || kind.kind != "Pod" {
+                return Err(Failure::last(format!("evict {}: only a Pod can be evicted", aim.title())));
+            }
+            let step = Step::new(cx, aim);
+            let uid = match step.api.get_metadata(&step.aim.name).await {
+                Ok(now) => now.metadata.uid.unwrap_or_default(),
+                Err(kube::Error::Api(status)) if status.is_not_found() => String::new(),
+                Err(error) => return Err(step.failure(&error, "read", step.right("get"))),
+            };
+            let request = Request { object: Object::new(&step.aim, uid, None) };
+            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+        })
+    }
+
+    fn execute<'a>(
+        &'a self,
+        cx: &'a Context,
+        request: &'a Value,
+        attempt: Attempt,
+        _: Permit,
+    ) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            let Request { object } = read(request)?;
+            let title = object.title();
+            let effect = |found: bool| Some(Effect { found, gone: true, ..object.effect(None, REASON) });
+            let params = PostParams { dry_run: false, field_manager: Some(cx.manager()) };
+            // A budget is charged before the API server looks at the uid, so what is known to be another one is not asked for.
+            let known = if attempt == Attempt::Again { there(cx, &object).await? } else { None };
+            let answer = match known {
+                Some(answer) => answer,
+                None => ask(cx, &object, &params).await?,
+            };
+            match answer {
+                Answer::Accepted => {
+                    let done = ended(&object, ActionOutcome::Succeeded, format!("evicted {title}"));
+                    Ok(Done { effect: effect(false), ..done })
+                }
+                Answer::Gone if attempt == Attempt::Again && !object.uid.is_empty() => {
+                    let done = ended(&object, ActionOutcome::Succeeded, format!("evicted {title}"));
+                    Ok(Done { effect: effect(true), ..done })
+                }
+                Answer::Gone => Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already"))),
+                Answer::Another => {
+                    let message = format!("{title} is another one by now: it is left as it is");
+                    Ok(ended(&object, ActionOutcome::Superseded, message))
+                }
+                Answer::NotNow { why, after } => Err(Failure { kind: FailureKind::Retryable { after }, message: why }),
+            }
+        })
+    }
+
+    fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
+        Box::pin(async move {
+            let Request { object } = read(request)?;
+            let title = object.title();
+            let params = PostParams { dry_run: true, field_manager: None };
+            let message = match ask(cx, &object, &params).await? {
+                Answer::Accepted => format!("would evict {title}"),
+                Answer::Gone => {
+                    return Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already")));
+                }
+                Answer::Another => format!("would leave {title}, which is another one by now"),
+                Answer::NotNow { why, .. } => format!("would wait to {why}"),
+            };
+            Ok(Done::observed(message, result(&object)))
+        })
+    }
+
+    fn changed(&self, _: &Context, _: &Value, _: Option<&Effect>) -> Undo {
+        Undo::Never("an eviction cannot be undone")
+    }
+}
+
+/// Whether it is gone or another one by now; nothing when it is there.
+async fn there(cx: &Context, object: &Object) -> Result<Option<Answer>, Failure> {
+    let Object { api_version, kind, namespace, name, uid, .. } = object;
+    let resource = cx.services.cluster.resolve(Some(api_version), kind).await?;
+    let step = Step::new(cx, Aim { resource, name: name.clone(), namespace: namespace.clone() });
+    match step.api.get_metadata(name).await {
+        Ok(now) if now.metadata.uid.as_ref() == Some(uid) => Ok(None),
+        Ok(_) => Ok(Some(Answer::Another)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Some(Answer::Gone)),
+        Err(error) => Err(step.failure(&error, "read", step.right("get"))),
+    }
+}
+
+async fn ask(cx: &Context, object: &Object, params: &PostParams) -> Result<Answer, Failure> {
+    if object.uid.is_empty() {
+        return Ok(Answer::Gone);
+    }
+    let Object { namespace, name, uid, .. } = object.clone();
+    Pod { namespace: namespace.unwrap_or_default(), name, uid }.evict(cx, params).await
+}
+
+fn read(request: &Value) -> Result<Request, Failure> {
+    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+}
+
+fn result(object: &Object) -> Value {
+    json!({"namespace": object.namespace, "name": object.name, "uid": object.uid})
+}
+
+fn ended(object: &Object, outcome: ActionOutcome, message: String) -> Done {
+    Done { outcome, message, result: result(object), effect: None, reason: None }
+}
