@@ -199,6 +199,9 @@ pub fn build(spec: &api::Action) -> Option<Box<dyn Action>> {
 pub async fn rights(spec: &api::Action, cluster: &Cluster, namespace: &str) -> Vec<Right> {
     let Some(action) = build(spec) else { return Vec::new() };
     let mut rights = action.rights(cluster, namespace).await;
+    if spec.restore().is_some() {
+        rights.extend(action.undo_rights(cluster, namespace).await);
+    }
     if Users::of(spec).is_some() {
         rights.extend(Users::rights(namespace));
     }

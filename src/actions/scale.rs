@@ -130,6 +130,14 @@ impl Action for Scale {
         Undo::of(object.change(cx.manager(), Some(SCALE), replicas(from), replicas(to)))
     }
 
+    /// Who has written the object is told by it, not by its scale.
+    fn undo_rights<'a>(&'a self, cluster: &'a Cluster, namespace: &'a str) -> BoxFuture<'a, Vec<Right>> {
+        Box::pin(async move {
+            let aim = fixed(cluster, &self.0.target, namespace).await.filter(|aim| aim.resource.scalable);
+            aim.map(|aim| vec![aim.right("get")]).unwrap_or_default()
+        })
+    }
+
     fn take_back<'a>(&'a self, cx: &'a Context, change: &'a record::Change) -> BoxFuture<'a, Result<Back, Failure>> {
         Box::pin(async move {
             match change.subresource {

@@ -328,3 +328,21 @@ async fn targets_that_are_none_are_final_and_touch_nothing() {
     }
     assert!(fake.requests().iter().all(|seen| seen.method != "PATCH"));
 }
+
+#[tokio::test]
+async fn what_may_be_taken_back_needs_a_look_at_the_object_itself() {
+    let fake = Fake::new(|seen| common(seen).unwrap_or((404, json!({}))));
+    let cluster = &crate::actions::testing::services(&fake).cluster;
+    let spec = |more: Value| -> crate::api::Action {
+        let mut scale = json!({"target": {"kind": "Deployment", "name": "web"}, "to": 3});
+        more.as_object().into_iter().flatten().for_each(|(key, value)| scale[key] = value.clone());
+        serde_json::from_value(json!({"name": "grow", "scale": scale})).expect("an action")
+    };
+    let looks = |rights: &[crate::kubernetes::Right]| {
+        rights.iter().any(|right| right.verb == "get" && right.resource == "deployments" && right.subresource.is_none())
+    };
+    let bare = crate::actions::rights(&spec(json!({})), cluster, "shop").await;
+    assert!(!looks(&bare) && bare.len() == 2, "{bare:?}");
+    assert!(looks(&crate::actions::undo_rights(&spec(json!({})), cluster, "shop").await));
+    assert!(looks(&crate::actions::rights(&spec(json!({"restore": {"after": "1m"}})), cluster, "shop").await));
+}
