@@ -327,3 +327,42 @@ async fn a_view_of_the_version_before_is_read_and_written_as_this_one() {
     assert_eq!(shard.seen(), before);
     assert_eq!(shard.state.ledger.shelf().len(), 1, "the one that a step is at work for");
 }
+
+#[tokio::test]
+async fn what_is_due_waits_too_while_too_much_is_open_and_none_of_it_is_lost_over_a_kill() {
+    const GROUPS: u64 = 60;
+    let (dir, deeds) = (tempfile::tempdir().expect("a folder"), Deeds::default());
+    let bounds = Bounds { open: 20, fresh: 8 };
+    let spec: EventRuleSpec = serde_json::from_value(json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "trigger": {"batch": {"wait": "2s"}},
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": 1}}],
+    }))
+    .expect("a spec");
+    let rule = RuleRef { uid: RuleUid("batch".into()), namespace: "shop".to_owned(), name: "batch".to_owned() };
+    let source = SourceRef { rule: rule.uid.clone(), generation: 1, source: "crash".to_owned() };
+    let process = Process::start(dir.path(), &deeds, bounds);
+    process.append(Record::RulePut(RulePut { rule: rule.clone(), generation: 1, spec: Arc::new(spec) })).await;
+    process.append(Record::Baseline(source)).await;
+    for number in 0..GROUPS {
+        process.append(event_about(number, &format!("p{number}"))).await;
+    }
+    let held = |metrics: Arc<Metrics>| async move {
+        while !metrics.encode().contains("signalbox_inputs_held 1\n") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), held(Arc::clone(&process.metrics))).await.expect("it is told");
+    let last = process.bus.stats().appended;
+    let (open, _, counts) = process.look(last, &rule.uid).await;
+    assert_eq!((open, counts.fired), (20, 20), "those that are due now wait");
+    process.bus.durable(last).await.expect("durable");
+    process.kill().await;
+
+    let process = Process::start(dir.path(), &deeds, bounds);
+    process.act();
+    done(&deeds, GROUPS as usize).await;
+    let (_, _, counts) = process.look(Position(0), &rule.uid).await;
+    assert_eq!((counts.fired, deeds.borrow().len()), (GROUPS, GROUPS as usize), "each once");
+    process.kill().await;
+}
