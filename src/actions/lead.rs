@@ -49,7 +49,7 @@ pub fn lead_to(found: &Value, filled: &mut Value) {
 pub(super) struct About {
     pub(super) named: Named,
     /// As far as they are known.
-    metadata: Option<ObjectMeta>,
+    pub(super) metadata: Option<ObjectMeta>,
 }
 
 /// The object that the event is about: the one that a Kubernetes Event regards, or the changed one.

@@ -249,6 +249,10 @@ pub struct Context {
     pub action: String,
     /// The group that fired.
     pub group: String,
+    /// How often it happened, of rules that count.
+    pub count: Option<u64>,
+    /// What the actions before it did, in words.
+    pub said: Arc<[String]>,
     /// Whether it tells that what the rule had fired for is over: it is one of `resolveActions`.
     pub resolves: bool,
     /// The event that made the rule fire.

@@ -1,10 +1,14 @@
 //! `notify`: sends a notification to an EventSink.
 
+mod look;
+mod story;
+
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use story::Story;
 
 use super::{Action, Attempt, Context, Done, Failure, Undo, sink, text};
 use crate::{
@@ -14,6 +18,9 @@ use crate::{
     record::Effect,
     sinks::{Notification, Parcel, incident},
 };
+
+/// Facts of a notification: with a link, as many as every sink takes.
+const FIELDS: usize = 24;
 
 /// The action.
 pub(super) struct Notify(api::Notify);
@@ -48,7 +55,12 @@ impl Action for Notify {
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             let entry = sink::find(cx, &self.0.sink_ref.name).await?;
+            let story = match self.0.text {
+                Some(_) => Story { text: text::of(filled.get("text"), "text")?, fields: Vec::new() },
+                None => story::story(cx, &look::look(cx).await),
+            };
             let fields = filled.get("fields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let given = fields.iter().map(field);
             let request = Request {
                 sink: self.0.sink_ref.name.clone(),
                 severity: self.0.severity,
@@ -56,8 +68,8 @@ impl Action for Notify {
                     Some(_) => text::of(filled.get("title"), "title")?,
                     None => default_title(cx),
                 },
-                text: text::of(filled.get("text"), "text")?,
-                fields: fields.iter().map(field).collect::<Result<_, _>>()?,
+                text: story.text,
+                fields: given.chain(story.fields.into_iter().map(Ok)).take(FIELDS).collect::<Result<_, _>>()?,
                 operation: self.0.operation.unwrap_or(match cx.resolves {
                     true => NotifyOperation::Resolve,
                     false => NotifyOperation::Trigger,
@@ -83,7 +95,7 @@ impl Action for Notify {
             let request = Request::deserialize(request)
                 .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
             let parcel = parcel(cx, &request, attempt);
-            let delivered = sink::deliver(cx, &request.sink, &parcel).await?;
+            let delivered = sink::deliver(cx, &request.sink, parcel).await?;
             let note = delivered.note.map(|note| format!(" ({note})")).unwrap_or_default();
             Ok(Done {
                 outcome: ActionOutcome::Succeeded,

@@ -159,7 +159,7 @@ impl Action for Publish {
         Box::pin(async move {
             let request = Request::read(request)?;
             let (name, told, type_) = (request.sink.clone(), request.told(), request.type_.clone());
-            let delivered = sink::deliver(cx, &name, &request.parcel(cx)).await?;
+            let delivered = sink::deliver(cx, &name, request.parcel(cx)).await?;
             let note = delivered.note.map(|note| format!(" ({note})")).unwrap_or_default();
             Ok(Done {
                 outcome: ActionOutcome::Succeeded,

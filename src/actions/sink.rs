@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{Context, Failure, FailureKind, secrets};
 use crate::{
-    api,
+    api::{self, SinkRateLimit},
     kubernetes::{Right, Unusable},
-    sinks::{Delivered, Entry, Parcel, Reach, Retry, Secrets, Sink, SinkError},
+    sinks::{Delivered, Entry, Parcel, Reach, Retry, Secrets, Sink, SinkError, Turn, digest},
 };
 
 /// The right to use a sink.
@@ -39,17 +41,74 @@ pub(super) fn check<'e>(entry: &'e Entry, name: &str, parcel: &Parcel) -> Result
     Ok(sink)
 }
 
-/// Delivers to the sink of this name, if it takes this; when the service refuses the credentials, once more with those that the Secrets hold by now.
-pub(super) async fn deliver(cx: &Context, name: &str, parcel: &Parcel) -> Result<Delivered, Failure> {
+/// Delivers to the sink of this name, if it takes this and its limit lets it.
+pub(super) async fn deliver(cx: &Context, name: &str, mut parcel: Parcel) -> Result<Delivered, Failure> {
     let entry = find(cx, name).await?;
-    let sink = check(&entry, name, parcel)?;
+    let sink = check(&entry, name, &parcel)?;
+    let unlinked = match (&mut parcel, &entry.link) {
+        (Parcel::Notification(notification), Some(link)) => link.add(notification).err(),
+        _ => None,
+    };
+    let delivered = limited(cx, &entry, sink, (name, &parcel)).await?;
+    let note: Vec<String> = delivered.note.into_iter().chain(unlinked).collect();
+    Ok(Delivered { note: (!note.is_empty()).then(|| note.join("; ")), ..delivered })
+}
+
+/// Delivers it, or all that waits as one, or says how long it has to wait.
+async fn limited(
+    cx: &Context,
+    entry: &Entry,
+    sink: &Sink,
+    (name, parcel): (&str, &Parcel),
+) -> Result<Delivered, Failure> {
+    let Some(limit) = &entry.limit else { return with_secrets(cx, entry, sink, (name, parcel)).await };
+    match entry.limiter.turn(limit, parcel, sink.is_for_people(), Instant::now()) {
+        Turn::Send => with_secrets(cx, entry, sink, (name, parcel)).await,
+        Turn::Told(count) => {
+            let note = Some(format!("as one with others, {count} in all: the sink's rateLimit was reached"));
+            Ok(Delivered { status: 0, note })
+        }
+        Turn::Wait(wait) => {
+            let SinkRateLimit { notifications, per } = limit;
+            let message =
+                format!("EventSink {name} is sent {notifications} within {per} at most: it waits for its turn");
+            Err(Failure { kind: FailureKind::Retryable { after: Some(wait) }, message })
+        }
+        Turn::Digest(all) => {
+            let id = cx.key();
+            let Some(told) = digest(&all) else { return Err(Failure::last("there is nothing to tell")) };
+            let count = all.len();
+            let delivering = with_secrets(cx, entry, sink, (name, &Parcel::Notification(Box::new(told)))).await;
+            match delivering {
+                Ok(delivered) => {
+                    entry.limiter.told(&id, &all, Instant::now());
+                    let digest = format!("as one with others, {count} in all: the sink's rateLimit was reached");
+                    let note: Vec<String> = delivered.note.into_iter().chain([digest]).collect();
+                    Ok(Delivered { note: Some(note.join("; ")), ..delivered })
+                }
+                Err(failure) => {
+                    entry.limiter.untold(&id, all, Instant::now());
+                    Err(failure)
+                }
+            }
+        }
+    }
+}
+
+/// Delivers it; when the service refuses the credentials, once more with those that the Secrets hold by now.
+async fn with_secrets(
+    cx: &Context,
+    entry: &Entry,
+    sink: &Sink,
+    (name, parcel): (&str, &Parcel),
+) -> Result<Delivered, Failure> {
     let sinks = &cx.services.sinks;
     let reach = Reach { http: &cx.services.http, connections: sinks.connections(), threads: sinks.threads() };
-    let secrets = read(cx, &entry, sink, name).await?;
+    let secrets = read(cx, entry, sink, name).await?;
     let taken = match sink.deliver(parcel, &secrets, reach).await {
         Err(error) if error.retry == Retry::FreshSecrets => {
             entry.attempt_failed(&error);
-            let fresh = reread(cx, &entry, sink, name).await?;
+            let fresh = reread(cx, entry, sink, name).await?;
             if fresh == secrets { Err(error) } else { sink.deliver(parcel, &fresh, reach).await }
         }
         taken => taken,

@@ -31,6 +31,8 @@ pub(crate) fn context(fake: &Fake) -> Context {
         firing: FiringId("0123456789abcdef0123".into()),
         action: "act".into(),
         group: "shop/Pod/web-1".into(),
+        count: None,
+        said: Arc::new([]),
         resolves: false,
         event: Arc::new(event()),
         hops: 0,

@@ -487,9 +487,11 @@ pub struct Notify {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub title: Option<String>,
-    /// The message; may hold `${ }`.
+    /// The message; may hold `${ }`. Default: what happened, what the actions before this one did, and of the object that the event is about the controller at
+    /// the top, the end of its log and its Events, as far as the rule's account may see them; where, how often and since when are `fields` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16384))]
-    pub text: String,
+    pub text: Option<String>,
     /// Short facts beside the text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub use email::{Email, EmailSecurity};
 pub use people::{Discord, PagerDuty, Slack, Teams};
 
-use super::{StatusCondition, schema};
+use super::{Duration, StatusCondition, schema};
 
 /// The kinds of sink, for messages.
 pub const ONE_SINK: &str =
@@ -58,6 +58,15 @@ pub struct EventSinkSpec {
     #[serde(default = "default_service_account")]
     #[schemars(schema_with = "schema::object_name")]
     pub service_account_name: String,
+    /// Where people find out more, an address in which what `${ }` gives is percent-encoded; with the names `event`, `rule` and `firing`. It is one of the facts
+    /// of each notification, named `Link`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub link: Option<String>,
+    /// How much is sent at most. What is beyond it waits, as an attempt that is to be repeated; sinks that people read (`slack`, `teams`, `discord`, `email`) get
+    /// all that waits as one notification then. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<SinkRateLimit>,
     /// Slack: an incoming webhook or a bot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slack: Option<Slack>,
@@ -141,6 +150,24 @@ impl SinkKind<'_> {
             Self::CloudEvents(_) => "cloudEvents",
         }
     }
+}
+
+/// How much a sink is sent at most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkRateLimit {
+    /// How many notifications and events, 1 to 1000.
+    #[schemars(range(min = 1, max = 1000))]
+    pub notifications: u32,
+    /// Within any such time, `1s` to `1h`.
+    #[serde(default = "a_minute")]
+    #[x_kube(validation = kube::core::cel::Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')")
+        .message("must be 1s to 1h"))]
+    pub per: Duration,
+}
+
+fn a_minute() -> Duration {
+    Duration::from_secs(60)
 }
 
 /// One key of a Secret in the same namespace.

@@ -38,8 +38,8 @@ pub use emit::{Emit, RuleEvents};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink, EventSinkSpec,
-    EventSinkStatus, Header, ONE_SINK, PagerDuty, SecretKeyRef, Signing, SigningScheme, SinkKind, Slack, Teams,
-    Webhook,
+    EventSinkStatus, Header, ONE_SINK, PagerDuty, SecretKeyRef, Signing, SigningScheme, SinkKind, SinkRateLimit, Slack,
+    Teams, Webhook,
 };
 pub use event_source::{
     AddressFault, Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind,

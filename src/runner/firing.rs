@@ -371,6 +371,8 @@ impl<'a> Way<'a> {
             firing: self.open.firing.id.clone(),
             action: step.to_owned(),
             group: self.open.firing.group.clone(),
+            count: self.open.firing.count,
+            said: self.said.as_slice().into(),
             resolves: self.open.firing.kind == FiringKind::Resolved && !self.is_after_failure(),
             event: Arc::clone(&self.open.event),
             hops: self.open.trail().hops,

@@ -23,6 +23,8 @@ const DESCRIPTION: usize = 3_000;
 /// Of all fields together, and of one field's value.
 const FIELDS: usize = 2_000;
 const VALUE: usize = 1_024;
+/// Fields of an embed; there are no more with a link.
+const MOST_FIELDS: usize = 25;
 /// Of the line that says where it comes from.
 const FOOTER: usize = 500;
 /// What errors call the address.
@@ -51,6 +53,10 @@ impl Discord {
 impl Notifier for Discord {
     fn secrets(&self) -> Vec<SecretKeyRef> {
         vec![self.url.clone()]
+    }
+
+    fn is_for_people(&self) -> bool {
+        true
     }
 
     fn deliver<'a>(
@@ -110,7 +116,7 @@ fn message(notification: &Notification) -> Value {
     json!({"embeds": [embed], "allowed_mentions": {"parse": []}})
 }
 
-/// Each gets its share of the room; a name or a value must not be empty. There are at most 20, and 25 are allowed.
+/// Each gets its share of the room; a name or a value must not be empty.
 fn fields(notification: &Notification) -> Vec<Value> {
     let share = FIELDS / notification.fields.len().max(1);
     let shown = |text: &str, most: usize| match MARKDOWN.fit(text, most) {
@@ -124,6 +130,7 @@ fn fields(notification: &Notification) -> Vec<Value> {
             let name = shown(&one_line(&field.name), (share / 3).min(TITLE));
             json!({"name": name, "value": shown(&field.value, (share - share / 3).min(VALUE)), "inline": field.value.len() < 40})
         })
+        .take(MOST_FIELDS)
         .collect()
 }
 

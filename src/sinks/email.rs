@@ -158,6 +158,10 @@ impl Notifier for Email {
         self.ca.iter().chain(password).cloned().collect()
     }
 
+    fn is_for_people(&self) -> bool {
+        true
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,
@@ -206,7 +210,8 @@ fn unreachable(error: ConnectError) -> SinkError {
 fn failed(error: lettre::transport::smtp::Error, secrets: &Secrets) -> SinkError {
     let retry = if error.is_permanent() || error.is_client() { Retry::Never } else { Retry::After(None) };
     let mut words = error.to_string();
-    if let Some(source) = error.source() {
+    // What some kinds say has what the server said in it, and what others say has not.
+    if let Some(source) = error.source().map(ToString::to_string).filter(|source| !words.contains(source)) {
         words = format!("{words}: {source}");
     }
     let words: String = visible(&one_line(&words)).chars().take(300).collect();

@@ -12,6 +12,8 @@ mod email;
 mod endpoint;
 mod fit;
 pub mod incident;
+mod limit;
+mod link;
 mod pagerduty;
 mod publication;
 mod registry;
@@ -28,6 +30,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 pub use connections::{Connections, Key};
+pub use limit::{Limiter, Turn, digest};
+pub use link::Link;
 pub use publication::{CONTENT_TYPE, Publication, STRUCTURED};
 pub use registry::{Deliveries, Entry, Registry};
 pub use secrets::{SecretValue, Secrets};
@@ -50,6 +54,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 pub trait Notifier: Send + Sync {
     /// The Secrets that [`Notifier::deliver`] needs.
     fn secrets(&self) -> Vec<SecretKeyRef>;
+
+    /// Whether people read it, who can be told of many notifications as one.
+    fn is_for_people(&self) -> bool {
+        false
+    }
 
     /// Tells the notification, once. Calls with the same [`Notification::id`] are the same notification.
     ///
@@ -128,6 +137,11 @@ impl Sink {
             Self::Notifier(sink) => sink.secrets(),
             Self::Publisher(sink) => sink.secrets(),
         }
+    }
+
+    /// Whether people read it, who can be told of many notifications as one.
+    pub fn is_for_people(&self) -> bool {
+        matches!(self, Self::Notifier(sink) if sink.is_for_people())
     }
 
     /// Whether the sink takes it. `kind` is the field of the spec, for messages.

@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
-use super::{BuildError, Connections, Sink, SinkError, Threads, build};
+use super::{BuildError, Connections, Limiter, Link, Sink, SinkError, Threads, build};
 use crate::{
-    api::{EventSinkSpec, SinkKind},
+    api::{EventSinkSpec, SinkKind, SinkRateLimit},
     record::Account,
 };
 
@@ -32,6 +32,12 @@ pub struct Entry {
     pub account: Account,
     /// The sink, or why its spec makes none.
     pub sink: Result<Sink, BuildError>,
+    /// Where people find out more.
+    pub link: Option<Link>,
+    /// How much it is sent at most.
+    pub limit: Option<SinkRateLimit>,
+    /// What it was sent lately; shared with the entries of later generations.
+    pub limiter: Arc<Limiter>,
     // Shared with the entries of later generations.
     deliveries: Arc<Mutex<Deliveries>>,
 }
@@ -55,14 +61,21 @@ impl Registry {
     /// # Errors
     /// When the spec has faults; the sink is then known, but takes nothing.
     pub fn set(&self, namespace: &str, name: &str, generation: i64, spec: &EventSinkSpec) -> Result<(), BuildError> {
-        let sink = build(spec);
+        let link = spec.link.as_deref().map(Link::new).transpose();
+        let (sink, link) = match (build(spec), link) {
+            (sink, Ok(link)) => (sink, link),
+            (Ok(_), Err(fault)) => (Err(fault), None),
+            (Err(BuildError(faults)), Err(BuildError(more))) => (Err(BuildError([faults, more].concat())), None),
+        };
         let fault = sink.as_ref().err().cloned();
         let kind = spec.kind().map(SinkKind::name).unwrap_or_default();
         let account = Account { namespace: namespace.to_owned(), name: spec.service_account_name.clone() };
         let mut sinks = self.entries.write();
         let key = (namespace.to_owned(), name.to_owned());
         let deliveries = sinks.get(&key).map(|entry| entry.deliveries.clone()).unwrap_or_default();
-        sinks.insert(key, Arc::new(Entry { generation, kind, account, sink, deliveries }));
+        let limiter = sinks.get(&key).map(|entry| entry.limiter.clone()).unwrap_or_default();
+        let limit = spec.rate_limit.clone();
+        sinks.insert(key, Arc::new(Entry { generation, kind, account, sink, link, limit, limiter, deliveries }));
         fault.map_or(Ok(()), Err)
     }
 

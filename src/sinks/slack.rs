@@ -62,6 +62,10 @@ impl Notifier for Slack {
         vec![self.url.clone()]
     }
 
+    fn is_for_people(&self) -> bool {
+        true
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,
@@ -113,7 +117,11 @@ fn message(notification: &Notification) -> Value {
             .iter()
             .map(|field| {
                 let name = format!("*{}*\n", fit(&one_line(&field.name), FIELD / 4));
-                let value = fit(&field.value, FIELD - name.chars().count());
+                let value = match field.name.as_str() {
+                    // Without brackets it is no link. What is shown is where it leads.
+                    "Link" if is_address(&field.value) => format!("<{}>", escape_address(&field.value)),
+                    _ => fit(&field.value, FIELD - name.chars().count()),
+                };
                 markup(name + &value)
             })
             .collect();
@@ -138,6 +146,16 @@ fn plain(notification: &Notification) -> Value {
 /// `verbatim`: without it Slack makes links of addresses and mentions of `@here` in the text.
 fn markup(text: String) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
+}
+
+/// Whether it can stand between brackets as it is.
+fn is_address(text: &str) -> bool {
+    let is_web = text.starts_with("https://") || text.starts_with("http://");
+    is_web && text.len() < FIELD / 2 && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>|".contains(&byte))
+}
+
+fn escape_address(text: &str) -> String {
+    text.replace('&', "&amp;")
 }
 
 fn fit(text: &str, most: usize) -> String {

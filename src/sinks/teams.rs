@@ -49,6 +49,10 @@ impl Notifier for Teams {
         vec![self.url.clone()]
     }
 
+    fn is_for_people(&self) -> bool {
+        true
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

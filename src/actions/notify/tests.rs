@@ -146,3 +146,114 @@ async fn a_fact_that_is_null_is_an_error() {
     let failure = action(spec()).render(&cx, &filled).await.expect_err("null");
     assert_eq!(failure, Failure::last("fields[node].value is null"));
 }
+
+#[tokio::test]
+async fn a_rule_that_gives_no_text_tells_what_its_account_may_see() {
+    let service = Service::new(&[(200, "ok")]).await;
+    let secret = service.url.clone();
+    let fake = Fake::new(move |seen| match seen.path.as_str() {
+        "/api/v1/namespaces/shop/secrets/slack" => (
+            200,
+            json!({"metadata": {"name": "slack"}, "data": {"url": k8s_openapi::ByteString(secret.clone().into_bytes())}}),
+        ),
+        "/api/v1/namespaces/shop/pods/web-1" => (
+            200,
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "web-1", "namespace": "shop", "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u", "controller": true}]},
+                "spec": {"nodeName": "n1", "containers": [{"name": "web"}]},
+                "status": {"containerStatuses": [{"name": "web", "image": "i", "imageID": "i", "ready": false, "restartCount": 3,
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
+            }),
+        ),
+        "/api/v1/namespaces/shop/pods/web-1/log" => (200, json!("starting with password=canary-77")),
+        "/api/v1/namespaces/shop/events" => (
+            200,
+            json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [
+            {"metadata": {"name": "e"}, "involvedObject": {}, "type": "Warning", "reason": "Unhealthy", "count": 4,
+                "lastTimestamp": "2026-11-25T09:59:00Z", "message": "Readiness probe failed\n"},
+            {"metadata": {"name": "o"}, "involvedObject": {}, "reportingComponent": "signalbox.dev/operator",
+                "lastTimestamp": "2026-11-25T09:59:00Z", "message": "ours"}]}),
+        ),
+        "/apis/apps/v1/namespaces/shop/deployments/web" => (
+            200,
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"}}),
+        ),
+        path if path.contains("/serviceaccounts/") => {
+            (200, json!({"metadata": {"name": "x", "labels": {"signalbox.dev/usable-by-rules": "true"}}}))
+        }
+        _ => common(seen).unwrap_or_else(|| status(404, "NotFound", "not found")),
+    });
+    let mut cx = context(&fake);
+    let mut event = (*cx.event).clone();
+    event.data = json!({"reason": "BackOff", "message": "Back-off", "count": 7,
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web-1", "fieldPath": "spec.containers{web}"}});
+    (cx.event, cx.said) = (Arc::new(event), Arc::new(["scaled Deployment shop/web from 2 to 3".to_owned()]));
+    let sink = r#"{"slack": {"urlSecretRef": {"name": "slack", "key": "url"}}, "serviceAccountName": "sink-account",
+        "link": "https://grafana.example.com/d/pods?var-ns=${rule.namespace}&pod=${event.data.regarding.name}"}"#;
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(sink)).expect("a sink");
+    let act = action(json!({"name": "act", "notify": {"sinkRef": {"name": "oncall"}}}));
+    let request = act.render(&cx, &json!({})).await.expect("a request");
+    let text = request["text"].as_str().expect("a text");
+    for part in [
+        "BackOff: Back-off",
+        "• scaled Deployment shop/web from 2 to 3",
+        "container web, before its last restart:",
+        "password=[redacted]",
+        "2026-11-25T09:59:00Z Warning Unhealthy (4 times): Readiness probe failed",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("ours") && !text.contains("canary"), "{text}");
+    assert_eq!(request["fields"][1], json!({"name": "Owner", "value": "Deployment shop/web"}));
+    let reads: Vec<_> =
+        fake.requests().into_iter().filter(|seen| seen.path.starts_with("/api/v1/namespaces/shop/pods")).collect();
+    assert!(reads.iter().all(|seen| seen.user.as_deref() == Some("system:serviceaccount:shop:shop-ops")));
+    act.execute(&cx, &request, Attempt::First, Permit::for_test()).await.expect("sent");
+    let sent = service.bodies()[0].to_string();
+    assert!(sent.contains("https://grafana.example.com/d/pods?var-ns=shop&amp;pod=web-1"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_rule_that_gives_no_text_tells_what_it_knows_where_its_account_may_see_nothing() {
+    let cx = context(&serve(&Arc::default()));
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
+    let act = action(json!({"name": "act", "notify": {"sinkRef": {"name": "oncall"}}}));
+    let request = act.render(&cx, &json!({})).await.expect("a request");
+    assert!(request["text"].as_str().is_some_and(|text| text.ends_with("Back-off \"web\" $(PASSWORD)")), "{request}");
+    // A text that is empty is what the rule wants.
+    let request = action(json!({"name": "act", "notify": {"sinkRef": {"name": "oncall"}, "text": ""}}));
+    let request = request.render(&cx, &json!({"text": ""})).await.expect("a request");
+    assert_eq!((&request["text"], request.get("fields")), (&json!(""), None));
+}
+
+#[tokio::test]
+async fn what_is_beyond_a_sinks_limit_is_told_as_one_and_counts_once() {
+    let service = Service::new(&[(200, "ok")]).await;
+    let fake = serve(&Arc::new(Mutex::new(service.url.clone())));
+    let cx = context(&fake);
+    let limited = SLACK.replacen('{', r#"{"rateLimit": {"notifications": 1, "per": "1s"}, "#, 1);
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(&limited)).expect("a sink");
+    run(&cx).await.expect("the first");
+    let steps: Vec<Context> = ["b", "c"]
+        .map(|action| Context { action: action.into(), services: cx.services.clone(), ..context(&fake) })
+        .into();
+    for step in &steps {
+        let waits = run(step).await.expect_err("waits");
+        let FailureKind::Retryable { after: Some(after) } = waits.kind else { unreachable!("{waits}") };
+        assert!(after <= std::time::Duration::from_secs(1));
+        assert!(waits.message.contains("EventSink oncall is sent 1 within 1s at most"), "{waits}");
+    }
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::resume();
+    for step in &steps {
+        let done = run(step).await.expect("told");
+        assert!(done.message.contains("as one with others, 2 in all"), "{}", done.message);
+    }
+    let bodies = service.bodies();
+    assert_eq!(bodies.len(), 2);
+    assert_eq!(bodies[1]["text"], "2 notifications, told as one: the sink's rateLimit was reached");
+    assert_eq!(cx.services.sinks.get("shop", "oncall").expect("there").deliveries().delivered, 2);
+}

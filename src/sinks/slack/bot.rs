@@ -36,6 +36,10 @@ impl Notifier for Bot {
         vec![self.token.clone()]
     }
 
+    fn is_for_people(&self) -> bool {
+        true
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

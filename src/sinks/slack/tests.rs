@@ -125,6 +125,19 @@ fn the_texts_of_events_ping_nobody() {
 }
 
 #[test]
+fn a_link_leads_where_it_says() {
+    let shown = |name: &str, value: &str| {
+        let fields = vec![NotifyField { name: name.into(), value: value.into() }];
+        let message = message(&Notification { fields, ..notification() });
+        message["blocks"][2]["fields"][0]["text"].as_str().expect("a field").to_owned()
+    };
+    assert_eq!(shown("Link", "https://h/?a=1&b=2"), "*Link*\n<https://h/?a=1&amp;b=2>");
+    assert_eq!(shown("Link", "https://h/|safe"), "*Link*\nhttps://h/|safe");
+    assert_eq!(shown("Link", "javascript:x"), "*Link*\njavascript:x");
+    assert_eq!(shown("node", "https://h/"), "*node*\nhttps://h/");
+}
+
+#[test]
 fn a_title_is_one_line_and_never_empty() {
     let header = |title: &str| {
         let message = message(&Notification { title: title.into(), ..notification() });

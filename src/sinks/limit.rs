@@ -1,0 +1,266 @@
+//! How much a sink is sent: what is beyond its `rateLimit` waits, and people get it as one digest.
+//!
+//! A step whose notification waits has it recorded and tries again when told to, so a crash loses nothing: what waited is told after the start. Nothing here
+//! survives a restart.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{Notification, Parcel, fit::one_line};
+use crate::{
+    api::{NotifyOperation, Severity, SinkRateLimit},
+    text::cut,
+};
+
+/// Notifications of one sink that wait, at most: of some KiB each.
+const WAITING: usize = 1_000;
+/// What is not asked for any more is forgotten after so long.
+const FORGET: Duration = Duration::from_secs(7_200);
+/// Lines of a digest, and characters of one.
+const LINES: usize = 50;
+const LINE: usize = 200;
+
+/// What may be done with a parcel now.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is sent.
+    Send,
+    /// All of these are told as one, and the limiter is told what became of it.
+    Digest(Vec<Notification>),
+    /// It waits for so long.
+    Wait(Duration),
+    /// It was told with so many, as one.
+    Told(usize),
+}
+
+/// What one sink was sent lately.
+#[derive(Default)]
+pub struct Limiter(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// When something was sent, or will be; the latest last.
+    sent: VecDeque<Instant>,
+    /// When those that do not go into a digest are sent, by their ids.
+    reserved: HashMap<String, Instant>,
+    /// Those that go into the next digest, since when.
+    waiting: BTreeMap<String, (Instant, Notification)>,
+    /// Those that were told in one, when, and with how many.
+    told: HashMap<String, (Instant, usize)>,
+}
+
+impl Limiter {
+    /// What may be done with the parcel now. `digests` says whether the sink is for people, who can be told of many as one.
+    pub fn turn(&self, limit: &SinkRateLimit, parcel: &Parcel, digests: bool, now: Instant) -> Turn {
+        let (most, per) = (limit.notifications.max(1) as usize, limit.per.get());
+        let mut state = self.0.lock();
+        state.forget(per, now);
+        match parcel {
+            Parcel::Notification(one) if digests && one.operation == NotifyOperation::Trigger => {
+                state.together(one, (most, per), now)
+            }
+            Parcel::Notification(one) => state.alone(&one.id, (most, per), now),
+            Parcel::Publication(one) => state.alone(&one.event.id, (most, per), now),
+        }
+    }
+
+    /// The digest that `id` has sent was taken.
+    pub fn told(&self, id: &str, digest: &[Notification], now: Instant) {
+        let others = digest.iter().filter(|one| one.id != id);
+        self.0.lock().told.extend(others.map(|one| (one.id.clone(), (now, digest.len()))));
+    }
+
+    /// The digest that `id` has sent was not taken: the others wait again.
+    pub fn untold(&self, id: &str, digest: Vec<Notification>, now: Instant) {
+        let others = digest.into_iter().filter(|one| one.id != id);
+        self.0.lock().waiting.extend(others.map(|one| (one.id.clone(), (now, one))));
+    }
+}
+
+impl State {
+    fn forget(&mut self, per: Duration, now: Instant) {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        while self.sent.front().is_some_and(|sent| since(*sent) >= per) {
+            self.sent.pop_front();
+        }
+        self.reserved.retain(|_, at| since(*at) < FORGET);
+        self.waiting.retain(|_, (then, _)| since(*then) < FORGET);
+        self.told.retain(|_, (then, _)| since(*then) < FORGET);
+    }
+
+    /// When the next one may be sent.
+    fn free(&self, (most, per): (usize, Duration), now: Instant) -> Instant {
+        match self.sent.len().checked_sub(most).and_then(|at| self.sent.get(at)) {
+            Some(earlier) => (*earlier + per).max(now),
+            None => now,
+        }
+    }
+
+    fn alone(&mut self, id: &str, limit: (usize, Duration), now: Instant) -> Turn {
+        let at = match self.reserved.get(id) {
+            Some(at) => *at,
+            None => {
+                let at = self.free(limit, now);
+                if at > now && self.reserved.len() >= WAITING {
+                    return Turn::Wait(at - now);
+                }
+                self.sent.push_back(at);
+                self.reserved.insert(id.to_owned(), at);
+                at
+            }
+        };
+        if at > now {
+            return Turn::Wait(at - now);
+        }
+        self.reserved.remove(id);
+        Turn::Send
+    }
+
+    fn together(&mut self, one: &Notification, limit: (usize, Duration), now: Instant) -> Turn {
+        if let Some((_, count)) = self.told.remove(&one.id) {
+            return Turn::Told(count);
+        }
+        let at = self.free(limit, now);
+        if at > now {
+            if self.waiting.len() < WAITING || self.waiting.contains_key(&one.id) {
+                self.waiting.insert(one.id.clone(), (now, one.clone()));
+            }
+            return Turn::Wait(at - now);
+        }
+        self.sent.push_back(now);
+        self.waiting.remove(&one.id);
+        if self.waiting.is_empty() {
+            return Turn::Send;
+        }
+        let others = std::mem::take(&mut self.waiting).into_values().map(|(_, one)| one);
+        Turn::Digest(others.chain([one.clone()]).collect())
+    }
+}
+
+/// The notification that tells of all these: the last one's, with their titles as its text.
+pub fn digest(all: &[Notification]) -> Option<Notification> {
+    let last = all.last()?;
+    let rank = |one: &&Notification| match one.severity {
+        Severity::Info => 0,
+        Severity::Warning => 1,
+        Severity::Error => 2,
+        Severity::Critical => 3,
+    };
+    let mut worst: Vec<&Notification> = all.iter().collect();
+    worst.sort_by_key(|one| std::cmp::Reverse(rank(one)));
+    let line = |one: &&Notification| {
+        let text = one_line(one.text.lines().next().unwrap_or_default());
+        let text = if text.is_empty() { text } else { format!(" – {text}") };
+        cut(&format!("• {:?} · {} · {}{text}", one.severity, one.rule, one.headline()), LINE)
+    };
+    let mut lines: Vec<String> = worst.iter().take(LINES).map(line).collect();
+    if all.len() > LINES {
+        lines.push(format!("and {} more", all.len() - LINES));
+    }
+    Some(Notification {
+        severity: worst.first()?.severity,
+        title: format!("{} notifications, told as one: the sink's rateLimit was reached", all.len()),
+        text: lines.join("\n"),
+        fields: Vec::new(),
+        incident: format!("digest/{}", last.id),
+        ..last.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::testing::notification;
+
+    fn limit(notifications: u32) -> SinkRateLimit {
+        SinkRateLimit { notifications, per: "1m".parse().expect("a duration") }
+    }
+
+    fn one(number: usize) -> Parcel {
+        Parcel::Notification(Box::new(Notification {
+            id: number.to_string(),
+            title: format!("n{number}"),
+            ..notification()
+        }))
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_is_told_as_one_and_each_hears_that_it_was() {
+        let (limiter, start) = (Limiter::default(), Instant::now());
+        for number in 0..2 {
+            assert!(matches!(limiter.turn(&limit(2), &one(number), true, start + seconds(number as u64)), Turn::Send));
+        }
+        for number in 2..62 {
+            let turn = limiter.turn(&limit(2), &one(number), true, start + seconds(10));
+            assert!(matches!(turn, Turn::Wait(wait) if wait == seconds(50)), "{turn:?}");
+        }
+        let now = start + seconds(60);
+        let Turn::Digest(all) = limiter.turn(&limit(2), &one(30), true, now) else { unreachable!("a digest") };
+        assert_eq!(all.len(), 60);
+        let told = digest(&all).expect("a digest");
+        assert_eq!(told.title, "60 notifications, told as one: the sink's rateLimit was reached");
+        assert_eq!((told.text.lines().count(), told.text.lines().last()), (51, Some("and 10 more")));
+        assert!(told.text.starts_with("• Warning · shop/web-crashloop · n"), "{}", told.text);
+        // It is not taken the first time.
+        limiter.untold("30", all, now);
+        let Turn::Digest(all) = limiter.turn(&limit(2), &one(30), true, now + seconds(1)) else {
+            unreachable!("again")
+        };
+        assert_eq!(all.len(), 60);
+        limiter.told("30", &all, now);
+        for number in (2..62).filter(|number| *number != 30) {
+            let turn = limiter.turn(&limit(2), &one(number), true, now + seconds(2));
+            assert!(matches!(turn, Turn::Told(60)), "{turn:?}");
+        }
+        assert!(matches!(limiter.turn(&limit(2), &one(99), true, now + seconds(70)), Turn::Send));
+    }
+
+    #[test]
+    fn what_cannot_be_told_as_one_waits_for_its_turn_and_gets_it() {
+        let (limiter, start) = (Limiter::default(), Instant::now());
+        let waits: Vec<Turn> = (0..5).map(|number| limiter.turn(&limit(2), &one(number), false, start)).collect();
+        let waits: Vec<u64> =
+            waits.iter().map(|turn| if let Turn::Wait(wait) = turn { wait.as_secs() } else { 0 }).collect();
+        assert_eq!(waits, [0, 0, 60, 60, 120]);
+        assert!(
+            matches!(limiter.turn(&limit(2), &one(9), false, start + seconds(60)), Turn::Wait(wait) if wait == seconds(60))
+        );
+        for (number, after) in [(2, 60), (3, 60), (4, 120), (9, 120)] {
+            assert!(
+                matches!(limiter.turn(&limit(2), &one(number), false, start + seconds(after)), Turn::Send),
+                "{number}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_end_is_never_part_of_a_digest() {
+        let (limiter, now) = (Limiter::default(), Instant::now());
+        let end = |id: &str| {
+            let operation = NotifyOperation::Resolve;
+            Parcel::Notification(Box::new(Notification { id: id.into(), operation, ..notification() }))
+        };
+        assert!(matches!(limiter.turn(&limit(1), &end("a"), true, now), Turn::Send));
+        assert!(matches!(limiter.turn(&limit(1), &end("b"), true, now), Turn::Wait(_)));
+        assert!(matches!(limiter.turn(&limit(1), &end("b"), true, now + seconds(60)), Turn::Send));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let (limiter, now) = (Limiter::default(), Instant::now());
+        for number in 0..3 * WAITING {
+            limiter.turn(&limit(1), &one(number), number % 2 == 0, now);
+        }
+        let state = limiter.0.lock();
+        assert!(state.waiting.len() <= WAITING && state.reserved.len() <= WAITING && state.sent.len() <= WAITING + 2);
+    }
+}
