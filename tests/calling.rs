@@ -11,6 +11,10 @@ use support::{
 
 mod support;
 
+mod calling {
+    mod email;
+}
+
 const GROUP: &str = "signalbox.dev/v1alpha1";
 
 /// A rule that does this when a pod backs off.
