@@ -16,6 +16,7 @@ mod brokers {
     mod amqp;
     mod mosquitto;
     mod mqtt;
+    mod kafka;
     mod nats;
     mod rabbitmq;
     mod redis;

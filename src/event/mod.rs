@@ -53,6 +53,8 @@ pub fn levels(value: &Value) -> usize {
 pub const OWN_TYPES: &str = "dev.signalbox.";
 /// The `type` of events made of a timetable's instants.
 pub const TYPE_SCHEDULE: &str = "dev.signalbox.schedule";
+/// The `type` of events made of how many messages wait in a queue.
+pub const TYPE_QUEUE_LAG: &str = "dev.signalbox.queue.lag";
 
 /// One event, in the attributes of CloudEvents 1.0.
 ///

@@ -49,10 +49,7 @@ impl Connector {
     /// # Errors
     /// When there is none, or none that may be.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-        let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => (self.resolve)(host.to_owned(), port).await.map_err(ConnectError::Resolve)?,
-        };
+        let addresses = self.addresses(host, port).await?;
         let mut refused = ConnectError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         let mut allowed = Vec::new();
         for address in addresses {
@@ -62,6 +59,24 @@ impl Connector {
             }
         }
         if allowed.is_empty() { Err(refused) } else { Ok(allowed) }
+    }
+
+    /// Whether all addresses of a host may be connected to: for clients that resolve it by themselves.
+    ///
+    /// # Errors
+    /// When one may not, or there is none.
+    pub async fn permits(&self, host: &str, port: u16) -> Result<(), ConnectError> {
+        for address in self.addresses(host, port).await? {
+            self.guard.check(address.ip())?;
+        }
+        Ok(())
+    }
+
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+        match host.parse::<IpAddr>() {
+            Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
+            Err(_) => (self.resolve)(host.to_owned(), port).await.map_err(ConnectError::Resolve),
+        }
     }
 
     /// A connection to the first address of the host that may be connected to and accepts.
@@ -129,5 +144,26 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move { connector.follow(&uri).await.map(TokioIo::new) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_is_permitted_only_when_all_its_addresses_are() {
+        let of = |addresses: &'static [&'static str]| {
+            let found =
+                move |port| addresses.iter().map(move |one| SocketAddr::new(one.parse().expect("an address"), port));
+            let resolve =
+                move |_, port| -> BoxFuture<'static, _> { Box::pin(std::future::ready(Ok(found(port).collect()))) };
+            Connector::resolving(Guard::default(), Arc::new(resolve))
+        };
+        let mixed = of(&["203.0.113.7", "169.254.169.254"]);
+        assert_eq!(mixed.resolve("kafka", 9092).await.expect("one of them").len(), 1);
+        assert!(matches!(mixed.permits("kafka", 9092).await, Err(ConnectError::Refused(_))));
+        assert!(of(&["203.0.113.7", "203.0.113.8"]).permits("kafka", 9092).await.is_ok());
+        assert!(matches!(of(&[]).permits("127.0.0.1", 9092).await, Err(ConnectError::Refused(_))));
     }
 }

@@ -11,6 +11,8 @@ mod header;
 mod http;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod tls;
 
 pub use self::connector::{ConnectError, Connector};

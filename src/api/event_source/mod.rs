@@ -5,6 +5,8 @@ mod common;
 mod mqtt;
 mod nats;
 mod prometheus;
+mod kafka;
+mod queue_lag;
 mod redis;
 mod webhook;
 
@@ -21,6 +23,8 @@ pub use common::{AddressFault, Login, Tls, address};
 pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use prometheus::{PrometheusAuth, PrometheusSource, Series};
+pub use kafka::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart};
+pub use queue_lag::{KafkaLag, QueueKind, QueueLagSource};
 pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use webhook::{
     Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit,
@@ -38,6 +42,8 @@ const KINDS: &[&str] = &[
     "mqtt",
     "amqp",
     "prometheus",
+    "kafka",
+    "queueLag",
 ];
 
 /// Exactly one kind is set.
@@ -99,6 +105,12 @@ pub struct EventSourceSpec {
     /// Takes samples of Prometheus: what a query gives, again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<PrometheusSource>,
+    /// Takes records of topics of Apache Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSource>,
+    /// Samples how many messages wait in a queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_lag: Option<QueueLagSource>,
 }
 
 fn default_service_account() -> String {
@@ -120,6 +132,10 @@ pub enum EventSourceKind<'a> {
     Amqp(&'a AmqpSource),
     /// `prometheus`
     Prometheus(&'a PrometheusSource),
+    /// `kafka`
+    Kafka(&'a KafkaSource),
+    /// `queueLag`
+    QueueLag(&'a QueueLagSource),
 }
 
 impl EventSourceSpec {
@@ -132,6 +148,8 @@ impl EventSourceSpec {
             Some(EventSourceKind::Mqtt(mqtt)) => mqtt.secrets().cloned().collect(),
             Some(EventSourceKind::Amqp(amqp)) => amqp.secrets().cloned().collect(),
             Some(EventSourceKind::Prometheus(prometheus)) => prometheus.secrets(),
+            Some(EventSourceKind::Kafka(kafka)) => kafka.cluster().secrets(),
+            Some(EventSourceKind::QueueLag(queue)) => queue.secrets(),
             None => Vec::new(),
         }
     }
@@ -146,6 +164,8 @@ impl EventSourceSpec {
             self.mqtt.as_ref().map(EventSourceKind::Mqtt),
             self.amqp.as_ref().map(EventSourceKind::Amqp),
             self.prometheus.as_ref().map(EventSourceKind::Prometheus),
+            self.kafka.as_ref().map(EventSourceKind::Kafka),
+            self.queue_lag.as_ref().map(EventSourceKind::QueueLag),
         ];
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
@@ -165,6 +185,8 @@ impl EventSourceKind<'_> {
             Self::Mqtt(_) => "mqtt",
             Self::Amqp(_) => "amqp",
             Self::Prometheus(_) => "prometheus",
+            Self::Kafka(_) => "kafka",
+            Self::QueueLag(_) => "queueLag",
         }
     }
 

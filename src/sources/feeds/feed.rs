@@ -129,6 +129,15 @@ impl Feed {
         self.net.connector.resolve(host, port).await.map_err(|error| refusal(host, port, &error))
     }
 
+    /// Whether a client may connect to a host whose name it resolves by itself.
+    ///
+    /// # Errors
+    /// `Refused` when one of its addresses may not be connected to, `Unreachable` when it has none.
+    #[cfg(feature = "kafka")]
+    pub(super) async fn permits(&self, host: &str, port: u16) -> Result<(), Down> {
+        self.net.connector.permits(host, port).await.map_err(|error| refusal(host, port, &error))
+    }
+
     /// A TCP connection.
     ///
     /// # Errors

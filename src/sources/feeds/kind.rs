@@ -20,6 +20,9 @@ pub(super) fn faults(spec: &EventSourceSpec) -> Vec<String> {
         #[cfg(feature = "amqp")]
         Some(EventSourceKind::Amqp(amqp)) => super::amqp::faults(amqp),
         Some(EventSourceKind::Prometheus(prometheus)) => super::prometheus::faults(prometheus),
+        #[cfg(feature = "kafka")]
+        Some(EventSourceKind::Kafka(kafka)) => super::kafka::faults(kafka),
+        Some(EventSourceKind::QueueLag(queue)) => super::queue_lag::faults(queue),
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => vec![left_out(kind)],
         Some(_) | None => vec![one_kind_of()],
@@ -38,6 +41,9 @@ pub(super) async fn run(spec: &EventSourceSpec, feed: &Feed) -> Down {
         #[cfg(feature = "amqp")]
         Some(EventSourceKind::Amqp(amqp)) => super::amqp::run(amqp, feed).await,
         Some(EventSourceKind::Prometheus(prometheus)) => super::prometheus::run(prometheus, feed).await,
+        #[cfg(feature = "kafka")]
+        Some(EventSourceKind::Kafka(kafka)) => super::kafka::run(kafka, feed).await,
+        Some(EventSourceKind::QueueLag(queue)) => super::queue_lag::run(queue, feed).await,
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => Err(Down::refused(left_out(kind))),
         Some(_) | None => Err(Down::refused(one_kind_of())),

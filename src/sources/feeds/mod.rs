@@ -10,6 +10,8 @@
 #[cfg(feature = "amqp")]
 mod amqp;
 mod feed;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kind;
 mod link;
 #[cfg(feature = "mqtt")]
@@ -17,6 +19,7 @@ mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
 mod prometheus;
+mod queue_lag;
 #[cfg(feature = "redis")]
 mod redis;
 mod task;

@@ -1,0 +1,268 @@
+//! Clients of Kafka: what librdkafka is told of a cluster, and what it says of it.
+//!
+//! librdkafka resolves names and connects by itself, and tells nobody before it does. Whoever makes a client first lets the guard judge the brokers to
+//! begin with, then asks those for the cluster's brokers ([`brokers`]) by a client that is in no group, and lets it judge these: such a client connects to
+//! no other.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::Metadata,
+    types::RDKafkaRespErr,
+};
+use tokio::runtime::Handle;
+
+/// How long a question to a cluster may take.
+pub const ANSWER: Duration = Duration::from_secs(10);
+/// How long one attempt of [`metadata`] may take, between which it is looked what the client has to say.
+const ATTEMPT: Duration = Duration::from_millis(500);
+
+/// A cluster, and how to get in.
+pub struct Settings<'a> {
+    /// Hosts and ports of brokers to begin with.
+    pub brokers: Vec<(String, u16)>,
+    /// By SASL.
+    pub login: Option<Login<'a>>,
+    /// What the client calls itself; the brokers write it into their logs.
+    pub client_id: String,
+}
+
+/// A login by SASL.
+pub struct Login<'a> {
+    /// As Kafka calls it: `PLAIN`.
+    pub mechanism: &'static str,
+    /// The user name.
+    pub username: &'a str,
+    /// The password.
+    pub password: &'a str,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Nobody answers, or the connection broke.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The credentials were not taken.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// There is no such thing, it may not be used, or the settings are wrong.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Settings<'_> {
+    /// What librdkafka is told.
+    pub fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        let servers: Vec<String> = self.brokers.iter().map(|(host, port)| written(host, *port)).collect();
+        config.set("bootstrap.servers", servers.join(","));
+        config.set("client.id", &self.client_id);
+        config.set("security.protocol", if self.login.is_some() { "sasl_plaintext" } else { "plaintext" });
+        if let Some(login) = &self.login {
+            config.set("sasl.mechanism", login.mechanism);
+            config.set("sasl.username", login.username).set("sasl.password", login.password);
+        }
+        config.set("socket.keepalive.enable", "true");
+        config.set("socket.connection.setup.timeout.ms", "10000");
+        // Brokers that close idle connections are no news.
+        config.set("log.connection.close", "false");
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+}
+
+/// A client that is dropped in a thread where it may block: it says goodbye, and waits for the answer for some seconds.
+pub struct Outside<T: Send + Sync + 'static>(Option<Arc<T>>);
+
+impl<T: Send + Sync + 'static> Outside<T> {
+    /// Keeps the client.
+    pub fn new(client: T) -> Self {
+        Self(Some(Arc::new(client)))
+    }
+
+    /// The client, for a thread of its own.
+    pub fn share(&self) -> Arc<T> {
+        Arc::clone(self.0.as_ref().expect("it is there until it is dropped"))
+    }
+}
+
+impl<T: Send + Sync + 'static> Deref for Outside<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Outside<T> {
+    fn drop(&mut self) {
+        let Some(client) = self.0.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(client))),
+            Err(_) => drop(client),
+        }
+    }
+}
+
+/// `host:port`, as librdkafka reads it.
+fn written(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// What a client has said last of what is wrong. A clone is the same.
+#[derive(Clone, Default)]
+pub struct Words(Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>);
+
+impl Words {
+    /// Notes what the client says.
+    pub fn note(&self, error: &KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let mut last = self.0.lock();
+        // That all brokers are down says less than why one is.
+        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
+            *last = Some((code, reason.to_owned()));
+        }
+    }
+
+    /// What it said last of why nothing comes of it.
+    pub fn fault(&self) -> Option<Fault> {
+        self.0.lock().as_ref().map(|(code, reason)| fault(*code, reason))
+    }
+
+    /// Whether the credentials are not taken: no patience helps.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(|(code, _)| *code == RDKafkaErrorCode::Authentication)
+    }
+
+    /// Forgets what was said: it works now.
+    pub fn clear(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+/// A client that is in no group; it notes what it has to say.
+#[derive(Clone, Default)]
+pub struct Listener {
+    /// What it has said.
+    pub words: Words,
+}
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.words.note(&error, reason);
+    }
+}
+
+impl ConsumerContext for Listener {}
+
+/// Passes on a line that librdkafka logs.
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
+            tracing::debug!(facility, message, "librdkafka says");
+        }
+        // What is wrong, status says; these are its details.
+        _ => tracing::info!(facility, message, "librdkafka warns"),
+    }
+}
+
+/// Sorts an error of librdkafka or of a broker.
+pub fn fault(code: RDKafkaErrorCode, words: &str) -> Fault {
+    use RDKafkaErrorCode as Code;
+    let words = if words.is_empty() { code.to_string() } else { words.to_owned() };
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+            Fault::Unauthenticated(words)
+        }
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::InvalidTopic
+        | Code::InvalidGroupId
+        | Code::InconsistentGroupProtocol
+        | Code::UnsupportedFeature
+        | Code::NotImplemented => Fault::Refused(words),
+        _ => Fault::Unreachable(words),
+    }
+}
+
+/// Sorts an error. What a client is told may be secret, and is not in the words.
+pub fn sorted(error: &KafkaError) -> Fault {
+    match error {
+        KafkaError::ClientConfig(_, _, key, _) => {
+            Fault::Refused(format!("{key} cannot be used: it is not as it must be"))
+        }
+        KafkaError::ClientCreation(why) => Fault::Refused(why.clone()),
+        other => match other.rdkafka_error_code() {
+            Some(code) => fault(code, ""),
+            None => Fault::Unreachable(other.to_string()),
+        },
+    }
+}
+
+/// Asks a cluster for its brokers and these topics. Blocks, for [`ANSWER`] at most; a client whose credentials are not taken is told so at once.
+///
+/// # Errors
+/// In the words of whoever was asked.
+pub fn metadata(client: &BaseConsumer<Listener>, topics: &[String]) -> Result<Vec<Metadata>, Fault> {
+    let words = &client.context().words;
+    let until = std::time::Instant::now() + ANSWER;
+    let mut all = Vec::with_capacity(topics.len());
+    for topic in topics {
+        all.push(loop {
+            let error = match client.fetch_metadata(Some(topic), ATTEMPT) {
+                Ok(metadata) => break metadata,
+                Err(error) => error,
+            };
+            // What the client has to say it says when it is polled.
+            while client.poll(Duration::ZERO).is_some() {}
+            if words.is_unauthenticated() || std::time::Instant::now() >= until {
+                return Err(words.fault().unwrap_or_else(|| sorted(&error)));
+            }
+        });
+    }
+    Ok(all)
+}
+
+/// Hosts and ports of the brokers that the answers name, each once.
+pub fn brokers(answers: &[Metadata]) -> Vec<(String, u16)> {
+    let all = answers.iter().flat_map(|metadata| metadata.brokers());
+    let mut brokers: Vec<(String, u16)> =
+        all.filter_map(|broker| Some((broker.host().to_owned(), u16::try_from(broker.port()).ok()?))).collect();
+    brokers.sort_unstable();
+    brokers.dedup();
+    brokers
+}
+
+/// The partitions of each topic.
+///
+/// # Errors
+/// Names the topic that there is none of, or that may not be read.
+pub fn partitions(answers: &[Metadata]) -> Result<Vec<(String, Vec<i32>)>, Fault> {
+    let topic = |topic: &rdkafka::metadata::MetadataTopic| {
+        let name = topic.name();
+        match topic.error() {
+            None => Ok((name.to_owned(), topic.partitions().iter().map(|partition| partition.id()).collect())),
+            Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => {
+                Err(Fault::Refused(format!("there is no topic {name}: create it, or name another")))
+            }
+            Some(error) => {
+                let code = RDKafkaErrorCode::from(error);
+                Err(fault(code, &format!("topic {name}: {code}")))
+            }
+        }
+    };
+    answers.iter().flat_map(|metadata| metadata.topics()).map(topic).collect()
+}
