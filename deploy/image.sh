@@ -24,6 +24,8 @@ if ! installed; then
   target=$(uname -m)-unknown-linux-gnu
   export RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static"
 fi
+# librdkafka asks for the compiler by this name only, whatever it is built for.
+[ "${target##*-}" != musl ] || export CC=${CC:-musl-gcc}
 echo "building the operator for $target ..." >&2
 cargo build --release --locked --bin signalbox --target "$target" >&2
 
