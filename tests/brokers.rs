@@ -14,9 +14,9 @@ mod support;
 
 mod brokers {
     mod amqp;
+    mod kafka;
     mod mosquitto;
     mod mqtt;
-    mod kafka;
     mod nats;
     mod rabbitmq;
     mod redis;

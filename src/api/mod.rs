@@ -47,11 +47,11 @@ pub use event_source::{
     RateLimit, Rejected, Series, SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, Tls, TokenAuth, WebhookAuth,
     WebhookPreset, WebhookSource, address, one_kind_of,
 };
-pub use event_source::{
-    DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaLag, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart, QueueKind,
-    QueueLagSource,
-};
 pub use event_source::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
+pub use event_source::{
+    DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaLag, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart,
+    QueueKind, QueueLagSource,
+};
 pub use event_source::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use event_source::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use event_source::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};

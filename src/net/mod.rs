@@ -9,10 +9,10 @@ mod connector;
 mod guard;
 mod header;
 mod http;
-#[cfg(feature = "mqtt")]
-pub mod mqtt;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 mod tls;
 
 pub use self::connector::{ConnectError, Connector};

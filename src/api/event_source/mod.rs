@@ -2,10 +2,10 @@
 
 mod amqp;
 mod common;
+mod kafka;
 mod mqtt;
 mod nats;
 mod prometheus;
-mod kafka;
 mod queue_lag;
 mod redis;
 mod webhook;
@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 pub use amqp::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use common::{AddressFault, Login, Tls, address};
+pub use kafka::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart};
 pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
 pub use prometheus::{PrometheusAuth, PrometheusSource, Series};
-pub use kafka::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart};
 pub use queue_lag::{KafkaLag, QueueKind, QueueLagSource};
 pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
 pub use webhook::{

@@ -68,6 +68,7 @@ impl<'a> Record<'a> {
             content_type: None,
             headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
             extensions: self.extensions(common),
+            told: None,
             body: self.value.unwrap_or_default(),
         }
     }
