@@ -47,7 +47,7 @@ fuzz: prerequisites ## run random expressions and texts for FUZZ_SECONDS (60) ea
 
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
-	@e2e/prerequisites monitors
+	@e2e/prerequisites servers
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) SIGNALBOX_HELM=$$(e2e/cluster/program helm) \
 	  cargo test $(ALL) --no-fail-fast $(APISERVER_TESTS)
 
