@@ -92,7 +92,7 @@ async fn case_15_every_record_is_what_it_is_and_none_holds_up_its_partition() {
             headers: &[("content-type", Some(b"application/json"))],
             ..Sent::default()
         },
-        Sent { partition: 1, key: Some(b""), value: Some(paid), headers: &traces, ..Sent::default() },
+        Sent { partition: 1, key: Some(b""), value: Some(paid), headers: &traces },
     ];
     kafka.send("orders.state", &records).await;
     await_told(&sink, &["0 paid o-1 abc", "0 gone o-1 ", "1 paid - ", "1 paid  , x, y"]).await;
