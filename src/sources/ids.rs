@@ -17,6 +17,8 @@ use crate::event::{Event, Origin, Seen, WatchKey, event_source};
 pub(super) const KEPT: Duration = Duration::from_hours(24);
 /// Ids of all sources together. One takes 50 to 100 bytes here, as full as the tables are, and about as much in the shard: 200 MB at most.
 pub(super) const MAX: usize = 1_000_000;
+/// One source has at most this part of them: a broker of many messages takes no ids from those who send few.
+const SHARE: usize = 5;
 /// Ids that the log is told to forget in one record, of about 150 bytes each: 75 kB.
 const BATCH: usize = 500;
 /// The id of an event that has none of its own: it is not remembered.
@@ -31,19 +33,28 @@ pub(super) type Hash = [u8; 16];
 /// What was accepted of all sources.
 pub(super) struct Ids {
     max: usize,
+    share: usize,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
     /// Each source once: a key holds its place here.
-    sources: Vec<Source>,
+    sources: Vec<Known>,
     /// When each was accepted, in seconds since 1970.
     accepted: HashMap<Key, u32>,
-    /// The same in the order of acceptance; ids of sources that are gone may still be here.
-    order: VecDeque<(Key, u32)>,
     /// Those that are on their way into the log.
     pending: HashSet<Key>,
+}
+
+/// What is known of a source. One that is gone has no name, and leaves its place to another.
+#[derive(Default)]
+struct Known {
+    source: Source,
+    /// Its ids in the order of acceptance, and such as are not accepted any more.
+    order: VecDeque<(Hash, u32)>,
+    /// How many are accepted.
+    held: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,9 +112,8 @@ impl Ids {
             }
         }
         found.sort_unstable_by_key(|(_, at)| *at);
-        inner.accepted = found.iter().copied().collect();
-        inner.order = found.into();
-        Self { max, inner: Mutex::new(inner) }
+        found.into_iter().for_each(|(key, at)| inner.remember(key, at));
+        Self { max, share: max.div_ceil(SHARE).max(BATCH), inner: Mutex::new(inner) }
     }
 
     /// Looks for an id, and reserves it when it is new.
@@ -120,7 +130,7 @@ impl Ids {
     pub(super) fn anew(&self, namespace: &str, source_uid: &str, hash: Hash) {
         let mut inner = self.inner.lock();
         let key = Key { source: inner.source(namespace, source_uid), hash };
-        inner.accepted.remove(&key);
+        inner.let_go(&key);
     }
 
     /// What the log is to forget of events that cannot come again. They are remembered no more.
@@ -128,8 +138,7 @@ impl Ids {
         let mut inner = self.inner.lock();
         let source = inner.source(namespace, source_uid);
         let keys = hashes.iter().map(|hash| Key { source, hash: *hash });
-        let known: Vec<Key> = keys.filter(|key| inner.accepted.remove(key).is_some()).collect();
-        inner.tidy();
+        let known: Vec<Key> = keys.filter(|key| inner.let_go(key)).collect();
         known.iter().map(|key| inner.gone(key)).collect()
     }
 
@@ -142,8 +151,7 @@ impl Ids {
         if inner.accepted.get(&key).is_none_or(|at| now.saturating_sub(*at) < half) {
             return false;
         }
-        inner.accepted.insert(key, now);
-        inner.order.push_back((key, now));
+        inner.remember(key, now);
         true
     }
 
@@ -155,34 +163,46 @@ impl Ids {
     /// What the log is to forget, in parts: ids that are older than 24 hours at `now` (microseconds since 1970).
     pub(super) fn expired(&self, now: u64) -> Vec<Origin> {
         let (now, kept) = (seconds(now), u32::try_from(KEPT.as_secs()).unwrap_or(u32::MAX));
-        self.inner.lock().pop(|_, at| now.saturating_sub(at) >= kept)
+        let mut inner = self.inner.lock();
+        let mut places = 0..inner.sources.len();
+        // Those of one source at a time.
+        let found = places.find_map(|place| {
+            let origins = inner.pop(place, |_, at| now.saturating_sub(at) >= kept);
+            (!origins.is_empty()).then_some(origins)
+        });
+        found.unwrap_or_default()
     }
 
-    /// What the log is to forget earlier, because there are too many ids. Gives them in parts, so that not each event makes a record.
+    /// What the log is to forget earlier, because there are too many ids, of all sources or of one: the oldest of the one that has most. Gives them in
+    /// parts, so that not each event makes a record.
     pub(super) fn surplus(&self) -> Vec<Origin> {
         let mut inner = self.inner.lock();
-        if inner.accepted.len() < self.max + BATCH.min(self.max) {
+        let of_most = inner.sources.iter().enumerate().max_by_key(|(_, known)| known.held);
+        let Some((place, most)) = of_most.map(|(place, known)| (place, known.held)) else { return Vec::new() };
+        let (all, batch) = (inner.accepted.len(), BATCH.min(self.max));
+        if all < self.max + batch && most < self.share + batch {
             return Vec::new();
         }
-        let max = self.max;
-        inner.pop(|left, _| left > max)
+        let surplus = all.saturating_sub(self.max).max(most.saturating_sub(self.share));
+        inner.pop(place, |popped, _| popped < surplus)
     }
 
     /// The sources of which something is remembered.
     pub(super) fn sources(&self) -> Vec<Source> {
-        self.inner.lock().sources.iter().filter(|source| !source.1.is_empty()).cloned().collect()
+        let inner = self.inner.lock();
+        inner.sources.iter().map(|known| &known.source).filter(|source| !source.1.is_empty()).cloned().collect()
     }
 
     /// What the log is to forget of a source that is gone. It is remembered no more.
     pub(super) fn forget(&self, gone: &Source) -> Vec<Origin> {
         let mut inner = self.inner.lock();
-        let Some(place) = inner.sources.iter().position(|source| source == gone) else { return Vec::new() };
+        let Some(place) = inner.sources.iter().position(|known| known.source == *gone) else { return Vec::new() };
         let keys: Vec<Key> = inner.accepted.keys().filter(|key| key.source as usize == place).copied().collect();
         let mut origins: Vec<Origin> = keys.iter().map(|key| inner.gone(key)).collect();
         origins.push(Origin::new(event_source::watch(&gone.0), uid(&gone.1, None), None));
         inner.accepted.retain(|key, _| key.source as usize != place);
-        // The place stays taken: others are told by theirs. It is no source's any more.
-        inner.sources[place] = Source::default();
+        // Others are told by their places: this one stays, and is no source's any more.
+        inner.sources[place] = Known::default();
         origins
     }
 
@@ -195,53 +215,68 @@ impl Ids {
 impl Inner {
     /// The place of a source.
     fn source(&mut self, namespace: &str, uid: &str) -> u32 {
-        let known = self.sources.iter().position(|source| source.0 == namespace && source.1 == uid);
-        let place = known.or_else(|| {
-            // One whose ids are all forgotten gives its place to another.
-            let free = self.sources.iter().position(|source| source.1.is_empty());
-            free.filter(|place| !self.order.iter().any(|(key, _)| key.source as usize == *place))
-        });
-        let source = (namespace.to_owned(), uid.to_owned());
-        let place = match place {
-            Some(place) => {
-                self.sources[place] = source;
-                place
-            }
-            None => {
-                self.sources.push(source);
+        let is_it = |known: &Known| known.source.0 == namespace && known.source.1 == uid;
+        let place = self.sources.iter().position(is_it).unwrap_or_else(|| {
+            let is_free = |(place, known): (usize, &Known)| {
+                known.source.1.is_empty() && !self.pending.iter().any(|key| key.source as usize == place)
+            };
+            let free = (0..).zip(&self.sources).position(is_free);
+            let place = free.unwrap_or_else(|| {
+                self.sources.push(Known::default());
                 self.sources.len() - 1
-            }
-        };
+            });
+            self.sources[place].source = (namespace.to_owned(), uid.to_owned());
+            place
+        });
         u32::try_from(place).expect("there are fewer EventSources than that")
     }
 
-    /// Takes the oldest away while they are to go, given how many there are and when it was accepted; [`BATCH`] at most.
-    fn pop(&mut self, goes: impl Fn(usize, u32) -> bool) -> Vec<Origin> {
+    /// Notes when an id was accepted.
+    fn remember(&mut self, key: Key, at: u32) {
+        let known = &mut self.sources[key.source as usize];
+        if known.source.1.is_empty() {
+            // It went while the event was on its way.
+            return;
+        }
+        let is_new = self.accepted.insert(key, at).is_none();
+        known.order.push_back((key.hash, at));
+        known.held += usize::from(is_new);
+    }
+
+    /// Remembers an id no more; tells whether it was remembered.
+    fn let_go(&mut self, key: &Key) -> bool {
+        let Self { sources, accepted, .. } = self;
+        let was = accepted.remove(key).is_some();
+        let known = &mut sources[key.source as usize];
+        known.held -= usize::from(was);
+        // Its order would grow for a day otherwise.
+        if known.order.len() > 2 * known.held + BATCH {
+            known.order.retain(|(hash, at)| accepted.get(&Key { source: key.source, hash: *hash }) == Some(at));
+        }
+        was
+    }
+
+    /// Takes the oldest of a source away while they are to go, given how many were taken and when each was accepted; [`BATCH`] at most.
+    fn pop(&mut self, place: usize, goes: impl Fn(usize, u32) -> bool) -> Vec<Origin> {
         let mut origins = Vec::new();
-        while let Some(&(key, at)) = self.order.front() {
-            let known = self.accepted.get(&key) == Some(&at);
-            if origins.len() >= BATCH || (known && !goes(self.accepted.len(), at)) {
+        let source = u32::try_from(place).unwrap_or(u32::MAX);
+        while let Some(&(hash, at)) = self.sources[place].order.front() {
+            let key = Key { source, hash };
+            let is_known = self.accepted.get(&key) == Some(&at);
+            if origins.len() >= BATCH || (is_known && !goes(origins.len(), at)) {
                 break;
             }
-            self.order.pop_front();
-            if known {
+            self.sources[place].order.pop_front();
+            if is_known {
                 origins.push(self.gone(&key));
-                self.accepted.remove(&key);
+                self.let_go(&key);
             }
         }
         origins
     }
 
-    /// Takes out of the order what is not accepted any more, when that is the greater part: it would grow for a day otherwise.
-    fn tidy(&mut self) {
-        let Self { accepted, order, .. } = self;
-        if order.len() > 2 * accepted.len() + BATCH {
-            order.retain(|(key, at)| accepted.get(key) == Some(at));
-        }
-    }
-
     fn gone(&self, key: &Key) -> Origin {
-        let (namespace, source_uid) = &self.sources[key.source as usize];
+        let (namespace, source_uid) = &self.sources[key.source as usize].source;
         Origin::new(event_source::watch(namespace), uid(source_uid, Some(&key.hash)), None)
     }
 }
@@ -249,10 +284,7 @@ impl Inner {
 impl Reservation<'_> {
     /// The event is in the order of the log, `at` microseconds since 1970.
     pub(super) fn accepted(self, at: u64) {
-        let mut inner = self.ids.inner.lock();
-        let at = seconds(at);
-        inner.accepted.insert(self.key, at);
-        inner.order.push_back((self.key, at));
+        self.ids.inner.lock().remember(self.key, seconds(at));
         // Dropping it takes it out of those under way.
     }
 }
@@ -333,7 +365,8 @@ mod tests {
             }
         }
         assert_eq!(ids.count(), 0);
-        assert!(ids.inner.lock().order.len() <= BATCH + 2, "{}", ids.inner.lock().order.len());
+        let left = ids.inner.lock().sources[0].order.len();
+        assert!(left <= BATCH + 2, "{left}");
     }
 
     #[test]
@@ -379,6 +412,21 @@ mod tests {
         assert_eq!(ids.surplus().len(), 2);
         assert_eq!(ids.count(), 2);
         assert!(accept(&ids, "a", 9 * SECOND) && !accept(&ids, "d", 9 * SECOND));
+    }
+
+    #[test]
+    fn who_sends_much_forgets_his_own_and_not_what_others_sent() {
+        let ids = ids(5 * BATCH);
+        let Sight::New(rare) = ids.reserve("shop", "rare", hash_of("a")) else { panic!("new") };
+        rare.accepted(SECOND);
+        for n in 0..10 * BATCH {
+            assert!(accept(&ids, &n.to_string(), 2 * SECOND + n as u64));
+            assert!(ids.surplus().iter().all(|gone| gone.uid.starts_with("u/")));
+        }
+        assert!(ids.count() <= 2 * BATCH + 1, "{}", ids.count());
+        assert!(matches!(ids.reserve("shop", "rare", hash_of("a")), Sight::Accepted));
+        assert!(accept(&ids, "0", 3 * SECOND), "its own oldest is forgotten");
+        assert!(!accept(&ids, &(10 * BATCH - 1).to_string(), 3 * SECOND));
     }
 
     #[test]
