@@ -42,7 +42,7 @@ pub struct EventRuleSpec {
     /// Whether the rule acts, or only tells what it would do.
     #[serde(default)]
     pub mode: RuleMode,
-    /// True: nothing is evaluated, and what happens meanwhile is not caught up. Firings that have begun are finished.
+    /// True: nothing is evaluated, and what happens meanwhile is not caught up, but what waits at a broker that no other rule listens to. Firings that have begun are finished.
     #[serde(default)]
     pub suspend: bool,
     /// The ServiceAccount of this namespace whose rights the rule has: it sees and does what this account may, nothing more.

@@ -72,7 +72,7 @@ impl Publisher for CloudEvents {
         match &publication.topic {
             None => Ok(()),
             Some(_) => {
-                Err("is of kind cloudEvents, whose address says where events go: leave publish.topic out".to_owned())
+                Err("is of kind cloudEvents, whose address says where events go: no topic can be named".to_owned())
             }
         }
     }

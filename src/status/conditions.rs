@@ -65,7 +65,7 @@ fn ready(spec: &Spec, parts: &Parts) -> Finding {
         return (ConditionStatus::False, Reason::InvalidSpec, list(&spec.faults, &meanwhile));
     }
     if spec.suspended {
-        let message = "suspend is set: no event is evaluated, and what happens meanwhile is not caught up";
+        let message = "suspend is set: no event is evaluated, and what happens meanwhile is not caught up; what waits at brokers that no other rule listens to comes afterwards";
         return (ConditionStatus::False, Reason::Suspended, message.to_owned());
     }
     let sides = [authorized(spec, parts), listening(spec, parts)];
