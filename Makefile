@@ -39,7 +39,7 @@ UNIT_TESTS = $(addprefix --test ,$(filter-out $(APISERVER_TESTS),$(basename $(no
 
 .PHONY: test-unit
 test-unit: prerequisites ## run the tests that need nothing: unit, property and simulated-time tests
-	cargo test $(ALL) --lib --bins $(UNIT_TESTS)
+	cargo test $(ALL) --no-fail-fast --lib --bins $(UNIT_TESTS)
 
 .PHONY: fuzz
 fuzz: prerequisites ## run random expressions and texts for FUZZ_SECONDS (60) each; SEED=… begins with what a failure named
