@@ -68,10 +68,8 @@ impl Loop {
     fn take(&mut self, entry: &Entry) {
         while let Some(deadline) = self.state.due(entry) {
             let decisions = self.state.engine.judge_due(&entry.head, &deadline);
-            if !decisions.is_empty() {
-                let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
-                self.bus.record(Record::Judgement(judgement)).expect("record");
-            }
+            let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
+            self.bus.record(Record::Judgement(judgement)).expect("record");
             self.state.decide_due(&entry.head, &deadline, &decisions);
         }
         if let Record::Event(input) = &*entry.record {
