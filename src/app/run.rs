@@ -62,7 +62,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(keeper) = asked.keeper {
         late.spawn(named("lease", keeper));
     }
-    let mut recovered = shard::recover(&*bus)?;
+    let mut recovered = shard::recover(&*bus, settings.open_firings)?;
     tell(&recovered, &*bus);
     let taken = tokio::select! {
         taken = lease::taken(asked.taken, &stop) => taken,

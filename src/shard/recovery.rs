@@ -9,7 +9,8 @@ use crate::{
     bus::{Bus, BusError},
     event::{Seen, WatchKey, rule_event},
     record::{
-        Brief, Deadline, Decision, EventInput, FiringId, Head, Judgement, Ledger, OpenFiring, Position, Record, Table,
+        Brief, Deadline, Decision, Entry, EventInput, FiringId, Head, Judgement, Ledger, OpenFiring, Position, Record,
+        Table,
     },
     rule::{Engine, Judged},
 };
@@ -44,10 +45,11 @@ pub enum RecoveryError {
 }
 
 /// Reads the view and the tail, and judges what was not judged before the end. The first record of the new process is [`Record::Started`].
+/// `most` is [`super::Bounds::open`]: while so many firings are open, what is due goes on waiting.
 ///
 /// # Errors
 /// When the bus cannot be read or written.
-pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
+pub fn recover(bus: &dyn Bus, most: usize) -> Result<Recovered, RecoveryError> {
     let recovery = bus.recover()?;
     // First of all: nothing is due by what is recorded from here on before the sources have caught up.
     bus.record(Record::Started)?;
@@ -93,7 +95,7 @@ pub fn recover(bus: &dyn Bus) -> Result<Recovered, RecoveryError> {
             bring(bus, &state.ledger, id, &mut damage);
         }
         while let Some(deadline) = state.due(entry) {
-            if !decide_due(bus, &mut state, &entry.head, &deadline, &mut judgements)? {
+            if !decide_due(bus, &mut state, entry, &deadline, &mut judgements, most)? {
                 break;
             }
         }
@@ -190,7 +192,7 @@ struct Judgements<'a> {
 }
 
 impl<'a> Judgements<'a> {
-    fn of(applied: Position, tail: &'a [crate::record::Entry]) -> Self {
+    fn of(applied: Position, tail: &'a [Entry]) -> Self {
         let mut judgements = Self { through: (applied, What::Itself), by_turn: BTreeMap::new() };
         for entry in tail {
             if let Record::Judgement(judgement) = &*entry.record {
@@ -213,21 +215,24 @@ impl<'a> Judgements<'a> {
     }
 }
 
-/// As [`decide`], of what was due before the record at `head`. Gives false when it was not judged then, though later things were: it had to wait, for too
-/// many firings were open.
+/// As [`decide`], of what was due before the record. Gives false when it was not judged then, though later things were, and is not judged now: it has to
+/// wait, for too many firings are open. As in [`super::Shard::run`], no event overtakes it.
 fn decide_due(
     bus: &dyn Bus,
     state: &mut State,
-    head: &Head,
+    entry: &Entry,
     deadline: &Deadline,
     judgements: &mut Judgements<'_>,
+    most: usize,
 ) -> Result<bool, BusError> {
+    let head = &entry.head;
     let turn = (head.position, What::Due(deadline.clone()));
     if let Some(recorded) = judgements.in_tail(&turn) {
         state.decide_due(head, deadline, recorded);
         return Ok(true);
     }
-    if turn < judgements.through {
+    let waits = state.ledger.len() >= most && !matches!(*entry.record, Record::Event(_));
+    if turn < judgements.through || waits {
         return Ok(false);
     }
     let decisions = state.engine.judge_due(head, deadline);
@@ -286,7 +291,7 @@ fn note(memory: &mut WatchMemory, record: &Record) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Entry, RuleUid, Stamp, SuppressedReason};
+    use crate::record::{RuleUid, Stamp, SuppressedReason};
 
     #[test]
     fn what_was_decided_twice_of_one_turn_is_taken_twice_and_in_order() {

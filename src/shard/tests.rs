@@ -44,7 +44,7 @@ struct Loop {
 impl Loop {
     fn open(dir: &Path) -> Self {
         let bus = open(dir);
-        let recovered = recover(&*bus).expect("recover");
+        let recovered = recover(&*bus, usize::MAX).expect("recover");
         assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
         let reader = bus.reader().expect("the only reader");
         Self { bus, reader, state: recovered.state }
@@ -293,7 +293,7 @@ async fn what_a_rule_began_before_it_was_deleted_is_not_gone_on_with() {
     }
     shard.turn().await;
     let bus = Arc::clone(&shard.bus);
-    let recovered = |bus: &Arc<Embedded>| recover(&**bus).expect("recover");
+    let recovered = |bus: &Arc<Embedded>| recover(&**bus, usize::MAX).expect("recover");
     bus.durable(bus.stats().appended).await.expect("durable");
     drop((shard, bus));
     let bus = open(dir.path());
@@ -313,10 +313,10 @@ async fn a_start_knows_until_when_the_operator_listened() {
     shard.checkpoint().await;
     drop(shard);
     let bus = open(dir.path());
-    assert_eq!(recover(&*bus).expect("recover").listened, Some(1_790_000_000_000_000));
+    assert_eq!(recover(&*bus, usize::MAX).expect("recover").listened, Some(1_790_000_000_000_000));
     let appended = bus.append(event(1, 0)).await.expect("append");
     bus.durable(appended.position).await.expect("durable");
     drop(bus);
-    let listened = recover(&*open(dir.path())).expect("recover").listened;
+    let listened = recover(&*open(dir.path()), usize::MAX).expect("recover").listened;
     assert_eq!(listened, Some(appended.stamp.wall), "the last record tells more than the last commit");
 }

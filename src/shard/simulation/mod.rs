@@ -297,7 +297,7 @@ async fn life(run: &Run, bus: &SimulatedBus) -> bool {
         Some(Box::new(Bump { world: Arc::clone(&world), bus: of_actions.clone() }))
     };
     let services: Arc<Services> = services;
-    let Ok(mut recovered) = recover(&*shared) else { return false };
+    let Ok(mut recovered) = recover(&*shared, BOUNDS.open) else { return false };
     let firings = Firings::new(Arc::clone(&shared), recovered.state.ledger.shelf().clone());
     let runner = Runner::with_build(services, Authority::sole(), firings, Box::new(build), Limit::none());
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);

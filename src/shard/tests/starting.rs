@@ -36,3 +36,37 @@ async fn what_a_start_records_makes_nothing_due_before_the_sources_have_caught_u
     shard.turn().await;
     assert_eq!(shard.state.ledger.len(), 1);
 }
+
+/// A batch of each of three Pods, due after a while that is over.
+async fn due(dir: &Path, wait: &str) {
+    let spec: EventRuleSpec = serde_json::from_value(json!({
+        "sources": [{"name": "crash", "kubernetesEvent": {"reasons": ["BackOff"]}}],
+        "trigger": {"batch": {"wait": wait}},
+        "actions": [{"name": "grow", "scale": {"target": {"kind": "Deployment", "name": "web"}, "to": 1}}],
+    }))
+    .expect("a valid spec");
+    let rule = RuleRef { uid: uid(), namespace: "shop".to_owned(), name: "batch".to_owned() };
+    let source = SourceRef { rule: uid(), generation: 1, source: "crash".to_owned() };
+    let bus = open(dir);
+    let put = Record::RulePut(RulePut { rule, generation: 1, spec: Arc::new(spec) });
+    for record in [put, Record::Baseline(source), event(1, 0), event(2, 1), event(3, 2)] {
+        bus.append(record).await.expect("append");
+    }
+    let last = bus.append(Record::Tick).await.expect("append").stamp.at;
+    while bus.append(Record::Tick).await.expect("append").stamp.at < last + 300_000 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bus.durable(bus.stats().appended).await.expect("durable");
+}
+
+#[tokio::test]
+async fn what_is_due_at_a_start_waits_too_while_too_much_is_open() {
+    let dir = tempfile::tempdir().expect("a folder");
+    due(dir.path(), "300ms").await;
+    let many = |most: usize| {
+        let bus = open(dir.path());
+        let ledger = recover(&*bus, most).expect("recover").state.ledger;
+        ledger.len()
+    };
+    assert_eq!([many(2), many(2), many(usize::MAX)], [2, 2, 3]);
+}

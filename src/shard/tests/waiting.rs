@@ -90,7 +90,7 @@ impl Process {
 
     fn start_with(dir: &Path, deeds: &Deeds, bounds: Bounds, settings: Settings) -> Self {
         let bus = open_with(dir, &settings);
-        let recovered = recover(&*bus).expect("recover");
+        let recovered = recover(&*bus, bounds.open).expect("recover");
         assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
         let found = (recovered.open.len(), recovered.state.ledger.shelf().len());
         let fake = Fake::new(|_| (404, json!({})));
@@ -360,6 +360,7 @@ async fn what_is_due_waits_too_while_too_much_is_open_and_none_of_it_is_lost_ove
     process.kill().await;
 
     let process = Process::start(dir.path(), &deeds, bounds);
+    assert!(process.found.0 <= 20, "a start opens no more than there may be: {}", process.found.0);
     process.act();
     done(&deeds, GROUPS as usize).await;
     let (_, _, counts) = process.look(Position(0), &rule.uid).await;
