@@ -213,6 +213,19 @@ impl Ledger {
         });
     }
 
+    /// Nothing was to be done for so many microseconds: steps that are under way end so much later. Gives their firings.
+    pub fn put_off(&mut self, by: i64) -> Vec<FiringId> {
+        let acting: Vec<_> = self.open.iter().filter(|(_, brief)| brief.acting).map(|(id, _)| id.clone()).collect();
+        for id in &acting {
+            self.change(id, |open| {
+                for step in open.steps.values_mut().filter(|step| step.outcome.is_none()) {
+                    step.deadline = step.deadline.map(|deadline| deadline.saturating_add(by));
+                }
+            });
+        }
+        acting
+    }
+
     /// A step has written.
     pub fn written(&mut self, written: &Written) {
         self.change(&written.firing, |open| {

@@ -71,6 +71,8 @@ fn halted(inner: &Inner, ended: Result<(), Halt>) {
 async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt> {
     let Job { rule, held, gone, .. } = job;
     let of = (&open.firing.id, &open.firing.rule.uid);
+    // It was read just now.
+    let put_off = inner.holds.ended();
     let rule = match rule.map_or_else(|| compiled(inner, open), Ok) {
         Ok(rule) => rule,
         Err(why) => {
@@ -97,6 +99,7 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
     let mut way = Way {
         inner,
         open,
+        put_off,
         rule: &rule,
         results: open.results(),
         named: open.named(),
@@ -125,6 +128,8 @@ async fn go(inner: &Arc<Inner>, job: Job, open: &OpenFiring) -> Result<(), Halt>
 pub(super) struct Way<'a> {
     pub(super) inner: &'a Arc<Inner>,
     pub(super) open: &'a OpenFiring,
+    /// By how much the recorded ends of its steps were put off in this process when it was read.
+    put_off: Duration,
     rule: &'a Rule,
     results: Results,
     named: Vec<(&'static str, Value)>,
@@ -284,6 +289,7 @@ impl<'a> Way<'a> {
                 self.open.steps.get(name).and_then(|step| step.deadline),
                 &self.inner.services.clock,
                 &self.inner.holds,
+                self.put_off,
             ),
         }
     }

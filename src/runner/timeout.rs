@@ -18,29 +18,46 @@ const GRACE: Duration = Duration::from_secs(30);
 /// It is not looked more often whether the time is over: while all is held, no time passes.
 const SOON: Duration = Duration::from_millis(10);
 
-/// How long nothing was to be done, all in all, by the switch for all rules.
+/// How long nothing was to be done, by the switch for all rules.
 #[derive(Debug, Default)]
-pub(super) struct Holds(Mutex<(Duration, Option<Instant>)>);
+pub(super) struct Holds(Mutex<(Duration, Option<Hold>)>);
+
+/// That nothing is to be done now.
+#[derive(Debug)]
+struct Hold {
+    /// How long it had been so when this process heard of it.
+    before: Duration,
+    heard: Instant,
+}
+
+impl Hold {
+    fn lasts(&self) -> Duration {
+        self.before.saturating_add(self.heard.elapsed())
+    }
+}
 
 impl Holds {
     /// From now on nothing is to be done, and it has been so for a time.
     pub(super) fn begin(&self, since: Duration) {
-        let mut holds = self.0.lock();
-        if holds.1.is_none() {
-            *holds = (holds.0.saturating_add(since), Some(Instant::now()));
-        }
+        self.0.lock().1.get_or_insert_with(|| Hold { before: since, heard: Instant::now() });
     }
 
     pub(super) fn end(&self) {
         let mut holds = self.0.lock();
-        if let Some(began) = holds.1.take() {
-            holds.0 = holds.0.saturating_add(began.elapsed());
+        if let Some(hold) = holds.1.take() {
+            holds.0 = holds.0.saturating_add(hold.lasts());
         }
     }
 
+    /// All in all.
     fn total(&self) -> Duration {
-        let (before, began) = *self.0.lock();
-        before.saturating_add(began.map_or(Duration::ZERO, |began| began.elapsed()))
+        let holds = self.0.lock();
+        holds.0.saturating_add(holds.1.as_ref().map_or(Duration::ZERO, Hold::lasts))
+    }
+
+    /// Of those that are over.
+    pub(super) fn ended(&self) -> Duration {
+        self.0.lock().0
     }
 }
 
@@ -60,22 +77,28 @@ pub(super) struct Timeout {
 }
 
 impl Timeout {
-    /// Of a step that begins now, or that an earlier process began and recorded with this deadline; nothing for an action without `timeout`.
-    pub(super) fn of(spec: &api::Action, recorded: Option<i64>, clock: &Clock, holds: &Arc<Holds>) -> Option<Self> {
+    /// Of a step that begins now, or that an earlier process began and recorded with this deadline; nothing for an action without `timeout`. `put_off` is
+    /// what of the holds was over when the deadline was read: by that the ledger has put it off.
+    pub(super) fn of(
+        spec: &api::Action,
+        recorded: Option<i64>,
+        clock: &Clock,
+        holds: &Arc<Holds>,
+        put_off: Duration,
+    ) -> Option<Self> {
         let limit = spec.timeout?;
         let waits = spec.drain.is_some() || spec.job.as_ref().is_some_and(|job| job.wait == JobWait::Completed);
         let whole = limit.get() + if waits { GRACE } else { Duration::ZERO };
         let now = clock.now().wall;
-        // One that an earlier process began was held as long as this one is, and before it.
-        let held = if recorded.is_some() { Duration::ZERO } else { holds.total() };
+        let held = if recorded.is_some() { put_off } else { holds.total() };
         let deadline = recorded.unwrap_or_else(|| now.saturating_add(micros(whole)));
         let (left, since, holds) = (deadline.saturating_sub(now), Instant::now(), Arc::clone(holds));
         Some(Self { limit, deadline, left, since, holds, held })
     }
 
-    /// What is recorded.
+    /// What is recorded: the end as far as it was put off.
     pub(super) fn deadline(&self) -> i64 {
-        self.deadline
+        self.deadline.saturating_add(micros(self.holds.ended().saturating_sub(self.held)))
     }
 
     /// How much of it is left.

@@ -10,8 +10,8 @@ use crate::{
     api::EventRuleSpec,
     event::{Origin, Seen, WatchKey, rule_event},
     record::{
-        DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, Firing, FiringId, Head, Ledger, LogId,
-        OpenFiring, Position, Record, Release, Remember, Replay, RuleUid, Stamp, Table,
+        Control, DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, Firing, FiringId, Head, Ledger,
+        LogId, OpenFiring, Position, Record, Release, Remember, Replay, RuleUid, Stamp, Table,
     },
     rule::{Engine, Rule, SeenBy, emitted, event_of_restore, give_back_at_once},
 };
@@ -85,12 +85,14 @@ impl State {
             Record::Event(input) => self.watches.remember(&input.origin),
             Record::Seen(origins) => origins.iter().for_each(|origin| self.watches.remember(origin)),
             Record::Forget(watch) => self.watches.forget(watch),
-            Record::RulePut(_)
-            | Record::Baseline(_)
-            | Record::Deaf(_)
-            | Record::Started
-            | Record::Tick
-            | Record::Control(_) => {
+            Record::Control(control) => {
+                if let (Control::Release, Some(stopped)) = (control, self.engine.stopped()) {
+                    let by = i64::try_from(stopped.lasts(head.stamp).as_micros()).unwrap_or(i64::MAX);
+                    self.touched_firings.extend(self.ledger.put_off(by));
+                }
+                self.engine.fold(head, record);
+            }
+            Record::RulePut(_) | Record::Baseline(_) | Record::Deaf(_) | Record::Started | Record::Tick => {
                 self.engine.fold(head, record);
             }
             Record::RuleRemove(uid) => {

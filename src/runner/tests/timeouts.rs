@@ -141,3 +141,38 @@ async fn while_all_rules_are_stopped_a_step_loses_nothing_of_its_time() {
     stage.runner.release();
     assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded, "{:?}", last(&stage));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_over_counts_once_in_what_is_recorded_and_in_what_is_read() {
+    // The ledger has put it off already.
+    let stage = Stage::new(&[("a", &[Play::Hang])]);
+    stage.runner.hold(Duration::from_secs(3600));
+    stage.runner.release();
+    let timed = action("a", json!({"timeout": "10s"}));
+    let mut open = firing("r", "g", "f", std::slice::from_ref(&timed));
+    let recorded = Some(1_000_000 + 5_000_000);
+    open.steps
+        .insert("a".into(), Step { intent: Some((0, json!({"text": "f"}))), deadline: recorded, ..Step::default() });
+    let before = Instant::now();
+    stage.resume([open]);
+    stage.ended(1).await;
+    assert_eq!(before.elapsed().as_secs(), 5);
+
+    // What is recorded after it tells the end that was put off.
+    let conflict = Play::Fail(FailureKind::Conflict);
+    let stage = Stage::new(&[("a", &[conflict.clone(), conflict.clone(), conflict, Play::Hang])]);
+    stage.start(firing("r", "g", "f", &[timed]));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    stage.runner.hold(Duration::ZERO);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    stage.runner.release();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let records = stage.bus.records.lock();
+    let deadlines: Vec<_> = records
+        .iter()
+        .filter_map(|record| if let Record::Intent(intent) = record { intent.deadline } else { None })
+        .collect();
+    let [first @ .., last] = deadlines.as_slice() else { panic!("no intent") };
+    assert_eq!(first, [11_000_000; 3]);
+    assert!((0..100_000).contains(&(last - 11_000_000 - 3_600_000_000)), "{deadlines:?}");
+}

@@ -70,3 +70,38 @@ async fn what_is_due_at_a_start_waits_too_while_too_much_is_open() {
     };
     assert_eq!([many(2), many(2), many(usize::MAX)], [2, 2, 3]);
 }
+
+#[tokio::test]
+async fn a_step_that_is_under_way_loses_nothing_of_its_time_by_a_stop_also_over_restarts() {
+    use crate::record::Control;
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    for record in put(2).into_iter().chain([event(1, 0)]) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    let Some(Record::Intent(intent)) = shard.write(0) else { panic!("it is open") };
+    shard.append(Record::Intent(Intent { deadline: Some(5_000_000), ..intent })).await;
+    shard.turn().await;
+    let deadline = |shard: &Loop| shard.all()[0].steps["grow"].deadline.expect("a deadline");
+    assert_eq!(deadline(&shard), 5_000_000);
+    let stop = Record::Control(Control::Stop { by: "a test".into(), why: String::new() });
+    let begun = shard.bus.append(stop).await.expect("append").stamp.wall;
+    shard.turn().await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let ended = shard.bus.append(Record::Control(Control::Release)).await.expect("append").stamp.wall;
+    shard.turn().await;
+    let put_off = 5_000_000 + ended - begun;
+    assert!(ended > begun);
+    assert_eq!(deadline(&shard), put_off);
+    shard.append(Record::Control(Control::Release)).await;
+    shard.turn().await;
+    assert_eq!(deadline(&shard), put_off, "it was released already");
+    shard.bus.durable(shard.bus.stats().appended).await.expect("durable");
+    drop(shard);
+    let mut shard = Loop::open(dir.path());
+    assert_eq!(deadline(&shard), put_off, "by the log");
+    shard.checkpoint().await;
+    drop(shard);
+    assert_eq!(deadline(&Loop::open(dir.path())), put_off, "by the view");
+}
