@@ -142,6 +142,10 @@ impl Action for Drain {
         self.limit() + GRACE
     }
 
+    fn goes_on(&self) -> bool {
+        true
+    }
+
     fn changed(&self, cx: &Context, request: &Value, _: Option<&Effect>) -> Undo {
         let cordon = read(request).and_then(|request| request.cordon.to_request());
         cordon.map_or(Undo::Nothing, |cordon| Fields::changed(cx, &cordon))

@@ -130,6 +130,12 @@ pub trait Action: Send + Sync {
         false
     }
 
+    /// Whether [`Action::execute`] goes on changing things for long, looking each time what there is to change: then it is broken off when the rule is gone,
+    /// and when nothing is to be done for a while, after which it goes on.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
     /// Whether [`Action::settle`] has something to do for this request.
     fn settles(&self, _request: &Value) -> bool {
         false

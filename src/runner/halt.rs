@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::Inner;
+use super::{
+    Inner,
+    step::{GONE, Step},
+};
 use crate::{
-    actions::Failure,
+    actions::{Action, Done, Failure},
     bus::BusError,
     poison,
     record::{Position, Record},
@@ -40,6 +43,26 @@ pub(super) async fn may_act(inner: &Inner) -> Result<(), Halt> {
         // It may have been held while the Lease was waited for.
         if !*held.borrow() {
             return Ok(());
+        }
+    }
+}
+
+impl Step<'_> {
+    /// Resolves when an attempt of an action that goes on for long is not to go on: with its failure when the rule is gone, with nothing while nothing is
+    /// to be done.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub(super) async fn broken_off(&self, action: &dyn Action) -> Option<Result<Done, Failure>> {
+        if !action.goes_on() || self.observes() {
+            return std::future::pending().await;
+        }
+        let mut held = self.inner.held.subscribe();
+        tokio::select! {
+            biased;
+            () = self.gone.cancelled() => Some(Err(Failure::last(GONE))),
+            // The sender is the runner's own, so this cannot fail.
+            _ = held.wait_for(|held| *held) => None,
         }
     }
 }

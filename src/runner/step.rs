@@ -259,10 +259,15 @@ impl Step<'_> {
                 break Err(Failure::retryable("its time ended before it could be sent"));
             }
             let doing = self.execute(action, &request, attempt, permit);
-            if let Some(result) = self.inner.authority.during(doing).await {
+            let ended = tokio::select! {
+                biased;
+                broken_off = self.broken_off(action) => broken_off,
+                ended = self.inner.authority.during(doing) => ended,
+            };
+            if let Some(result) = ended {
                 break result;
             }
-            tracing::warn!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, "an attempt is given up: it goes on when the Lease is renewed");
+            tracing::warn!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, "an attempt is given up: it goes on when the Lease is renewed, or when rules act again");
             // It may have been carried out.
             attempt = if self.observes() { Attempt::First } else { Attempt::Again };
         };

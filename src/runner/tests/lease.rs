@@ -74,3 +74,38 @@ async fn while_all_rules_are_stopped_nothing_new_is_begun_and_what_is_under_way_
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(stage.runner.drain(Duration::from_secs(1)).await, "a stop of the process waits for no release");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_for_long_is_broken_off_by_the_stop_and_gone_on_with_after_it() {
+    let stage = Stage::new(&[("drain", &[Play::After(Duration::from_secs(60)), Play::Succeed])]);
+    stage.start(firing("r", "g", "f1", &[action("drain", json!({}))]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.runner.hold(Duration::ZERO);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let begun = ["render drain", "intent drain 0", "durable", "execute drain First f1"];
+    assert_eq!(stage.told(), begun, "neither done nor begun again");
+    stage.runner.release();
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+    assert_eq!(stage.told()[begun.len()..][..2], ["execute drain Again f1", "done drain"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_for_long_ends_with_its_rule_also_while_all_rules_are_stopped() {
+    for stopped in [false, true] {
+        let stage = Stage::new(&[("drain", &[Play::After(Duration::from_secs(60))])]);
+        stage.start(firing("r", "g", "f1", &[action("drain", json!({}))]));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if stopped {
+            stage.runner.hold(Duration::ZERO);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        stage.runner.remove(&RuleUid("r".into()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stage.runner.release();
+        let ended = stage.ended(1).await.remove(0);
+        assert!(ended.message.contains("the rule was deleted"), "{ended:?}");
+        let told = stage.told();
+        assert_eq!(told.iter().filter(|told| told.starts_with("execute")).count(), 1, "{told:?}");
+        assert!(!told.contains(&"done drain".to_owned()), "{told:?}");
+    }
+}

@@ -248,6 +248,10 @@ impl Action for Actor {
         self.name == "pause"
     }
 
+    fn goes_on(&self) -> bool {
+        self.name == "drain"
+    }
+
     fn settles(&self, _: &Value) -> bool {
         self.name == "settling"
     }
