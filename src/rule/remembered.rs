@@ -138,6 +138,13 @@ impl Remembered {
         }
     }
 
+    /// The firing, which has failed to give the change back, is to do it again; unless the object was changed again since.
+    pub(super) fn give_again(&mut self, change: &Change, firing: &FiringId) {
+        let giving = Some(firing.clone());
+        let again = || One { change: change.clone(), until: None, groups: BTreeSet::new(), giving };
+        self.0.entry(change.key()).or_insert_with(again);
+    }
+
     /// The firing has given back what it was to, or has failed to: unless the object was changed again meanwhile, it is remembered no more.
     pub(super) fn given(&mut self, firing: &FiringId) -> Option<String> {
         let (key, _) = self.0.iter().find(|(_, one)| one.giving.as_ref() == Some(firing))?;

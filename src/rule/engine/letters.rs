@@ -20,6 +20,11 @@ impl Engine {
     pub fn fire_again(&mut self, head: &Head, replay: &Replay) -> Option<OpenFiring> {
         let rule = Arc::clone(self.rule(&replay.open.firing.rule.uid)?);
         let open = replay.opens(&self.log, head, rule.generation, &rule.spec);
+        // A restart takes what the rule does not remember for held by another firing.
+        if let (Some(change), Some((_, state))) = (&open.firing.restores, self.rules.get_mut(&open.firing.rule.uid)) {
+            state.remembered.give_again(change, &open.firing.id);
+            self.touch_remembered(&open.firing.rule.uid, [change.key()]);
+        }
         self.begin(&open.firing, &open.event);
         if let Some((_, state)) = self.rules.get_mut(&open.firing.rule.uid)
             && state.in_force.as_ref().is_some_and(|version| version.rule.breaker.is_some())

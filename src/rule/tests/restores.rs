@@ -175,6 +175,39 @@ fn a_step_that_waits_holds_from_its_write_on_and_a_rule_that_goes_leaves_what_is
 }
 
 #[test]
+fn what_could_not_be_given_back_and_is_run_again_is_not_taken_for_held_after_a_restart() {
+    let mut line = Timeline::of(json!({"actions": grow(json!({"after": "10s"}))}));
+    line.event(0, &pod("a"));
+    changes(&mut line, 1, 2, 4, TEN);
+    assert_eq!(line.tick(20), [BACK]);
+    let (firing, uid) = (line.fired.last().expect("a firing").clone(), rule_ref("web").uid);
+    finish(&mut line, 21);
+    assert!(!line.engine.gives(&uid, &firing.id));
+    let (event, spec, steps) = (event_of_restore(&firing), Arc::clone(&line.rule().spec), Default::default());
+    let letter = crate::record::OpenFiring { event, events: Vec::new(), spec, steps, firing };
+    let replay = crate::record::Replay { of: letter.firing.id.clone(), open: Box::new(letter) };
+    let again = line.engine.fire_again(&head(999, 22), &replay).expect("it fires again").firing.id;
+    line.restart();
+    assert!(line.engine.gives(&uid, &again));
+    assert_eq!(line.tick(1000), [""; 0], "it is being given back");
+    let outcome = FiringOutcome::Succeeded;
+    let message = String::new();
+    line.fold(
+        1001,
+        &Record::Finished(Finished { firing: again.clone(), rule: uid.clone(), outcome, message, failed_at: None }),
+    );
+    assert!(!line.engine.gives(&uid, &again), "it was given back");
+
+    // What has been taken hold of since is not given back.
+    line.event(1002, &pod("b"));
+    changes(&mut line, 1003, 2, 4, TEN);
+    let again = line.engine.fire_again(&head(9999, 1004), &replay).expect("it fires again").firing.id;
+    line.restart();
+    assert!(!line.engine.gives(&uid, &again));
+    assert_eq!(line.tick(1100), [BACK], "in its own time");
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_its_place() {
     let at = "spec.actions[0]";
     let ending = json!({"absent": {"for": "1m"}});
