@@ -261,6 +261,7 @@ async fn who_has_the_verb_silences_and_nobody_else_and_in_no_other_name() {
         ("jane", "b", text(&user(&shop, "kim"))),
         ("jane", "b", json!(r#"{"until":"2099-01-01T00:00:00Z","author":"kim"}"#)),
         ("kim", "b", text(&user(&shop, "kim"))),
+        ("kim", "empty", json!("")),
         ("kim", "drill", Value::Null),
         ("kim", "drill", text(&user(&shop, "kim"))),
     ] {
@@ -270,8 +271,8 @@ async fn who_has_the_verb_silences_and_nobody_else_and_in_no_other_name() {
     // What the policy lets through and no silence is made of is told.
     let odd = format!(r#"{{"author":"{}","author":"kim","until":"2099-01-01T00:00:00Z"}}"#, user(&shop, "jane"));
     annotate("jane", "odd", json!(odd)).await.expect("it begins as it should");
-    let status = shop.rule_status("grows", "it is told", |status| status["silences"][0]["name"] == "odd").await;
-    assert!(status["silences"][0]["message"].as_str().expect("why").contains("duplicate field"), "{status}");
+    let status = shop.rule_status("grows", "it is told", |status| status["silences"][1]["name"] == "odd").await;
+    assert!(status["silences"][1]["message"].as_str().expect("why").contains("duplicate field"), "{status}");
 
     done(&jane, &shop, &["silence", "grows", "--end"]).await;
     shop.rule_status("grows", "none is left", |status| status["silences"].is_null()).await;
@@ -318,7 +319,7 @@ async fn a_killed_operator_goes_on_waiting_and_takes_what_was_approved_meanwhile
 }
 
 #[tokio::test]
-async fn without_the_policy_nothing_is_approved() {
+async fn without_the_policy_nothing_is_approved_and_nothing_silenced() {
     let site = Site::start().await;
     let _operator = site.setup.start_ready().await;
     let shop = site.namespace("unbound").await;
@@ -338,4 +339,13 @@ async fn without_the_policy_nothing_is_approved() {
     .await;
     assert!(message.contains("ValidatingAdmissionPolicyBinding signalbox-accounts does not exist"), "{message}");
     assert_eq!(shop.replicas("web").await, 1);
+
+    let text = json!(r#"{"author":"nobody","until":"2099-01-01T00:00:00Z"}"#);
+    let patch = json!({"metadata": {"annotations": {"silence.signalbox.dev/a": text}}});
+    let rules = shop.api(GROUP, "EventRule");
+    rules.patch("asks", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("nobody refuses it");
+    let refused = |status: &Value| {
+        status["silences"][0]["message"].as_str().is_some_and(|why| why.contains("nobody checks who silences"))
+    };
+    shop.rule_status("asks", "it is told that it is not in force", refused).await;
 }

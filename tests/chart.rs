@@ -13,7 +13,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use signalbox::{
     api::{ActionOutcome, FiringOutcome},
-    kubernetes::{POLICY, fault_of_approval, fault_of_binding, fault_of_policy},
+    kubernetes::{POLICY, fault_of_approval, fault_of_binding, fault_of_policy, fault_of_silencing},
     record::{Decision, RuleUid, SuppressedReason},
     telemetry::{Metrics, StatusWrite, WatchState},
 };
@@ -192,7 +192,7 @@ fn the_admission_policy_is_the_one_that_the_operator_looks_for_and_can_be_turned
     let objects = rendered(&[]);
     let [policy, binding] = KINDS.map(|kind| &object(&objects, kind, POLICY).expect("it is there by default")["spec"]);
     assert_eq!(fault_of_policy(policy), None);
-    assert_eq!(fault_of_approval(policy), None);
+    assert_eq!((fault_of_approval(policy), fault_of_silencing(policy)), (None, None));
     assert_eq!(fault_of_binding(binding), None);
     let without = rendered(&["admissionPolicy.enabled=false"]);
     assert_eq!(without.len(), objects.len() - KINDS.len());

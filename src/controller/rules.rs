@@ -79,8 +79,8 @@ pub struct Rules {
     status: StatusQueue,
     synced: Synced,
     rules: HashMap<String, Tracked>,
-    /// Whether authors were checked when that was looked at last, and when it is looked at again.
-    authors: (Option<Authors>, Instant),
+    /// Whether authors, and those who silence, were checked when that was looked at last, and when it is looked at again.
+    authors: (Option<[Authors; 2]>, Instant),
 }
 
 /// One rule.
@@ -143,13 +143,14 @@ impl Rules {
         Self { cluster, bus, sources, status, synced, rules, authors: (None, Instant::now()) }
     }
 
-    /// Has all accounts looked at now if authors are checked no longer, or again.
+    /// Has all accounts and silences looked at now if authors, or those who silence, are checked no longer, or again.
     async fn look_at_authors(&mut self, now: Instant) {
         if self.authors.1 > now {
             return;
         }
         self.authors.1 = now + AUTHORS;
-        let answer = tokio::time::timeout(PATIENCE, self.cluster.authors()).await;
+        let asked = async { Ok::<_, kube::Error>([self.cluster.authors().await?, self.cluster.silencers().await?]) };
+        let answer = tokio::time::timeout(PATIENCE, asked).await;
         let Ok(Ok(authors)) = answer else { return };
         if self.authors.0.replace(authors.clone()).is_none_or(|before| before == authors) {
             return;
@@ -229,7 +230,7 @@ impl Rules {
             tracing::info!(%rule, generation = wanted.generation, "a rule was put");
         }
         // Before anything is judged by it.
-        if !hush(&self.bus, &self.status, tracked).await? {
+        if !hush(&self.cluster, &self.bus, &self.status, tracked).await? {
             tracked.check_at = Some(Instant::now() + UNUSABLE);
         }
         if tracked.listening != Some(wanted.generation) {

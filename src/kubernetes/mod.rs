@@ -31,7 +31,7 @@ pub use discovery::{ResolveError, Resource};
 pub use events::{EventRecorder, EventWriter, Note, NoteType, REPORTING_CONTROLLER, event_channel};
 pub use lease::{Authority, Claim, Displaced, Keeper, Lost, Taken};
 pub use owner::{OwnerError, top_controller_among};
-pub use policy::{Authors, POLICY, fault_of_approval, fault_of_binding, fault_of_policy};
+pub use policy::{Authors, POLICY, fault_of_approval, fault_of_binding, fault_of_policy, fault_of_silencing};
 pub use right::{MissingRight, Right, merged};
 pub use role::roles;
 pub use secret::SecretError;

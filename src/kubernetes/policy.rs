@@ -2,7 +2,8 @@
 //!
 //! Whoever writes a rule, a source or a sink acts as its account. The policy lets only those write one who could do so anyway. Without it any author could
 //! use any account of his namespace; so whatever is not known to be the chart's own policy counts as none.
-//! It also lets only those change the annotation by which steps are approved who may approve, and in no other name than their own.
+//! It also lets only those change the annotation by which steps are approved who may approve, and those by which rules are silenced who may silence, and in
+//! no other name than their own.
 
 use std::time::Duration;
 
@@ -29,6 +30,20 @@ pub const APPROVAL_EXPRESSION: &str = "(request.operation == 'UPDATE' ? oldObjec
     line in (request.operation == 'UPDATE' ? oldObject.metadata.?annotations[?'signalbox.dev/approval'].orValue('') : '').split('\\n') || \
     line.matches('^(approve|deny) [0-9a-f]{20}-[A-Za-z0-9_]{1,63} ') && line.split(' ', 3)[2] == request.userInfo.username) && \
     authorizer.group('signalbox.dev').resource('eventrules').namespace(request.namespace).name(request.name).check('approve').allowed()";
+/// The same for annotations that begin with [`api::SILENCE`]: what leaves all of them as they are, empty ones too; whoever has the verb `silence` on the
+/// rule, and takes some away or writes such as [`api::Silence::read`] takes, with his own name. It uses no variables: what those say is not looked at here.
+pub const SILENCE_EXPRESSION: &str = r#"
+    object.metadata.?annotations.orValue({}).all(name, !name.startsWith('silence.signalbox.dev/') ||
+    request.operation == 'UPDATE' && name in oldObject.metadata.?annotations.orValue({}) &&
+    oldObject.metadata.annotations[name] == object.metadata.annotations[name]) &&
+    (request.operation != 'UPDATE' || oldObject.metadata.?annotations.orValue({}).all(name,
+    !name.startsWith('silence.signalbox.dev/') || name in object.metadata.?annotations.orValue({}))) ||
+    object.metadata.?annotations.orValue({}).all(name, !name.startsWith('silence.signalbox.dev/') ||
+    request.operation == 'UPDATE' && name in oldObject.metadata.?annotations.orValue({}) &&
+    oldObject.metadata.annotations[name] == object.metadata.annotations[name] ||
+    !request.userInfo.username.matches('["\\]') &&
+    object.metadata.annotations[name].startsWith('{"author":"' + request.userInfo.username + '",')) &&
+    authorizer.group('signalbox.dev').resource('eventrules').namespace(request.namespace).name(request.name).check('silence').allowed()"#;
 /// The kinds that name an account.
 const RESOURCES: [&str; 3] = ["eventrules", "eventsinks", "eventsources"];
 /// Both must be matched: a policy for CREATE alone lets everybody edit the rules of others.
@@ -36,7 +51,7 @@ const OPERATIONS: [&str; 2] = ["CREATE", "UPDATE"];
 /// How long an answer is good enough.
 const AGE: Duration = Duration::from_secs(3);
 
-/// Whether authors, or those who approve, are checked.
+/// Whether authors, or those who approve or silence, are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authors {
     /// The policy is in force as the chart makes it.
@@ -52,6 +67,7 @@ pub(super) type Known = parking_lot::Mutex<Option<(Found, Instant)>>;
 pub(super) struct Found {
     authors: Authors,
     approvers: Authors,
+    silencers: Authors,
 }
 
 impl Cluster {
@@ -69,6 +85,14 @@ impl Cluster {
     /// When the API server could not be asked.
     pub async fn approvers(&self) -> Result<Authors, kube::Error> {
         Ok(self.found().await?.approvers)
+    }
+
+    /// Whether the API server checks who silences rules. The answer is at most 3 s old.
+    ///
+    /// # Errors
+    /// When the API server could not be asked.
+    pub async fn silencers(&self) -> Result<Authors, kube::Error> {
+        Ok(self.found().await?.silencers)
     }
 
     async fn found(&self) -> Result<Found, kube::Error> {
@@ -93,7 +117,7 @@ impl Cluster {
     }
 
     async fn look_at_policy(&self) -> Result<Found, kube::Error> {
-        let mut approvers = Authors::Checked;
+        let (mut approvers, mut silencers) = (Authors::Checked, Authors::Checked);
         let objects = [
             (
                 "ValidatingAdmissionPolicy",
@@ -107,10 +131,13 @@ impl Cluster {
             let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
             let fault = match self.own().request::<Value>(request).await {
                 Ok(object) => {
-                    if let Some(why) =
-                        fault_of_approval(&object["spec"]).filter(|_| kind == "ValidatingAdmissionPolicy")
-                    {
-                        approvers = Authors::Unchecked(not_ours(kind, &why));
+                    if resource == "validatingadmissionpolicies" {
+                        let checked = |fault: Option<String>| match fault {
+                            Some(why) => Authors::Unchecked(not_ours(kind, &why)),
+                            None => Authors::Checked,
+                        };
+                        approvers = checked(fault_of_approval(&object["spec"]));
+                        silencers = checked(fault_of_silencing(&object["spec"]));
                     }
                     fault_of(&object["spec"]).map(|why| not_ours(kind, &why))
                 }
@@ -124,10 +151,10 @@ impl Cluster {
             };
             if let Some(why) = fault {
                 let none = Authors::Unchecked(why);
-                return Ok(Found { authors: none.clone(), approvers: none });
+                return Ok(Found { authors: none.clone(), approvers: none.clone(), silencers: none });
             }
         }
-        Ok(Found { authors: Authors::Checked, approvers })
+        Ok(Found { authors: Authors::Checked, approvers, silencers })
     }
 }
 
@@ -139,6 +166,13 @@ fn not_ours(kind: &str, why: &str) -> String {
 pub fn fault_of_approval(spec: &Value) -> Option<String> {
     fault_of_policy(spec).or_else(|| {
         (!has(spec, APPROVAL_EXPRESSION)).then(|| "no validation has the expression for approvals".to_owned())
+    })
+}
+
+/// Why the policy does not check everybody who silences a rule.
+pub fn fault_of_silencing(spec: &Value) -> Option<String> {
+    fault_of_policy(spec).or_else(|| {
+        (!has(spec, SILENCE_EXPRESSION)).then(|| "no validation has the expression for silences".to_owned())
     })
 }
 

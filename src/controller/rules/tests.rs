@@ -272,6 +272,7 @@ fn annotated(generation: i64, annotations: Value) -> Object {
 #[tokio::test(start_paused = true)]
 async fn silences_are_told_before_the_rule_judges_and_when_they_change_and_what_is_wrong_with_one_is_said() {
     let site = Site::with_account("ops");
+    site.policy.store(true, Ordering::SeqCst);
     let (mut rules, status) = controller(&site, []);
     let text = |more: &str| format!(r#"{{"author":"jane","until":"2099-01-01T00:00:00Z"{more}}}"#);
     let over = r#"{"author":"jane","until":"2020-01-01T00:00:00Z"}"#;
@@ -288,10 +289,10 @@ async fn silences_are_told_before_the_rule_judges_and_when_they_change_and_what_
     let told = status.of("web").await["silences"].clone();
     let names: Vec<_> =
         told.as_array().expect("a list").iter().map(|one| one["name"].as_str().expect("a name")).collect();
-    assert_eq!(names, ["odd", "wrong", "move"], "what is wrong comes first: {told}");
-    assert!(told[0]["message"].as_str().expect("why").contains("kubectl signalbox silence"), "{told}");
-    assert!(told[1]["message"].as_str().expect("why").starts_with("expression: 1:"), "{told}");
-    assert_eq!((&told[2]["author"], &told[2]["message"]), (&json!("jane"), &Value::Null));
+    assert_eq!(names, ["move", "odd", "wrong"], "what is in force comes first: {told}");
+    assert_eq!((&told[0]["author"], &told[0]["message"]), (&json!("jane"), &Value::Null));
+    assert!(told[1]["message"].as_str().expect("why").contains("kubectl signalbox silence"), "{told}");
+    assert!(told[2]["message"].as_str().expect("why").starts_with("expression: 1:"), "{told}");
     // Taken away, with the log full for a while.
     site.full.store(true, Ordering::SeqCst);
     rules.apply(annotated(1, json!({}))).await.expect("apply");
@@ -306,6 +307,7 @@ async fn silences_are_told_before_the_rule_judges_and_when_they_change_and_what_
 #[tokio::test(start_paused = true)]
 async fn no_more_silences_are_in_force_than_there_may_be() {
     let site = Site::with_account("ops");
+    site.policy.store(true, Ordering::SeqCst);
     let (mut rules, _status) = controller(&site, []);
     let one = |number: usize| {
         (format!("silence.signalbox.dev/s{number:02}"), json!(r#"{"author":"a","until":"2099-01-01T00:00:00Z"}"#))
@@ -314,4 +316,44 @@ async fn no_more_silences_are_in_force_than_there_may_be() {
     rules.apply(annotated(1, Value::Object(all))).await.expect("apply");
     let told = site.done()[1].clone();
     assert!(told.contains("\"s15\"") && !told.contains("\"s16\""), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silence_is_in_force_only_while_it_is_checked_who_writes_it_and_stays_while_that_cannot_be_told() {
+    let site = Site::with_account("ops");
+    let (mut rules, status) = controller(&site, []);
+    let text = r#"{"author":"jane","until":"2099-01-01T00:00:00Z"}"#;
+    let look = async |rules: &mut Rules| {
+        tokio::time::advance(UNUSABLE).await;
+        rules.tick().await.expect("tick");
+        site.done().into_iter().filter(|line| line.contains("Silences")).collect::<Vec<_>>()
+    };
+    let one = json!({"silence.signalbox.dev/move": text});
+    rules.apply(annotated(1, one)).await.expect("apply");
+    assert!(!site.done().iter().any(|line| line.contains("Silences")), "nobody has checked who wrote it");
+    let told = status.of("web").await["silences"].clone();
+    let message = told[0]["message"].as_str().expect("why");
+    assert!(message.starts_with("nobody checks who silences, so nothing is silenced: "), "{message}");
+    assert!(look(&mut rules).await.is_empty());
+
+    site.policy.store(true, Ordering::SeqCst);
+    let done = look(&mut rules).await;
+    assert!(matches!(&*done, [told] if told.contains("\"move\"")), "{done:?}");
+
+    // What is written while nobody can be asked waits; what was in force stays, and can be ended.
+    site.away.store(true, Ordering::SeqCst);
+    tokio::time::advance(UNUSABLE).await;
+    let two = json!({"silence.signalbox.dev/move": text, "silence.signalbox.dev/new": text});
+    rules.apply(annotated(1, two)).await.expect("apply");
+    assert_eq!(site.done(), [""; 0]);
+    rules.apply(annotated(1, json!({"silence.signalbox.dev/new": text}))).await.expect("apply");
+    let done = site.done();
+    assert!(matches!(&*done, [told] if told.contains("silences: []")), "{done:?}");
+    site.away.store(false, Ordering::SeqCst);
+    let done = look(&mut rules).await;
+    assert!(matches!(&*done, [told] if told.contains("\"new\"")), "{done:?}");
+
+    site.policy.store(false, Ordering::SeqCst);
+    let done = look(&mut rules).await;
+    assert!(matches!(&*done, [told] if told.contains("silences: []")), "{done:?}");
 }

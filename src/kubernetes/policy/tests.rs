@@ -16,7 +16,7 @@ pub(crate) fn policy() -> Value {
             "apiGroups": ["signalbox.dev"], "apiVersions": ["*"], "resources": ["eventrules", "eventsinks", "eventsources"],
             "operations": ["CREATE", "UPDATE"], "scope": "*"}]},
         "validations": [{"expression": EXPRESSION.replace(" || ", " ||\n  "), "messageExpression": "'no'", "reason": "Forbidden"},
-            {"expression": APPROVAL_EXPRESSION}],
+            {"expression": APPROVAL_EXPRESSION}, {"expression": SILENCE_EXPRESSION}],
     }})
 }
 
@@ -66,7 +66,7 @@ fn a_policy_that_lets_anything_else_through_counts_as_none() {
 fn a_policy_without_a_word_of_approvals_checks_authors_and_nobody_who_approves() {
     assert_eq!(fault_of_approval(&policy()["spec"]), None);
     let mut older = policy()["spec"].take();
-    older["validations"].as_array_mut().expect("a list").pop();
+    older["validations"].as_array_mut().expect("a list").remove(1);
     assert_eq!(fault_of_policy(&older), None);
     let fault = fault_of_approval(&older).expect("approvals are not checked");
     assert!(fault.contains("approvals"), "{fault}");
@@ -75,6 +75,21 @@ fn a_policy_without_a_word_of_approvals_checks_authors_and_nobody_who_approves()
     assert!(fault_of_approval(&open).is_some());
     open["failurePolicy"] = json!("Ignore");
     assert!(fault_of_approval(&open).is_some());
+}
+
+#[test]
+fn a_policy_without_a_word_of_silences_checks_nobody_who_silences() {
+    assert_eq!(fault_of_silencing(&policy()["spec"]), None);
+    let mut older = policy()["spec"].take();
+    older["validations"].as_array_mut().expect("a list").pop();
+    assert_eq!((fault_of_policy(&older), fault_of_approval(&older)), (None, None));
+    let fault = fault_of_silencing(&older).expect("silences are not checked");
+    assert!(fault.contains("silences"), "{fault}");
+    let mut open = policy()["spec"].take();
+    open["validations"][2]["expression"] = json!(format!("true || {SILENCE_EXPRESSION}"));
+    assert!(fault_of_silencing(&open).is_some());
+    // A variable could be another one than the chart's.
+    assert!([EXPRESSION, APPROVAL_EXPRESSION, SILENCE_EXPRESSION].iter().all(|one| !one.contains("variables.")));
 }
 
 #[test]
@@ -102,6 +117,21 @@ fn what_an_administrator_adds_may_tighten_it() {
     let mut binding = binding()["spec"].take();
     binding["validationActions"] = json!(["Audit", "Deny"]);
     assert_eq!(fault_of_binding(&binding), None);
+}
+
+#[tokio::test]
+async fn an_older_policy_checks_authors_and_those_who_approve_and_nobody_who_silences() {
+    let mut older = policy();
+    older["spec"]["validations"].as_array_mut().expect("a list").pop();
+    let fake = Fake::new(move |seen| match seen.path.contains("bindings/") {
+        true => (200, binding()),
+        false => (200, older.clone()),
+    });
+    let cluster = Cluster::with_client(fake.client());
+    assert_eq!(cluster.authors().await.expect("an answer"), Authors::Checked);
+    assert_eq!(cluster.approvers().await.expect("an answer"), Authors::Checked);
+    let silencers = cluster.silencers().await.expect("an answer");
+    assert!(matches!(&silencers, Authors::Unchecked(why) if why.contains("for silences")), "{silencers:?}");
 }
 
 #[tokio::test(start_paused = true)]
