@@ -180,11 +180,15 @@ pub(super) fn interest(rules: &[RulePut]) -> Arc<Interest> {
 pub(super) struct Collected {
     id: LogId,
     records: watch::Sender<Vec<Record>>,
+    synced: Mutex<Position>,
 }
+
+/// Type of events that this log has no room for.
+pub(super) const TOO_LARGE: &str = "com.example.too.large";
 
 impl Collected {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { id: LogId("log".to_owned()), records: watch::Sender::default() })
+        Arc::new(Self { id: LogId("log".to_owned()), records: watch::Sender::default(), synced: Mutex::default() })
     }
 
     /// Waits (in paused time) until so many records are there, and gives all in short.
@@ -194,6 +198,11 @@ impl Collected {
         let came = tokio::time::timeout(Duration::from_secs(900), enough).await.is_ok();
         assert!(came, "{count} records do not come, only {:#?}", self.short());
         self.short()
+    }
+
+    /// Up to where somebody has waited for it to be on stable storage.
+    pub(super) fn synced(&self) -> Position {
+        *self.synced.lock()
     }
 
     pub(super) fn short(&self) -> Vec<String> {
@@ -248,14 +257,21 @@ impl Bus for Collected {
     }
 
     fn record(&self, record: Record) -> Result<Head, BusError> {
+        if matches!(&record, Record::Event(input) if input.event.type_ == TOO_LARGE) {
+            return Err(BusError::TooLarge(1));
+        }
         // As a log that is kept.
         crate::record::encode(&record, &mut Vec::new()).map_err(|_| BusError::TooDeep)?;
         self.records.send_modify(|records| records.push(record));
         Ok(Head { position: Position(self.records.borrow().len() as u64), stamp: Stamp::default() })
     }
 
-    fn durable(&self, _: Position) -> BoxFuture<'_, Result<Permit, BusError>> {
-        Box::pin(async { Ok(Permit::for_test()) })
+    fn durable(&self, position: Position) -> BoxFuture<'_, Result<Permit, BusError>> {
+        Box::pin(async move {
+            let mut synced = self.synced.lock();
+            *synced = synced.max(position);
+            Ok(Permit::for_test())
+        })
     }
 
     fn reader(&self) -> Option<Box<dyn Reader>> {

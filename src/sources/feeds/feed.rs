@@ -233,13 +233,11 @@ impl Feed {
         for message in messages {
             taken.push(match self.decode(message) {
                 Err(poison) => self.poisoned(poison),
-                Ok(events) => match self.append(events).await? {
-                    Ok(position) => {
-                        last = last.max(position);
-                        Taken::Stored
-                    }
-                    Err(poison) => self.poisoned(poison),
-                },
+                Ok(events) => {
+                    let (position, fault) = self.append(events).await?;
+                    last = last.max(position);
+                    fault.map_or(Taken::Stored, |fault| self.poisoned(fault))
+                }
             });
         }
         if last > Position::default() {
@@ -305,10 +303,11 @@ impl Feed {
         Ok(events.into_iter().map(hashed).map(|(hash, event)| (event, hash)).collect())
     }
 
-    /// Appends the events of one message; gives up to where the log must be durable.
-    async fn append(&self, events: Vec<Told>) -> Result<Result<Position, Fault>, Down> {
-        let by = self.by();
-        let (mut received, mut seen, mut last) = (Received::default(), HashSet::new(), Position::default());
+    /// Appends the events of one message; gives up to where the log must be durable, and why one of them is none that can be kept, if there is such a one:
+    /// the others are.
+    async fn append(&self, events: Vec<Told>) -> Result<(Position, Option<Fault>), Down> {
+        let (by, mut last, mut fault) = (self.by(), Position::default(), None);
+        let (mut received, mut seen) = (Received::default(), HashSet::new());
         for (event, hash) in events {
             if hash.is_some_and(|hash| !seen.insert(hash)) {
                 received.duplicates += 1;
@@ -336,8 +335,8 @@ impl Feed {
                         sleep(FULL_PAUSE).await;
                         continue;
                     }
-                    Err(error @ BusError::TooLarge(_)) => return Ok(Err((Rejection::TooLarge, error.to_string()))),
-                    Err(error @ BusError::TooDeep) => return Ok(Err((Rejection::Malformed, error.to_string()))),
+                    Err(error @ BusError::TooLarge(_)) => fault = Some((Rejection::TooLarge, error.to_string())),
+                    Err(error @ BusError::TooDeep) => fault = Some((Rejection::Malformed, error.to_string())),
                     Err(_) => return Err(stopping()),
                 }
                 break;
@@ -345,7 +344,7 @@ impl Feed {
         }
         self.shared.counted.received(received, self.accept.clock().now().timestamp());
         self.accept.metrics().feeds().received(self.kind, received.new, received.duplicates);
-        Ok(Ok(last))
+        Ok((last, fault))
     }
 }
 

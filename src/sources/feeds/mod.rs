@@ -23,6 +23,8 @@ mod queue_lag;
 #[cfg(feature = "redis")]
 mod redis;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -96,6 +98,9 @@ impl Feeds {
     pub fn set(&self, namespace: &str, name: &str, uid: &str, spec: &EventSourceSpec) -> Result<(), Vec<String>> {
         let faults = kind::faults(spec);
         if !faults.is_empty() {
+            // One of another uid is gone, although nobody has said so.
+            self.0.feeds.write().retain(|key, of| *key != (namespace.into(), name.into()) || of.version.uid == uid);
+            self.0.changed.notify_one();
             return Err(faults);
         }
         let account = Account { namespace: namespace.to_owned(), name: spec.service_account_name.clone() };
