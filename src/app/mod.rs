@@ -14,6 +14,8 @@ mod pace;
 mod run;
 mod webhooks;
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
 use crate::{
@@ -36,9 +38,15 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// How long the end of the process waits for threads that still work.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 fn block_on(doing: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     // Whoever comes first decides in rustls; without this line a dependency could bring another provider along.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(doing)
+    let done = runtime.block_on(doing);
+    // What still says goodbye to a broker in a thread of its own is not waited for longer.
+    runtime.shutdown_timeout(GOODBYE);
+    done
 }

@@ -3,13 +3,7 @@
 //! A partition that is to be given to another member is not given back at once: first what was taken of it is stored and said to be, so that the other
 //! begins after it.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -33,8 +27,6 @@ pub(super) struct Group {
     state: Mutex<State>,
     /// Partitions have come or are to go.
     pub(super) changed: Notify,
-    /// The member is leaving: nobody stores anything any more.
-    closing: AtomicBool,
 }
 
 #[derive(Default)]
@@ -43,6 +35,8 @@ struct State {
     ours: BTreeSet<Place>,
     /// Partitions to give back once what was taken of them is stored.
     leaving: Vec<TopicPartitionList>,
+    /// The member is leaving: nobody stores anything any more, nor gives anything back.
+    closing: bool,
     /// Nothing is fetched for the moment.
     paused: bool,
 }
@@ -62,13 +56,9 @@ impl ConsumerContext for Group {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, places: &mut TopicPartitionList) {
         let result = if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.gain(consumer, places)
-        } else if self.closing.load(Ordering::Acquire) || consumer.assignment_lost() {
-            // Others may have them already.
-            self.lose(places);
+        } else if self.lose(places, consumer.assignment_lost()) {
             consumer.incremental_unassign(places)
         } else {
-            self.lose(places);
-            self.state.lock().leaving.push(places.clone());
             Ok(())
         };
         if let Err(error) = result {
@@ -83,14 +73,21 @@ impl Group {
         consumer.incremental_assign(places)?;
         let mut state = self.state.lock();
         state.ours.extend(listed(places));
-        if state.paused { consumer.pause(places) } else { Ok(()) }
+        // One that went while it was paused is so still.
+        if state.paused { consumer.pause(places) } else { consumer.resume(places) }
     }
 
-    fn lose(&self, places: &TopicPartitionList) {
+    /// Whether partitions are to be given back at once: others may have them already (`lost`), or nothing is being stored any more.
+    fn lose(&self, places: &TopicPartitionList, lost: bool) -> bool {
         let mut state = self.state.lock();
         for place in listed(places) {
             state.ours.remove(&place);
         }
+        let at_once = lost || state.closing;
+        if !at_once {
+            state.leaving.push(places.clone());
+        }
+        at_once
     }
 
     /// Whether the partition is one of ours, and stays so as far as is known.
@@ -164,6 +161,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.group().closing.store(true, Ordering::Release);
+        self.group().state.lock().closing = true;
+        // Until they are given back, the client waits with its goodbye.
+        self.give_back();
     }
 }
