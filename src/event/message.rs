@@ -81,6 +81,12 @@ impl Message<'_> {
     }
 }
 
+/// Whether [`decode`] looks at a header of this name. Where one has no such name it needs not be among a message's headers.
+pub fn is_heeded(name: &str) -> bool {
+    let named = [CONTENT_TYPE, HOPS].into_iter().any(|known| name.eq_ignore_ascii_case(known));
+    named || PREFIXES.into_iter().any(|prefix| begins_with(name, prefix))
+}
+
 fn begins_with(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }

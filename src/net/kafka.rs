@@ -2,7 +2,7 @@
 //!
 //! librdkafka resolves names and connects by itself, and tells nobody before it does. Whoever makes a client first lets the guard judge the brokers to
 //! begin with, then asks those for the cluster's brokers ([`brokers`]) by a client that is in no group, and lets it judge these: such a client connects to
-//! no other.
+//! no other but the coordinator of its group, whose address nobody is told.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -194,8 +194,18 @@ pub fn fault(code: RDKafkaErrorCode, words: &str) -> Fault {
         | Code::InconsistentGroupProtocol
         | Code::UnsupportedFeature
         | Code::NotImplemented => Fault::Refused(words),
+        _ if is_stuck(code) => Fault::Refused(format!("{words}: {STUCK}")),
         _ => Fault::Unreachable(words),
     }
+}
+
+/// What helps where a partition stands still.
+const STUCK: &str = "a record cannot be read, and none behind it is taken: move the group past it, or compress and size its records otherwise";
+
+/// Whether a partition stands still over a record that cannot be read: nobody passes over it.
+pub fn is_stuck(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::BadCompression | Code::BadMessage | Code::MessageSizeTooLarge)
 }
 
 /// Sorts an error. What a client is told may be secret, and is not in the words.
@@ -265,4 +275,21 @@ pub fn partitions(answers: &[Metadata]) -> Result<Vec<(String, Vec<i32>)>, Fault
         }
     };
     answers.iter().flat_map(|metadata| metadata.topics()).map(topic).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_nobody_can_read_is_told_with_what_helps() {
+        for code in
+            [RDKafkaErrorCode::BadCompression, RDKafkaErrorCode::BadMessage, RDKafkaErrorCode::MessageSizeTooLarge]
+        {
+            let told = fault(code, "");
+            assert!(matches!(&told, Fault::Refused(words) if words.contains("move the group past it")), "{told:?}");
+        }
+        let gone = fault(RDKafkaErrorCode::BrokerTransportFailure, "");
+        assert!(matches!(gone, Fault::Unreachable(_)), "another broker may have it: {gone:?}");
+    }
 }

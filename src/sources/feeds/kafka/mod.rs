@@ -128,8 +128,10 @@ fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
     // Where a group begins, survey::begin says. What was deleted before it was taken is passed over.
     config.set("auto.offset.reset", "earliest");
     config.set("allow.auto.create.topics", "false").set("topic.metadata.refresh.interval.ms", "30000");
-    // Each source holds 4 MiB of records, and one answer of a broker; a batch that is larger comes all the same.
-    config.set("queued.min.messages", "1000").set("queued.max.messages.kbytes", "4096");
+    // Each source holds 4 MiB of values, and one answer of a broker; a batch that is larger comes all the same. Keys and headers count as messages only:
+    // so there are few, and they are fetched anew soon.
+    config.set("queued.min.messages", "64").set("queued.max.messages.kbytes", "4096");
+    config.set("fetch.queue.backoff.ms", "20");
     config.set("max.partition.fetch.bytes", "1048576").set("fetch.max.bytes", "4194304");
     config
 }

@@ -7,7 +7,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use rdkafka::{
     consumer::{Consumer as _, MessageStream},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{BorrowedMessage, Message as _},
+    message::{BorrowedMessage, Headers as _, Message as _},
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -17,14 +17,15 @@ use super::{
     record::{Common, Record},
 };
 use crate::{
-    net::kafka::{Fault, fault, sorted},
+    net::kafka::{Fault, fault, is_stuck, sorted},
+    poison,
     sources::feeds::{feed::Feed, link::Down},
     telemetry::Rejection,
 };
 
 /// Records of one batch.
 const RECORDS: usize = 500;
-/// Bytes of values of one batch, but for the last record. Two batches of each source are held at most.
+/// Bytes of one batch, but for the last record. Two batches of each source are held at most.
 const BYTES: usize = 1 << 20;
 /// How long another member waits for partitions whose records are being stored: the log may have no room.
 const HANDOVER: Duration = Duration::from_secs(5);
@@ -139,7 +140,7 @@ impl<'a> Reader<'a> {
     fn next(&mut self, next: Option<KafkaResult<BorrowedMessage<'a>>>) -> Result<(), Down> {
         match next {
             Some(Ok(message)) => {
-                self.bytes += message.payload_len();
+                self.bytes += size(&message);
                 self.held.push(message);
                 Ok(())
             }
@@ -158,7 +159,9 @@ impl<'a> Reader<'a> {
             None => false,
         };
         if ends {
-            let why = self.member.group().words.fault();
+            // Of a record the client says nothing beside.
+            let stuck = error.rdkafka_error_code().is_some_and(is_stuck);
+            let why = if stuck { None } else { self.member.group().words.fault() };
             return Err(down(why.unwrap_or_else(|| sorted(error))));
         }
         tracing::debug!(%error, source = self.feed.name, "librdkafka reports an error");
@@ -212,4 +215,13 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// Bytes of a record: value, key and headers. Of headers that cannot be read, none.
+fn size(message: &BorrowedMessage<'_>) -> usize {
+    let headers = poison::caught(|| {
+        let of = |header: rdkafka::message::Header<'_, &[u8]>| header.key.len() + header.value.map_or(0, <[u8]>::len);
+        message.headers().map_or(0, |headers| headers.iter().map(of).sum::<usize>())
+    });
+    message.payload_len() + message.key_len() + headers.unwrap_or_default()
 }

@@ -6,7 +6,10 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use serde_json::Value;
 
 use crate::{
-    event::{cloud_events::attribute, message::Message},
+    event::{
+        cloud_events::attribute,
+        message::{Message, is_heeded},
+    },
     poison::{self, Poisoned},
 };
 
@@ -59,6 +62,8 @@ impl<'a> Record<'a> {
     pub(super) fn message(&self, common: &'a Common) -> Message<'a> {
         let time = self.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
         let text = |value: &Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+        // Those that are kept are extensions.
+        let heeded = self.headers.iter().filter(|(name, _)| is_heeded(name));
         Message {
             id: Some(self.id()),
             source: common.source.clone(),
@@ -66,7 +71,7 @@ impl<'a> Record<'a> {
             subject: Some(self.topic.to_owned()),
             time,
             content_type: None,
-            headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
+            headers: heeded.map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
             extensions: self.extensions(common),
             told: None,
             body: self.value.unwrap_or_default(),
@@ -177,6 +182,23 @@ mod tests {
 
         let huge = event(&record(1, 57, Some(b"o-2"), Some(r#"{"status":"refunded","amount":1e400}"#)));
         assert_eq!(huge.data, r#"{"status":"refunded","amount":1e400}"#, "a number that nobody can hold is text");
+    }
+
+    #[test]
+    fn headers_that_mean_nothing_are_not_copied() {
+        let headers = vec![
+            ("trace", Some(&b"abc"[..])),
+            ("x", Some(&[b'x'; 9_000])),
+            ("Content-Type", Some(b"text/plain")),
+            ("CE_type", Some(b"t")),
+            ("signalbox-hops", Some(b"1")),
+        ];
+        let record = Record { headers, ..record(0, 1, None, Some("1")) };
+        let common = common();
+        let message = record.message(&common);
+        let names: Vec<&str> = message.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["Content-Type", "CE_type", "signalbox-hops"]);
+        assert_eq!(event(&record).extensions["trace"], "abc");
     }
 
     #[test]
