@@ -239,6 +239,15 @@ async fn what_is_sent_again_is_known_and_what_is_no_event_is_not_sent_for_ever()
     source_within(&shop, "plant", "what came again is known", 60, known).await;
     all_acknowledged(&context, 4).await;
     assert_eq!(texts(&sink).len(), 3, "nothing is told twice");
+
+    // Where a consumer began cannot be changed any more; the rest can.
+    let patch = Patch::Merge(json!({"spec": {"nats": {"jetStream": {"deliverPolicy": "New", "ackWait": "3s"}}}}));
+    shop.api(GROUP, "EventSource").patch("plant", &PatchParams::default(), &patch).await.expect("edited");
+    let edited =
+        async || (consumer_info(&context).await.config.ack_wait == std::time::Duration::from_secs(3)).then_some(());
+    eventually("the consumer is edited", PATIENCE, edited).await;
+    publish(&context, "j-4", &json!({"n": 4}).to_string()).await;
+    tell(&sink, &["JOBS/1 1", "JOBS/2 2", "JOBS/4 3", "JOBS/5 4"]).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ pub const DEFAULT_NATS_TYPE: &str = "dev.signalbox.nats";
 
 /// Messages of NATS. Each is an event: a CloudEvent where it is one (`content-type: application/cloudevents+json`, or headers that begin with `ce-`); of any
 /// other `event.data` is the body, JSON if it is some, else text, else bytes, and `event.subject` its subject. `event.natssubject` is its subject always,
-/// `event.natsstream` and `event.natssequence` say where JetStream keeps it.
+/// `event.natsstream` and `event.natssequence` say where JetStream keeps it, by which it is known when it comes again; `event.natsmsgid` is its header
+/// `Nats-Msg-Id`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("has(self.core) != has(self.jetStream)").message("exactly one of core and jetStream must be set"))]
@@ -101,7 +102,8 @@ pub struct JetStream {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^[^\s]+$")))]
     pub filter_subjects: Vec<String>,
-    /// Of the consumer that is made: where it begins. `New` (default): with what comes after it is made. `All`: with what the stream has.
+    /// Of the consumer that is made: where it begins. `New` (default): with what comes after it is made. `All`: with what the stream has. For one that is
+    /// there, a change changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliver_policy: Option<NatsDeliverPolicy>,
     /// Of the consumer that is made: after which time the server sends again what was not acknowledged, `1s` to `1h`; default: `30s`.

@@ -1,6 +1,6 @@
 //! `nats`: subjects of NATS, and streams of JetStream.
 
-use std::{convert::Infallible, error::Error as _, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, error::Error as _, net::SocketAddr, time::Duration};
 
 use async_nats::{
     Client, ConnectErrorKind, ConnectOptions, Event as Told, ServerAddr, ServerError,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api::{DEFAULT_NATS_TYPE, JetStream, NatsCore, NatsDeliverPolicy, NatsSource, Tls, address},
-    event::message::Message,
+    event::{cloud_events::attribute, message::Message},
     telemetry::Rejection,
 };
 
@@ -32,10 +32,18 @@ use crate::{
 const PORT: u16 = 4222;
 /// How long one server may take until it has taken the credentials.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long one address of a server may take, where it has several; all of them have this time.
+const EACH: Duration = Duration::from_secs(3);
 /// How long the server may take to answer what is asked about streams and consumers.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Messages that are taken together. A server takes messages of 1 MiB, unless it is told otherwise: 64 MiB at most.
 const BATCH: usize = 64;
+/// Bytes that JetStream is asked for at once: one message of the largest size, with what the server counts beside its body.
+const BYTES: usize = 65 << 20;
+/// Bytes of a subject that are kept while others are stored, but for the last message: what comes then is not taken.
+const HELD: usize = 16 << 20;
+/// Messages of a subject that are kept so.
+const HELD_MESSAGES: usize = 16_384;
 /// For how long the server keeps what asks for messages; it is asked anew then.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server says that it is there while it has nothing.
@@ -46,7 +54,7 @@ const LAG: Duration = Duration::from_secs(30);
 const TOLD: usize = 64;
 /// When the server removes a consumer that was made here and that nobody asks: 30 days.
 const FORGOTTEN: Duration = Duration::from_hours(720);
-/// The header by which publishers tell that a message is the same.
+/// The header by which publishers tell JetStream that a message is the same.
 const MSG_ID: &str = "Nats-Msg-Id";
 
 /// What the schema cannot tell.
@@ -108,13 +116,14 @@ async fn connect_to(server: &str, spec: &NatsSource, feed: &Feed) -> Result<(Cli
     // Beyond what was checked it connects to nothing: not to other addresses of the name, nor to servers that the server tells of. A connection
     // that breaks is given up: the next begins with the name.
     let servers: Vec<ServerAddr> = addresses.iter().filter_map(|address| url(address).parse().ok()).collect();
+    let (each, all) = patience(servers.len());
     let (tell, told) = mpsc::channel(TOLD);
     let mut options = ConnectOptions::new()
         .name(format!("signalbox {}/{}", feed.namespace, feed.name))
         .ignore_discovered_servers()
         .retain_servers_order()
         .max_reconnects(servers.len())
-        .connection_timeout(CONNECT)
+        .connection_timeout(each)
         .request_timeout(Some(ANSWER))
         .subscription_capacity(BATCH * 16)
         .event_callback(move |event| {
@@ -131,10 +140,19 @@ async fn connect_to(server: &str, spec: &NatsSource, feed: &Feed) -> Result<(Cli
     };
     options = authenticated(options, spec, feed)?;
     let connecting = async_nats::connect_with_options(servers, options);
-    match timeout(CONNECT, connecting).await {
+    match timeout(all, connecting).await {
         Ok(Ok(client)) => Ok((client, told)),
         Ok(Err(error)) => Err(refusal(server, &error)),
-        Err(_) => Err(Down::unreachable(format!("{server}: no answer within 10 s"))),
+        Err(_) => Err(Down::unreachable(format!("{server}: no answer within {} s", all.as_secs()))),
+    }
+}
+
+/// How long one of so many addresses may take, and all of them.
+fn patience(addresses: usize) -> (Duration, Duration) {
+    if addresses > 1 {
+        (EACH, CONNECT.max(EACH * u32::try_from(addresses).unwrap_or(u32::MAX)))
+    } else {
+        (CONNECT, CONNECT)
     }
 }
 
@@ -209,18 +227,58 @@ async fn subscribe(
         Some(group) => client.queue_subscribe(core.subject.clone(), group.clone()).await,
         None => client.subscribe(core.subject.clone()).await,
     };
-    let subscription = subscribed.map_err(|error| failed(&error))?;
+    let mut subscription = subscribed.map_err(|error| failed(&error))?;
     client.flush().await.map_err(|error| failed(&error))?;
     feed.connected(format!(
         "connected to {server}, subscribed to {}: what is published while there is no connection is lost",
         core.subject
     ));
-    let mut chunks = subscription.ready_chunks(BATCH);
-    while let Some(chunk) = chunks.next().await {
-        let messages: Vec<Message<'_>> = chunk.iter().map(|one| message(spec, feed, one, None)).collect();
-        feed.take(&messages).await?;
+    let (mut held, ended) = (Held::default(), || Down::unreachable(format!("{server}: the subscription ended")));
+    loop {
+        if held.messages.is_empty() {
+            held.keep(subscription.next().await.ok_or_else(ended)?);
+        }
+        let chunk = held.take();
+        let messages: Vec<Message<'_>> = chunk.iter().map(|one| message(spec, feed.source(), one, None)).collect();
+        let mut taking = std::pin::pin!(feed.take(&messages));
+        // It is read all the while, so that what waits has a bound in bytes.
+        loop {
+            tokio::select! {
+                biased;
+                taken = &mut taking => break drop(taken?),
+                next = subscription.next() => if !held.keep(next.ok_or_else(ended)?) {
+                    feed.rejected(Rejection::Unavailable);
+                },
+            }
+        }
     }
-    Err(Down::unreachable(format!("{server}: the subscription ended")))
+}
+
+/// What came while others were stored.
+#[derive(Default)]
+struct Held {
+    messages: VecDeque<async_nats::Message>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Whether there was room for it.
+    fn keep(&mut self, message: async_nats::Message) -> bool {
+        let room = self.bytes < HELD && self.messages.len() < HELD_MESSAGES;
+        if room {
+            self.bytes += message.length;
+            self.messages.push_back(message);
+        }
+        room
+    }
+
+    /// The first of them.
+    fn take(&mut self) -> Vec<async_nats::Message> {
+        let count = self.messages.len().min(BATCH);
+        let taken: Vec<_> = self.messages.drain(..count).collect();
+        self.bytes -= taken.iter().map(|message| message.length).sum::<usize>();
+        taken
+    }
 }
 
 // === JetStream ===
@@ -245,7 +303,11 @@ async fn consume(
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         Down::unreachable(format!("{server}: {what} consumer {name} of stream {}: {error}", of.stream))
     };
-    let pulling = consumer.stream().max_messages_per_batch(BATCH).expires(EXPIRES).heartbeat(HEARTBEAT);
+    // One that has a limit of its own refuses to be asked for more.
+    let bytes =
+        usize::try_from(info.config.max_bytes).ok().filter(|limit| *limit > 0).map_or(BYTES, |limit| limit.min(BYTES));
+    let pulling = consumer.stream().max_messages_per_batch(BATCH).max_bytes_per_batch(bytes);
+    let pulling = pulling.expires(EXPIRES).heartbeat(HEARTBEAT);
     let stream = pulling.messages().await.map_err(|error| failed("ask", &error))?;
     let mut chunks = stream.ready_chunks(BATCH);
     let mut look = interval_at(Instant::now() + LAG, LAG);
@@ -292,7 +354,12 @@ async fn consumer(
             })?
         }
         None => {
-            let made = stream.create_consumer(config(of, feed)).await;
+            let mut config = config(of, feed);
+            // Where one that is there began cannot be changed, and does not matter to it any more.
+            if let Ok(known) = stream.consumer_info(feed.identity()).await {
+                config.deliver_policy = known.config.deliver_policy;
+            }
+            let made = stream.create_consumer(config).await;
             made.map_err(|error| failed(format!("make consumer {} of stream {}", feed.identity(), of.stream), &error))?
         }
     };
@@ -328,7 +395,7 @@ async fn store(spec: &NatsSource, feed: &Feed, fetched: &[jetstream::Message], a
     let info = |one: &jetstream::Message| one.info().ok().map(Place::of);
     let places: Vec<Option<Place>> = fetched.iter().map(info).collect();
     let messages: Vec<Message<'_>> =
-        fetched.iter().zip(&places).map(|(one, place)| message(spec, feed, one, place.as_ref())).collect();
+        fetched.iter().zip(&places).map(|(one, place)| message(spec, feed.source(), one, place.as_ref())).collect();
     let mut taking = std::pin::pin!(feed.take(&messages));
     let half = (ack_wait / 2).max(Duration::from_millis(100));
     let mut progress = interval(half);
@@ -375,21 +442,29 @@ impl Place {
     }
 }
 
-fn message<'m>(spec: &'m NatsSource, feed: &Feed, one: &'m async_nats::Message, place: Option<&Place>) -> Message<'m> {
+fn message<'m>(
+    spec: &'m NatsSource,
+    source: String,
+    one: &'m async_nats::Message,
+    place: Option<&Place>,
+) -> Message<'m> {
     let headers: Vec<(String, String)> =
         one.headers.iter().flat_map(|headers| headers.iter()).flat_map(pairs).collect();
-    let msg_id = headers.iter().find(|(name, value)| name.eq_ignore_ascii_case(MSG_ID) && !value.is_empty());
     let mut extensions: Vec<(String, Value)> = vec![("natssubject".to_owned(), one.subject.as_str().into())];
     if let Some(place) = place {
         extensions.push(("natsstream".to_owned(), place.stream.as_str().into()));
         extensions.push(("natssequence".to_owned(), place.sequence.into()));
     }
+    // Within its window JetStream keeps one of those with the same, and after it others: it tells no message by itself.
+    let msg_id = headers.iter().find(|(name, value)| name.eq_ignore_ascii_case(MSG_ID) && !value.is_empty());
+    let msg_id = msg_id.filter(|(_, id)| attribute(MSG_ID, id).is_ok());
+    extensions.extend(msg_id.map(|(_, id)| ("natsmsgid".to_owned(), id.as_str().into())));
     extensions.extend(kept(&spec.headers, &headers));
     Message {
         // What core NATS sends does not come again.
-        id: place.map(|place| msg_id.map_or_else(|| place.id(), |(_, id)| id.clone())),
+        id: place.map(Place::id),
         told: None,
-        source: feed.source(),
+        source,
         type_: spec.type_.as_deref().unwrap_or(DEFAULT_NATS_TYPE),
         subject: Some(one.subject.to_string()),
         time: place.and_then(|place| place.published),
@@ -404,4 +479,62 @@ fn pairs<'h>(
     (name, values): (&'h async_nats::HeaderName, &'h Vec<async_nats::HeaderValue>),
 ) -> impl Iterator<Item = (String, String)> + 'h {
     values.iter().map(move |value| (name.to_string(), value.as_str().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+
+    use super::*;
+
+    fn received(headers: &[(&str, &str)], length: usize) -> async_nats::Message {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.insert(*name, *value));
+        let (subject, payload) = ("jobs.run".into(), "1".into());
+        let (reply, status, description) = (None, None, None);
+        async_nats::Message { subject, reply, payload, headers: Some(map), status, description, length }
+    }
+
+    #[test]
+    fn what_waits_while_others_are_stored_has_a_bound_in_bytes() {
+        let mut held = Held::default();
+        let kept = (0..20).filter(|_| held.keep(received(&[], 1 << 20))).count();
+        assert_eq!((kept, held.bytes), (16, HELD));
+        assert_eq!((held.take().len(), held.bytes), (16, 0));
+        assert!(held.keep(received(&[], 1)));
+    }
+
+    #[test]
+    fn many_small_messages_are_bounded_too() {
+        let mut held = Held::default();
+        let kept = (0..=HELD_MESSAGES).filter(|_| held.keep(received(&[], 1))).count();
+        assert_eq!((kept, held.take().len()), (HELD_MESSAGES, BATCH));
+    }
+
+    #[test]
+    fn each_address_has_its_time() {
+        assert_eq!(patience(1), (CONNECT, CONNECT));
+        assert_eq!(patience(2), (EACH, CONNECT));
+        assert_eq!(patience(7), (EACH, Duration::from_secs(21)));
+    }
+
+    #[test]
+    fn a_message_is_told_by_its_place_whatever_its_publisher_calls_it() {
+        let spec: NatsSource =
+            serde_json::from_value(serde_json::json!({"servers": ["nats:4222"], "jetStream": {"stream": "JOBS"}}))
+                .expect("a spec");
+        let place = Place { stream: "JOBS".to_owned(), sequence: 7, published: None, pending: 0 };
+        let told = |id: &str| {
+            let one = received(&[(MSG_ID, id)], 1);
+            let message = message(&spec, "/here".to_owned(), &one, Some(&place));
+            let msg_id = message.extensions.iter().find(|(name, _)| name == "natsmsgid");
+            (message.id.clone(), msg_id.map(|(_, value)| value.clone()))
+        };
+        assert_eq!(told("j-1"), (Some("JOBS/7/0".to_owned()), Some("j-1".into())));
+        assert_eq!(
+            told(&"x".repeat(9_000)),
+            (Some("JOBS/7/0".to_owned()), None),
+            "no attribute, and no reason to lose it"
+        );
+    }
 }
