@@ -122,6 +122,48 @@ async fn entries_are_events_and_those_of_a_dead_consumer_are_taken_over() {
 }
 
 #[tokio::test]
+async fn a_group_that_was_destroyed_or_lost_with_its_server_goes_on_where_it_was() {
+    let (shop, sink, mut server) = (shop("destroyed").await, Sink::start().await, Server::plain().await);
+    let mut client = server.client().await;
+    for n in 0..10 {
+        add(&mut client, &["n", &format!("old {n}")]).await;
+    }
+    let mut spec = source(&server);
+    spec["redis"]["startFrom"] = "New".into();
+    listen(&shop, &sink, "${event.data.n}", spec).await;
+    ask(&mut client, &["XGROUP", "DESTROY", "jobs", "ops"]).await;
+    add(&mut client, &["n", "10"]).await;
+    tell(&sink, &["10"]).await;
+    let all = |status: &Value| status["received"] == 1 && status["lag"] == 0;
+    source_when(&shop, "plant", "nothing old is taken", all).await;
+
+    // It has nothing any more, and gets something before anybody makes the group again.
+    server.process = None;
+    std::fs::remove_dir_all(server.workspace.path().join("appendonlydir")).expect("removed");
+    server.begin().await;
+    add(&mut server.client().await, &["n", "11"]).await;
+    tell(&sink, &["10", "11"]).await;
+}
+
+#[tokio::test]
+async fn entries_that_were_trimmed_away_before_they_were_taken_are_told() {
+    let (shop, sink, server) = (shop("trimmed").await, Sink::start().await, Server::plain().await);
+    let mut client = server.client().await;
+    for n in ["1", "2", "3", "4", "5"] {
+        add(&mut client, &["n", n]).await;
+    }
+    ask(&mut client, &["XGROUP", "CREATE", "jobs", "ops", "0"]).await;
+    ask(&mut client, &["XTRIM", "jobs", "MAXLEN", "2"]).await;
+    listen(&shop, &sink, "${event.data.n}", source(&server)).await;
+    tell(&sink, &["4", "5"]).await;
+    let told = |status: &Value| {
+        let connected = condition(status, "Connected");
+        connected["message"].as_str().is_some_and(|words| words.contains("deleted or trimmed away before"))
+    };
+    source_when(&shop, "plant", "told", told).await;
+}
+
+#[tokio::test]
 async fn a_field_may_hold_the_message_and_an_entry_without_it_is_no_event() {
     let (shop, sink, server) = (shop("field").await, Sink::start().await, Server::plain().await);
     let mut spec = source(&server);

@@ -75,17 +75,44 @@ pub(super) fn line(text: &str) -> String {
 pub(super) struct Shared {
     pub(super) counted: Counted,
     link: Mutex<Link>,
+    /// Of which place everything was taken, in its order, up to where.
+    #[cfg(feature = "redis")]
+    mark: Mutex<Option<(String, (u64, u64))>>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { counted: Counted::default(), link: Mutex::new(Link::Connecting) }
+        Self {
+            counted: Counted::default(),
+            link: Mutex::new(Link::Connecting),
+            #[cfg(feature = "redis")]
+            mark: Mutex::default(),
+        }
     }
 }
 
 impl Shared {
     pub(super) fn link(&self) -> Link {
         self.link.lock().clone()
+    }
+
+    /// Up to where everything was taken of this place, since this process started; nothing while nobody knows.
+    #[cfg(feature = "redis")]
+    pub(super) fn mark(&self, place: &str) -> Option<(u64, u64)> {
+        self.mark.lock().as_ref().filter(|(of, _)| of == place).map(|(_, mark)| *mark)
+    }
+
+    /// Everything was taken of this place up to here.
+    #[cfg(feature = "redis")]
+    pub(super) fn reached(&self, place: &str, to: (u64, u64)) {
+        let to = self.mark(place).map_or(to, |mark| mark.max(to));
+        *self.mark.lock() = Some((place.to_owned(), to));
+    }
+
+    /// The place counts from its beginning again: everything was taken up to here.
+    #[cfg(feature = "redis")]
+    pub(super) fn began_anew(&self, place: &str) {
+        *self.mark.lock() = Some((place.to_owned(), (0, 0)));
     }
 
     pub(super) fn set(&self, link: Link) {

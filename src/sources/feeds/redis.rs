@@ -25,14 +25,20 @@ use crate::{
 const PORT: u16 = 6379;
 /// How long the server may take until it has taken the credentials.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Entries that are taken together. One may be 512 MB by itself; a server whose entries are large is asked for few by their own limit.
+/// Entries that are taken together at most.
 const BATCH: usize = 64;
+/// The same before it is known how large they are.
+const FIRST: usize = 8;
+/// Bytes that are asked for at once, by how large the entries before were. One may be 512 MB by itself, and is read whole.
+const BYTES: usize = 8 << 20;
 /// For how long the server holds a question while nothing comes.
 const BLOCK: Duration = Duration::from_secs(5);
 /// How long the server may take to answer any question beyond that.
 const ANSWER: Duration = Duration::from_secs(15);
 /// How often the server is asked how much waits.
 const LAG: Duration = Duration::from_secs(10);
+/// For how long it is told that entries had gone before they were taken.
+const SHOWN: Duration = Duration::from_mins(10);
 
 /// What the schema cannot tell.
 pub(super) fn faults(spec: &RedisSource) -> Vec<String> {
@@ -72,6 +78,9 @@ pub(super) async fn run(spec: &RedisSource, feed: &Feed) -> Result<Infallible, D
         connection,
         group: spec.group.clone().unwrap_or_else(|| feed.identity()),
         consumer: feed.identity(),
+        count: FIRST,
+        lost: None,
+        made: false,
     };
     tokio::select! {
         ended = reader.read() => ended,
@@ -108,15 +117,17 @@ struct Reader<'a> {
     connection: MultiplexedConnection,
     group: String,
     consumer: String,
+    /// How many entries are asked for.
+    count: usize,
+    /// When it was last seen that entries had gone before they were taken.
+    lost: Option<Instant>,
+    /// The group was made now, and has got nothing yet: what had gone before is none of its business.
+    made: bool,
 }
 
 impl Reader<'_> {
     async fn read(mut self) -> Result<Infallible, Down> {
-        self.group_from(match self.spec.start_from {
-            RedisStart::New => "$",
-            RedisStart::All => "0",
-        })
-        .await?;
+        self.make_group().await?;
         self.tell().await?;
         // What was delivered before this process, or this connection, began and not acknowledged.
         while self.fetch("0").await? > 0 {}
@@ -140,29 +151,59 @@ impl Reader<'_> {
         down(&self.spec.server, &format!("{what} of stream {}", self.spec.stream), error)
     }
 
-    /// Makes the group, unless it is there.
-    async fn group_from(&mut self, start: &str) -> Result<(), Down> {
+    /// What entries are known of: another server, database, stream or group has others.
+    fn place(&self) -> String {
+        format!("{}/{}/{}/{}", self.spec.server, self.spec.database, self.spec.stream, self.group)
+    }
+
+    /// Makes the group, unless it is there. One that was there and is gone, with the stream or by itself, goes on where it was.
+    async fn make_group(&mut self) -> Result<(), Down> {
+        let (place, mark) = (self.place(), self.feed.shared.mark(&self.place()));
+        let start = match mark {
+            None => match self.spec.start_from {
+                RedisStart::New => "$".to_owned(),
+                RedisStart::All => "0".to_owned(),
+            },
+            Some(mark) => resumed(mark, self.last().await?),
+        };
         let mut make = cmd("XGROUP");
-        make.arg("CREATE").arg(&self.spec.stream).arg(&self.group).arg(start).arg("MKSTREAM");
+        make.arg("CREATE").arg(&self.spec.stream).arg(&self.group).arg(&start).arg("MKSTREAM");
         match make.query_async::<()>(&mut self.connection).await {
-            Err(error) if error.code() != Some("BUSYGROUP") => Err(self.down("make a consumer group", &error)),
-            _ => Ok(()),
+            Err(error) if error.code() == Some("BUSYGROUP") => {}
+            Err(error) => return Err(self.down("make a consumer group", &error)),
+            Ok(()) => self.made = true,
         }
+        if let (true, Some(_)) = (self.made, mark) {
+            let (group, stream) = (&self.group, &self.spec.stream);
+            tracing::warn!(%group, %stream, from = %start, "a consumer group of Redis was gone, and is made again");
+            if start == "0" {
+                self.feed.shared.began_anew(&place);
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest id that the stream has given; nothing where there is no stream.
+    async fn last(&mut self) -> Result<Option<(u64, u64)>, Down> {
+        let stream = cmd("XINFO").arg("STREAM").arg(&self.spec.stream).query_async(&mut self.connection).await;
+        let stream: Vec<(String, Value)> = match stream {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == ErrorKind::Server(redis::ServerErrorKind::ResponseError) => return Ok(None),
+            Err(error) => return Err(self.down("look at it", &error)),
+        };
+        Ok(text(&stream, "last-generated-id").map(|id| stamp(&id)))
     }
 
     /// Takes entries: those of this consumer from the start (`0`), or new ones (`>`). How many there were.
     async fn fetch(&mut self, from: &str) -> Result<usize, Down> {
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(BATCH);
+        read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(self.count);
         if from == ">" {
             read.arg("BLOCK").arg(BLOCK.as_millis() as u64);
         }
         read.arg("STREAMS").arg(&self.spec.stream).arg(from);
         match read.query_async::<Value>(&mut self.connection).await {
-            // The stream was deleted, and whatever it has now is new.
-            Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
-                self.group_from("0").await.map(|()| 0)
-            }
+            Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => self.make_group().await.map(|()| 0),
             Err(error) => Err(self.down("read", &error)),
             Ok(answer) => {
                 let entries = entries_of_streams(answer).map_err(|error| self.down("read", &error))?;
@@ -178,7 +219,7 @@ impl Reader<'_> {
             let mut claim = cmd("XAUTOCLAIM");
             let idle = u64::try_from(self.spec.claim_after.get().as_millis()).unwrap_or(u64::MAX);
             claim.arg(&self.spec.stream).arg(&self.group).arg(&self.consumer).arg(idle).arg(&start);
-            claim.arg("COUNT").arg(BATCH);
+            claim.arg("COUNT").arg(self.count);
             // Redis 7 gives as well the ids of what was trimmed away, which it has forgotten itself.
             let (next, claimed, trimmed) = match claim.query_async::<Value>(&mut self.connection).await {
                 Ok(answer) => claimed(answer).map_err(|error| self.down("take over entries", &error))?,
@@ -206,6 +247,7 @@ impl Reader<'_> {
             .filter_map(|(entry, body)| Some(message(self, entry, body.as_ref()?)))
             .collect();
         let taken = self.feed.take(&messages).await?;
+        (self.count, self.made) = (together(&entries), false);
         let poison = taken.iter().filter(|taken| matches!(taken, Taken::Poison(_))).count();
         tracing::trace!(entries = entries.len(), poison, "entries are stored");
         for (entry, _) in entries.iter().zip(&bodies).filter(|(_, body)| body.is_none()) {
@@ -218,10 +260,12 @@ impl Reader<'_> {
         for entry in &entries {
             done.arg(&entry.id);
         }
-        match done.query_async::<u64>(&mut self.connection).await {
-            Ok(_) => Ok(entries.len()),
-            Err(error) => Err(self.down("acknowledge entries", &error)),
+        let done = done.query_async::<u64>(&mut self.connection).await;
+        done.map_err(|error| self.down("acknowledge entries", &error))?;
+        if let Some(highest) = entries.iter().map(|entry| stamp(&entry.id)).max() {
+            self.feed.shared.reached(&self.place(), highest);
         }
+        Ok(entries.len())
     }
 
     /// Tells how much waits, and whether anything was trimmed away before it was taken.
@@ -243,12 +287,18 @@ impl Reader<'_> {
         let stream: Vec<(String, Value)> = stream.map_err(|error| self.down("look at it", &error))?;
         let trimmed = text(&stream, "max-deleted-entry-id").map(|id| stamp(&id));
         let delivered = text(ours, "last-delivered-id").map(|id| stamp(&id));
-        let lost = trimmed.is_some_and(|trimmed| trimmed > delivered.unwrap_or_default() && trimmed > (0, 0));
-        let advice = if lost {
-            "; entries were trimmed away before they were taken: let the stream keep more (MAXLEN, MINID)"
+        let deleted = trimmed.is_some_and(|trimmed| trimmed > delivered.unwrap_or_default() && trimmed > (0, 0));
+        if !self.made && (deleted || lost(&stream, ours) > 0) {
+            self.lost = Some(Instant::now());
+        }
+        let advice = if self.lost.is_some_and(|at| at.elapsed() < SHOWN) {
+            "; entries were deleted or trimmed away before they were taken: let the stream keep more (MAXLEN, MINID)"
         } else {
             ""
         };
+        if let (Some(delivered), None) = (delivered, self.feed.shared.mark(&self.place())) {
+            self.feed.shared.reached(&self.place(), delivered);
+        }
         let (server, stream, group) = (&self.spec.server, &self.spec.stream, &self.group);
         self.feed.connected(format!("connected to {server}, takes from stream {stream} by group {group}{advice}"));
         self.feed.lag(waiting);
@@ -260,6 +310,29 @@ impl Reader<'_> {
 fn stamp(id: &str) -> (u64, u64) {
     let (time, number) = id.split_once('-').unwrap_or((id, "0"));
     (time.parse().unwrap_or_default(), number.parse().unwrap_or_default())
+}
+
+/// Where a group goes on that is made again, of which everything was taken up to `mark`. `last` is the highest id of the stream: where that is less, the
+/// stream is another one, and whatever it has is new.
+fn resumed(mark: (u64, u64), last: Option<(u64, u64)>) -> String {
+    if last.is_some_and(|last| last >= mark) { format!("{}-{}", mark.0, mark.1) } else { "0".to_owned() }
+}
+
+/// How many entries of about this size are to be asked for.
+fn together(entries: &[Entry]) -> usize {
+    let size =
+        |entry: &Entry| entry.fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let largest = entries.iter().map(size).max().unwrap_or_default();
+    (BYTES / largest.max(1)).clamp(1, BATCH)
+}
+
+/// How many entries were deleted or trimmed away that the group had not got, as far as the server can tell (Redis 7).
+fn lost(stream: &[(String, Value)], group: &[(String, Value)]) -> u64 {
+    let gone = number(stream, "entries-added").zip(number(stream, "length"));
+    // The server does not count for a group that has got nothing yet.
+    let begun = text(group, "last-delivered-id").is_some_and(|id| stamp(&id) > (0, 0));
+    let read = number(group, "entries-read").or((!begun).then_some(0));
+    gone.zip(read).map_or(0, |((added, length), read)| added.saturating_sub(length).saturating_sub(read))
 }
 
 fn find<'v>(pairs: &'v [(String, Value)], name: &str) -> Option<&'v Value> {
@@ -361,6 +434,46 @@ mod tests {
         let error = entries(bulk("canary")).map(drop).expect_err("no list");
         let told = down("redis:6379", "read", &error);
         assert!(!told.message.contains("canary") && told.message.contains("redis:6379: read"), "{told}");
+    }
+
+    #[test]
+    fn a_group_that_was_gone_goes_on_where_it_was() {
+        assert_eq!(resumed((7, 2), Some((9, 0))), "7-2");
+        assert_eq!(resumed((7, 2), Some((7, 2))), "7-2");
+        assert_eq!(resumed((7, 2), Some((7, 1))), "0", "another stream");
+        assert_eq!(resumed((7, 2), None), "0", "none any more");
+        assert_eq!(resumed((0, 0), Some((9, 0))), "0-0", "of an empty one nothing was taken");
+        let (shared, place) = (super::super::link::Shared::default(), "redis:6379/0/jobs/ops");
+        shared.reached(place, (7, 2));
+        shared.reached(place, (6, 9));
+        assert_eq!((shared.mark(place), shared.mark("redis:6379/1/jobs/ops")), (Some((7, 2)), None));
+        shared.began_anew(place);
+        shared.reached(place, (3, 0));
+        assert_eq!(shared.mark(place), Some((3, 0)));
+        shared.reached("redis:6379/1/jobs/ops", (1, 0));
+        assert_eq!(shared.mark("redis:6379/1/jobs/ops"), Some((1, 0)));
+    }
+
+    #[test]
+    fn what_was_trimmed_away_before_it_was_taken_is_known() {
+        let of = |pairs: &[(&str, Value)]| -> Vec<(String, Value)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+        };
+        let stream = of(&[("length", Value::Int(2)), ("entries-added", Value::Int(5))]);
+        let group = |read: Value, last: &str| of(&[("entries-read", read), ("last-delivered-id", bulk(last))]);
+        assert_eq!(lost(&stream, &group(Value::Nil, "0-0")), 3, "it has got nothing");
+        assert_eq!(lost(&stream, &group(Value::Int(1), "7-0")), 2);
+        assert_eq!(lost(&stream, &group(Value::Int(4), "7-0")), 0);
+        assert_eq!(lost(&stream, &group(Value::Nil, "7-0")), 0, "nobody knows");
+        assert_eq!(lost(&of(&[("length", Value::Int(2))]), &group(Value::Nil, "0-0")), 0, "Redis 6");
+    }
+
+    #[test]
+    fn of_large_entries_few_are_asked_for() {
+        let entry = |size: usize| Entry { id: "7-0".to_owned(), fields: Some(vec![(Vec::new(), vec![0; size])]) };
+        assert_eq!(together(&[entry(10), entry(0)]), BATCH);
+        assert_eq!(together(&[entry(10), entry(1 << 20)]), 8);
+        assert_eq!(together(&[entry(32 << 20)]), 1);
     }
 
     #[test]
