@@ -53,8 +53,8 @@ impl Webhooks {
         to.register("webhook_events", "Events that came to webhooks and were taken, by result", self.events.clone());
         to.register("webhook_rejected", "Requests to webhooks that were not taken, by reason", self.rejected.clone());
         to.register(
-            "webhook_ids_evicted",
-            "Ids of events of webhooks that were forgotten before 24 hours were over, because there were too many",
+            "event_ids_evicted",
+            "Ids of events of EventSources that were forgotten before 24 hours were over, because there were too many",
             self.ids_evicted.clone(),
         );
         to.register(

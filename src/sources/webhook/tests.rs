@@ -261,7 +261,7 @@ async fn too_many_ids_are_forgotten_before_their_time_and_counted() {
     let stage = Stage::new(cloud_events());
     let ids: Vec<String> = (0..8).map(|id| format!("m-{id}")).collect();
     assert_eq!(stage.batch(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await, taken(8, 0));
-    assert!(stage.metrics.encode().contains("webhook_ids_evicted_total 4"));
+    assert!(stage.metrics.encode().contains("event_ids_evicted_total 4"));
     let again = Stage::after(&stage.bus.log.origins(), cloud_events());
     assert_eq!(again.batch(&["m-0", "m-7"]).await, taken(1, 1), "the log forgot the same");
 }
