@@ -7,8 +7,7 @@ use crate::{
     status::{Finding, SourceLink},
 };
 
-const UNASKED: &str =
-    "no rule in force refers to this EventSource: it connects when one does, and what there is waits there until then";
+const UNASKED: &str = "no rule in force refers to this EventSource: it connects when one does";
 
 /// Whether there is a connection, and whether the credentials were taken.
 pub(super) fn findings(link: &Link) -> SourceLink {
