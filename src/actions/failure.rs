@@ -33,6 +33,8 @@ pub enum FailureKind {
     },
     /// The target changed since the request was rendered, and nothing was written: a fresh request is needed.
     Conflict,
+    /// Its turn comes after so long: nothing was attempted, so it is no failure that is counted.
+    Turn(Duration),
     /// The process is about to stop: nothing is known to have failed, and the next process goes on.
     Interrupted,
 }

@@ -72,7 +72,7 @@ async fn limited(
             let SinkRateLimit { notifications, per } = limit;
             let message =
                 format!("EventSink {name} is sent {notifications} within {per} at most: it waits for its turn");
-            Err(Failure { kind: FailureKind::Retryable { after: Some(wait) }, message })
+            Err(Failure { kind: FailureKind::Turn(wait), message })
         }
         Turn::Digest(all) => {
             let id = cx.key();

@@ -176,10 +176,9 @@ impl Step<'_> {
                 }
                 (Some(pause), _) => {
                     tracing::debug!(rule = %self.rule.rule, firing = %self.cx.firing, action = %self.cx.action, error = %failure, ?pause, "an attempt failed");
-                    tokio::select! {
-                        () = self.inner.stop.cancelled() => return Err(Halt::Interrupted),
-                        () = self.gone.cancelled() => self.failed(FailureReason::Failed, GONE),
-                        () = tokio::time::sleep(pause) => continue,
+                    match self.pause(pause, failure.kind).await? {
+                        Some(outcome) => outcome,
+                        None => continue,
                     }
                 }
             };
@@ -198,7 +197,9 @@ impl Step<'_> {
         self.told_giving_up(action, tries, &failure);
         let reason = match failure.kind {
             FailureKind::Invalid => FailureReason::InvalidExpression,
-            FailureKind::Retryable { .. } | FailureKind::Conflict => FailureReason::RetriesExhausted,
+            FailureKind::Retryable { .. } | FailureKind::Conflict | FailureKind::Turn(_) => {
+                FailureReason::RetriesExhausted
+            }
             FailureKind::Final | FailureKind::Interrupted => FailureReason::Refused,
         };
         let message = match tries.failures {
@@ -278,10 +279,13 @@ impl Step<'_> {
             }
             result => result,
         };
-        let fresh = matches!(&result, Err(failure) if failure.kind == FailureKind::Conflict);
-        if !fresh {
-            tries.recorded = Some(Recorded { request, attempt: Attempt::Again, permit });
-        }
+        let next = match &result {
+            Err(Failure { kind: FailureKind::Conflict, .. }) => None,
+            // Nothing was attempted.
+            Err(Failure { kind: FailureKind::Turn(_), .. }) => Some(attempt),
+            _ => Some(Attempt::Again),
+        };
+        tries.recorded = next.map(|attempt| Recorded { request, attempt, permit });
         Ok(result)
     }
 

@@ -32,6 +32,7 @@ impl Tries {
     pub(super) fn pause(&mut self, failure: &Failure, retry: &Retry) -> Option<Duration> {
         match failure.kind {
             FailureKind::Final | FailureKind::Invalid | FailureKind::Interrupted => None,
+            FailureKind::Turn(wait) => Some(wait),
             FailureKind::Conflict if self.conflicts < CONFLICTS => {
                 self.conflicts += 1;
                 // The first time it may be that what was remembered of the target is old: then nobody is at work.

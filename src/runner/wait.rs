@@ -1,6 +1,6 @@
 //! A step that has changed its target and waits until that is as wanted: it holds up nobody meanwhile.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -125,6 +125,17 @@ impl Step<'_> {
             Ok(Err(failure)) | Err(failure) => self.failed(FailureReason::Failed, failure.message),
         };
         Ok((outcome, Some(request)))
+    }
+
+    /// Lets the time to the next attempt pass: where only its turn is waited for, without a place of the rule. Gives the outcome of a step whose rule is gone.
+    pub(super) async fn pause(&self, pause: Duration, why: FailureKind) -> Result<Option<Outcome>, Halt> {
+        let waits = matches!(why, FailureKind::Turn(_));
+        let _resting = if waits { rest(self.inner, &self.rule.rule.uid) } else { None };
+        tokio::select! {
+            () = self.inner.stop.cancelled() => Err(Halt::Interrupted),
+            () = self.gone.cancelled() => Ok(Some(self.failed(FailureReason::Failed, GONE))),
+            () = tokio::time::sleep(pause) => Ok(None),
+        }
     }
 
     /// Judges the target by `waitFor.expression`.

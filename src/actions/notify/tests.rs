@@ -241,7 +241,7 @@ async fn what_is_beyond_a_sinks_limit_is_told_as_one_and_counts_once() {
         .into();
     for step in &steps {
         let waits = run(step).await.expect_err("waits");
-        let FailureKind::Retryable { after: Some(after) } = waits.kind else { unreachable!("{waits}") };
+        let FailureKind::Turn(after) = waits.kind else { unreachable!("{waits}") };
         assert!(after <= std::time::Duration::from_secs(1));
         assert!(waits.message.contains("EventSink oncall is sent 1 within 1s at most"), "{waits}");
     }

@@ -20,6 +20,32 @@ async fn a_failed_attempt_is_repeated_with_growing_waits_and_the_same_request() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn waiting_for_a_turn_is_no_failure_and_what_comes_after_it_is_a_first_attempt() {
+    let waits = Play::Fail(FailureKind::Turn(Duration::from_secs(90)));
+    let stage = Stage::new(&[("a", &[waits.clone(), waits, Play::Succeed])]);
+    let before = Instant::now();
+    stage.start(firing("r", "g", "f", &[action("a", json!({"retry": {"limit": 0}}))]));
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+    let took = before.elapsed().as_secs_f64();
+    assert!((180.0..=181.0).contains(&took), "{took}");
+    let attempts: Vec<_> = stage.told().into_iter().filter(|told| told.starts_with("execute")).collect();
+    assert_eq!(attempts, ["execute a First f"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_has_no_place_of_its_rule() {
+    let waits = Play::Fail(FailureKind::Turn(Duration::from_secs(3600)));
+    let stage = Stage::new(&[("a", &[waits])]);
+    for number in 0..40 {
+        stage.start(firing("r", &format!("g{number}"), &format!("f{number}"), &[action("a", json!({}))]));
+    }
+    stage.start(firing("r", "last", "last", &[action("b", json!({}))]));
+    let before = Instant::now();
+    assert_eq!(stage.ended(1).await[0].outcome, FiringOutcome::Succeeded);
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_without_an_answer_ends_with_its_timeout_and_is_repeated_as_one_that_may_have_worked() {
     let stage = Stage::new(&[("a", &[Play::Hang, Play::Succeed])]);
     stage.start(firing("r", "g", "f", &[action("a", json!({"retry": {"attemptTimeout": "3s"}}))]));
