@@ -74,23 +74,14 @@ async fn limited(
                 format!("EventSink {name} is sent {notifications} within {per} at most: it waits for its turn");
             Err(Failure { kind: FailureKind::Turn(wait), message })
         }
-        Turn::Digest(all) => {
-            let id = cx.key();
-            let Some(told) = digest(&all) else { return Err(Failure::last("there is nothing to tell")) };
-            let count = all.len();
-            let delivering = with_secrets(cx, entry, sink, (name, &Parcel::Notification(Box::new(told)))).await;
-            match delivering {
-                Ok(delivered) => {
-                    entry.limiter.told(&id, &all, Instant::now());
-                    let digest = format!("as one with others, {count} in all: the sink's rateLimit was reached");
-                    let note: Vec<String> = delivered.note.into_iter().chain([digest]).collect();
-                    Ok(Delivered { note: Some(note.join("; ")), ..delivered })
-                }
-                Err(failure) => {
-                    entry.limiter.untold(&id, all, Instant::now());
-                    Err(failure)
-                }
-            }
+        Turn::Digest(telling) => {
+            let Some(told) = digest(telling.all()) else { return Err(Failure::last("there is nothing to tell")) };
+            let count = telling.all().len();
+            let delivered = with_secrets(cx, entry, sink, (name, &Parcel::Notification(Box::new(told)))).await?;
+            telling.told(Instant::now());
+            let digest = format!("as one with others, {count} in all: the sink's rateLimit was reached");
+            let note: Vec<String> = delivered.note.into_iter().chain([digest]).collect();
+            Ok(Delivered { note: Some(note.join("; ")), ..delivered })
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Notification, Parcel, fit::one_line};
@@ -24,25 +25,37 @@ const FORGET: Duration = Duration::from_secs(7_200);
 /// Lines of a digest, and characters of one.
 const LINES: usize = 50;
 const LINE: usize = 200;
+/// What is in a digest on its way asks after so long what became of it.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// What may be done with a parcel now.
 #[derive(Debug)]
-pub enum Turn {
+pub enum Turn<'a> {
     /// It is sent.
     Send,
-    /// All of these are told as one, and the limiter is told what became of it.
-    Digest(Vec<Notification>),
+    /// All that wait are told as one with it.
+    Digest(Telling<'a>),
     /// It waits for so long.
     Wait(Duration),
     /// It was told with so many, as one.
     Told(usize),
 }
 
+/// A digest on its way. Dropped before it is known to be taken, the others that are in it wait again.
+#[derive(Debug)]
+pub struct Telling<'a> {
+    limiter: &'a Limiter,
+    /// Whose turn it was.
+    id: String,
+    /// All of them; empty when they were told.
+    all: Vec<Notification>,
+}
+
 /// What one sink was sent lately.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Limiter(Mutex<State>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// When something was sent, or will be; the latest last.
     sent: VecDeque<Instant>,
@@ -50,36 +63,69 @@ struct State {
     reserved: HashMap<String, Instant>,
     /// Those that go into the next digest, since when.
     waiting: BTreeMap<String, (Instant, Notification)>,
+    /// Those that are in a digest on its way, since when.
+    telling: HashMap<String, Instant>,
     /// Those that were told in one, when, and with how many.
     told: HashMap<String, (Instant, usize)>,
 }
 
 impl Limiter {
     /// What may be done with the parcel now. `digests` says whether the sink is for people, who can be told of many as one.
-    pub fn turn(&self, limit: &SinkRateLimit, parcel: &Parcel, digests: bool, now: Instant) -> Turn {
+    pub fn turn(&self, limit: &SinkRateLimit, parcel: &Parcel, digests: bool, now: Instant) -> Turn<'_> {
         let (most, per) = (limit.notifications.max(1) as usize, limit.per.get());
         let mut state = self.0.lock();
         state.forget(per, now);
         match parcel {
             Parcel::Notification(one) if digests && one.operation == NotifyOperation::Trigger => {
-                state.together(one, (most, per), now)
+                match state.together(one, (most, per), now) {
+                    Together::Alone => Turn::Send,
+                    Together::Wait(wait) => Turn::Wait(wait),
+                    Together::Told(count) => Turn::Told(count),
+                    Together::All(all) => Turn::Digest(Telling { limiter: self, id: one.id.clone(), all }),
+                }
             }
             Parcel::Notification(one) => state.alone(&one.id, (most, per), now),
             Parcel::Publication(one) => state.alone(&one.event.id, (most, per), now),
         }
     }
+}
 
-    /// The digest that `id` has sent was taken.
-    pub fn told(&self, id: &str, digest: &[Notification], now: Instant) {
-        let others = digest.iter().filter(|one| one.id != id);
-        self.0.lock().told.extend(others.map(|one| (one.id.clone(), (now, digest.len()))));
+impl Telling<'_> {
+    /// All that it tells of.
+    pub fn all(&self) -> &[Notification] {
+        &self.all
     }
 
-    /// The digest that `id` has sent was not taken: the others wait again.
-    pub fn untold(&self, id: &str, digest: Vec<Notification>, now: Instant) {
-        let others = digest.into_iter().filter(|one| one.id != id);
-        self.0.lock().waiting.extend(others.map(|one| (one.id.clone(), (now, one))));
+    /// It was taken: the others hear that they were told.
+    pub fn told(mut self, now: Instant) {
+        let all = std::mem::take(&mut self.all);
+        let mut state = self.limiter.0.lock();
+        for one in all.iter().filter(|one| one.id != self.id) {
+            state.telling.remove(&one.id);
+            state.waiting.remove(&one.id);
+            state.told.insert(one.id.clone(), (now, all.len()));
+        }
     }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut state = self.limiter.0.lock();
+        for one in std::mem::take(&mut self.all).into_iter().filter(|one| one.id != self.id) {
+            state.telling.remove(&one.id);
+            // It may have been taken all the same.
+            state.waiting.insert(one.id.clone(), (now, Notification { again: true, ..one }));
+        }
+    }
+}
+
+/// What may be done with one that can be told with others.
+enum Together {
+    Alone,
+    All(Vec<Notification>),
+    Wait(Duration),
+    Told(usize),
 }
 
 impl State {
@@ -90,6 +136,7 @@ impl State {
         }
         self.reserved.retain(|_, at| since(*at) < FORGET);
         self.waiting.retain(|_, (then, _)| since(*then) < FORGET);
+        self.telling.retain(|_, then| since(*then) < FORGET);
         self.told.retain(|_, (then, _)| since(*then) < FORGET);
     }
 
@@ -101,7 +148,7 @@ impl State {
         }
     }
 
-    fn alone(&mut self, id: &str, limit: (usize, Duration), now: Instant) -> Turn {
+    fn alone(&mut self, id: &str, limit: (usize, Duration), now: Instant) -> Turn<'static> {
         let at = match self.reserved.get(id) {
             Some(at) => *at,
             None => {
@@ -121,28 +168,40 @@ impl State {
         Turn::Send
     }
 
-    fn together(&mut self, one: &Notification, limit: (usize, Duration), now: Instant) -> Turn {
+    fn together(&mut self, one: &Notification, limit: (usize, Duration), now: Instant) -> Together {
         if let Some((_, count)) = self.told.remove(&one.id) {
-            return Turn::Told(count);
+            self.waiting.remove(&one.id);
+            return Together::Told(count);
+        }
+        if self.telling.contains_key(&one.id) {
+            return Together::Wait(TELLING);
         }
         let at = self.free(limit, now);
         if at > now {
-            if self.waiting.len() < WAITING || self.waiting.contains_key(&one.id) {
-                self.waiting.insert(one.id.clone(), (now, one.clone()));
+            let has_room = self.waiting.len() < WAITING;
+            match self.waiting.get_mut(&one.id) {
+                Some((since, _)) => *since = now,
+                None if has_room => {
+                    self.waiting.insert(one.id.clone(), (now, one.clone()));
+                }
+                None => {}
             }
-            return Turn::Wait(at - now);
+            return Together::Wait(at - now);
         }
         self.sent.push_back(now);
-        self.waiting.remove(&one.id);
+        let known = self.waiting.remove(&one.id);
         if self.waiting.is_empty() {
-            return Turn::Send;
+            return Together::Alone;
         }
+        let again = one.again || known.is_some_and(|(_, known)| known.again);
+        self.telling.extend(self.waiting.keys().map(|id| (id.clone(), now)));
         let others = std::mem::take(&mut self.waiting).into_values().map(|(_, one)| one);
-        Turn::Digest(others.chain([one.clone()]).collect())
+        Together::All(others.chain([Notification { again, ..one.clone() }]).collect())
     }
 }
 
-/// The notification that tells of all these: the last one's, with their titles as its text.
+/// The notification that tells of all these: the last one's, with their titles as its text. It is the same one, by its id, only when it tells of the same:
+/// what was told of fewer is not found to be told already.
 pub fn digest(all: &[Notification]) -> Option<Notification> {
     let last = all.last()?;
     let rank = |one: &&Notification| match one.severity {
@@ -162,12 +221,18 @@ pub fn digest(all: &[Notification]) -> Option<Notification> {
     if all.len() > LINES {
         lines.push(format!("and {} more", all.len() - LINES));
     }
+    let mut ids: Vec<&str> = all.iter().map(|one| one.id.as_str()).collect();
+    ids.sort_unstable();
+    let hash: String = Sha256::digest(ids.join("\n"))[..10].iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = format!("digest-{hash}");
     Some(Notification {
         severity: worst.first()?.severity,
         title: format!("{} notifications, told as one: the sink's rateLimit was reached", all.len()),
         text: lines.join("\n"),
         fields: Vec::new(),
-        incident: format!("digest/{}", last.id),
+        incident: id.clone(),
+        id,
+        again: all.iter().any(|one| one.again),
         ..last.clone()
     })
 }
@@ -204,24 +269,74 @@ mod tests {
             assert!(matches!(turn, Turn::Wait(wait) if wait == seconds(50)), "{turn:?}");
         }
         let now = start + seconds(60);
-        let Turn::Digest(all) = limiter.turn(&limit(2), &one(30), true, now) else { unreachable!("a digest") };
-        assert_eq!(all.len(), 60);
-        let told = digest(&all).expect("a digest");
+        let Turn::Digest(telling) = limiter.turn(&limit(2), &one(30), true, now) else { unreachable!("a digest") };
+        assert_eq!(telling.all().len(), 60);
+        let told = digest(telling.all()).expect("a digest");
         assert_eq!(told.title, "60 notifications, told as one: the sink's rateLimit was reached");
         assert_eq!((told.text.lines().count(), told.text.lines().last()), (51, Some("and 10 more")));
         assert!(told.text.starts_with("• Warning · shop/web-crashloop · n"), "{}", told.text);
         // It is not taken the first time.
-        limiter.untold("30", all, now);
-        let Turn::Digest(all) = limiter.turn(&limit(2), &one(30), true, now + seconds(1)) else {
+        drop(telling);
+        let Turn::Digest(telling) = limiter.turn(&limit(2), &one(30), true, now + seconds(1)) else {
             unreachable!("again")
         };
-        assert_eq!(all.len(), 60);
-        limiter.told("30", &all, now);
+        assert_eq!(telling.all().len(), 60);
+        telling.told(now);
         for number in (2..62).filter(|number| *number != 30) {
             let turn = limiter.turn(&limit(2), &one(number), true, now + seconds(2));
             assert!(matches!(turn, Turn::Told(60)), "{turn:?}");
         }
         assert!(matches!(limiter.turn(&limit(2), &one(99), true, now + seconds(70)), Turn::Send));
+    }
+
+    #[test]
+    fn what_is_in_a_digest_on_its_way_is_told_neither_alone_nor_in_the_next_one() {
+        let (limiter, start) = (Limiter::default(), Instant::now());
+        let turn = |number, after| limiter.turn(&limit(2), &one(number), true, start + seconds(after));
+        for number in 0..2 {
+            assert!(matches!(turn(number, 0), Turn::Send));
+        }
+        for number in 2..4 {
+            assert!(matches!(turn(number, 0), Turn::Wait(_)));
+        }
+        // All of them ask at the same instant.
+        let Turn::Digest(telling) = turn(2, 60) else { unreachable!("a digest") };
+        assert!(matches!(turn(3, 60), Turn::Wait(wait) if wait == TELLING), "there was room to tell it alone");
+        telling.told(start + seconds(61));
+        assert!(matches!(turn(4, 61), Turn::Send), "nothing waits");
+        assert!(matches!(turn(3, 61), Turn::Told(2)));
+    }
+
+    #[test]
+    fn a_digest_is_the_same_only_when_it_tells_of_the_same() {
+        let notification = |number: usize| match one(number) {
+            Parcel::Notification(one) => *one,
+            Parcel::Publication(_) => unreachable!("a notification"),
+        };
+        let of = |numbers: &[usize]| {
+            digest(&numbers.iter().map(|number| notification(*number)).collect::<Vec<_>>()).expect("a digest")
+        };
+        assert_eq!(of(&[1, 2]).id, of(&[2, 1]).id);
+        for other in [of(&[2]).id, of(&[1, 2, 3]).id, "1".to_owned(), "2".to_owned()] {
+            assert_ne!(of(&[1, 2]).id, other);
+        }
+        assert!(!of(&[1, 2]).again);
+    }
+
+    #[test]
+    fn a_digest_whose_end_is_not_known_may_have_been_told_whoever_sends_it_next() {
+        let (limiter, start) = (Limiter::default(), Instant::now());
+        let turn = |number, after| limiter.turn(&limit(1), &one(number), true, start + seconds(after));
+        assert!(matches!(turn(0, 0), Turn::Send));
+        assert!(matches!((turn(1, 0), turn(2, 0)), (Turn::Wait(_), Turn::Wait(_))));
+        let Turn::Digest(telling) = turn(1, 60) else { unreachable!("a digest") };
+        let first = digest(telling.all()).expect("a digest");
+        // No answer, or nobody waits for it any more.
+        drop(telling);
+        assert!(matches!((turn(1, 61), turn(2, 61)), (Turn::Wait(_), Turn::Wait(_))));
+        let Turn::Digest(telling) = turn(2, 120) else { unreachable!("a digest") };
+        let second = digest(telling.all()).expect("a digest");
+        assert_eq!((first.again, second.again, &first.id), (false, true, &second.id));
     }
 
     #[test]

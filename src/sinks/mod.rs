@@ -30,7 +30,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 pub use connections::{Connections, Key};
-pub use limit::{Limiter, Turn, digest};
+pub use limit::{Limiter, Telling, Turn, digest};
 pub use link::Link;
 pub use publication::{CONTENT_TYPE, Publication, STRUCTURED};
 pub use registry::{Deliveries, Entry, Registry};
