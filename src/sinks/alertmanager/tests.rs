@@ -47,6 +47,27 @@ async fn firings_for_the_same_subject_have_the_same_labels() {
     assert_ne!(bodies[0][0]["annotations"], bodies[1][0]["annotations"]);
 }
 
+#[tokio::test]
+async fn an_end_ends_the_alert_whatever_its_severity_and_fires_none() {
+    let service = Service::new(&[(200, "")]).await;
+    let begun = Notification { severity: Severity::Critical, ..notification() };
+    let end = Notification { operation: NotifyOperation::Resolve, severity: Severity::Info, ..notification() };
+    let before = Timestamp::now();
+    for notification in [begun, end] {
+        deliver(&service, "", &notification).await.expect("taken");
+    }
+    let bodies = service.bodies();
+    let ends = bodies[1].as_array().expect("alerts");
+    let labels: Vec<&Value> = ends.iter().map(|alert| &alert["labels"]).collect();
+    assert_eq!((labels.len(), labels.contains(&&bodies[0][0]["labels"])), (4, true), "{labels:?}");
+    for alert in ends {
+        let at: Timestamp = alert["endsAt"].as_str().expect("an end").parse().expect("a time");
+        assert!((before..=Timestamp::now()).contains(&at), "{alert}");
+        assert_eq!(alert.get("startsAt"), None);
+    }
+    assert_eq!(bodies[0][0].get("endsAt"), None);
+}
+
 #[test]
 fn labels_that_make_an_alert_what_it_is_are_not_for_the_sink_to_set() {
     for name in OWN {
