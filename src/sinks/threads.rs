@@ -1,12 +1,10 @@
 //! The threads that incidents have in channels: what this process knows of them. After a restart they are found again in the channel itself.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::Key;
 
@@ -30,7 +28,7 @@ pub(super) struct Thread {
 struct Known {
     threads: HashMap<Key, (u64, Thread)>,
     /// Channels whose earlier messages were read.
-    read: HashSet<Key>,
+    read: HashMap<Key, Arc<OnceCell<()>>>,
     /// Counts uses.
     turn: u64,
 }
@@ -63,18 +61,14 @@ impl Threads {
         self.0.lock().threads.remove(&incident);
     }
 
-    /// Whether what was said in the channel before this process began was read.
-    pub(super) fn is_read(&self, channel: Key) -> bool {
-        self.0.lock().read.contains(&channel)
-    }
-
-    /// It was read. So many channels are no more than threads are.
-    pub(super) fn set_read(&self, channel: Key) {
+    /// Is set once what was said in the channel before this process began was read: by one who asks, for whom the others wait. What is read later is older
+    /// than what is known here. So many channels are no more than threads are.
+    pub(super) fn read(&self, channel: Key) -> Arc<OnceCell<()>> {
         let mut known = self.0.lock();
-        if known.read.len() >= THREADS {
+        if known.read.len() >= THREADS && !known.read.contains_key(&channel) {
             known.read.clear();
         }
-        known.read.insert(channel);
+        known.read.entry(channel).or_default().clone()
     }
 }
 

@@ -19,8 +19,9 @@ use crate::{
 
 /// The type of the metadata.
 const METADATA: &str = "signalbox_notification";
-/// Messages of a channel, and replies of a thread, that are looked through.
+/// Messages of a channel, or replies of a thread, that are asked for at once, and how often.
 const LOOKED: usize = 200;
+const PAGES: usize = 10;
 /// Bytes that are read of them: 200 messages of 10 KiB.
 const MOST: usize = 2 << 20;
 
@@ -65,22 +66,11 @@ struct Talk<'a> {
 impl Talk<'_> {
     async fn tell(&self) -> Result<Delivered, SinkError> {
         let mut notes = Vec::new();
-        let mut is_there = false;
-        if self.notification.again || !self.reach.threads.is_read(self.channel()) {
-            match self.read_channel().await {
-                Ok(found) => is_there = found,
-                // Without the right to read, threads are known as long as the process lives.
-                Err(error) if error.retry == Retry::Never => {
-                    notes.push(format!("threads cannot be found again: {error}"))
-                }
-                Err(error) => return Err(error),
-            }
-            self.reach.threads.set_read(self.channel());
-        }
+        let mut is_there = self.is_in_channel(&mut notes).await?;
         let incident = self.incident(&self.notification.incident);
         let thread = self.reach.threads.get(incident);
-        if let (Some(thread), true) = (&thread, self.notification.again) {
-            is_there = is_there || self.is_reply(thread).await.unwrap_or(false);
+        if let (Some(thread), true, false) = (&thread, self.notification.again, is_there) {
+            is_there = self.is_reply(thread).await?;
         }
         let resolves = self.notification.operation == NotifyOperation::Resolve;
         if !is_there {
@@ -152,45 +142,116 @@ impl Talk<'_> {
         }
     }
 
+    /// Whether this notification is among the messages of the channel, if it may be. Who asks first takes in the threads of all incidents that are open, before
+    /// anything is sent: what is read then is older than whatever this process does.
+    async fn is_in_channel(&self, notes: &mut Vec<String>) -> Result<bool, SinkError> {
+        let threads = self.reach.threads;
+        let (read, mut first) = (threads.read(self.channel()), None);
+        let reading = async {
+            first = Some(self.take_in(notes).await?);
+            Ok::<_, SinkError>(())
+        };
+        read.get_or_try_init(|| reading).await?;
+        match first {
+            Some(is_there) => return Ok(is_there),
+            None if !self.notification.again => return Ok(false),
+            None => {}
+        }
+        let mut own = None;
+        self.history(notes, |message| {
+            own = self.is_this(message).then(|| self.thread(message));
+            own.is_some()
+        })
+        .await?;
+        if let Some(Some((incident, Some(thread)))) = &own
+            && threads.get(*incident).is_none()
+        {
+            threads.put(*incident, thread.clone());
+        }
+        Ok(own.is_some())
+    }
+
     /// Takes in the threads of incidents that are open; gives whether this notification is among the messages.
-    async fn read_channel(&self) -> Result<bool, SinkError> {
-        let read = self.read("conversations.history", &[]).await?;
-        let mut is_there = false;
+    async fn take_in(&self, notes: &mut Vec<String>) -> Result<bool, SinkError> {
+        let (mut found, mut is_there) = (Vec::new(), false);
+        self.history(notes, |message| {
+            is_there |= self.is_this(message);
+            found.extend(self.thread(message));
+            false
+        })
+        .await?;
         // The newest comes first, and is the one that counts.
-        for message in read.iter().rev() {
-            let metadata = &message["metadata"];
-            let payload = &metadata["event_payload"];
-            let (Some(incident), Some(id)) = (payload["incident"].as_str(), message["ts"].as_str()) else { continue };
-            if metadata["event_type"] != METADATA {
-                continue;
-            }
-            is_there |= payload["id"] == *self.notification.id;
-            let key = self.incident(incident);
-            if payload["open"] == true {
-                self.reach.threads.put(key, Thread { id: id.to_owned(), content: message["blocks"].clone() });
-            } else {
-                self.reach.threads.remove(key);
+        for (incident, thread) in found.into_iter().rev() {
+            match thread {
+                Some(thread) => self.reach.threads.put(incident, thread),
+                None => self.reach.threads.remove(incident),
             }
         }
         Ok(is_there)
     }
 
+    /// The incident of a first message of ours, and its thread if it is open.
+    fn thread(&self, message: &Value) -> Option<(Key, Option<Thread>)> {
+        let payload = &message["metadata"]["event_payload"];
+        let (incident, id) = (payload["incident"].as_str()?, message["ts"].as_str()?);
+        let open = payload["open"] == true;
+        let thread = open.then(|| Thread { id: id.to_owned(), content: message["blocks"].clone() });
+        Some((self.incident(incident), thread))
+    }
+
+    fn is_this(&self, message: &Value) -> bool {
+        message["metadata"]["event_payload"]["id"] == *self.notification.id
+    }
+
     async fn is_reply(&self, thread: &Thread) -> Result<bool, SinkError> {
-        let read = self.read("conversations.replies", &[("ts", &thread.id)]).await?;
-        Ok(read.iter().any(|message| message["metadata"]["event_payload"]["id"] == *self.notification.id))
+        match self.read("conversations.replies", &[("ts", &thread.id)], |message| self.is_this(message)).await {
+            // The thread is gone, or may not be read.
+            Err(error) if error.retry == Retry::Never => Ok(false),
+            read => read,
+        }
     }
 
-    async fn read(&self, method: &str, more: &[(&str, &str)]) -> Result<Vec<Value>, SinkError> {
-        let body = self.question(more);
-        let mut answer = self.send(method, "application/x-www-form-urlencoded", body).await?;
-        let messages = answer["messages"].take();
-        Ok(if let Value::Array(messages) = messages { messages } else { Vec::new() })
+    /// Looks through the messages of the channel, the newest first. Without the right to read, threads are known as long as the process lives.
+    async fn history(&self, notes: &mut Vec<String>, look: impl FnMut(&Value) -> bool + Send) -> Result<(), SinkError> {
+        match self.read("conversations.history", &[], look).await {
+            Err(error) if error.retry == Retry::Never => {
+                notes.push(format!("threads cannot be found again: {error}"));
+                Ok(())
+            }
+            read => read.map(|_| ()),
+        }
     }
 
-    fn question(&self, more: &[(&str, &str)]) -> Vec<u8> {
+    /// Looks through messages of ours, page by page, until one is it; gives whether one was.
+    async fn read(
+        &self,
+        method: &str,
+        more: &[(&str, &str)],
+        mut look: impl FnMut(&Value) -> bool + Send,
+    ) -> Result<bool, SinkError> {
+        let mut cursor = String::new();
+        for _ in 0..PAGES {
+            let body = self.question(more, &cursor);
+            let answer = self.send(method, "application/x-www-form-urlencoded", body).await?;
+            let messages = answer["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if messages.iter().filter(|message| message["metadata"]["event_type"] == METADATA).any(&mut look) {
+                return Ok(true);
+            }
+            cursor = answer["response_metadata"]["next_cursor"].as_str().unwrap_or_default().to_owned();
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    fn question(&self, more: &[(&str, &str)], cursor: &str) -> Vec<u8> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("channel", &self.bot.channel).append_pair("limit", &LOOKED.to_string());
         form.append_pair("include_all_metadata", "true").extend_pairs(more);
+        if !cursor.is_empty() {
+            form.append_pair("cursor", cursor);
+        }
         form.finish().into_bytes()
     }
 

@@ -30,9 +30,21 @@ struct Channel {
     odd: HashMap<String, (u16, &'static str)>,
 }
 
+/// Messages that are given at once.
+const PAGE: usize = 2;
+
 type Shared = Arc<Mutex<Channel>>;
 
 impl Channel {
+    /// Fewer than asked for, which is allowed: <https://docs.slack.dev/reference/methods/conversations.replies>.
+    fn page(&self, mut messages: Vec<Value>, cursor: Option<&String>) -> Value {
+        let from = cursor.map_or(0, |cursor| cursor.parse().expect("a cursor that was given"));
+        let next = from + PAGE;
+        let cursor = if next < messages.len() { next.to_string() } else { String::new() };
+        let messages: Vec<Value> = messages.drain(from..).take(PAGE).collect();
+        json!({"ok": true, "messages": messages, "response_metadata": {"next_cursor": cursor}})
+    }
+
     fn call(&mut self, method: &str, headers: &Headers, body: &Bytes) -> Value {
         self.calls.push(method.to_owned());
         let sent = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -57,8 +69,11 @@ impl Channel {
                     Some(ts) => message["thread_ts"] == **ts || message["ts"] == **ts,
                 };
                 let mut messages: Vec<Value> = self.messages.iter().filter(of).cloned().collect();
-                messages.reverse();
-                json!({"ok": true, "messages": messages})
+                // A thread comes with its earliest first, a channel with its newest.
+                if thread.is_none() {
+                    messages.reverse();
+                }
+                self.page(messages, form.get("cursor"))
             }
             "chat.postMessage" => {
                 check(&message);
@@ -285,4 +300,62 @@ async fn texts_of_any_length_with_marks_of_all_kinds_are_taken() {
         site.tell(long).await.expect("told");
     }
     site.tell(of(Resolve, "2-tell")).await.expect("told");
+}
+
+#[tokio::test]
+async fn what_was_sent_is_found_on_whatever_page_it_is() {
+    let mut site = Site::new().await;
+    site.tell(of(Trigger, "1-tell")).await.expect("told");
+    for n in 2..7 {
+        site.tell(of(Trigger, &format!("{n}-tell"))).await.expect("told");
+    }
+    for incident in ["b", "c", "d"] {
+        site.tell(Notification { incident: incident.into(), ..of(Trigger, incident) }).await.expect("told");
+    }
+    let told = site.messages();
+    for id in ["1-tell", "6-tell"] {
+        site.tell(Notification { again: true, ..of(Trigger, id) }).await.expect("there");
+    }
+    site.restart();
+    site.tell(Notification { again: true, ..of(Trigger, "6-tell") }).await.expect("there");
+    assert_eq!(site.messages(), told);
+}
+
+#[tokio::test]
+async fn what_is_read_again_changes_no_thread_but_its_own() {
+    let site = Site::new().await;
+    site.tell(of(Trigger, "1-tell")).await.expect("told");
+    // As it is while another is about to close its thread, and has not yet: the channel still shows it as open.
+    let other = Notification { incident: "other".into(), ..of(Trigger, "2-tell") };
+    site.tell(other.clone()).await.expect("told");
+    let open = site.shared.lock().messages[1].clone();
+    site.tell(Notification { operation: Resolve, id: "3-tell".into(), ..other.clone() }).await.expect("told");
+    site.shared.lock().messages[1] = open;
+    site.tell(Notification { again: true, ..of(Trigger, "1-tell") }).await.expect("told");
+    site.tell(Notification { id: "4-tell".into(), ..other }).await.expect("told");
+    assert_eq!(site.messages().last().map(|(thread, _)| thread.as_str()), Some(""), "another incident");
+}
+
+#[tokio::test]
+async fn those_that_come_first_at_once_read_the_channel_once() {
+    let mut site = Site::new().await;
+    site.tell(of(Trigger, "1-tell")).await.expect("told");
+    site.restart();
+    let all = (2..8).map(|n| site.tell(of(Trigger, &format!("{n}-tell"))));
+    assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
+    let reads = site.shared.lock().calls.iter().filter(|call| *call == "conversations.history").count();
+    assert_eq!(reads, 2, "once for each process");
+    assert!(site.messages()[1..].iter().all(|(thread, _)| thread == "17.0000"), "{:?}", site.messages());
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_looked_for_now_is_not_sent_again() {
+    let site = Site::new().await;
+    site.tell(of(Trigger, "1-tell")).await.expect("told");
+    site.tell(of(Trigger, "2-tell")).await.expect("told");
+    let again = Notification { again: true, ..of(Trigger, "2-tell") };
+    site.odd("conversations.replies", 200, "ratelimited");
+    assert_eq!(site.tell(again.clone()).await.expect_err("not known").retry, Retry::After(None));
+    site.tell(again).await.expect("there");
+    assert_eq!(site.messages().len(), 2);
 }
