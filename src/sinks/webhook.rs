@@ -150,8 +150,8 @@ fn compile(body: &Value, faults: &mut Vec<String>) -> Option<Template> {
 }
 
 fn fill(template: &Template, notification: &Notification) -> Result<Value, SinkError> {
-    let Notification { severity, title, text, fields, event, rule, firing, .. } = notification;
-    let notification = json!({"severity": severity, "title": title, "text": text, "fields": fields});
+    let Notification { severity, title, text, fields, event, rule, firing, operation, incident, .. } = notification;
+    let notification = json!({"operation": operation, "dedupKey": incident, "severity": severity, "title": title, "text": text, "fields": fields});
     // `now` is not one of the names.
     let scope = Scope::new(event, "", rule, Timestamp::UNIX_EPOCH).with_firing(firing);
     let scope = scope.with_value("notification", &notification);

@@ -200,3 +200,13 @@ fn headers_of_a_signature_are_not_set_twice() {
         build(&sink(&spec)).err().expect("refused");
     }
 }
+
+#[tokio::test]
+async fn a_body_of_the_sinks_own_can_tell_what_begins_from_what_ends() {
+    let service = Service::new(&[(200, "")]).await;
+    let body = r#","body": {"what": "${notification.operation}", "key": "${notification.dedupKey}"}"#;
+    let sink = build(&sink(&spec(&service, body))).expect("a sink");
+    let end = Notification { operation: crate::api::NotifyOperation::Resolve, ..notification() };
+    tell(&sink, &end, &Secrets::default(), &http()).await.expect("taken");
+    assert_eq!(service.bodies()[0], json!({"what": "Resolve", "key": "rule-uid/shop/Pod/web-1"}));
+}
