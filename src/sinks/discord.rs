@@ -32,6 +32,7 @@ const NAME: &str = "Discord";
 /// A link with another text than its address, and what could be a mention, stay what they are.
 const MARKDOWN: Writing = Writing {
     escape: |c| match c {
+        '\\' => Some("\\\\"),
         '[' => Some("\\["),
         '<' => Some("\\<"),
         _ => None,

@@ -27,6 +27,7 @@ const NAME: &str = "Teams";
 /// Text blocks know links and emphasis: what would be a link stays what it is.
 const MARKDOWN: Writing = Writing {
     escape: |c| match c {
+        '\\' => Some("\\\\"),
         '[' => Some("\\["),
         _ => None,
     },

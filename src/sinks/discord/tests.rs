@@ -73,3 +73,11 @@ async fn a_webhook_that_is_gone_may_have_a_new_address() {
     assert_eq!(error.retry, Retry::FreshSecrets);
     assert!(error.message.contains("Unknown Webhook"), "{error}");
 }
+
+#[tokio::test]
+async fn a_text_that_has_escapes_itself_makes_no_link() {
+    let service = Service::new(&[(204, "")]).await;
+    let text = r"\[log in](https://evil) C:\temp".to_owned();
+    deliver(&service, &Notification { text, ..notification() }).await.expect("taken");
+    assert_eq!(service.bodies()[0]["embeds"][0]["description"], r"\\\[log in](https://evil) C:\\temp");
+}

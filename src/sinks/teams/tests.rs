@@ -67,3 +67,11 @@ async fn an_end_is_told_as_one_and_a_workflow_that_is_gone_may_have_a_new_addres
     assert_eq!((&title["text"], &title["color"]), (&json!("Resolved: web keeps crashing"), &json!("Good")));
     assert_eq!(deliver(&service, &end).await.expect_err("gone").retry, Retry::FreshSecrets);
 }
+
+#[tokio::test]
+async fn a_text_that_has_escapes_itself_makes_no_link() {
+    let service = Service::new(&[(204, "")]).await;
+    let text = r"\[log in](https://evil) C:\temp".to_owned();
+    deliver(&service, &Notification { text, ..notification() }).await.expect("taken");
+    assert_eq!(card_of(&service.bodies()[0])["body"][1]["text"], r"\\\[log in](https://evil) C:\\temp");
+}
