@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::{
     Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError,
     fit::{Writing, one_line},
+    link,
 };
 use crate::{
-    api::{self, NotifyOperation, SecretKeyRef, Severity},
+    api::{self, NotifyField, NotifyOperation, SecretKeyRef, Severity},
     net::{Call, Response},
 };
 
@@ -103,13 +104,17 @@ fn message(notification: &Notification) -> Value {
         "color": colour,
         "footer": {"text": MARKDOWN.fit(&origin, FOOTER)},
     });
+    let (facts, link) = link::part(&notification.fields);
+    let link = link.map(|link| field(link, TITLE, VALUE));
+    // A link that is cut leads nowhere: it takes the text's room.
+    let taken: usize = link.iter().map(|link| size(&link["name"]) + size(&link["value"])).sum();
     if !text.trim().is_empty() {
-        embed["description"] = MARKDOWN.fit(text.trim_end(), DESCRIPTION).into();
+        embed["description"] = MARKDOWN.fit(text.trim_end(), DESCRIPTION - taken).into();
     }
     if let Some(time) = event.time {
         embed["timestamp"] = time.to_string().into();
     }
-    let fields = fields(notification);
+    let fields: Vec<Value> = fields(facts).into_iter().chain(link).take(MOST_FIELDS).collect();
     if !fields.is_empty() {
         embed["fields"] = fields.into();
     }
@@ -117,22 +122,24 @@ fn message(notification: &Notification) -> Value {
     json!({"embeds": [embed], "allowed_mentions": {"parse": []}})
 }
 
-/// Each gets its share of the room; a name or a value must not be empty.
-fn fields(notification: &Notification) -> Vec<Value> {
-    let share = FIELDS / notification.fields.len().max(1);
+/// Each gets its share of the room.
+fn fields(fields: &[NotifyField]) -> Vec<Value> {
+    let share = FIELDS / fields.len().max(1);
+    fields.iter().map(|one| field(one, (share / 3).min(TITLE), (share - share / 3).min(VALUE))).collect()
+}
+
+/// A name or a value must not be empty.
+fn field(field: &NotifyField, name: usize, value: usize) -> Value {
     let shown = |text: &str, most: usize| match MARKDOWN.fit(text, most) {
         text if text.trim().is_empty() => "\u{200b}".to_owned(),
         text => text,
     };
-    notification
-        .fields
-        .iter()
-        .map(|field| {
-            let name = shown(&one_line(&field.name), (share / 3).min(TITLE));
-            json!({"name": name, "value": shown(&field.value, (share - share / 3).min(VALUE)), "inline": field.value.len() < 40})
-        })
-        .take(MOST_FIELDS)
-        .collect()
+    let name = shown(&one_line(&field.name), name);
+    json!({"name": name, "value": shown(&field.value, value), "inline": field.value.len() < 40})
+}
+
+fn size(text: &Value) -> usize {
+    text.as_str().unwrap_or_default().encode_utf16().count()
 }
 
 #[cfg(test)]

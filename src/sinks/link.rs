@@ -13,6 +13,17 @@ use crate::{
 /// Characters of a link that is told.
 const MOST: usize = 2_048;
 
+/// What the fact is called that has the link.
+const NAME: &str = "Link";
+
+/// The facts, and apart from them the link that was added last, if one was.
+pub(super) fn part(fields: &[NotifyField]) -> (&[NotifyField], Option<&NotifyField>) {
+    match fields.split_last() {
+        Some((link, facts)) if link.name == NAME => (facts, Some(link)),
+        _ => (fields, None),
+    }
+}
+
 /// A link with what is to be filled in.
 pub struct Link(Template);
 
@@ -48,7 +59,7 @@ impl Link {
             .map_err(|error| format!("without its link: {error}"))?;
         match filled.as_str() {
             Some(link) if link.len() <= MOST => {
-                let field = NotifyField { name: "Link".to_owned(), value: link.to_owned() };
+                let field = NotifyField { name: NAME.to_owned(), value: link.to_owned() };
                 notification.fields.push(field);
                 Ok(())
             }

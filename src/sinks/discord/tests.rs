@@ -81,3 +81,17 @@ async fn a_text_that_has_escapes_itself_makes_no_link() {
     deliver(&service, &Notification { text, ..notification() }).await.expect("taken");
     assert_eq!(service.bodies()[0]["embeds"][0]["description"], r"\\\[log in](https://evil) C:\\temp");
 }
+
+#[tokio::test]
+async fn a_link_is_whole_beside_any_number_of_facts() {
+    let service = Service::new(&[(204, "")]).await;
+    let link = format!("https://h/{}", "x".repeat(1000));
+    let long = NotifyField { name: "f".repeat(128), value: "v".repeat(4096) };
+    let fields =
+        (0..24).map(|_| long.clone()).chain([NotifyField { name: "Link".into(), value: link.clone() }]).collect();
+    let long = Notification { text: "t".repeat(16_000), title: "t".repeat(4096), fields, ..notification() };
+    deliver(&service, &long).await.expect("taken");
+    let bodies = service.bodies();
+    is_valid(&bodies[0]);
+    assert_eq!(bodies[0]["embeds"][0]["fields"][24]["value"], link);
+}
