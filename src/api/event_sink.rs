@@ -63,8 +63,8 @@ pub struct EventSinkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub link: Option<String>,
-    /// How much is sent at most. What is beyond it waits, as an attempt that is to be repeated; sinks that people read (`slack`, `teams`, `discord`, `email`) get
-    /// all that waits as one notification then. Default: no limit.
+    /// How much is sent at most. What is beyond it waits, which counts as no failure; sinks that people read (`slack`, `teams`, `discord`, `email`) get all
+    /// that waits as one notification then. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<SinkRateLimit>,
     /// Slack: an incoming webhook or a bot.
@@ -200,8 +200,8 @@ pub struct Webhook {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
     pub headers: Vec<Header>,
-    /// The body, a JSON object whose texts may hold `${ }` with the names `notification` (severity, title, text, fields), `event`, `rule` and `firing`.
-    /// Default: severity, title, text, fields, rule, firing and event.
+    /// The body, a JSON object whose texts may hold `${ }` with the names `notification` (operation, dedupKey, severity, title,
+    /// text, fields), `event`, `rule` and `firing`. Default: operation, dedupKey, severity, title, text, fields, rule, firing and event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_form")]
     pub body: Option<Value>,
@@ -256,7 +256,8 @@ pub enum SigningScheme {
 }
 
 /// Prometheus' Alertmanager, by its API v2. An alert has the labels `alertname` (the rule's name), `namespace`, `severity`, `subject` (the event's)
-/// and those given here; alerts with the same labels are one. Title, text and fields are annotations.
+/// and those given here; alerts with the same labels are one. Title, text and fields are annotations. What resolves (`resolveActions`, `operation: Resolve`) ends
+/// the alert of the rule and the subject, whatever its severity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("has(self.url) != has(self.urlSecretRef)")
@@ -298,7 +299,7 @@ pub struct AlertLabel {
 }
 
 /// An HTTP endpoint that gets CloudEvents: those that are published, and one of type `dev.signalbox.notification` for each notification, whose `source` is
-/// the rule, whose `subject` and `time` are the event's, and whose data has severity, title, text, fields, rule, firing and event.
+/// the rule, whose `subject` and `time` are the event's, and whose data has operation, dedupKey, severity, title, text, fields, rule, firing and event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("has(self.url) != has(self.urlSecretRef)")
