@@ -91,6 +91,9 @@ impl Written<'_> {
         }
         let metadata = manifest.get_mut("metadata").and_then(Value::as_object_mut);
         let metadata = metadata.ok_or_else(|| Failure::last(format!("{}.metadata must be a map", self.field)))?;
+        if metadata.get("annotations").is_some_and(|all| !all.is_null() && !all.is_object()) {
+            return Err(Failure::last(format!("{}.metadata.annotations must be a map", self.field)));
+        }
         metadata.remove("generateName");
         metadata.insert("name".to_owned(), aim.name.as_str().into());
         match &aim.namespace {
@@ -110,7 +113,11 @@ impl Filled {
     /// Says in the object which step it is of, or leaves what another one said.
     pub(super) fn caused_by(mut self, cause: &str) -> Self {
         if let Some(metadata) = self.object.get_mut("metadata").and_then(Value::as_object_mut) {
-            let annotations = metadata.entry("annotations").or_insert_with(|| Map::new().into());
+            let annotations = metadata.entry("annotations").or_insert(Value::Null);
+            // An empty key of YAML is null, and so is what was filled in with nothing.
+            if annotations.is_null() {
+                *annotations = Map::new().into();
+            }
             if let Some(annotations) = annotations.as_object_mut() {
                 annotations.insert(CAUSED_BY.to_owned(), cause.into());
             }

@@ -175,6 +175,12 @@ fn faults(manifest: &Value, allowed_namespaces: &[String]) -> Vec<PatchFault> {
             for field in metadata.keys().filter(|field| FIXED_METADATA.contains(&field.as_str()) && !own(field)) {
                 add(format!(".metadata.{field}"), "is kept by the API server: leave it out");
             }
+            // A text that is filled in may become a map.
+            let fits =
+                |all: &Value| all.is_null() || all.is_object() || all.as_str().is_some_and(|text| text.contains("${"));
+            if metadata.get("annotations").is_some_and(|all| !fits(all)) {
+                add(".metadata.annotations".to_owned(), "must be a map");
+            }
             let namespace = metadata.get("namespace").and_then(Value::as_str);
             if allowed_namespaces.is_empty() && namespace.is_some_and(|text| text.contains("${")) {
                 let message = "a namespace that is filled in from the event needs allowedNamespaces";
@@ -221,6 +227,15 @@ mod tests {
                 ".metadata: exactly one of name and generateName must be set",
             ]
         );
+        let annotated = |annotations: Value| {
+            create(
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "annotations": annotations}}),
+            )
+        };
+        assert_eq!(annotated(json!("x")), [".metadata.annotations: must be a map"]);
+        for fits in [json!(null), json!({}), json!("${event.data.annotations}")] {
+            assert!(annotated(fits.clone()).is_empty(), "{fits}");
+        }
         let list = create(json!({"apiVersion": "v1", "kind": "List", "items": [], "metadata": {"name": "l"}}));
         assert_eq!(list, [".items: a list is no object: an action makes one, several take several actions"]);
     }
