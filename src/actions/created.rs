@@ -131,7 +131,8 @@ impl Request {
             match step.api.get(first).await {
                 Ok(found) if is_ours(&found, &step.cx.cause()) => {
                     let reason = reason(step.cx, &found);
-                    return Ok(done(step, first, found, reason).found());
+                    // What a rule applies is not marked for a step: what it hears of it is known by the version alone.
+                    return Ok(done(step, first, found, reason));
                 }
                 Ok(_) => {
                     let message =
@@ -244,7 +245,8 @@ async fn find(step: &Step<'_>, change: &Change) -> Result<Result<DynamicObject, 
         let found = found.map_err(|error| step.failure(&error, "read", step.right("get")))?;
         let Some(object) = found else { break };
         if change.made.as_str().is_some_and(|cause| is_ours(&object, cause)) {
-            let whole = change.manager == step.cx.manager() || reason(step.cx, &object) == CREATED;
+            // Whoever posts an object makes all of it.
+            let whole = change.manager != rule_manager(step.cx) || reason(step.cx, &object) == CREATED;
             return Ok(if whole { Ok(object) } else { Err(Back::not_ours(change)) });
         }
     }
@@ -285,3 +287,6 @@ fn done(step: &Step<'_>, first: &str, object: DynamicObject, reason: &'static st
         reason: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,8 +58,10 @@ pub(crate) fn common(seen: &Seen) -> Option<(u16, Value)> {
     let kind = |plural: &str, kind: &str, subresources: Value| json!({"resource": plural, "responseKind": {"kind": kind}, "scope": "Namespaced", "subresources": subresources});
     match seen.path.as_str() {
         "/api" => {
-            let pods = kind("pods", "Pod", json!([]));
-            Some((200, list(json!([{"metadata": {"name": ""}, "versions": [{"version": "v1", "resources": [pods]}]}]))))
+            let mut nodes = kind("nodes", "Node", json!([]));
+            nodes["scope"] = json!("Cluster");
+            let kinds = [kind("pods", "Pod", json!([])), nodes];
+            Some((200, list(json!([{"metadata": {"name": ""}, "versions": [{"version": "v1", "resources": kinds}]}]))))
         }
         "/apis" => {
             let kinds = [
