@@ -2,10 +2,11 @@
 //! own have in common.
 //!
 //! It is written under the version that was seen. A repetition compares what the patch touches with what that was; of lists it is the whole list, so that
-//! nothing is added twice. Nothing of a Secret is shown but the names of its fields.
+//! nothing is added twice, unless it is known which entry the change is about. Nothing of a Secret is shown but the names of its fields.
 
 mod back;
 mod difference;
+mod entry;
 mod touched;
 
 use kube::{
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub(super) use back::{Kept, take_back};
+pub(super) use entry::{Entry, Image, Taints};
 
 use super::{
     Context, Done, Failure, FailureKind, Undo,
@@ -47,6 +49,9 @@ pub(super) struct Fields {
     pub(super) force: bool,
     /// The digest of what the patch touches, as it was.
     pub(super) from: String,
+    /// The entry of a list that it is about, whose `from` and `to` are in `more`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) entry: Option<Entry>,
     /// What it changes, as it was and as it becomes, where that is to be given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kept: Option<Kept>,
@@ -132,6 +137,9 @@ impl Change for Fields {
         if self.is_ours(step, now).await? {
             return Ok(Verdict::Done);
         }
+        if let Some(entry) = &self.entry {
+            return Ok(self.judge_entry(entry, now));
+        }
         let before = as_json(now);
         if write::digest(&touched::by(&self.patch, &before)) == self.from {
             return Ok(Verdict::Write);
@@ -158,6 +166,11 @@ impl Change for Fields {
             _ if self.object.kind == "Node" => Verdict::Unmarked,
             _ => Verdict::Unchanged,
         })
+    }
+
+    fn anew(&self, now: &DynamicObject) -> Option<Self> {
+        let patch = self.entry.as_ref()?.patch(now, self.more.get("to")?)?;
+        Some(Self { patch, ..self.clone() })
     }
 
     async fn send(
@@ -196,6 +209,7 @@ impl Fields {
             patch,
             subresource: None,
             force: false,
+            entry: None,
             kept: None,
             verb,
             how: String::new(),

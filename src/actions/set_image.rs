@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Attempt, Back, Context, Done, Failure, Undo,
-    fields::{Fields, Verb},
+    fields::{Entry, Fields, Image, Verb},
     pods,
     target::{Aim, filled_key, fixed, key, text},
     undo::{self, is_witnessed, named, same},
@@ -127,12 +127,16 @@ fn no_container(aim: &Aim, now: &DynamicObject, place: &str, name: &str) -> Fail
 
 fn request(step: &Step<'_>, now: &DynamicObject, container: &Container<'_>, to: &str) -> Fields {
     let Container { list, name, image: from } = container;
-    let list = list.trim_start_matches('/');
-    let patch = list.rsplit('/').fold(json!([{"name": name, "image": to}]), |inner, key| json!({key: inner}));
+    let entry = Image { list: list.clone(), container: (*name).to_owned() };
+    let patch = list
+        .trim_start_matches('/')
+        .rsplit('/')
+        .fold(json!([{"name": name, "image": to}]), |inner, key| json!({key: inner}));
     let more = json!({"container": name, "from": from, "to": to});
     Fields {
         how: format!(", container {name}, from {from} to {to}"),
         more: more.as_object().cloned().unwrap_or_default(),
+        entry: Some(Entry::Image(entry)),
         ..Fields::new(step, now, Verb::SetImage, PatchType::Strategic, patch)
     }
 }

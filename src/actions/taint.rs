@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Attempt, Back, Context, Done, Failure, Undo,
-    fields::{Fields, Verb},
+    fields::{Entry, Fields, Taints, Verb},
     node,
     target::key,
     undo::{self, is_witnessed, named, same},
@@ -66,8 +66,8 @@ impl Action for Taint {
         Box::pin(async move {
             let step = node::step(cx, filled).await?;
             let now = step.get().await?;
-            let about = About { key: &self.0.key, effect: self.effect() };
-            request(&step, &now, self.verb(), &about, self.wanted()).to_request()
+            let about = Taints { key: self.0.key.clone(), effect: self.effect().map(str::to_owned) };
+            request(&step, &now, self.verb(), about, &self.wanted()).to_request()
         })
     }
 
@@ -98,48 +98,15 @@ impl Action for Taint {
     }
 }
 
-/// The taints that a step is about.
-struct About<'a> {
-    key: &'a str,
-    /// Nothing: whatever it is.
-    effect: Option<&'a str>,
-}
-
-impl About<'_> {
-    fn is(&self, taint: &Value) -> bool {
-        taint["key"] == *self.key && self.effect.is_none_or(|effect| taint["effect"] == *effect)
+fn request(step: &Step<'_>, now: &DynamicObject, verb: Verb, about: Taints, to: &[Value]) -> Fields {
+    let more = json!({"from": about.held(now), "to": to});
+    let patch = Fields::new(step, now, verb, PatchType::Merge, about.patch(now, to));
+    Fields {
+        how: format!(" ({})", about.named()),
+        more: more.as_object().cloned().unwrap_or_default(),
+        entry: Some(Entry::Taints(about)),
+        ..patch
     }
-
-    /// Those of the Node's taints, and the others.
-    fn of(&self, now: &DynamicObject) -> (Vec<Value>, Vec<Value>) {
-        let all = now.data["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        all.into_iter().partition(|taint| self.is(taint))
-    }
-
-    /// `example.com/x:NoSchedule`
-    fn named(&self) -> String {
-        self.effect.map_or_else(|| self.key.to_owned(), |effect| format!("{}:{effect}", self.key))
-    }
-}
-
-/// When the API server notes it is nobody's wish.
-fn without_time(taints: &[Value]) -> Vec<Value> {
-    let mut taints = taints.to_vec();
-    taints.iter_mut().filter_map(Value::as_object_mut).for_each(|taint| drop(taint.remove("timeAdded")));
-    taints
-}
-
-fn request(step: &Step<'_>, now: &DynamicObject, verb: Verb, about: &About<'_>, to: Vec<Value>) -> Fields {
-    let (held, others) = about.of(now);
-    let from = without_time(&held);
-    // As it is, with the time that it has been so.
-    let list: Vec<Value> =
-        if from == to { others.into_iter().chain(held).collect() } else { [others, to.clone()].concat() };
-    let list = if list.is_empty() { Value::Null } else { list.into() };
-    let more = json!({"from": from, "to": to});
-    let patch = Fields::new(step, now, verb, PatchType::Merge, json!({"spec": {"taints": list}}));
-    let more = more.as_object().cloned().unwrap_or_default();
-    Fields { how: format!(" ({})", about.named()), more, ..patch }
 }
 
 /// The request that gives the former taint back, if the Node still has the one that it got.
@@ -150,16 +117,17 @@ async fn take_back(cx: &Context, change: &Change, verb: Verb) -> Result<Back, Fa
         Ok(now) => now,
         Err(back) => return Ok(back),
     };
-    let about = About { key: change.made["key"].as_str().unwrap_or_default(), effect: change.made["effect"].as_str() };
+    let text = |field: &str| change.made[field].as_str().map(str::to_owned);
+    let about = Taints { key: text("key").unwrap_or_default(), effect: text("effect") };
     let list = |part: &Value| part["taints"].as_array().cloned().unwrap_or_default();
     let (from, to) = (list(&change.made), list(&change.back));
-    match without_time(&about.of(&now).0) {
+    match about.held(&now) {
         held if held == to => Ok(Back::unchanged(format!("{} is as it was already", named(change)))),
         held if held != from => Ok(Back::theirs(change, "got another taint of this key by somebody else")),
         // What only takes a taint away leaves no mark.
         _ if change.unsure && !from.is_empty() && !is_witnessed(change, now.metadata.managed_fields.as_deref()) => {
             Ok(Back::not_ours(change))
         }
-        _ => request(&step, &now, verb, &about, to).to_request().map(Back::Request),
+        _ => request(&step, &now, verb, about, &to).to_request().map(Back::Request),
     }
 }

@@ -139,6 +139,11 @@ pub(super) trait Change: Serialize + DeserializeOwned + Send + Sync {
     /// What a repetition has to do about an object of the recorded uid.
     fn judge(&self, step: &Step<'_>, now: &DynamicObject) -> impl Future<Output = Result<Verdict, Failure>> + Send;
 
+    /// The same change of the object as it is now, where the request holds more than what it changes: the rest of a list.
+    fn anew(&self, _now: &DynamicObject) -> Option<Self> {
+        None
+    }
+
     /// Sends it, for an object of this version; without one, for an object that is as the request says that it was.
     fn send(
         &self,
@@ -276,7 +281,8 @@ async fn again<C: Change>(change: &C, step: &Step<'_>, permit: Permit) -> Result
             Verdict::Superseded(what) => return Ok(superseded(change, &what)),
             Verdict::Write => {}
         }
-        match write(change, step, now.metadata.resource_version.as_deref(), permit).await {
+        let anew = change.anew(&now);
+        match write(anew.as_ref().unwrap_or(change), step, now.metadata.resource_version.as_deref(), permit).await {
             Err(failure) if failure.kind == FailureKind::Conflict => {}
             result => return result,
         }
