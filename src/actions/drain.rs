@@ -2,7 +2,7 @@
 //!
 //! Nothing about the Pods is recorded: whichever there are is seen again and again, also after a restart, until the end that was recorded.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::BoxFuture;
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -41,6 +41,8 @@ const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
 /// Pods that a message names.
 const NAMED: usize = 3;
+/// What makes a drain leave none alone.
+const FORCE: &str = "force: true evicts such Pods as well";
 /// Annotation of a static Pod, which the API server only mirrors.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -89,8 +91,11 @@ impl Action for Drain {
         Box::pin(async move {
             let step = node::step(cx, filled).await?;
             let now = step.get().await?;
-            let pods = movable(cx, &step.aim.name).await?;
-            refuse_unmanaged(&step.aim.name, &pods, self.spec.force)?;
+            let pods = movable(cx, &step.aim.name, self.spec.force).await?;
+            if let Some(alone) = alone(&pods) {
+                let message = format!("drain Node {}: {alone}; none was evicted. {FORCE}", step.aim.name);
+                return Err(Failure::last(message));
+            }
             let cordon = Fields::new(&step, &now, Verb::Cordon, PatchType::Merge, unschedulable(Verb::Cordon));
             let limit = i64::try_from(self.limit().as_micros()).unwrap_or(i64::MAX);
             let request = Request {
@@ -169,19 +174,33 @@ struct Movable {
     pod: Pod,
     /// Whether it goes already.
     leaves: bool,
-    /// Whether something would make it anew.
-    managed: bool,
+    /// Whether nothing would make it anew, so that it stays.
+    alone: bool,
 }
 
-/// The Pods of the Node but for those that belong to it.
-async fn movable(cx: &Context, node: &str) -> Result<Vec<Movable>, Failure> {
+/// The Pods of the Node but for those that belong to it. With `force` none is left alone.
+async fn movable(cx: &Context, node: &str, force: bool) -> Result<Vec<Movable>, Failure> {
+    let mut pods: Vec<Movable> = list(cx, node, "").await?.into_iter().filter_map(Movable::of).collect();
+    if force {
+        pods.iter_mut().for_each(|one| one.alone = false);
+    } else if pods.iter().any(|one| one.alone) {
+        // What has ended has nothing to lose.
+        let running = list(cx, node, ",status.phase!=Succeeded,status.phase!=Failed").await?;
+        let running: BTreeSet<String> = running.into_iter().filter_map(|pod| pod.uid).collect();
+        pods.iter_mut().for_each(|one| one.alone &= running.contains(&one.pod.uid));
+    }
+    Ok(pods)
+}
+
+/// The Pods of the Node of which `and` holds as well.
+async fn list(cx: &Context, node: &str, and: &str) -> Result<Vec<ObjectMeta>, Failure> {
     let kind = ApiResource::erase::<core::Pod>(&());
     let pods: Api<DynamicObject> = Api::all_with(cx.services.cluster.as_account(&cx.account), &kind);
-    let listed = pods.list_metadata(&ListParams::default().fields(&format!("spec.nodeName={node}"))).await;
+    let listed = pods.list_metadata(&ListParams::default().fields(&format!("spec.nodeName={node}{and}"))).await;
     let listed = listed.map_err(|error| {
         Failure::of_kube(&error, &format!("find the Pods on Node {node}"), &cx.account, list_right())
     })?;
-    Ok(listed.items.into_iter().filter_map(|pod| Movable::of(pod.metadata)).collect())
+    Ok(listed.items.into_iter().map(|pod| pod.metadata).collect())
 }
 
 impl Movable {
@@ -194,23 +213,20 @@ impl Movable {
         if of_node || metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR)) {
             return None;
         }
+        let leaves = metadata.deletion_timestamp.is_some();
         Some(Self {
-            leaves: metadata.deletion_timestamp.is_some(),
-            managed: controller.is_some(),
+            leaves,
+            alone: controller.is_none() && !leaves,
             pod: Pod { namespace: metadata.namespace?, name: metadata.name?, uid: metadata.uid? },
         })
     }
 }
 
-fn refuse_unmanaged(node: &str, pods: &[Movable], force: bool) -> Result<(), Failure> {
-    let alone: Vec<&Movable> = pods.iter().filter(|one| !force && !one.managed && !one.leaves).collect();
-    if alone.is_empty() {
-        return Ok(());
-    }
+/// Those that are left alone, in words.
+fn alone(pods: &[Movable]) -> Option<String> {
+    let alone: Vec<&Movable> = pods.iter().filter(|one| one.alone).collect();
     let (count, named) = (counted(alone.len()), join(alone.iter().take(NAMED).map(|one| one.pod.title())));
-    Err(Failure::last(format!(
-        "drain Node {node}: nothing would make {count} anew, such as {named}; none was evicted. force: true evicts them as well"
-    )))
+    (!alone.is_empty()).then(|| format!("nothing would make {count} anew, such as {named}"))
 }
 
 /// Evicts until there is nothing to evict, or until the end that was recorded.
@@ -221,16 +237,22 @@ async fn drain(cx: &Context, request: &Request, cordon: Done) -> Result<Done, Fa
     let node = &request.cordon.object().name;
     loop {
         let mut pause = (began.elapsed() / 10).clamp(SHORTEST, LONGEST);
-        let (still, last) = match movable(cx, node).await {
+        let (still, last) = match movable(cx, node, request.force).await {
             Ok(pods) if pods.is_empty() => {
                 let message = format!("{}; {} went", cordon.message, counted(request.pods));
                 return Ok(Done { outcome: ActionOutcome::Succeeded, message, result: result(request, 0), ..cordon });
             }
             Ok(pods) => {
-                refuse_unmanaged(node, &pods, request.force)?;
                 let (why, after) = round(cx, &pods).await?;
                 pause = after.map_or(pause, |after| after.max(pause));
-                (pods.len(), why.unwrap_or_else(|| format!("{} still goes", pods[0].pod.title())))
+                let goes = pods.iter().find(|one| !one.alone);
+                let why = why.or_else(|| goes.map(|one| format!("{} still goes", one.pod.title())));
+                let last = [why, alone(&pods).map(|alone| format!("{alone}; {FORCE}"))];
+                let last = last.into_iter().flatten().collect::<Vec<_>>().join("; ");
+                if goes.is_none() {
+                    return Ok(kept(request, cordon, pods.len(), &last));
+                }
+                (pods.len(), last)
             }
             Err(failure) if failure.kind == FailureKind::Final => return Err(failure),
             Err(failure) => (request.pods, failure.message),
@@ -248,13 +270,18 @@ async fn drain(cx: &Context, request: &Request, cordon: Done) -> Result<Done, Fa
     }
 }
 
-/// Asks once for every Pod that does not go yet. Gives what stood in the way, and when to ask again.
+/// Asks once for every Pod that does not go yet and is not left alone. Gives what stood in the way, and when to ask again; what is said of one Pod does not
+/// keep the others.
+///
+/// # Errors
+/// Final when a right is missing.
 async fn round(cx: &Context, pods: &[Movable]) -> Result<(Option<String>, Option<Duration>), Failure> {
     let params = PostParams { dry_run: false, field_manager: Some(cx.manager()) };
-    let (mut said, mut soonest) = (None, None);
-    for one in pods.iter().filter(|one| !one.leaves) {
+    let (mut refused, mut said, mut soonest) = (None, None, None);
+    for one in pods.iter().filter(|one| !one.leaves && !one.alone) {
         match one.pod.evict(cx, &params).await {
             Ok(Answer::Accepted | Answer::Gone | Answer::Another) => {}
+            Ok(Answer::Refused(why)) => refused = Some(why),
             Ok(Answer::NotNow { why, after }) => {
                 said = Some(why);
                 soonest = soonest.max(after);
@@ -263,7 +290,7 @@ async fn round(cx: &Context, pods: &[Movable]) -> Result<(Option<String>, Option
             Err(failure) => said = Some(failure.message),
         }
     }
-    Ok((said, soonest))
+    Ok((refused.or(said), soonest))
 }
 
 fn late(request: &Request, cordon: Done, still: usize, last: &str) -> Done {
@@ -271,6 +298,13 @@ fn late(request: &Request, cordon: Done, still: usize, last: &str) -> Done {
     let message = format!("{node} was not drained in time, {} left: {last}; it stays cordoned", counted(still));
     let (outcome, reason) = (ActionOutcome::Failed, Some(FailureReason::TimedOut));
     Done { outcome, message, result: result(request, still), reason, ..cordon }
+}
+
+/// Nothing is left but what is left alone.
+fn kept(request: &Request, cordon: Done, still: usize, last: &str) -> Done {
+    let node = request.cordon.object().title();
+    let message = format!("{node} was drained but for {}: {last}; it stays cordoned", counted(still));
+    Done { outcome: ActionOutcome::Failed, message, result: result(request, still), ..cordon }
 }
 
 fn counted(pods: usize) -> String {
@@ -283,24 +317,4 @@ fn result(request: &Request, left: usize) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn movable(metadata: Value) -> Option<Movable> {
-        let mut whole = json!({"namespace": "shop", "name": "web-1", "uid": "u"});
-        whole.as_object_mut().expect("a map").extend(metadata.as_object().cloned().expect("a map"));
-        Movable::of(serde_json::from_value(whole).expect("metadata"))
-    }
-
-    #[test]
-    fn what_belongs_to_the_node_stays() {
-        let owned = |kind: &str, version: &str| json!({"ownerReferences": [{"apiVersion": version, "kind": kind, "name": "o", "uid": "o", "controller": true}]});
-        assert!(movable(owned("DaemonSet", "apps/v1")).is_none());
-        assert!(movable(json!({"annotations": {MIRROR: "0"}})).is_none());
-        assert!(movable(owned("DaemonSet", "example.com/v1")).is_some_and(|one| one.managed));
-        assert!(movable(owned("ReplicaSet", "apps/v1")).is_some_and(|one| one.managed && !one.leaves));
-        assert!(
-            movable(json!({"deletionTimestamp": "2026-11-25T10:00:00Z"})).is_some_and(|one| !one.managed && one.leaves)
-        );
-    }
-}
+mod tests;

@@ -104,6 +104,7 @@ impl Action for Evict {
                     let message = format!("{title} is another one by now: it is left as it is");
                     Ok(ended(&object, ActionOutcome::Superseded, message))
                 }
+                Answer::Refused(why) => Err(Failure::last(why)),
                 Answer::NotNow { why, after } => Err(Failure { kind: FailureKind::Retryable { after }, message: why }),
             }
         })
@@ -120,6 +121,7 @@ impl Action for Evict {
                     return Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already")));
                 }
                 Answer::Another => format!("would leave {title}, which is another one by now"),
+                Answer::Refused(why) => return Err(Failure::last(why)),
                 Answer::NotNow { why, .. } => format!("would wait to {why}"),
             };
             Ok(Done::observed(message, result(&object)))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::{Api, api::PostParams, core::DynamicObject};
 use serde_json::{Value, json};
 
-use super::{Context, Failure, FailureKind};
+use super::{Context, Failure, FailureKind, failure::is_missing_right};
 use crate::{event::title, kubernetes::Right};
 
 /// A Pod, which may be on its way out.
@@ -25,6 +25,8 @@ pub(super) enum Answer {
     Gone,
     /// Another one has its name by now.
     Another,
+    /// It is refused, whatever the account may do: by admission, or as its namespace goes; in the API server's words.
+    Refused(String),
     /// A PodDisruptionBudget forbids it for now; in the API server's words.
     NotNow {
         /// What it says.
@@ -43,7 +45,7 @@ impl Pod {
     /// Asks for this Pod and no other of its name; as a dry run, when `params` say so.
     ///
     /// # Errors
-    /// Whatever is not about PodDisruptionBudgets.
+    /// Whatever is not about this Pod alone.
     pub(super) async fn evict(&self, cx: &Context, params: &PostParams) -> Result<Answer, Failure> {
         // kube's own method sends the precondition under a name that the API server does not know.
         let pods: Api<DynamicObject> = Api::namespaced_with(
@@ -64,10 +66,12 @@ impl Pod {
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Answer::Another),
             Err(error) => {
                 let blocked = matches!(&error, kube::Error::Api(status) if status.code == 429);
+                let refused = matches!(&error, kube::Error::Api(status) if !is_missing_right(status));
                 let failure =
                     Failure::of_kube(&error, &format!("evict {}", self.title()), &cx.account, right(&self.namespace));
                 match failure.kind {
                     FailureKind::Retryable { after } if blocked => Ok(Answer::NotNow { why: failure.message, after }),
+                    FailureKind::Final if refused => Ok(Answer::Refused(failure.message)),
                     _ => Err(failure),
                 }
             }
