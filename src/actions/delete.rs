@@ -1,11 +1,11 @@
-//! `delete`: deletes an object of any kind, the one that was there when the request was rendered.
+//! `delete`: deletes an object of any kind: the one that the event is about, or that was there when the request was rendered.
 
 use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::{
     Action, Attempt, Context, Done, Failure, Undo,
-    deletion::Request,
+    deletion::{Request, doomed},
     target::{Aim, filled_key, fixed, key},
     write::{Object, Step},
 };
@@ -46,12 +46,9 @@ impl Action for Delete {
         Box::pin(async move {
             let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
             let step = Step::new(cx, aim);
-            let uid = match step.api.get_metadata(&step.aim.name).await {
-                Ok(now) => now.metadata.uid.unwrap_or_default(),
-                Err(kube::Error::Api(status)) if status.is_not_found() => String::new(),
-                Err(error) => return Err(step.failure(&error, "read", step.right("get"))),
-            };
-            Request::new(Object::new(&step.aim, uid, None), self.0.propagation).to_request()
+            let (uid, another) = doomed(&step, filled).await?;
+            let request = Request::new(Object::new(&step.aim, uid, None), self.0.propagation);
+            request.another(another).to_request()
         })
     }
 

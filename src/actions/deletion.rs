@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Attempt, Context, Done, Failure,
-    target::Aim,
+    target::{Aim, uid_of_event},
     write::{Object, Step},
 };
 use crate::{
@@ -31,12 +31,21 @@ struct Deletion {
     #[serde(flatten)]
     object: Object,
     propagation: Propagation,
+    /// Whether another one had its name already: this one is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    another: bool,
 }
 
 impl Request {
     /// To delete this object and no other of its name.
     pub(super) fn new(object: Object, propagation: Propagation) -> Self {
-        Self { delete: Deletion { object, propagation } }
+        Self { delete: Deletion { object, propagation, another: false } }
+    }
+
+    /// The same, if another one has its name already.
+    pub(super) fn another(mut self, another: bool) -> Self {
+        self.delete.another = another;
+        self
     }
 
     /// The request, if that is what was recorded.
@@ -59,6 +68,9 @@ impl Request {
         if object.uid.is_empty() {
             return Ok(self.ended(ActionOutcome::Unchanged, format!("{} is not there", object.title())));
         }
+        if self.delete.another {
+            return Ok(self.theirs());
+        }
         let step = self.step(cx).await?;
         let title = object.title();
         Ok(match step.api.delete(&object.name, &self.params()).await {
@@ -69,17 +81,17 @@ impl Request {
                 let version = left.and_then(|left| left.metadata.resource_version);
                 Done { effect: Some(self.effect(version)), ..self.ended(ActionOutcome::Succeeded, message) }
             }
+            // An earlier attempt did it, for all that can be told.
             Err(kube::Error::Api(status)) if status.is_not_found() && attempt == Attempt::Again => {
-                let done = self.ended(ActionOutcome::Succeeded, format!("deleted {title}"));
-                Done { effect: Some(self.effect(None)), ..done }.found()
+                self.found(format!("deleted {title}"))
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() && attempt == Attempt::Again => {
+                self.found(format!("deleted {title}; it was created anew meanwhile, and that one is left as it is"))
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {
                 self.ended(ActionOutcome::Unchanged, format!("{title} is not there any more"))
             }
-            Err(kube::Error::Api(status)) if status.is_conflict() => {
-                let message = format!("{title} was deleted and created anew: it is left as it is");
-                self.ended(ActionOutcome::Superseded, message)
-            }
+            Err(kube::Error::Api(status)) if status.is_conflict() => self.theirs(),
             Err(error) => return Err(step.failure(&error, "delete", step.right("delete"))),
         })
     }
@@ -90,6 +102,10 @@ impl Request {
         let title = object.title();
         if object.uid.is_empty() {
             return Ok(self.ended(ActionOutcome::Unchanged, format!("{title} is not there")));
+        }
+        if self.delete.another {
+            let message = format!("would leave {title}, which was deleted and created anew");
+            return Ok(Done::observed(message, self.result()));
         }
         let step = self.step(cx).await?;
         let params = DeleteParams { dry_run: true, ..self.params() };
@@ -115,6 +131,15 @@ impl Request {
         DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() }.preconditions(preconditions)
     }
 
+    fn found(&self, message: String) -> Done {
+        Done { effect: Some(self.effect(None)), ..self.ended(ActionOutcome::Succeeded, message) }.found()
+    }
+
+    fn theirs(&self) -> Done {
+        let message = format!("{} was deleted and created anew: it is left as it is", self.object().title());
+        self.ended(ActionOutcome::Superseded, message)
+    }
+
     fn effect(&self, resource_version: Option<String>) -> Effect {
         Effect { gone: true, ..self.object().effect(resource_version, REASON) }
     }
@@ -128,3 +153,23 @@ impl Request {
         Done { outcome, message, result: self.result(), effect: None, reason: None }
     }
 }
+
+/// The uid of the object that a step is to take away, empty when there is none; and whether another one has its name already, as the event that has led to
+/// it was about this one.
+///
+/// # Errors
+/// Whatever the API server says to reading it.
+pub(super) async fn doomed(step: &Step<'_>, filled: &Value) -> Result<(String, bool), Failure> {
+    let now = match step.api.get_metadata(&step.aim.name).await {
+        Ok(now) => now.metadata.uid.unwrap_or_default(),
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok((String::new(), false)),
+        Err(error) => return Err(step.failure(&error, "read", step.right("get"))),
+    };
+    Ok(match uid_of_event(filled) {
+        Some(uid) if uid != now => (uid.to_owned(), true),
+        _ => (now, false),
+    })
+}
+
+#[cfg(test)]
+mod tests;

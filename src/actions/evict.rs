@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind, Undo,
+    deletion::doomed,
     eviction::{Answer, Pod},
     target::{Aim, filled_key, fixed, key},
     write::{Object, Step},
@@ -36,6 +37,9 @@ impl Evict {
 struct Request {
     #[serde(flatten)]
     object: Object,
+    /// Whether another one had its name already: this one is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    another: bool,
 }
 
 impl Action for Evict {
@@ -62,12 +66,8 @@ impl Action for Evict {
                 return Err(Failure::last(format!("evict {}: only a Pod can be evicted", aim.title())));
             }
             let step = Step::new(cx, aim);
-            let uid = match step.api.get_metadata(&step.aim.name).await {
-                Ok(now) => now.metadata.uid.unwrap_or_default(),
-                Err(kube::Error::Api(status)) if status.is_not_found() => String::new(),
-                Err(error) => return Err(step.failure(&error, "read", step.right("get"))),
-            };
-            let request = Request { object: Object::new(&step.aim, uid, None) };
+            let (uid, another) = doomed(&step, filled).await?;
+            let request = Request { object: Object::new(&step.aim, uid, None), another };
             serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
         })
     }
@@ -80,8 +80,11 @@ impl Action for Evict {
         _: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
-            let Request { object } = read(request)?;
+            let Request { object, another } = read(request)?;
             let title = object.title();
+            if another {
+                return Ok(theirs(&object));
+            }
             let effect = |found: bool| Some(Effect { found, gone: true, ..object.effect(None, REASON) });
             let params = PostParams { dry_run: false, field_manager: Some(cx.manager()) };
             // A budget is charged before the API server looks at the uid, so what is known to be another one is not asked for.
@@ -95,15 +98,17 @@ impl Action for Evict {
                     let done = ended(&object, ActionOutcome::Succeeded, format!("evicted {title}"));
                     Ok(Done { effect: effect(false), ..done })
                 }
+                // An earlier attempt did it, for all that can be told.
                 Answer::Gone if attempt == Attempt::Again && !object.uid.is_empty() => {
                     let done = ended(&object, ActionOutcome::Succeeded, format!("evicted {title}"));
                     Ok(Done { effect: effect(true), ..done })
                 }
-                Answer::Gone => Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already"))),
-                Answer::Another => {
-                    let message = format!("{title} is another one by now: it is left as it is");
-                    Ok(ended(&object, ActionOutcome::Superseded, message))
+                Answer::Another if attempt == Attempt::Again => {
+                    let message = format!("evicted {title}; another one has its name by now, which is left as it is");
+                    Ok(Done { effect: effect(true), ..ended(&object, ActionOutcome::Succeeded, message) })
                 }
+                Answer::Gone => Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already"))),
+                Answer::Another => Ok(theirs(&object)),
                 Answer::Refused(why) => Err(Failure::last(why)),
                 Answer::NotNow { why, after } => Err(Failure { kind: FailureKind::Retryable { after }, message: why }),
             }
@@ -112,10 +117,11 @@ impl Action for Evict {
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
-            let Request { object } = read(request)?;
+            let Request { object, another } = read(request)?;
             let title = object.title();
             let params = PostParams { dry_run: true, field_manager: None };
-            let message = match ask(cx, &object, &params).await? {
+            let answer = if another { Answer::Another } else { ask(cx, &object, &params).await? };
+            let message = match answer {
                 Answer::Accepted => format!("would evict {title}"),
                 Answer::Gone => {
                     return Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already")));
@@ -160,6 +166,11 @@ fn read(request: &Value) -> Result<Request, Failure> {
 
 fn result(object: &Object) -> Value {
     json!({"namespace": object.namespace, "name": object.name, "uid": object.uid})
+}
+
+fn theirs(object: &Object) -> Done {
+    let message = format!("{} is another one by now: it is left as it is", object.title());
+    ended(object, ActionOutcome::Superseded, message)
 }
 
 fn ended(object: &Object, outcome: ActionOutcome, message: String) -> Done {

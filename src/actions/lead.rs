@@ -11,6 +11,9 @@ use crate::{
     kubernetes::OwnerError,
 };
 
+/// Characters of a uid, with its dashes.
+const UID: usize = 36;
+
 /// Puts the object that the event leads to into the action's target, if that is to be found by the event. Reads as the rule's account.
 ///
 /// # Errors
@@ -20,7 +23,9 @@ use crate::{
 /// Nothing was changed.
 pub async fn lead(cx: &Context, spec: &api::Action, filled: &mut Value) -> Result<(), Failure> {
     let Some((spec, from)) = spec.target().and_then(|target| Some((target, target.from?))) else { return Ok(()) };
-    let About { named, metadata } = about(&cx.event)?;
+    let About { named, uid, metadata } = about(&cx.event)?;
+    // Of what is above it, or uses it, the event knows no uid.
+    let uid = uid.filter(|_| from == TargetFrom::Event);
     let found = match from {
         TargetFrom::Event => named,
         TargetFrom::EventOwner => {
@@ -33,6 +38,7 @@ pub async fn lead(cx: &Context, spec: &api::Action, filled: &mut Value) -> Resul
     check(cx, spec, &found)?;
     if let Some(target) = filled.get_mut("target").and_then(Value::as_object_mut) {
         target.remove("namespace");
+        target.extend(uid.map(|uid| ("uid".to_owned(), uid.into())));
     }
     lead_to(&serde_json::to_value(&found).unwrap_or_default(), filled);
     Ok(())
@@ -48,6 +54,8 @@ pub fn lead_to(found: &Value, filled: &mut Value) {
 /// The object that an event is about.
 pub(super) struct About {
     pub(super) named: Named,
+    /// `metadata.uid`, if it is told.
+    pub(super) uid: Option<String>,
     /// As far as they are known.
     pub(super) metadata: Option<ObjectMeta>,
 }
@@ -58,17 +66,22 @@ pub(super) struct About {
 /// Final when it is about none.
 pub(super) fn about(event: &Event) -> Result<About, Failure> {
     let found = if event.type_ == TYPE_KUBERNETES_EVENT {
-        event.data.get("regarding").and_then(|regarding| Named::read(regarding, regarding))
+        event.data.get("regarding").map(|regarding| (regarding, regarding))
     } else {
         // What others send may have any fields.
-        event
-            .data
-            .get("object")
-            .filter(|_| event.is_change())
-            .and_then(|object| Named::read(object, object.get("metadata")?))
+        let object = event.data.get("object").filter(|_| event.is_change());
+        object.and_then(|object| Some((object, object.get("metadata")?)))
     };
-    let named = found.ok_or_else(|| Failure::last("no target: the event is about no object"))?;
-    Ok(About { named, metadata: event.data.pointer("/object/metadata").and_then(|all| owners(event, all)) })
+    let found = found.and_then(|(kind, names)| Some((Named::read(kind, names)?, names)));
+    let (named, names) = found.ok_or_else(|| Failure::last("no target: the event is about no object"))?;
+    let uid = uid(&named, names);
+    Ok(About { named, uid, metadata: event.data.pointer("/object/metadata").and_then(|all| owners(event, all)) })
+}
+
+/// Kubelets give a Node its name as uid, and a static Pod the hash of its file, which the Pod that the API server shows does not have.
+fn uid(named: &Named, names: &Value) -> Option<String> {
+    let uid = names.get("uid")?.as_str()?;
+    (named.kind != "Node" && uid.len() == UID).then(|| uid.to_owned())
 }
 
 fn owners(event: &Event, metadata: &Value) -> Option<ObjectMeta> {

@@ -77,6 +77,11 @@ impl Aim {
     }
 }
 
+/// The uid that the object of an event had, where the event leads to it: another one of its name is another object.
+pub(super) fn uid_of_event(filled: &Value) -> Option<&str> {
+    filled.pointer("/target/uid").and_then(Value::as_str)
+}
+
 /// An object by namespace, kind and name. Two groups may have a kind of one name: then steps wait for each other without need.
 pub(super) fn key(own_namespace: &str, kind: &str, named: &Value) -> Option<String> {
     let name = text(named.get("name"), "name").ok()?;
