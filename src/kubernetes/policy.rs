@@ -41,7 +41,7 @@ pub const SILENCE_EXPRESSION: &str = r#"
     object.metadata.?annotations.orValue({}).all(name, !name.startsWith('silence.signalbox.dev/') ||
     request.operation == 'UPDATE' && name in oldObject.metadata.?annotations.orValue({}) &&
     oldObject.metadata.annotations[name] == object.metadata.annotations[name] ||
-    !request.userInfo.username.matches('["\\]') &&
+    !request.userInfo.username.matches('["\\\\]') &&
     object.metadata.annotations[name].startsWith('{"author":"' + request.userInfo.username + '",')) &&
     authorizer.group('signalbox.dev').resource('eventrules').namespace(request.namespace).name(request.name).check('silence').allowed()"#;
 /// The kinds that name an account.
