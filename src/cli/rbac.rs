@@ -99,3 +99,85 @@ fn with_target(mut action: Action, name: &str, namespace: &str) -> Action {
     }
     action
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        actions::testing::common,
+        kubernetes::fake::{Fake, failure},
+        record::{RuleRef, RuleUid},
+        rule,
+    };
+
+    /// `patch apps deployments/web in shop`
+    fn told(right: &Right) -> String {
+        let Right { verb, group, resource, subresource, namespace, name } = right;
+        let part =
+            |part: &Option<String>, before: &str| part.as_ref().map_or(String::new(), |part| format!("{before}{part}"));
+        let (sub, name, namespace) = (part(subresource, "."), part(name, "/"), part(namespace, " in "));
+        let group = if group.is_empty() { "core" } else { group };
+        format!("{verb} {group} {resource}{sub}{name}{namespace}")
+    }
+
+    async fn rights(action: serde_json::Value) -> Vec<String> {
+        let spec = json!({"sources": [{"name": "night", "schedule": {"cron": "0 3 * * *"}}], "actions": [action]});
+        let spec = Arc::new(serde_json::from_value(spec).expect("a spec"));
+        let rule = RuleRef { uid: RuleUid("u".into()), namespace: "shop".into(), name: "web".into() };
+        let rule = rule::compile(&rule, 1, &spec).expect("a rule");
+        let fake = Fake::new(|seen| common(seen).unwrap_or_else(|| failure(404, "NotFound", "not there")));
+        let (rights, unknown) = of_rule(&Cluster::with_client(fake.client()), &rule).await;
+        assert_eq!(unknown, Vec::<String>::new());
+        rights.iter().map(told).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_done_with_objects_and_nodes_is_granted_and_nothing_else() {
+        let manifest = |namespace: &str| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": namespace}});
+        let pod = json!({"kind": "Pod", "name": "${event.data.name}"});
+        let web = json!({"kind": "Deployment", "name": "web"});
+        for (kind, spec, granted) in [
+            (
+                "apply",
+                json!({"manifest": manifest("shop")}),
+                vec![
+                    "get apps deployments/web in shop",
+                    "create apps deployments in shop",
+                    "patch apps deployments/web in shop",
+                ],
+            ),
+            (
+                "create",
+                json!({"manifest": manifest("${event.data.namespace}"), "allowedNamespaces": ["a"]}),
+                vec!["create apps deployments in a", "get apps deployments/web in a"],
+            ),
+            (
+                "delete",
+                json!({"target": web}),
+                vec!["get apps deployments/web in shop", "delete apps deployments/web in shop"],
+            ),
+            (
+                "setImage",
+                json!({"target": web, "container": "web", "image": "e.com/web:2"}),
+                vec!["get apps deployments/web in shop", "patch apps deployments/web in shop"],
+            ),
+            ("evict", json!({"target": pod}), vec!["get core pods in shop", "create core pods.eviction in shop"]),
+            (
+                "drain",
+                json!({"node": "n1"}),
+                vec!["get core nodes/n1", "patch core nodes/n1", "list core pods", "create core pods.eviction"],
+            ),
+            ("cordon", json!({}), vec!["get core nodes", "patch core nodes"]),
+            ("uncordon", json!({"node": "n1"}), vec!["get core nodes/n1", "patch core nodes/n1"]),
+            ("taint", json!({"node": "n1", "key": "e.com/x"}), vec!["get core nodes/n1", "patch core nodes/n1"]),
+        ] {
+            assert_eq!(rights(json!({"name": "act", kind: spec})).await, granted, "{kind}");
+        }
+        let undone = json!({"name": "act", "create": {"manifest": manifest("shop")}, "onError": "Undo"});
+        assert!(rights(undone).await.contains(&"delete apps deployments/web in shop".to_owned()), "to take it back");
+    }
+}
