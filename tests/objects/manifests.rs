@@ -48,6 +48,8 @@ async fn an_object_is_created_once_also_after_a_crash_and_says_what_caused_it() 
     let maps = api(&stage, "", "ConfigMap");
     let mut manifest = settings("made", json!({"event": "${event.id}", "size": "${string(size(event.id))}"}));
     manifest["metadata"]["labels"] = json!({"size": "${size(event.id)}"});
+    // An empty key of YAML.
+    manifest["metadata"]["annotations"] = Value::Null;
     let open = stage.firing("o0", create(manifest));
     let finished = stage.run(open.clone()).await;
     let title = format!("ConfigMap {}/made", stage.namespace);
@@ -286,6 +288,16 @@ async fn the_object_that_was_there_is_deleted_and_no_other() {
     maps.delete("old", &DeleteParams::default()).await.expect("delete");
     theirs(&maps, "old", settings("old", json!({"new": "1"}))).await;
     let finished = stage.again(open, &["drop"]).await;
+    let anew = "it was created anew meanwhile, and that one is left as it is";
+    assert_eq!(finished.message, format!("deleted {title}; {anew}"), "an earlier attempt, for all that can be told");
+    assert!(maps.get_opt("old").await.expect("get").is_some());
+    // An event was about the former one.
+    let mut open = stage.firing("o13b", json!([{"name": "drop", "delete": {"target": {"from": "Event"}}}]));
+    let former = "11111111-1111-1111-1111-111111111111";
+    let regarding =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": stage.namespace, "name": "old", "uid": former});
+    std::sync::Arc::make_mut(&mut open.event).data = json!({ "regarding": regarding });
+    let finished = stage.run(open).await;
     assert_eq!(finished.message, format!("{title} was deleted and created anew: it is left as it is"));
     assert!(maps.get_opt("old").await.expect("get").is_some());
 
