@@ -108,7 +108,8 @@ pub enum WebhookPreset {
 /// How many events a notification of alerts is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Alerts {
-    /// One for each alert, with the alert's own status; the notification's other fields are in `event.data.group`.
+    /// One for each alert, with the alert's own status; the notification's other fields are in `event.data.group`, except Grafana's `message`, the text of
+    /// all alerts, and the largest ones where all copies would be much more than was sent: `event.data.group.leftOut` is their number then.
     #[default]
     Each,
     /// One, of type `io.prometheus.alertgroup.firing` or `.resolved` (`com.grafana.alertgroup…`); `event.data` is the notification.

@@ -14,6 +14,10 @@ use crate::{
 
 /// What Go writes for a time that is not set: the alert has not ended.
 const NO_TIME: &str = "0001-01-01";
+/// The text that Grafana makes of all alerts of a notification.
+const RENDERED: &str = "message";
+/// Bytes of a member beside its name and its value: two quotes, a colon and a comma, and some for letters that are escaped.
+const AROUND: usize = 8;
 
 /// `of`: what types begin with.
 pub(super) fn decode(of: &str, each: Alerts, request: Request<'_>) -> Result<Delivery, DecodeError> {
@@ -31,12 +35,32 @@ pub(super) fn decode(of: &str, each: Alerts, request: Request<'_>) -> Result<Del
     let events = match each {
         Alerts::Grouped => vec![grouped(of, document, alerts)?],
         Alerts::Each => {
-            let group = Value::Object(document);
-            request.may_repeat(&group, alerts.len())?;
+            let group = Value::Object(shared(document, request.may_share(alerts.len())));
             alerts.into_iter().map(|alert| alert.told(of, &group)).collect()
         }
     };
     Ok(Delivery { events, truncated, ..Delivery::default() })
+}
+
+/// What goes with each alert of a notification: so many bytes at most. What Grafana renders of all alerts does not; of what is still too much the
+/// largest fields are left out, and `leftOut` tells how many. A refusal would come again for ever, and none of the alerts ever.
+fn shared(mut document: Map<String, Value>, most: usize) -> Map<String, Value> {
+    document.remove(RENDERED);
+    let size = |name: &str, value: &Value| name.len() + value.to_string().len() + AROUND;
+    let mut sizes: Vec<(usize, String)> =
+        document.iter().map(|(name, value)| (size(name, value), name.clone())).collect();
+    let mut whole: usize = sizes.iter().map(|(size, _)| size).sum();
+    sizes.sort_unstable();
+    let mut left_out = 0_u64;
+    while let Some((size, name)) = sizes.pop_if(|_| whole > most) {
+        document.remove(&name);
+        whole -= size;
+        left_out += 1;
+    }
+    if left_out > 0 {
+        document.insert("leftOut".to_owned(), left_out.into());
+    }
+    document
 }
 
 /// One alert, with what it is told by.
@@ -162,11 +186,24 @@ mod tests {
 
     #[test]
     fn what_alerts_share_does_not_make_a_small_body_a_large_one() {
-        let shared = json!({"externalURL": "x".repeat(100_000), "alerts": vec![alert("firing", "a"); 500]});
-        let said = decoded(Alerts::Each, &shared).expect_err("too much").to_string();
-        assert!(said.contains("send fewer at a time"), "{said}");
+        let (url, alerts) = ("x".repeat(100_000), vec![alert("firing", "a"); 500]);
+        let shared = json!({"externalURL": url, "receiver": "all", "alerts": alerts});
+        let told = decoded(Alerts::Each, &shared).expect("events").events;
+        assert_eq!((told.len(), &told[499].data["group"]), (500, &json!({"receiver": "all", "leftOut": 1})));
         let honest = json!({"commonLabels": {"severity": "critical"}, "alerts": vec![alert("firing", "a"); 1_000]});
         assert_eq!(decoded(Alerts::Each, &honest).expect("events").events.len(), 1_000);
+    }
+
+    #[test]
+    fn the_text_that_grafana_makes_of_all_alerts_does_not_go_with_each_of_them() {
+        let alerts: Vec<Value> = (0..40).map(|n| alert("firing", &format!("a{n}"))).collect();
+        let message = "x".repeat(40 * 600);
+        let body = json!({"status": "firing", "groupKey": "{}:{}", "message": message, "alerts": alerts});
+        let told = decoded(Alerts::Each, &body).expect("events").events;
+        assert_eq!(told.len(), 40);
+        assert_eq!(told[39].data["group"], json!({"status": "firing", "groupKey": "{}:{}"}));
+        let whole = decoded(Alerts::Grouped, &body).expect("an event").events;
+        assert_eq!(whole[0].data["message"], body["message"], "the notification has it once");
     }
 
     #[test]

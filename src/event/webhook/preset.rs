@@ -150,13 +150,20 @@ impl Request<'_> {
         digest(self.body)
     }
 
+    /// How many bytes so many events may each have a copy of.
+    pub(super) fn may_share(&self, events: usize) -> usize {
+        match events {
+            0 | 1 => usize::MAX,
+            events => (self.body.len() * 2 + SHARED) / (events - 1),
+        }
+    }
+
     /// Whether so many events may each have a copy of what they share.
     pub(super) fn may_repeat(&self, shared: &Value, events: usize) -> Result<(), DecodeError> {
         if events > MAX_BATCH {
             return Err(DecodeError::TooMany(events));
         }
-        let copies = shared.to_string().len().saturating_mul(events.saturating_sub(1));
-        if copies > self.body.len() * 2 + SHARED {
+        if shared.to_string().len() > self.may_share(events) {
             let why = "what all entries of the list share is too large to go with each of them: send fewer at a time";
             return Err(DecodeError::Malformed(why.to_owned()));
         }
