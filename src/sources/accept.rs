@@ -142,17 +142,28 @@ impl Accept {
         self.0.ids.anew(by.namespace, by.uid, hash);
     }
 
-    /// Forgets what events are told by that cannot come again. Where the disk is full the log goes on remembering them for a day.
+    /// Whether any event of the EventSource is remembered.
+    pub(super) fn remembers(&self, by: By<'_>) -> bool {
+        self.0.ids.remembers(by.namespace, by.uid)
+    }
+
+    /// Forgets what events are told by that cannot come again; other events may have the same from then on. It waits until that is on stable storage,
+    /// and while the disk is full.
     ///
     /// # Errors
     /// When the log takes nothing any more.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, they may be remembered or not.
     pub(super) async fn settled(&self, by: By<'_>, hashes: &[Hash]) -> Result<(), BusError> {
-        for part in self.0.ids.settled(by.namespace, by.uid, hashes).chunks(PART) {
-            match self.0.bus.append(Record::Seen(part.to_vec())).await {
-                Ok(_) | Err(BusError::Full) => {}
-                Err(error) => return Err(error),
-            }
+        let (gone, mut last) = (self.0.ids.known(by.namespace, by.uid, hashes), None);
+        for part in gone.chunks(PART) {
+            last = Some(append(&self.0.bus, Record::Seen(part.to_vec())).await?.position);
         }
+        if let Some(last) = last {
+            self.0.bus.durable(last).await?;
+        }
+        self.0.ids.settled(by.namespace, by.uid, hashes);
         Ok(())
     }
 
@@ -179,11 +190,12 @@ impl Accept {
         Ok(())
     }
 
-    /// Forgets ids that are old, and those of sources that are gone when all that there are (`known`) are known.
+    /// Forgets ids that are old, and those of sources that are gone. `known` gives all that there are, and nothing before all are known; it is asked after
+    /// what is remembered was looked at, so that one that came meanwhile is not taken for gone.
     ///
     /// # Errors
     /// When the log takes nothing any more.
-    pub(super) async fn forget(&self, known: Option<HashSet<Source>>) -> Result<(), BusError> {
+    pub(super) async fn forget(&self, known: impl FnOnce() -> Option<HashSet<Source>>) -> Result<(), BusError> {
         let now = self.now();
         loop {
             let expired = self.0.ids.expired(now);
@@ -192,8 +204,9 @@ impl Accept {
             }
             append(&self.0.bus, Record::Seen(expired)).await?;
         }
-        let Some(known) = known else { return Ok(()) };
-        for gone in self.0.ids.sources().iter().filter(|source| !known.contains(*source)) {
+        let sources = self.0.ids.sources();
+        let Some(known) = known() else { return Ok(()) };
+        for gone in sources.iter().filter(|source| !known.contains(*source)) {
             let origins: Vec<Origin> = self.0.ids.forget(gone);
             for part in origins.chunks(PART) {
                 append(&self.0.bus, Record::Seen(part.to_vec())).await?;

@@ -133,13 +133,28 @@ impl Ids {
         inner.let_go(&key);
     }
 
-    /// What the log is to forget of events that cannot come again. They are remembered no more.
-    pub(super) fn settled(&self, namespace: &str, source_uid: &str, hashes: &[Hash]) -> Vec<Origin> {
+    /// What the log is to forget of events that cannot come again: those of them that are remembered.
+    pub(super) fn known(&self, namespace: &str, source_uid: &str, hashes: &[Hash]) -> Vec<Origin> {
         let mut inner = self.inner.lock();
         let source = inner.source(namespace, source_uid);
         let keys = hashes.iter().map(|hash| Key { source, hash: *hash });
-        let known: Vec<Key> = keys.filter(|key| inner.let_go(key)).collect();
-        known.iter().map(|key| inner.gone(key)).collect()
+        keys.filter(|key| inner.accepted.contains_key(key)).map(|key| inner.gone(&key)).collect()
+    }
+
+    /// Events that cannot come again, and that the log has forgotten, are remembered no more.
+    pub(super) fn settled(&self, namespace: &str, source_uid: &str, hashes: &[Hash]) {
+        let mut inner = self.inner.lock();
+        let source = inner.source(namespace, source_uid);
+        for hash in hashes {
+            inner.let_go(&Key { source, hash: *hash });
+        }
+    }
+
+    /// Whether any event of the source is remembered.
+    pub(super) fn remembers(&self, namespace: &str, source_uid: &str) -> bool {
+        let inner = self.inner.lock();
+        let is_it = |known: &&Known| known.source.0 == namespace && known.source.1 == source_uid;
+        inner.sources.iter().find(is_it).is_some_and(|known| known.held > 0)
     }
 
     /// Whether an id that came again is remembered anew from `now` on (microseconds since 1970), because half of the time is over: what is sent again and again,
@@ -361,7 +376,10 @@ mod tests {
             if round % 2 == 0 {
                 ids.anew("shop", "u", by);
             } else {
-                assert_eq!(ids.settled("shop", "u", &[by, told("other")]).len(), 1);
+                assert!(ids.remembers("shop", "u") && !ids.remembers("shop", "v"));
+                assert_eq!(ids.known("shop", "u", &[by, told("other")]).len(), 1);
+                ids.settled("shop", "u", &[by, told("other")]);
+                assert!(!ids.remembers("shop", "u"));
             }
         }
         assert_eq!(ids.count(), 0);

@@ -195,6 +195,11 @@ impl Feed {
         self.shared.set(link);
     }
 
+    /// Whether there was a connection since this process started.
+    pub(super) fn was_connected(&self) -> bool {
+        self.shared.was_connected()
+    }
+
     /// There is a connection, and nothing comes over it that could be an event: why.
     pub(super) fn no_data(&self, why: impl AsRef<str>) {
         let words = self.secrets.redact(&line(why.as_ref()));
@@ -246,12 +251,18 @@ impl Feed {
         Ok(taken)
     }
 
-    /// Messages without an id that were stored cannot come again: the broker has seen that they are acknowledged. `told` is what they were told by.
+    /// Whether any message of the EventSource is remembered.
+    pub(super) fn remembers(&self) -> bool {
+        self.accept.remembers(self.by())
+    }
+
+    /// Messages without an id that were stored cannot come again, and others may be told by the same (`told`) from now on: this is on stable storage when
+    /// it is ready. Only then may the broker be allowed to use it again: another message would be taken for the one that was stored, and be lost.
     ///
     /// # Errors
     /// When the log takes nothing any more.
-    pub(super) async fn settled(&self, told: Vec<String>) -> Result<(), Down> {
-        let hashes: Vec<Hash> = told.iter().map(|by| ids::told(by)).collect();
+    pub(super) async fn settled(&self, told: impl IntoIterator<Item = String>) -> Result<(), Down> {
+        let hashes: Vec<Hash> = told.into_iter().map(|by| ids::told(&by)).collect();
         self.accept.settled(self.by(), &hashes).await.map_err(|_| stopping())
     }
 

@@ -1,5 +1,7 @@
 //! How a feed is: what status says of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 
 use super::super::figures::Counted;
@@ -74,6 +76,8 @@ pub(super) fn line(text: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) counted: Counted,
+    /// There was a connection since this process started.
+    connected: AtomicBool,
     link: Mutex<Link>,
     /// Of which place everything was taken, in its order, up to where.
     #[cfg(feature = "redis")]
@@ -84,6 +88,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             counted: Counted::default(),
+            connected: AtomicBool::new(false),
             link: Mutex::new(Link::Connecting),
             #[cfg(feature = "redis")]
             mark: Mutex::default(),
@@ -115,10 +120,16 @@ impl Shared {
         *self.mark.lock() = Some((place.to_owned(), (0, 0)));
     }
 
+    /// Whether there was a connection since this process started.
+    pub(super) fn was_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set(&self, link: Link) {
-        if !matches!(link, Link::Up(_)) {
+        match link {
+            Link::Up(_) => self.connected.store(true, Ordering::Relaxed),
             // What was waiting there is not known any more.
-            self.counted.lag(None);
+            _ => self.counted.lag(None),
         }
         *self.link.lock() = link;
     }

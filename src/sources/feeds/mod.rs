@@ -64,6 +64,8 @@ pub struct Feeds(Arc<Inner>);
 
 struct Inner {
     feeds: RwLock<HashMap<Name, Known>>,
+    /// The uids of those of which no version can be used.
+    faulty: RwLock<HashMap<Name, String>>,
     /// Why those of these names take nothing, whatever their specs say.
     holds: RwLock<HashMap<Name, String>>,
     accept: Accept,
@@ -87,8 +89,9 @@ struct Running {
 impl Feeds {
     /// None yet. What they connect to, `connector` lets through.
     pub fn new(accept: Accept, connector: Connector) -> Self {
-        let (feeds, holds, net) = (RwLock::default(), RwLock::default(), Arc::new(Net::new(connector)));
-        Self(Arc::new(Inner { feeds, holds, accept, net, changed: Notify::new(), versions: AtomicU64::new(0) }))
+        let (feeds, faulty, holds) = (RwLock::default(), RwLock::default(), RwLock::default());
+        let net = Arc::new(Net::new(connector));
+        Self(Arc::new(Inner { feeds, faulty, holds, accept, net, changed: Notify::new(), versions: AtomicU64::new(0) }))
     }
 
     /// Puts an EventSource or a new version of it; its figures go on. A version that says the same goes on as it is.
@@ -101,7 +104,7 @@ impl Feeds {
             // One of another uid is gone, although nobody has said so.
             self.0.feeds.write().retain(|key, of| *key != (namespace.into(), name.into()) || of.version.uid == uid);
             self.0.changed.notify_one();
-            return Err(faults);
+            return Err(self.refused((namespace.to_owned(), name.to_owned()), uid, faults));
         }
         let account = Account { namespace: namespace.to_owned(), name: spec.service_account_name.clone() };
         let (namespace, name, uid) = (namespace.to_owned(), name.to_owned(), uid.to_owned());
@@ -115,15 +118,27 @@ impl Feeds {
         shared.set(Link::Connecting);
         let version = Version { namespace, name, uid, account, spec: Arc::new(spec.clone()), shared };
         let number = self.0.versions.fetch_add(1, Ordering::Relaxed);
+        self.0.faulty.write().remove(&key);
         feeds.insert(key, Known { number, version });
         drop(feeds);
         self.0.changed.notify_one();
         Ok(())
     }
 
+    /// Notes that there is such an EventSource, where no version of it can be used: what came by it before is not to be forgotten.
+    fn refused(&self, key: Name, uid: &str, faults: Vec<String>) -> Vec<String> {
+        let feeds = self.0.feeds.read();
+        if feeds.get(&key).is_none_or(|before| before.version.uid != uid) {
+            self.0.faulty.write().insert(key, uid.to_owned());
+        }
+        faults
+    }
+
     /// Takes an EventSource away.
     pub fn remove(&self, namespace: &str, name: &str) {
-        if self.0.feeds.write().remove(&(namespace.to_owned(), name.to_owned())).is_some() {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.faulty.write().remove(&key);
+        if self.0.feeds.write().remove(&key).is_some() {
             self.0.changed.notify_one();
         }
     }
@@ -152,10 +167,12 @@ impl Feeds {
         Some(self.0.feeds.read().get(&(namespace.to_owned(), name.to_owned()))?.version.shared.counted.get())
     }
 
-    /// Namespace and uid of each.
+    /// Namespace and uid of each, also of those whose only version has faults.
     pub fn known(&self) -> HashSet<(String, String)> {
         let feeds = self.0.feeds.read();
-        feeds.values().map(|known| (known.version.namespace.clone(), known.version.uid.clone())).collect()
+        let good = feeds.values().map(|known| (known.version.namespace.clone(), known.version.uid.clone()));
+        let faulty = self.0.faulty.read();
+        good.chain(faulty.iter().map(|((namespace, _), uid)| (namespace.clone(), uid.clone()))).collect()
     }
 
     /// Works until it is told to stop: then every connection has ended.
@@ -222,5 +239,40 @@ impl Feeds {
 impl fmt::Debug for Feeds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feeds").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        clock::{Clock, Stamp},
+        net::Guard,
+        sources::{accept::Wanted, testing::Collected},
+        telemetry::Metrics,
+    };
+
+    #[test]
+    fn a_source_of_which_no_version_can_be_used_is_known_until_it_is_taken_away() {
+        let clock = Clock::simulated(Stamp { at: 1, wall: 1 });
+        let wanted: Wanted = Arc::new(|_, _| true);
+        let accept = Accept::new(Collected::new(), &mut HashMap::new(), wanted, Arc::new(Metrics::default()), clock);
+        let feeds = Feeds::new(accept, Connector::new(Guard::default()));
+        let set = |url: &str| {
+            let spec = json!({"prometheus": {"url": url, "query": "up", "interval": "30s"}});
+            feeds.set("shop", "up", "u-1", &serde_json::from_value(spec).expect("a spec"))
+        };
+        let there = HashSet::from([("shop".to_owned(), "u-1".to_owned())]);
+        for url in ["no address", "http://prometheus:9090", "no address"] {
+            assert_eq!(set(url).is_err(), url == "no address");
+            assert_eq!(feeds.known(), there, "{url}");
+        }
+        feeds.remove("shop", "up");
+        assert_eq!(feeds.known(), HashSet::new());
+        set("no address").expect_err("faults");
+        feeds.remove("shop", "up");
+        assert_eq!(feeds.known(), HashSet::new());
     }
 }

@@ -51,7 +51,7 @@ impl Hooks {
             loop {
                 let due = self.all().into_iter().filter(|hook| hook.due() <= Instant::now());
                 stream::iter(due).for_each_concurrent(AT_ONCE, |hook| read(&cluster, hook)).await;
-                self.0.accept.forget(known()).await?;
+                self.0.accept.forget(&known).await?;
                 let next = self.all().iter().map(|hook| hook.due()).min();
                 let next = next.unwrap_or_else(|| Instant::now() + REREAD);
                 let changed =
