@@ -9,8 +9,8 @@ use crate::api::{SecretKeyRef, schema};
 
 /// Type of the events of an AMQP source unless it says otherwise.
 pub const DEFAULT_AMQP_TYPE: &str = "dev.signalbox.amqp";
-/// Messages that are on their way at once unless the source says otherwise: enough for a few batches.
-const DEFAULT_PREFETCH: u16 = 100;
+/// Messages that are on their way at once unless the source says otherwise: enough for a batch while the next one comes.
+const DEFAULT_PREFETCH: u16 = 20;
 /// The ports of brokers, without TLS and with it.
 const PORTS: (u16, u16) = (5672, 5671);
 
@@ -22,7 +22,8 @@ const PORTS: (u16, u16) = (5672, 5671);
 ///
 /// A message is acknowledged once its event is on stable storage. One that is no event (it has more than 4 MiB, or is not what its content type says) is rejected, and
 /// goes where the queue's dead letters go. The property `message-id` is the event's id: what comes again with the same within 24 hours is no second event.
-/// Of a message without one, what the broker says was delivered before is no second event if it was stored.
+/// A message without one may be two events: what was not acknowledged when the connection ended comes again, and cannot be told from another that holds
+/// the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.type) || self.type == 'dev.signalbox.amqp' || !self.type.startsWith('dev.signalbox.')")
@@ -46,7 +47,8 @@ pub struct AmqpSource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub bindings: Vec<AmqpBinding>,
-    /// How many messages the broker sends that are not acknowledged: 1 to 1000; default: 100. All of them are held in memory.
+    /// How many messages the broker sends that are not acknowledged: 1 to 1000; default: 20. They are held in memory: of
+    /// those that are there, nothing more is read beyond 16 MiB, except the rest of a message.
     #[serde(default = "default_prefetch")]
     #[schemars(range(min = 1, max = 1000))]
     pub prefetch: u16,

@@ -1,8 +1,7 @@
 //! The messages of a queue, from the first on.
 //!
 //! They are stored in batches, one after another, while the next ones come in, as many as the prefetch allows. What is stored is acknowledged up to the last
-//! of a batch at once. A question follows, how many messages wait: its answer proves that the broker has seen the acknowledgements, so that nothing of the
-//! batch comes again.
+//! of a batch at once. One that comes again without an id is an event again: of messages that hold the same, nobody can tell which of them was acknowledged.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -24,15 +23,14 @@ use super::{
         link::Down,
     },
     down,
-    plan::{self, Number, Numbers, Plan},
+    plan::Plan,
+    pump::Held,
     short,
 };
 
 /// How often it is asked how many messages wait in the queue.
 const LAG: Duration = Duration::from_secs(15);
 
-/// A message, and its number when it has no id.
-type Item = (Delivery, Option<Number>);
 /// What goes on beside the loop.
 type Work<'a, T> = Option<BoxFuture<'a, Result<T, Down>>>;
 
@@ -41,19 +39,19 @@ pub(super) struct Consume<'a> {
     feed: &'a Feed,
     channel: Channel,
     consumer: Consumer,
-    waiting: Vec<Item>,
-    storing: Work<'a, (Vec<Item>, Vec<Taken>)>,
-    numbers: Numbers,
-    /// Those of messages that were acknowledged since the last question.
-    acknowledged: Vec<Number>,
-    /// The question, with the numbers that are free once it is answered.
-    asking: Work<'a, Vec<Number>>,
+    held: &'a Held,
+    waiting: Vec<Delivery>,
+    storing: Work<'a, (Vec<Delivery>, Vec<Taken>)>,
+    asking: Work<'a, ()>,
 }
 
 impl<'a> Consume<'a> {
-    pub(super) fn new(plan: &'a Plan<'a>, feed: &'a Feed, channel: Channel, consumer: Consumer) -> Self {
-        let (waiting, numbers, acknowledged) = (Vec::new(), Numbers::default(), Vec::new());
-        Self { plan, feed, channel, consumer, waiting, storing: None, numbers, acknowledged, asking: None }
+    pub(super) fn new(
+        (plan, feed, held): (&'a Plan<'a>, &'a Feed, &'a Held),
+        channel: Channel,
+        consumer: Consumer,
+    ) -> Self {
+        Self { plan, feed, channel, consumer, held, waiting: Vec::new(), storing: None, asking: None }
     }
 
     /// Goes on until the connection ends, or the queue is gone.
@@ -62,33 +60,25 @@ impl<'a> Consume<'a> {
         lag.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.store();
-            if !self.acknowledged.is_empty() {
-                self.ask();
-            }
             let (storing, asking, consumer) = (&mut self.storing, &mut self.asking, &mut self.consumer);
             tokio::select! {
-                free = done(asking) => {
+                answered = done(asking) => {
                     self.asking = None;
-                    self.numbers.give(&free?);
+                    answered?;
                 }
                 stored = done(storing) => {
                     self.storing = None;
-                    let (items, taken) = stored?;
-                    self.settle(items, &taken).await?;
+                    let (deliveries, taken) = stored?;
+                    self.settle(&deliveries, &taken).await?;
                 }
                 delivery = consumer.next() => {
                     let delivery = delivery.ok_or_else(|| Down::refused("the broker ended the consumer: the queue is gone"))?;
-                    self.came(delivery.map_err(down)?);
+                    self.waiting.push(delivery.map_err(down)?);
+                    self.held.came();
                 }
                 _ = lag.tick() => self.ask(),
             }
         }
-    }
-
-    fn came(&mut self, delivery: Delivery) {
-        let content = || plan::content(&self.plan.source.queue, &delivery);
-        let number = plan::id(&delivery).is_none().then(content).map(|content| self.numbers.take(content));
-        self.waiting.push((delivery, number));
     }
 
     /// Begins to store what waits, unless something is being stored.
@@ -96,22 +86,21 @@ impl<'a> Consume<'a> {
         if self.storing.is_some() || self.waiting.is_empty() {
             return;
         }
-        let items = std::mem::take(&mut self.waiting);
+        let deliveries = std::mem::take(&mut self.waiting);
         let (plan, feed) = (self.plan, self.feed);
         let storing = async move {
-            let messages: Vec<_> =
-                items.iter().map(|(delivery, number)| plan.message(delivery, number.as_ref())).collect();
+            let messages: Vec<_> = deliveries.iter().map(|delivery| plan.message(delivery)).collect();
             let taken = feed.take(&messages).await?;
             drop(messages);
-            Ok((items, taken))
+            Ok((deliveries, taken))
         };
         self.storing = Some(storing.boxed());
     }
 
-    /// Rejects what is no event, acknowledges everything else, and forgets what cannot come again.
-    async fn settle(&mut self, items: Vec<Item>, taken: &[Taken]) -> Result<(), Down> {
+    /// Rejects what is no event, and acknowledges everything else.
+    async fn settle(&mut self, deliveries: &[Delivery], taken: &[Taken]) -> Result<(), Down> {
         let mut last = None;
-        for ((delivery, _), taken) in items.iter().zip(taken) {
+        for (delivery, taken) in deliveries.iter().zip(taken) {
             match taken {
                 Taken::Stored => last = Some(delivery.delivery_tag),
                 Taken::Poison(_) => {
@@ -123,7 +112,7 @@ impl<'a> Consume<'a> {
         if let Some(tag) = last {
             self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await.map_err(down)?;
         }
-        self.acknowledged.extend(items.into_iter().filter_map(|(_, number)| number));
+        deliveries.iter().for_each(|delivery| self.held.settled(delivery.data.len()));
         Ok(())
     }
 
@@ -133,16 +122,12 @@ impl<'a> Consume<'a> {
             return;
         }
         let (plan, feed, channel) = (self.plan, self.feed, self.channel.clone());
-        let numbers = std::mem::take(&mut self.acknowledged);
         let asking = async move {
             let queue = short("queue", &plan.source.queue)?;
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let queue = channel.queue_declare(queue, options, FieldTable::default()).await.map_err(down)?;
             feed.lag(u64::from(queue.message_count()));
-            if !numbers.is_empty() {
-                feed.settled(numbers.iter().map(plan::by).collect()).await?;
-            }
-            Ok(numbers)
+            Ok(())
         };
         self.asking = Some(asking.boxed());
     }

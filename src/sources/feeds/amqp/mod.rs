@@ -2,6 +2,7 @@
 
 mod consume;
 mod plan;
+mod pump;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -10,13 +11,10 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tokio::{
-    io::{copy_bidirectional, duplex},
-    time::timeout,
-};
+use tokio::{io::duplex, time::timeout};
 
 use super::{
-    feed::{Feed, Wire},
+    feed::Feed,
     kind::{kept_faults, type_fault},
     link::Down,
 };
@@ -26,6 +24,7 @@ use crate::{
 };
 use consume::Consume;
 use plan::Plan;
+use pump::{Held, pump};
 
 /// How long the broker may take for everything before the first message.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,14 +50,15 @@ pub(super) fn faults(source: &AmqpSource) -> Vec<String> {
 /// Takes messages until the connection ends. Dropped, it ends: what was not acknowledged comes again.
 pub(super) async fn run(source: &AmqpSource, feed: &Feed) -> Result<Infallible, Down> {
     let (host, port) = source.broker().map_err(|fault| Down::refused(fault.to_string()))?;
-    let mut stream = feed.open(&host, port, source.tls.as_ref()).await?;
+    let stream = feed.open(&host, port, source.tls.as_ref()).await?;
     // The client has a thread of its own, which ends with the stream. So that the stream ends with this function, it has only this end of it.
     let (near, mut far) = duplex(BETWEEN);
-    let session = session(source, feed, near, format!("{host}:{port}"));
+    let held = Held::default();
+    let session = session(source, (feed, &held), near, format!("{host}:{port}"));
     tokio::pin!(session);
     let ended = tokio::select! {
         ended = &mut session => return ended,
-        ended = copy_bidirectional(&mut stream as &mut Box<dyn Wire>, &mut far) => ended,
+        ended = pump(stream, &mut far, &held) => ended,
     };
     drop(far);
     let why = ended.err().map_or("the broker closed the connection".to_owned(), |error| error.to_string());
@@ -67,17 +67,17 @@ pub(super) async fn run(source: &AmqpSource, feed: &Feed) -> Result<Infallible, 
 
 async fn session(
     source: &AmqpSource,
-    feed: &Feed,
+    (feed, held): (&Feed, &Held),
     stream: tokio::io::DuplexStream,
     broker: String,
 ) -> Result<Infallible, Down> {
-    let plan = Plan::new(source, feed);
+    let plan = Plan::new(source, feed.source());
     let begin = timeout(PATIENCE, begin(source, feed, stream)).await;
     let late = || Down::unreachable(format!("the broker did not answer in {} s", PATIENCE.as_secs()));
     // The connection is closed when it is dropped.
     let (_connection, channel, consumer) = begin.unwrap_or_else(|_| Err(late()))?;
     feed.connected(format!("{broker}, queue {} of virtual host {}", source.queue, source.virtual_host));
-    Consume::new(&plan, feed, channel, consumer).run().await
+    Consume::new((&plan, feed, held), channel, consumer).run().await
 }
 
 async fn begin(

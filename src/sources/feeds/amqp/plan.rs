@@ -1,20 +1,15 @@
 //! What is made of messages.
 
-use std::collections::HashSet;
-
-use data_encoding::HEXLOWER;
 use k8s_openapi::jiff::Timestamp;
 use lapin::{
     message::Delivery,
     types::{AMQPValue, ShortString},
 };
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
-use super::super::feed::Feed;
 use crate::{
     api::AmqpSource,
-    event::message::{Message, Told, extension_named},
+    event::message::{Message, extension_named},
 };
 
 /// What is the same for all messages.
@@ -25,64 +20,18 @@ pub(super) struct Plan<'a> {
     kept: Vec<(&'a str, String)>,
 }
 
-/// A message's content, and which it is of those that hold the same.
-pub(super) type Number = (String, u32);
-
-/// Messages without an id that are not known to be acknowledged, by what they hold: of those that hold the same, each has a number.
-#[derive(Default)]
-pub(super) struct Numbers(HashSet<Number>);
-
-impl Numbers {
-    /// The first number that none of the same content has.
-    pub(super) fn take(&mut self, content: String) -> Number {
-        let free = (0..).find(|number| !self.0.contains(&(content.clone(), *number)));
-        let taken = (content, free.unwrap_or_default());
-        self.0.insert(taken.clone());
-        taken
-    }
-
-    /// The numbers are free again.
-    pub(super) fn give(&mut self, taken: &[Number]) {
-        for taken in taken {
-            self.0.remove(taken);
-        }
-    }
-}
-
-/// What such a message is told by when it comes again.
-pub(super) fn by((content, number): &Number) -> String {
-    format!("{content} {number}")
-}
-
-/// What a message without an id is told by: all that stays the same when it comes again.
-pub(super) fn content(queue: &str, delivery: &Delivery) -> String {
-    let properties = &delivery.properties;
-    let text = |text: &Option<ShortString>| text.as_ref().map(|text| text.as_str().to_owned()).unwrap_or_default();
-    let head = [
-        queue.to_owned(),
-        delivery.exchange.as_str().to_owned(),
-        delivery.routing_key.as_str().to_owned(),
-        text(properties.content_type()),
-        text(properties.correlation_id()),
-        format!("{:?}", properties.timestamp()),
-    ];
-    let mut hash = Sha256::new();
-    for part in head {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.update(&delivery.data);
-    HEXLOWER.encode(&hash.finalize()[..16])
-}
-
 impl<'a> Plan<'a> {
-    pub(super) fn new(source: &'a AmqpSource, feed: &Feed) -> Self {
+    /// `event_source`: CloudEvents `source` of messages that are no CloudEvents.
+    pub(super) fn new(source: &'a AmqpSource, event_source: String) -> Self {
         let kept = source.headers.iter().filter_map(|name| Some((name.as_str(), extension_named(name)?))).collect();
-        Self { source, event_source: feed.source(), kept }
+        Self { source, event_source, kept }
     }
 
     /// The message as the way into the log takes it.
-    pub(super) fn message<'m>(&'m self, delivery: &'m Delivery, number: Option<&Number>) -> Message<'m> {
+    ///
+    /// One without `message-id` cannot be told when it comes again: `redelivered` says no more than that the broker sent it to somebody before, whether
+    /// it is the one that was stored or another that holds the same. Better it is twice there than not at all.
+    pub(super) fn message<'m>(&'m self, delivery: &'m Delivery) -> Message<'m> {
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref().map(|table| table.inner());
         let mut extensions: Vec<(String, Value)> = Vec::new();
@@ -103,7 +52,7 @@ impl<'a> Plan<'a> {
         let key = delivery.routing_key.as_str();
         Message {
             id: id(delivery),
-            told: number.map(|number| Told { by: by(number), again: delivery.redelivered }),
+            told: None,
             source: self.event_source.clone(),
             type_: self.source.event_type(),
             subject: Some(if key.is_empty() { self.source.queue.clone() } else { key.to_owned() }),
@@ -121,7 +70,7 @@ impl<'a> Plan<'a> {
 }
 
 /// The property `message-id`.
-pub(super) fn id(delivery: &Delivery) -> Option<String> {
+fn id(delivery: &Delivery) -> Option<String> {
     let id = delivery.properties.message_id().as_ref().map(ShortString::as_str);
     id.filter(|id| !id.is_empty()).map(str::to_owned)
 }
@@ -158,22 +107,31 @@ fn text(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn messages_that_hold_the_same_have_numbers_of_their_own_until_they_are_settled() {
-        let mut numbers = Numbers::default();
-        let [first, second, other] = ["a", "a", "b"].map(|content| numbers.take(content.to_owned()));
-        assert_eq!((first.1, second.1, other.1), (0, 1, 0));
-        assert_eq!((by(&first), by(&second)), ("a 0".to_owned(), "a 1".to_owned()));
-        numbers.give(&[first]);
-        assert_eq!(numbers.take("a".to_owned()).1, 0);
-        assert_eq!(numbers.take("a".to_owned()).1, 2);
+    fn source() -> AmqpSource {
+        serde_json::from_value(serde_json::json!({"address": "broker", "queue": "q"})).expect("a source")
     }
 
     #[test]
-    fn what_is_said_of_a_message_is_part_of_its_content_and_how_often_it_came_is_not() {
-        let delivery = |key: &str, again: bool| Delivery::mock(7, "orders".into(), key.into(), again, b"1".to_vec());
-        assert_eq!(content("q", &delivery("a", false)), content("q", &delivery("a", true)));
-        assert_ne!(content("q", &delivery("a", false)), content("q", &delivery("b", false)));
-        assert_ne!(content("q", &delivery("a", false)), content("p", &delivery("a", false)));
+    fn of_messages_that_hold_the_same_none_is_taken_for_another_whichever_come_again() {
+        let source = source();
+        let plan = Plan::new(&source, "/s".to_owned());
+        for tag in 0..300 {
+            // A batch was acknowledged; the next one was on its way when the connection was cut, and comes again.
+            let again = (100..200).contains(&tag);
+            let delivery = Delivery::mock(tag, "orders".into(), "a".into(), again, b"1".to_vec());
+            let message = plan.message(&delivery);
+            assert_eq!((message.id, message.told), (None, None), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_message_id_is_the_events_id_also_when_it_comes_again() {
+        let source = source();
+        let plan = Plan::new(&source, "/s".to_owned());
+        for again in [false, true] {
+            let mut delivery = Delivery::mock(1, "orders".into(), "a".into(), again, b"1".to_vec());
+            delivery.properties = lapin::BasicProperties::default().with_message_id("m-1".into());
+            assert_eq!(plan.message(&delivery).id.as_deref(), Some("m-1"));
+        }
     }
 }
