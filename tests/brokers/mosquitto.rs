@@ -121,6 +121,17 @@ pub async fn publish(port: u16, all: impl IntoIterator<Item = Say>) {
     client.send([Outgoing::Disconnect]).await.expect("sent");
 }
 
+/// Publishes with QoS 2, one after another, and waits until the broker has it all.
+pub async fn publish_once(port: u16, all: impl IntoIterator<Item = Say>) {
+    use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+    let id = format!("publisher-{}", fastrand::u64(..));
+    let (client, mut events) = AsyncClient::new(MqttOptions::new(id, "127.0.0.1", port), 8);
+    for say in all {
+        client.publish(say.topic, QoS::ExactlyOnce, say.retain, say.payload).await.expect("queued");
+        while !matches!(events.poll().await.expect("a broker"), Event::Incoming(Packet::PubComp(_))) {}
+    }
+}
+
 /// A TCP proxy before a broker that keeps back what the operator says, or cuts connections, when it is told to.
 pub struct Wire {
     pub port: u16,

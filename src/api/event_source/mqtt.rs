@@ -21,8 +21,9 @@ const PORTS: (u16, u16) = (1883, 8883);
 /// content type `application/cloudevents+json`, binary by the user property `specversion`.
 ///
 /// A message of QoS 1 or 2 is acknowledged once its event is on stable storage, and the session stays at the broker while the operator is away: what is
-/// published meanwhile comes afterwards, as far as the broker keeps it. What is sent again because the acknowledgement was lost is no second event. A message
-/// of more than 4 MiB is acknowledged, counted as rejected, and no event.
+/// published meanwhile comes afterwards, as far as the broker keeps it. What the broker sends again over a connection that
+/// takes the place of another may be a second event, unless it comes with QoS 2 or is a CloudEvent, which has an id; RabbitMQ knows no QoS 2: consume its queues by kind
+/// `amqp`. A message of more than 4 MiB, or with more than 64 KiB of properties, is acknowledged, counted as rejected, and no event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.sessionExpiry) || self.protocol == 'V5'")
@@ -112,7 +113,8 @@ pub enum MqttRetained {
     /// They are no events: they tell of what was, perhaps long ago.
     #[default]
     Ignore,
-    /// Each is an event, once for its topic and content, with `event.retained` true.
+    /// Each is an event, with `event.retained` true, once for its topic and content within 24 hours. With protocol V311 brokers send it at each connection
+    /// again: after 24 hours without one it is an event once more. With V5 it comes only to a session that is new.
     Take,
 }
 

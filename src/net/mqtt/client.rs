@@ -17,7 +17,7 @@ use super::{
 
 /// How long the broker may take to answer CONNECT, and to take what is sent. Brokers that ask others for credentials take a second or two.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes of a packet beside the payload: fixed header 5, topic 64 KiB, properties of as much again.
+/// Bytes of a packet beside the payload: fixed header 5, topic 64 KiB, properties of as much again ([`codec::MAX_PROPERTIES`]).
 const AROUND: usize = 128 << 10;
 
 /// What CONNECT says.

@@ -1,5 +1,8 @@
 //! What packets say, whichever version of the protocol they are of.
 
+#[cfg(test)]
+mod tests;
+
 use rumqttc::{
     mqttbytes::v4,
     v5::mqttbytes::{QoS as QoS5, v5},
@@ -17,14 +20,16 @@ use super::{
 pub enum Incoming {
     /// A message.
     Message(Published),
-    /// A message that was not read: it is larger than is taken (so many bytes), or no MQTT (in words).
+    /// A message that was not read: it is larger than is taken, or its properties are (so many bytes), or no MQTT (in words).
     Unread(Receipt, Result<usize, String>),
     /// The broker knows that a message of QoS 2 arrived: it is forgotten, and its identifier is free.
     Released(u16),
     /// The broker has a message that was sent to it; or it has it not, and says why.
     Taken(u16, Result<(), Words>),
-    /// What became of each filter that was subscribed to: the QoS that is granted, or why it is refused.
-    Subscribed(Vec<Result<Qos, Words>>),
+    /// What became of each filter that was subscribed to with this identifier: the QoS that is granted, or why it is refused.
+    Subscribed(u16, Vec<Result<Qos, Words>>),
+    /// The subscriptions that were given up with this identifier have ended, or were not there.
+    Unsubscribed(u16),
     /// All that was sent before the last [`Outgoing::Ping`] was seen.
     Pong,
     /// Nothing that anybody waits for.
@@ -44,6 +49,8 @@ pub struct Published {
     pub retained: bool,
     /// It was perhaps sent before.
     pub again: bool,
+    /// About how many bytes of memory it takes.
+    pub size: usize,
     /// What only MQTT 5 has.
     pub properties: Properties,
 }
@@ -92,10 +99,10 @@ pub enum Outgoing {
     Complete(u16),
     /// PINGREQ
     Ping,
-    /// SUBSCRIBE, never none.
-    Subscribe(Vec<Subscription>),
-    /// UNSUBSCRIBE, never none.
-    Unsubscribe(Vec<String>),
+    /// SUBSCRIBE with this packet identifier, which is not 0 and no other packet's that was not answered; never none.
+    Subscribe(u16, Vec<Subscription>),
+    /// UNSUBSCRIBE, likewise.
+    Unsubscribe(u16, Vec<String>),
     /// PUBLISH with this packet identifier; 0: with QoS 0, else with QoS 1.
     Publish(u16, Box<Message>),
     /// DISCONNECT
@@ -115,12 +122,16 @@ pub struct Message {
     pub properties: Properties,
 }
 
-/// The identifier of SUBSCRIBE and UNSUBSCRIBE. Those of messages that we publish begin behind it.
-const SUBSCRIBE_ID: u16 = 1;
+/// Bytes that the properties of a message may have. One of five bytes takes a hundred in memory.
+pub(super) const MAX_PROPERTIES: usize = 64 << 10;
+/// Bytes of memory that a user property takes beside its own: two texts, each allocated.
+const AROUND_PROPERTY: usize = 112;
 
 /// What the broker answered to CONNECT: whether it has the session, and how often it wants to hear from us (seconds) if it says so.
 pub(super) fn read_connack(version: Version, frame: Frame) -> Result<(bool, Option<u16>), Error> {
     let Frame::Whole(mut bytes) = frame else { return Err(not_connack()) };
+    // Brokers that know nothing of MQTT 5 answer by the version that they know, without properties.
+    let version = if bytes.get(1) == Some(&CONNACK_311) { Version::V311 } else { version };
     match version {
         Version::V311 => match v4::Packet::read(&mut bytes, usize::MAX).map_err(malformed)? {
             v4::Packet::ConnAck(ack) => {
@@ -163,9 +174,17 @@ pub(super) fn read(version: Version, frame: Frame) -> Result<Incoming, Error> {
         return Err(ended(version, &mut bytes));
     }
     let receipt = (bytes[0] >> 4 == PUBLISH).then(|| receipt_of(&bytes));
+    if let (Version::V5, Some(receipt)) = (version, receipt)
+        && let Some(length) = properties(&bytes).filter(|length| *length > MAX_PROPERTIES)
+    {
+        return Ok(Incoming::Unread(receipt, Ok(length)));
+    }
+    let size = bytes.len();
     let read = match version {
-        Version::V311 => v4::Packet::read(&mut bytes, usize::MAX).map_err(malformed).map(incoming4),
-        Version::V5 => v5::Packet::read(&mut bytes, None).map_err(malformed).and_then(incoming5),
+        Version::V311 => {
+            v4::Packet::read(&mut bytes, usize::MAX).map_err(malformed).map(|packet| incoming4(packet, size))
+        }
+        Version::V5 => v5::Packet::read(&mut bytes, None).map_err(malformed).and_then(|packet| incoming5(packet, size)),
     };
     match (read, receipt) {
         // The broker would send it again, for ever.
@@ -175,6 +194,23 @@ pub(super) fn read(version: Version, frame: Frame) -> Result<Incoming, Error> {
 }
 
 const DISCONNECT: u8 = 14;
+/// The length of CONNACK of MQTT 3.1.1 behind the fixed header: that of MQTT 5 has one more at least.
+const CONNACK_311: u8 = 2;
+
+/// How many bytes the properties of a message of MQTT 5 have; nothing where its bytes say nothing of the kind.
+fn properties(bytes: &[u8]) -> Option<usize> {
+    let header = 1 + bytes.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    let topic = usize::from(u16::from_be_bytes([*bytes.get(header)?, *bytes.get(header + 1)?]));
+    let id = if bytes.first()? & 0b110 == 0 { 0 } else { 2 };
+    let mut length = 0;
+    for (at, byte) in bytes.get(header + 2 + topic + id..)?.iter().take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some(length);
+        }
+    }
+    None
+}
 
 /// What is owed for a message, read out of the bytes of its head.
 fn receipt_of(bytes: &[u8]) -> Receipt {
@@ -188,7 +224,7 @@ fn receipt_of(bytes: &[u8]) -> Receipt {
     }
 }
 
-fn incoming4(packet: v4::Packet) -> Incoming {
+fn incoming4(packet: v4::Packet, size: usize) -> Incoming {
     match packet {
         v4::Packet::Publish(publish) => Incoming::Message(Published {
             receipt: receipt(publish.qos as u8, publish.pkid),
@@ -196,11 +232,13 @@ fn incoming4(packet: v4::Packet) -> Incoming {
             payload: publish.payload,
             retained: publish.retain,
             again: publish.dup,
+            size,
             properties: Properties::default(),
         }),
         v4::Packet::PubRel(release) => Incoming::Released(release.pkid),
         v4::Packet::PubAck(ack) => Incoming::Taken(ack.pkid, Ok(())),
         v4::Packet::SubAck(ack) => Incoming::Subscribed(
+            ack.pkid,
             ack.return_codes
                 .iter()
                 .map(|code| match code {
@@ -209,12 +247,13 @@ fn incoming4(packet: v4::Packet) -> Incoming {
                 })
                 .collect(),
         ),
+        v4::Packet::UnsubAck(ack) => Incoming::Unsubscribed(ack.pkid),
         v4::Packet::PingResp => Incoming::Pong,
         _ => Incoming::Other,
     }
 }
 
-fn incoming5(packet: v5::Packet) -> Result<Incoming, Error> {
+fn incoming5(packet: v5::Packet, size: usize) -> Result<Incoming, Error> {
     Ok(match packet {
         v5::Packet::Publish(publish) => {
             let topic = String::from_utf8(publish.topic.to_vec());
@@ -225,6 +264,7 @@ fn incoming5(packet: v5::Packet) -> Result<Incoming, Error> {
                 payload: publish.payload,
                 retained: publish.retain,
                 again: publish.dup,
+                size: size + AROUND_PROPERTY * all.user_properties.len(),
                 properties: Properties {
                     content_type: all.content_type,
                     response_topic: all.response_topic,
@@ -249,8 +289,9 @@ fn incoming5(packet: v5::Packet) -> Result<Incoming, Error> {
                 v5::SubscribeReasonCode::Success(qos) => Ok(Qos::of(*qos as u8)),
                 code => Err(Words::new(code, words.clone())),
             });
-            Incoming::Subscribed(each.collect())
+            Incoming::Subscribed(ack.pkid, each.collect())
         }
+        v5::Packet::UnsubAck(ack) => Incoming::Unsubscribed(ack.pkid),
         v5::Packet::PingResp(_) => Incoming::Pong,
         _ => Incoming::Other,
     })
@@ -335,11 +376,11 @@ fn outgoing4(packet: Outgoing) -> v4::Packet {
         Outgoing::Receive(id) => v4::Packet::PubRec(v4::PubRec::new(id)),
         Outgoing::Complete(id) => v4::Packet::PubComp(v4::PubComp::new(id)),
         Outgoing::Ping => v4::Packet::PingReq,
-        Outgoing::Subscribe(all) => {
+        Outgoing::Subscribe(pkid, all) => {
             let filters = all.into_iter().map(|one| v4::SubscribeFilter::new(one.filter, qos(one.qos)));
-            v4::Packet::Subscribe(v4::Subscribe { pkid: SUBSCRIBE_ID, filters: filters.collect() })
+            v4::Packet::Subscribe(v4::Subscribe { pkid, filters: filters.collect() })
         }
-        Outgoing::Unsubscribe(topics) => v4::Packet::Unsubscribe(v4::Unsubscribe { pkid: SUBSCRIBE_ID, topics }),
+        Outgoing::Unsubscribe(pkid, topics) => v4::Packet::Unsubscribe(v4::Unsubscribe { pkid, topics }),
         Outgoing::Publish(pkid, message) => {
             let qos = if pkid == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
             let publish = v4::Publish::from_bytes(message.topic, qos, message.payload);
@@ -360,16 +401,16 @@ fn outgoing5(packet: Outgoing) -> v5::Packet {
         Outgoing::Receive(id) => v5::Packet::PubRec(v5::PubRec::new(id, None)),
         Outgoing::Complete(id) => v5::Packet::PubComp(v5::PubComp::new(id, None)),
         Outgoing::Ping => v5::Packet::PingReq(v5::PingReq),
-        Outgoing::Subscribe(all) => {
+        Outgoing::Subscribe(pkid, all) => {
             // What is retained comes when a filter is new to the session, and not at each connection again.
             let filters = all.into_iter().map(|one| v5::Filter {
                 retain_forward_rule: v5::RetainForwardRule::OnNewSubscribe,
                 ..v5::Filter::new(one.filter, qos(one.qos))
             });
-            v5::Packet::Subscribe(v5::Subscribe { pkid: SUBSCRIBE_ID, filters: filters.collect(), properties: None })
+            v5::Packet::Subscribe(v5::Subscribe { pkid, filters: filters.collect(), properties: None })
         }
-        Outgoing::Unsubscribe(filters) => {
-            v5::Packet::Unsubscribe(v5::Unsubscribe { pkid: SUBSCRIBE_ID, filters, properties: None })
+        Outgoing::Unsubscribe(pkid, filters) => {
+            v5::Packet::Unsubscribe(v5::Unsubscribe { pkid, filters, properties: None })
         }
         Outgoing::Publish(pkid, message) => {
             let qos = if pkid == 0 { QoS5::AtMostOnce } else { QoS5::AtLeastOnce };

@@ -59,7 +59,7 @@ pub(super) async fn run(source: &MqttSource, feed: &Feed) -> Result<Infallible, 
         Err(error) => return Err(plan.down(error)),
     };
     let broker = format!("{host}:{port} as {}", plan.client_id);
-    match Session::new(&plan, feed, client, greeting.keep_alive).run(&broker).await {
+    match Session::new(&plan, feed, client, greeting).run(&broker).await {
         Ok(never) => match never {},
         Err(session::End::Down(down)) => Err(down),
         Err(session::End::Connection(error)) => Err(plan.down(error)),
@@ -72,7 +72,7 @@ impl Plan<'_> {
         match &error {
             Error::Unauthenticated(_) => Down::unauthenticated(error.to_string()),
             Error::Refused(words) if words.code.contains("protocol version") => Down::refused(format!(
-                "{error}: set protocol to a version of MQTT that the broker speaks; Mosquitto before 1.6 and RabbitMQ before 3.13 speak V311 only"
+                "{error}: set protocol to a version of MQTT that the broker speaks; Mosquitto before 1.6 speaks V311 only"
             )),
             Error::Ended(words) if words.code == "session taken over" => Down::refused(format!(
                 "{error}: another client connects as {}: give one of them another clientId",

@@ -1,5 +1,7 @@
 //! What an EventSource of kind `mqtt` asks of its broker, and what it makes of messages.
 
+use std::collections::HashSet;
+
 use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest as _, Sha256};
 
@@ -16,6 +18,9 @@ const STRUCTURED: &str = "application/cloudevents+json";
 const HOPS: &str = "signalbox-hops";
 /// The user property by which a CloudEvent in binary mode is known.
 const SPEC_VERSION: &str = "specversion";
+
+/// The attributes that CloudEvents have by themselves.
+const OWN: [&str; 8] = [SPEC_VERSION, "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
 
 /// What is asked of the broker.
 pub(super) struct Plan<'a> {
@@ -80,21 +85,42 @@ impl<'a> Plan<'a> {
 
     /// What the message is told by when it comes again; nothing for one that does not.
     ///
-    /// MQTT has no identifier that outlives an acknowledgement: packet identifiers are used again, and `DUP` alone proves nothing. What comes again has
-    /// `DUP`, and the identifier and the content of one that was stored; those whose acknowledgement the broker is known to have seen are forgotten.
+    /// With QoS 2 that is the packet identifier, which is no other message's until we let the broker use it again. With QoS 1 nothing is: the broker uses
+    /// the identifier again as soon as it has the acknowledgement, perhaps for a message that holds the same, and nobody knows which of the two has come.
+    /// Better it is twice there than not at all.
     pub(super) fn told(&self, message: &Published) -> Option<Told> {
-        let content = || {
-            let length = (message.topic.len() as u64).to_be_bytes();
-            let hash = Sha256::new().chain_update(length).chain_update(&message.topic);
-            HEXLOWER.encode(&hash.chain_update(&message.payload).finalize()[..16])
-        };
-        let id = match message.receipt {
+        match message.receipt {
             // The broker sends it for each connection again, whatever was acknowledged.
-            _ if message.retained => return Some(Told { by: format!("retained {}", content()), again: true }),
-            Receipt::None => return None,
-            Receipt::Acknowledge(id) | Receipt::Receive(id) => id,
-        };
-        Some(Told { by: format!("{} {id} {}", self.client_id, content()), again: message.again })
+            _ if message.retained => {
+                let length = (message.topic.len() as u64).to_be_bytes();
+                let hash = Sha256::new().chain_update(length).chain_update(&message.topic);
+                let content = HEXLOWER.encode(&hash.chain_update(&message.payload).finalize()[..16]);
+                Some(Told { by: format!("retained {content}"), again: true })
+            }
+            Receipt::None | Receipt::Acknowledge(_) => None,
+            Receipt::Receive(id) => Some(Told { by: self.held(id), again: message.again }),
+        }
+    }
+
+    /// What a message of QoS 2 is told by, by its packet identifier.
+    pub(super) fn held(&self, id: u16) -> String {
+        format!("{} {id}", self.client_id)
+    }
+
+    /// What is said of a connection: with whom it is, what the broker grants less of than was asked for, and whether it has lost the session.
+    pub(super) fn words(&self, broker: &str, granted: &[Qos], lost: bool) -> String {
+        let asked = Qos::of(self.source.qos);
+        let less: Vec<&str> =
+            self.filters.iter().zip(granted).filter(|(_, qos)| **qos < asked).map(|(filter, _)| *filter).collect();
+        let mut words = broker.to_owned();
+        if lost {
+            words += "; the broker lost the session: what was published meanwhile may be lost";
+        }
+        if !less.is_empty() {
+            words += "; the broker grants a lower QoS than is asked for: ";
+            words += &less.join(", ");
+        }
+        words
     }
 
     /// The message as the way into the log takes it.
@@ -130,7 +156,10 @@ fn attributes(user: &[(String, String)]) -> Vec<(String, String)> {
         return hops.collect();
     }
     let is_attribute = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let attributes = user.iter().filter(|(name, _)| is_attribute(name));
+    // A name may be there twice in MQTT 5: of others the first counts. Of its own a CloudEvent has one, or is none.
+    let mut seen = HashSet::new();
+    let mut is_one = |name: &str| is_attribute(name) && (OWN.contains(&name) || seen.insert(name.to_owned()));
+    let attributes = user.iter().filter(|(name, _)| is_one(name));
     attributes.map(|(name, value)| (format!("ce_{name}"), value.clone())).chain(hops).collect()
 }
 
@@ -200,6 +229,45 @@ mod tests {
         assert!(faults[1].contains("\"plant/+/state\" and \"plant/p1/+\" overlap"), "{faults:?}");
     }
 
+    fn source(topics: &[&str]) -> MqttSource {
+        let source = serde_json::json!({"address": "broker", "topics": topics});
+        serde_json::from_value(source).expect("a source")
+    }
+
+    fn plan(source: &MqttSource) -> Plan<'_> {
+        let filters = apart(&source.topics).expect("filters");
+        let (client_id, share, event_source) = ("c".to_owned(), String::new(), "/s".to_owned());
+        Plan { source, event_source, client_id, version: Version::V5, session_expiry: 0, filters, share }
+    }
+
+    #[test]
+    fn a_message_of_qos_1_is_never_taken_for_another_and_one_of_qos_2_is_told_by_its_identifier() {
+        let source = source(&["a"]);
+        let message = |receipt, payload: &str| Published {
+            topic: "a".to_owned(),
+            payload: payload.to_owned().into(),
+            receipt,
+            retained: false,
+            again: true,
+            size: 1,
+            properties: crate::net::mqtt::Properties::default(),
+        };
+        let told = |receipt, payload| plan(&source).told(&message(receipt, payload)).map(|told| told.by);
+        assert_eq!(told(Receipt::Acknowledge(7), "1"), None);
+        assert_eq!(told(Receipt::Receive(7), "1"), told(Receipt::Receive(7), "2"));
+        assert_ne!(told(Receipt::Receive(7), "1"), told(Receipt::Receive(8), "1"));
+    }
+
+    #[test]
+    fn what_the_broker_grants_less_of_and_a_session_that_is_lost_are_told() {
+        let source = source(&["a", "b/#"]);
+        let words = |granted: &[Qos], lost| plan(&source).words("broker", granted, lost);
+        assert_eq!(words(&[Qos::AtLeastOnce, Qos::AtLeastOnce], false), "broker");
+        let less = words(&[Qos::AtLeastOnce, Qos::AtMostOnce], false);
+        assert_eq!(less, "broker; the broker grants a lower QoS than is asked for: b/#");
+        assert!(words(&[Qos::AtLeastOnce; 2], true).contains("lost the session"));
+    }
+
     #[test]
     fn properties_are_attributes_of_a_cloud_event_only_where_they_say_so() {
         let user = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
@@ -208,6 +276,10 @@ mod tests {
         assert_eq!(attributes(&user(&[("id", "x"), ("Signalbox-Hops", "2")])), user(&[("Signalbox-Hops", "2")]));
         let binary = user(&[("specversion", "1.0"), ("id", "x"), ("Firmware-Version", "7")]);
         assert_eq!(attributes(&binary), user(&[("ce_specversion", "1.0"), ("ce_id", "x")]));
+        let twice =
+            user(&[("specversion", "1.0"), ("traceparent", "a"), ("id", "x"), ("traceparent", "b"), ("id", "y")]);
+        let first = [("ce_specversion", "1.0"), ("ce_traceparent", "a"), ("ce_id", "x"), ("ce_id", "y")];
+        assert_eq!(attributes(&twice), user(&first), "one with two ids is refused");
         assert_eq!((text_of(b"c-1"), text_of(b"\xfe")), ("c-1".to_owned(), "/g==".to_owned()));
     }
 }

@@ -1,8 +1,8 @@
 //! A connection to the broker, from the subscription on.
 //!
 //! Messages are stored in batches, one after another, while the next ones come in; acknowledgements go out in the order of the messages. What waits is
-//! bounded: beyond, nothing is read, and the broker keeps it. A ping follows each batch of acknowledgements: its answer proves that the broker has seen
-//! them, so that nothing of the batch comes again.
+//! bounded: beyond, nothing is read, and the broker keeps it. A message of QoS 2 is remembered by its packet identifier until the broker releases it, and
+//! the broker may use that again once it is forgotten on stable storage. Where the broker has lost the session, all identifiers are forgotten first.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,16 +18,20 @@ use super::{
     plan::Plan,
 };
 use crate::{
-    net::mqtt::{Client, Error, Incoming, Outgoing, Published, Qos, Receipt, Words},
+    net::mqtt::{Client, Error, Greeting, Incoming, Outgoing, Published, Qos, Receipt, Subscription, Words},
     telemetry::Rejection,
 };
 
 /// Messages that wait to be stored.
 const MAX_WAITING: usize = 512;
-/// Bytes of their payloads: one more message is taken in while there are fewer.
+/// Bytes of memory that they take: one more message is taken in while there are fewer.
 const MAX_WAITING_BYTES: usize = 8 << 20;
 /// Topics of earlier subscriptions that are remembered as given up.
 const MAX_STRAYS: usize = 1_000;
+/// Filters in one packet: brokers bound how many there may be, and how many bytes.
+const FILTERS: usize = 8;
+/// Packet identifiers that are forgotten at a time where the session is lost.
+const PART: usize = 1_024;
 
 /// Why a session ended.
 pub(super) enum End {
@@ -49,6 +53,12 @@ struct Item {
     message: Option<Published>,
 }
 
+/// What is asked of the broker about subscriptions.
+enum Request {
+    Subscribe(Vec<Subscription>),
+    Unsubscribe(Vec<String>),
+}
+
 pub(super) struct Session<'a, S> {
     plan: &'a Plan<'a>,
     feed: &'a Feed,
@@ -59,10 +69,22 @@ pub(super) struct Session<'a, S> {
     waiting_bytes: usize,
     /// What is being stored.
     storing: Option<BoxFuture<'a, Result<Vec<Item>, Down>>>,
-    /// What the broker is known to have seen once it answers each of these pings.
-    pings: VecDeque<Vec<String>>,
     /// Messages of QoS 2 whose identifiers the broker has not released.
     held: HashSet<u16>,
+    /// Those that it has released, and that are not being forgotten yet.
+    released: Vec<u16>,
+    /// Those that are being forgotten.
+    forgetting: Option<BoxFuture<'a, Result<Vec<u16>, Down>>>,
+    /// What is still to be asked of the broker about subscriptions, one packet after another.
+    requests: VecDeque<Request>,
+    /// What it was asked and has not answered, with the packet's identifier.
+    asked: Option<(u16, Request)>,
+    /// The identifier of the last such packet.
+    last_request: u16,
+    /// What it has granted, of each filter.
+    granted: Vec<Qos>,
+    /// The broker has not the session that it is to have.
+    lost: bool,
     /// Topics whose subscriptions were given up.
     strays: HashSet<String>,
     /// When the broker was last heard, or could not be.
@@ -73,7 +95,8 @@ impl<'a, S> Session<'a, S>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin,
 {
-    pub(super) fn new(plan: &'a Plan<'a>, feed: &'a Feed, client: Client<S>, keep_alive: Duration) -> Self {
+    pub(super) fn new(plan: &'a Plan<'a>, feed: &'a Feed, client: Client<S>, greeting: Greeting) -> Self {
+        let Greeting { session, keep_alive } = greeting;
         let keep_alive = if keep_alive.is_zero() { Duration::from_secs(super::KEEP_ALIVE.into()) } else { keep_alive };
         Self {
             plan,
@@ -83,8 +106,14 @@ where
             waiting: Vec::new(),
             waiting_bytes: 0,
             storing: None,
-            pings: VecDeque::new(),
             held: HashSet::new(),
+            released: Vec::new(),
+            forgetting: None,
+            requests: VecDeque::new(),
+            asked: None,
+            last_request: 0,
+            granted: Vec::new(),
+            lost: !session,
             strays: HashSet::new(),
             heard: Instant::now(),
         }
@@ -92,22 +121,26 @@ where
 
     /// Goes on until the connection ends.
     pub(super) async fn run(mut self, broker: &str) -> Result<Infallible, End> {
-        self.client.send([Outgoing::Subscribe(self.plan.subscriptions())]).await?;
+        if self.lost {
+            self.forget_all().await?;
+        }
+        let filters = self.plan.subscriptions();
+        self.requests.extend(filters.chunks(FILTERS).map(|part| Request::Subscribe(part.to_vec())));
+        self.ask().await?;
         let mut ping_at = Instant::now() + self.keep_alive / 2;
         loop {
             self.store();
             let full = self.waiting.len() >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES;
-            let (storing, client) = (&mut self.storing, &mut self.client);
-            let stored = async {
-                match storing.as_mut() {
-                    Some(storing) => storing.await,
-                    None => std::future::pending().await,
-                }
-            };
+            self.forget();
+            let (storing, forgetting, client) = (&mut self.storing, &mut self.forgetting, &mut self.client);
             tokio::select! {
-                stored = stored => {
+                stored = done(storing) => {
                     self.storing = None;
                     self.acknowledge(stored.map_err(End::Down)?).await?;
+                }
+                free = done(forgetting) => {
+                    self.forgetting = None;
+                    self.client.send(free.map_err(End::Down)?.into_iter().map(Outgoing::Complete)).await?;
                 }
                 packet = client.next(), if !full => {
                     self.heard = Instant::now();
@@ -121,15 +154,56 @@ where
                     } else if self.heard.elapsed() > self.keep_alive {
                         return Err(Error::Silent(self.keep_alive).into());
                     }
-                    self.ping(Vec::new()).await?;
+                    self.client.send([Outgoing::Ping]).await?;
                 }
             }
         }
     }
 
-    async fn ping(&mut self, proves: Vec<String>) -> Result<(), End> {
-        self.pings.push_back(proves);
-        Ok(self.client.send([Outgoing::Ping]).await?)
+    /// Forgets all that is remembered by packet identifiers: they begin anew.
+    async fn forget_all(&mut self) -> Result<(), End> {
+        let mut first = 1;
+        while self.feed.remembers() && first <= usize::from(u16::MAX) {
+            let part = (first..first + PART).filter_map(|id| u16::try_from(id).ok());
+            self.feed.settled(part.map(|id| self.plan.held(id))).await.map_err(End::Down)?;
+            first += PART;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Begins to forget the identifiers that the broker has released, unless some are being forgotten.
+    fn forget(&mut self) {
+        if self.forgetting.is_some() || self.released.is_empty() {
+            return;
+        }
+        let ids = std::mem::take(&mut self.released);
+        let (plan, feed) = (self.plan, self.feed);
+        let forgetting = async move {
+            feed.settled(ids.iter().map(|id| plan.held(*id))).await?;
+            Ok(ids)
+        };
+        self.forgetting = Some(forgetting.boxed());
+    }
+
+    /// Asks the next thing about subscriptions, unless an answer is waited for.
+    async fn ask(&mut self) -> Result<(), End> {
+        if self.asked.is_some() {
+            return Ok(());
+        }
+        let Some(request) = self.requests.pop_front() else { return Ok(()) };
+        self.last_request = self.last_request.checked_add(1).unwrap_or(1);
+        let packet = match &request {
+            Request::Subscribe(filters) => Outgoing::Subscribe(self.last_request, filters.clone()),
+            Request::Unsubscribe(filters) => Outgoing::Unsubscribe(self.last_request, filters.clone()),
+        };
+        self.asked = Some((self.last_request, request));
+        Ok(self.client.send([packet]).await?)
+    }
+
+    /// What was asked with this identifier, if anything: it is answered.
+    fn answered(&mut self, id: u16) -> Option<Request> {
+        self.asked.take_if(|(asked, _)| *asked == id).map(|(_, request)| request)
     }
 
     async fn take(&mut self, packet: Incoming, broker: &str) -> Result<(), End> {
@@ -142,32 +216,40 @@ where
             }
             Incoming::Released(id) => {
                 self.held.remove(&id);
-                Ok(self.client.send([Outgoing::Complete(id)]).await?)
-            }
-            Incoming::Subscribed(each) => self.subscribed(&each, broker),
-            Incoming::Pong => {
-                if let Some(seen) = self.pings.pop_front().filter(|seen| !seen.is_empty()) {
-                    self.feed.settled(seen).await.map_err(End::Down)?;
-                }
+                self.released.push(id);
                 Ok(())
             }
-            Incoming::Taken(..) | Incoming::Other => Ok(()),
+            Incoming::Subscribed(id, each) => match self.answered(id) {
+                Some(Request::Subscribe(filters)) => {
+                    self.subscribed(&filters, &each, broker)?;
+                    self.ask().await
+                }
+                _ => Ok(()),
+            },
+            Incoming::Unsubscribed(id) => {
+                self.answered(id);
+                self.ask().await
+            }
+            Incoming::Pong | Incoming::Taken(..) | Incoming::Other => Ok(()),
         }
     }
 
-    fn subscribed(&self, each: &[Result<Qos, Words>], broker: &str) -> Result<(), End> {
-        let filters = self.plan.filters();
+    fn subscribed(&mut self, filters: &[Subscription], each: &[Result<Qos, Words>], broker: &str) -> Result<(), End> {
         let refused: Vec<String> = filters
             .iter()
             .zip(each)
-            .filter_map(|(filter, code)| code.as_ref().err().map(|words| format!("{filter}: {words}")))
+            .filter_map(|(one, code)| code.as_ref().err().map(|words| format!("{}: {words}", one.filter)))
             .collect();
         if each.len() != filters.len() || !refused.is_empty() {
             let what = if refused.is_empty() { "it is silent about some".to_owned() } else { refused.join("; ") };
             let why = format!("the broker refuses to be subscribed to: {what}; let the user read these topics");
             return Err(End::Down(Down::refused(why)));
         }
-        self.feed.connected(broker);
+        self.granted.extend(each.iter().flatten());
+        if self.granted.len() == self.plan.filters().len() {
+            let lost = self.lost && self.feed.was_connected();
+            self.feed.connected(self.plan.words(broker, &self.granted, lost));
+        }
         Ok(())
     }
 
@@ -185,7 +267,7 @@ where
             return Ok(());
         }
         let message = Some(message).filter(|message| self.plan.takes(message));
-        self.waiting_bytes += message.as_ref().map_or(0, |message| message.payload.len());
+        self.waiting_bytes += message.as_ref().map_or(0, |message| message.size);
         self.waiting.push(Item { receipt, message });
         Ok(())
     }
@@ -195,7 +277,8 @@ where
         if self.strays.len() >= MAX_STRAYS {
             self.strays.clear();
         }
-        if !self.strays.insert(topic.to_owned()) {
+        // Without answers no more is asked.
+        if self.requests.len() >= MAX_STRAYS || !self.strays.insert(topic.to_owned()) {
             return Ok(());
         }
         let strays = self.plan.strays(topic);
@@ -203,7 +286,8 @@ where
             return Ok(());
         }
         tracing::info!(topic = %topic.escape_debug(), "the session has a subscription of an earlier version of the EventSource: it is given up");
-        Ok(self.client.send([Outgoing::Unsubscribe(strays)]).await?)
+        self.requests.extend(strays.chunks(FILTERS).map(|part| Request::Unsubscribe(part.to_vec())));
+        self.ask().await
     }
 
     /// Begins to store what waits, unless something is being stored.
@@ -232,13 +316,14 @@ where
             Receipt::Acknowledge(id) => Some(Outgoing::Acknowledge(id)),
             Receipt::Receive(id) => Some(Outgoing::Receive(id)),
         });
-        let receipts: Vec<Outgoing> = receipts.collect();
-        if receipts.is_empty() {
-            return Ok(());
-        }
-        self.client.send(receipts).await?;
-        let told = items.iter().filter_map(|item| item.message.as_ref()).filter(|message| !message.retained);
-        let seen = told.filter_map(|message| self.plan.told(message)).map(|told| told.by).collect();
-        self.ping(seen).await
+        Ok(self.client.send(receipts).await?)
+    }
+}
+
+/// What comes of work that goes on; nothing, ever, where there is none.
+async fn done<T>(work: &mut Option<BoxFuture<'_, T>>) -> T {
+    match work.as_mut() {
+        Some(work) => work.await,
+        None => std::future::pending().await,
     }
 }
