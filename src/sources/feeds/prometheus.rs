@@ -80,7 +80,7 @@ async fn wait(spec: &PrometheusSource, feed: &Feed) -> Timestamp {
     Timestamp::from_microsecond(tick).unwrap_or_else(|_| feed.accept.clock().now().timestamp())
 }
 
-/// Says in status what came, when that has changed.
+/// Says in status what came, when that has changed. How many series there are is no part of it: that may be another number each time.
 fn tell(spec: &PrometheusSource, feed: &Feed, answer: &Answer, told: &mut Option<(bool, String)>) -> Result<(), Down> {
     let Answer { samples, no_numbers, warnings } = answer;
     let series = samples.len() + no_numbers;
@@ -90,11 +90,9 @@ fn tell(spec: &PrometheusSource, feed: &Feed, answer: &Answer, told: &mut Option
     }
     let mut words = match (samples.len(), no_numbers) {
         (0, 0) => "no data: the query gives no series; no sample is taken, and nothing is taken for 0".to_owned(),
-        (0, none) => format!("no data: of {none} series none is a number (NaN or infinite); no sample is taken"),
-        (some, 0) => format!("{}: the query gives {some} series", spec.url),
-        (some, none) => {
-            format!("{}: the query gives {some} series, and {none} that are no number (NaN or infinite)", spec.url)
-        }
+        (0, _) => "no data: of the series none is a number (NaN or infinite); no sample is taken".to_owned(),
+        (_, 0) => format!("{}: the query gives samples", spec.url),
+        (_, _) => format!("{}: the query gives samples, and series that are no number (NaN or infinite)", spec.url),
     };
     if let Some(first) = warnings.first() {
         words = format!("{words}; the server warns that it may be incomplete: {first}");
