@@ -47,8 +47,8 @@ pub struct AmqpSource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub bindings: Vec<AmqpBinding>,
-    /// How many messages the broker sends that are not acknowledged: 1 to 1000; default: 20. They are held in memory: of
-    /// those that are there, nothing more is read beyond 16 MiB, except the rest of a message.
+    /// How many messages the broker sends that are not acknowledged: 1 to 1000; default: 20. They are held in memory: while they have more than 16 MiB
+    /// together, nothing more is read than the rest of a message.
     #[serde(default = "default_prefetch")]
     #[schemars(range(min = 1, max = 1000))]
     pub prefetch: u16,
