@@ -241,38 +241,3 @@ impl fmt::Debug for Feeds {
         f.debug_struct("Feeds").finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        clock::{Clock, Stamp},
-        net::Guard,
-        sources::{accept::Wanted, testing::Collected},
-        telemetry::Metrics,
-    };
-
-    #[test]
-    fn a_source_of_which_no_version_can_be_used_is_known_until_it_is_taken_away() {
-        let clock = Clock::simulated(Stamp { at: 1, wall: 1 });
-        let wanted: Wanted = Arc::new(|_, _| true);
-        let accept = Accept::new(Collected::new(), &mut HashMap::new(), wanted, Arc::new(Metrics::default()), clock);
-        let feeds = Feeds::new(accept, Connector::new(Guard::default()));
-        let set = |url: &str| {
-            let spec = json!({"prometheus": {"url": url, "query": "up", "interval": "30s"}});
-            feeds.set("shop", "up", "u-1", &serde_json::from_value(spec).expect("a spec"))
-        };
-        let there = HashSet::from([("shop".to_owned(), "u-1".to_owned())]);
-        for url in ["no address", "http://prometheus:9090", "no address"] {
-            assert_eq!(set(url).is_err(), url == "no address");
-            assert_eq!(feeds.known(), there, "{url}");
-        }
-        feeds.remove("shop", "up");
-        assert_eq!(feeds.known(), HashSet::new());
-        set("no address").expect_err("faults");
-        feeds.remove("shop", "up");
-        assert_eq!(feeds.known(), HashSet::new());
-    }
-}

@@ -65,3 +65,22 @@ async fn one_that_was_deleted_takes_nothing_when_its_successor_has_faults() {
     feeds.set("shop", "plant", "u-3", &faulty).expect_err("faults");
     assert!(feeds.link("shop", "plant").is_none() && feeds.link("shop", "other").is_some());
 }
+
+#[test]
+fn a_source_of_which_no_version_can_be_used_is_known_until_it_is_taken_away() {
+    let feeds = Feeds::new(accept(&Collected::new()), connector());
+    let set = |url: &str| {
+        let spec = json!({"prometheus": {"url": url, "query": "up", "interval": "30s"}});
+        feeds.set("shop", "up", "u-1", &serde_json::from_value(spec).expect("a spec"))
+    };
+    let there = HashSet::from([("shop".to_owned(), "u-1".to_owned())]);
+    for url in ["no address", "http://prometheus:9090", "no address"] {
+        assert_eq!(set(url).is_err(), url == "no address");
+        assert_eq!(feeds.known(), there, "{url}");
+    }
+    feeds.remove("shop", "up");
+    assert_eq!(feeds.known(), HashSet::new());
+    set("no address").expect_err("faults");
+    feeds.remove("shop", "up");
+    assert_eq!(feeds.known(), HashSet::new());
+}
