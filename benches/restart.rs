@@ -85,7 +85,7 @@ struct Loop {
 impl Loop {
     fn open(folder: &Path) -> Self {
         let bus = Embedded::open(folder, Settings::default()).expect("open the log");
-        let recovered = recover(&*bus).expect("recover");
+        let recovered = recover(&*bus, usize::MAX).expect("recover");
         assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
         let reader = bus.reader().expect("the reader");
         Self { bus, reader, state: recovered.state, tail: recovered.replayed, fired: 0 }
