@@ -112,8 +112,7 @@ impl Request {
             }
         };
         event.extensions.extend(content_type.map(|content_type| (CONTENT_TYPE.to_owned(), content_type.into())));
-        let (topic, key, hops) = (None, self.key, cx.hops.saturating_add(1));
-        Parcel::Publication(Box::new(Publication { event, topic, key, hops }))
+        Parcel::Publication(Box::new(Publication { event, key: self.key, hops: cx.hops.saturating_add(1) }))
     }
 
     /// `com.acme.paid to EventSink broker`, for messages.

@@ -68,15 +68,6 @@ impl Publisher for CloudEvents {
         self.endpoint.secrets().cloned().collect()
     }
 
-    fn check(&self, publication: &Publication) -> Result<(), String> {
-        match &publication.topic {
-            None => Ok(()),
-            Some(_) => {
-                Err("is of kind cloudEvents, whose address says where events go: no topic can be named".to_owned())
-            }
-        }
-    }
-
     fn publish<'a>(
         &'a self,
         publication: &'a Publication,

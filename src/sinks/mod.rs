@@ -77,13 +77,6 @@ pub trait Publisher: Send + Sync {
     /// The Secrets that [`Publisher::publish`] needs.
     fn secrets(&self) -> Vec<SecretKeyRef>;
 
-    /// Why it cannot take what is asked for, if it cannot: a topic where there are none, or none where one is needed. What is said is about the sink
-    /// and says what to do; asked before anything is recorded or sent.
-    ///
-    /// # Errors
-    /// In words that follow on "EventSink NAME ".
-    fn check(&self, publication: &Publication) -> Result<(), String>;
-
     /// Publishes the event, and is done only when it is known to be taken: acknowledged, where the protocol does that. Calls with the same `id` of the
     /// event are the same event, so the id goes where the broker looks for it to tell repetitions. A connection is kept in [`Reach::connections`].
     ///
@@ -150,12 +143,10 @@ impl Sink {
     /// In words that follow on "EventSink NAME ".
     pub fn check(&self, kind: &str, parcel: &Parcel) -> Result<(), String> {
         match (self, parcel) {
-            (Self::Notifier(_), Parcel::Notification(_)) => Ok(()),
+            (Self::Notifier(_), Parcel::Notification(_)) | (Self::Publisher(_), _) => Ok(()),
             (Self::Notifier(_), Parcel::Publication(_)) => Err(format!(
                 "is of kind {kind}, which takes notifications and no events: use the action notify, or a sink of kind cloudEvents or of a broker"
             )),
-            (Self::Publisher(sink), Parcel::Notification(notification)) => sink.check(&Publication::of(notification)),
-            (Self::Publisher(sink), Parcel::Publication(publication)) => sink.check(publication),
         }
     }
 

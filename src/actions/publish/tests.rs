@@ -111,10 +111,6 @@ async fn what_a_sink_does_not_take_is_refused_before_it_is_recorded() {
             "EventSink chat is of kind slack, which takes notifications and no events: use the action notify",
         ),
         (
-            json!({"sinkRef": {"name": "broker"}, "topic": "a"}),
-            "whose address says where events go: leave publish.topic out",
-        ),
-        (
             json!({"sinkRef": {"name": "broker"}, "type": "dev.signalbox.resource.deleted"}),
             "publish: type must not begin with",
         ),
