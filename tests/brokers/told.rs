@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     source_when,
     support::{
-        PATIENCE,
+        PATIENCE, eventually,
         sink::Sink,
         site::{Shop, condition},
     },
@@ -53,9 +53,8 @@ pub fn texts(sink: &Sink) -> Vec<String> {
 pub async fn tell(sink: &Sink, wanted: &[&str]) {
     let mut wanted: Vec<&str> = wanted.to_vec();
     wanted.sort_unstable();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while texts(sink) != wanted {
-        assert!(tokio::time::Instant::now() < deadline, "told {:#?}, not {wanted:#?}", texts(sink));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let told = eventually("the sink is told", 2 * PATIENCE, async || (texts(sink) == wanted).then_some(()));
+    // What was told instead is worth more than that it was not told in time.
+    let _ = tokio::time::timeout(PATIENCE, told).await;
+    assert_eq!(texts(sink), wanted);
 }
