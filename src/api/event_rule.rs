@@ -106,7 +106,7 @@ pub struct EventRuleSpec {
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
     pub actions: Vec<Action>,
     /// What is done when what the rule has fired for has ended, in this order; whatever `throttle` says. Needs a trigger that has an end:
-    /// `held`, `absent`, `value` or `anomaly`. When the rule is changed, suspended or deleted meanwhile, it is not done.
+    /// `held`, `absent`, `value` or `anomaly`. When the rule is changed, suspended or deleted meanwhile, it is not done. Fields are explained at `actions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
@@ -114,6 +114,7 @@ pub struct EventRuleSpec {
     /// What is done when a firing has failed for good, in this order: by an action of `actions`, of `resolveActions` or of a step of `trigger.held`.
     /// `failure.action`, `failure.reason` (`Refused`, `RetriesExhausted`, `TimedOut`, `Failed`, `InvalidExpression`) and `failure.message` tell of the
     /// first that failed. Part of the same firing: carried out before the next one of the group. One that fails itself has none.
+    /// Fields are explained at `actions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]

@@ -93,6 +93,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         for version in &mut definition.spec.versions {
             if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
                 schema::without_foreign_formats(schema);
+                schema::with_actions_explained_once(schema);
             }
         }
     }

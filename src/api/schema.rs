@@ -46,8 +46,46 @@ pub(super) fn without_foreign_formats(schema: &mut JSONSchemaProps) {
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
-    schema.properties.iter_mut().flatten().for_each(|(_, property)| without_foreign_formats(property));
+    inner(schema, &mut without_foreign_formats);
+}
+
+/// Leaves the fields of actions explained in `spec.actions` alone: lists of actions stand at several places, and a definition has to stay small enough
+/// for a client-side apply. What each action is for is said everywhere.
+pub(super) fn with_actions_explained_once(schema: &mut JSONSchemaProps) {
+    let Some(spec) = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec")) else { return };
+    let Some(action) = property(spec, "actions").and_then(items).cloned() else { return };
+    let others = spec.properties.iter_mut().flatten().filter(|(name, _)| *name != "actions");
+    others.for_each(|(_, other)| explain_shortly(other, &action));
+}
+
+fn property<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaProps> {
+    schema.properties.as_ref()?.get(name)
+}
+
+fn items(schema: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
+    match &schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => Some(items),
+        _ => None,
+    }
+}
+
+fn explain_shortly(schema: &mut JSONSchemaProps, action: &JSONSchemaProps) {
+    if schema == action {
+        schema.properties.iter_mut().flatten().for_each(|(_, field)| inner(field, &mut unexplained));
+    } else {
+        inner(schema, &mut |field| explain_shortly(field, action));
+    }
+}
+
+fn unexplained(schema: &mut JSONSchemaProps) {
+    schema.description = None;
+    inner(schema, &mut unexplained);
+}
+
+/// Does this with each schema right below this one.
+fn inner(schema: &mut JSONSchemaProps, with: &mut dyn FnMut(&mut JSONSchemaProps)) {
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| with(property));
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        without_foreign_formats(items);
+        with(items);
     }
 }

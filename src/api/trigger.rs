@@ -302,7 +302,7 @@ pub struct DueTrigger {
 pub struct HeldStep {
     /// How long the conditions must be true; longer than `for` and than `after` of the step before.
     pub after: Duration,
-    /// What is done then, in this order.
+    /// What is done then, in this order. Fields are explained at `spec.actions`.
     #[schemars(length(min = 1, max = 8))]
     pub actions: Vec<Action>,
 }
