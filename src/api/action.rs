@@ -27,61 +27,61 @@ pub struct Action {
     pub if_expression: Option<String>,
     /// Sets the number of replicas of anything that has a scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale: Option<Scale>,
+    pub scale: Option<Box<Scale>>,
     /// Restarts, rolls back, pauses or resumes a workload, as `kubectl rollout` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout: Option<Rollout>,
+    pub rollout: Option<Box<Rollout>>,
     /// Sets the image of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set_image: Option<SetImage>,
+    pub set_image: Option<Box<SetImage>>,
     /// Changes an object of any kind by a patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patch: Option<Patch>,
+    pub patch: Option<Box<Patch>>,
     /// Makes an object of any kind what a manifest says, by server-side apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apply: Option<Apply>,
+    pub apply: Option<Box<Apply>>,
     /// Creates an object of any kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub create: Option<Create>,
+    pub create: Option<Box<Create>>,
     /// Deletes an object of any kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delete: Option<Delete>,
+    pub delete: Option<Box<Delete>>,
     /// Launches a Job in the rule's namespace, owned by the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<Job>,
+    pub job: Option<Box<Job>>,
     /// Evicts a Pod, as PodDisruptionBudgets allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evict: Option<Evict>,
+    pub evict: Option<Box<Evict>>,
     /// Marks a Node as unschedulable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cordon: Option<Cordon>,
+    pub cordon: Option<Box<Cordon>>,
     /// Makes a Node schedulable again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uncordon: Option<Uncordon>,
+    pub uncordon: Option<Box<Uncordon>>,
     /// Gives a Node a taint, or takes one away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taint: Option<Taint>,
+    pub taint: Option<Box<Taint>>,
     /// Cordons a Node and evicts its Pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain: Option<Drain>,
+    pub drain: Option<Box<Drain>>,
     /// Sends a request to an HTTP endpoint; the answer is the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<Http>,
+    pub http: Option<Box<Http>>,
     /// Sends a notification to an EventSink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify: Option<Notify>,
+    pub notify: Option<Box<Notify>>,
     /// Publishes an event through an EventSink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub publish: Option<Publish>,
+    pub publish: Option<Box<Publish>>,
     /// Puts an event on the bus, for other rules of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub emit: Option<Emit>,
+    pub emit: Option<Box<Emit>>,
     /// Waits before the next action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<Wait>,
+    pub wait: Option<Box<Wait>>,
     /// Waits until somebody approves; the actions after it are done then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approve: Option<Approve>,
+    pub approve: Option<Box<Approve>>,
     /// Waits, after the target was changed, until it is as wanted; the action is done only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<WaitFor>,
@@ -154,25 +154,25 @@ impl Action {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<ActionKind<'_>> {
         let kinds = [
-            self.scale.as_ref().map(ActionKind::Scale),
-            self.rollout.as_ref().map(ActionKind::Rollout),
-            self.set_image.as_ref().map(ActionKind::SetImage),
-            self.patch.as_ref().map(ActionKind::Patch),
-            self.apply.as_ref().map(ActionKind::Apply),
-            self.create.as_ref().map(ActionKind::Create),
-            self.delete.as_ref().map(ActionKind::Delete),
-            self.job.as_ref().map(ActionKind::Job),
-            self.evict.as_ref().map(ActionKind::Evict),
-            self.cordon.as_ref().map(ActionKind::Cordon),
-            self.uncordon.as_ref().map(ActionKind::Uncordon),
-            self.taint.as_ref().map(ActionKind::Taint),
-            self.drain.as_ref().map(ActionKind::Drain),
-            self.http.as_ref().map(ActionKind::Http),
-            self.notify.as_ref().map(ActionKind::Notify),
-            self.publish.as_ref().map(ActionKind::Publish),
-            self.emit.as_ref().map(ActionKind::Emit),
-            self.wait.as_ref().map(ActionKind::Wait),
-            self.approve.as_ref().map(ActionKind::Approve),
+            self.scale.as_deref().map(ActionKind::Scale),
+            self.rollout.as_deref().map(ActionKind::Rollout),
+            self.set_image.as_deref().map(ActionKind::SetImage),
+            self.patch.as_deref().map(ActionKind::Patch),
+            self.apply.as_deref().map(ActionKind::Apply),
+            self.create.as_deref().map(ActionKind::Create),
+            self.delete.as_deref().map(ActionKind::Delete),
+            self.job.as_deref().map(ActionKind::Job),
+            self.evict.as_deref().map(ActionKind::Evict),
+            self.cordon.as_deref().map(ActionKind::Cordon),
+            self.uncordon.as_deref().map(ActionKind::Uncordon),
+            self.taint.as_deref().map(ActionKind::Taint),
+            self.drain.as_deref().map(ActionKind::Drain),
+            self.http.as_deref().map(ActionKind::Http),
+            self.notify.as_deref().map(ActionKind::Notify),
+            self.publish.as_deref().map(ActionKind::Publish),
+            self.emit.as_deref().map(ActionKind::Emit),
+            self.wait.as_deref().map(ActionKind::Wait),
+            self.approve.as_deref().map(ActionKind::Approve),
         ];
         let mut set = kinds.into_iter().flatten();
         set.next().filter(|_| set.next().is_none())
