@@ -1,10 +1,14 @@
 //! Clients of Kafka: what librdkafka is told of a cluster, and what it says of it.
 //!
 //! librdkafka resolves names and connects by itself, and tells nobody before it does. Whoever makes a client first lets the guard judge the brokers to
-//! begin with, then asks those for the cluster's brokers ([`brokers`]) by a client that is in no group, and lets it judge these: such a client connects to
-//! no other but the coordinator of its group, whose address nobody is told.
+//! begin with, then asks one of those for the cluster's brokers and the group's coordinator over a connection of its own ([`ask()`]), and lets it judge these:
+//! the client connects to no other, unless the cluster names others later or a name's addresses change. Those it is to be asked for ([`brokers`]) all the
+//! time; what it says to them until then is how Kafka's protocol begins, and nothing of what they say is shown.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+mod ask;
+mod wire;
+
+use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -12,10 +16,14 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
-    metadata::Metadata,
-    types::RDKafkaRespErr,
+    metadata::{Metadata, MetadataBroker, MetadataTopic},
 };
 use tokio::runtime::Handle;
+
+pub use ask::{Answer, ask};
+
+/// Topics and their partitions.
+pub type Places = Vec<(String, Vec<i32>)>;
 
 /// How long a question to a cluster may take.
 pub const ANSWER: Duration = Duration::from_secs(10);
@@ -123,10 +131,17 @@ impl Words {
     /// Notes what the client says.
     pub fn note(&self, error: &KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
+        // The same code is said of what a connection brings and of a record.
+        let (code, reason) = match code {
+            RDKafkaErrorCode::BadMessage if !reason.starts_with("Message") => {
+                (RDKafkaErrorCode::BrokerTransportFailure, format!("{reason}: {FOREIGN}"))
+            }
+            code => (code, reason.to_owned()),
+        };
         let mut last = self.0.lock();
         // That all brokers are down says less than why one is.
         if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
-            *last = Some((code, reason.to_owned()));
+            *last = Some((code, reason));
         }
     }
 
@@ -181,9 +196,10 @@ pub fn fault(code: RDKafkaErrorCode, words: &str) -> Fault {
     use RDKafkaErrorCode as Code;
     let words = if words.is_empty() { code.to_string() } else { words.to_owned() };
     match code {
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
-            Fault::Unauthenticated(words)
-        }
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState => Fault::Unauthenticated(words),
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed
@@ -199,11 +215,14 @@ pub fn fault(code: RDKafkaErrorCode, words: &str) -> Fault {
     }
 }
 
+/// What is said of whoever answers what no broker does.
+const FOREIGN: &str = "whoever answers there does not speak Kafka's protocol, or wants TLS";
+
 /// What helps where a partition stands still.
 const STUCK: &str = "a record cannot be read, and none behind it is taken: move the group past it, or compress and size its records otherwise";
 
 /// Whether a partition stands still over a record that cannot be read: nobody passes over it.
-pub fn is_stuck(code: RDKafkaErrorCode) -> bool {
+fn is_stuck(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(code, Code::BadCompression | Code::BadMessage | Code::MessageSizeTooLarge)
 }
@@ -246,35 +265,41 @@ pub fn metadata(client: &BaseConsumer<Listener>, topics: &[String]) -> Result<Ve
     Ok(all)
 }
 
-/// Hosts and ports of the brokers that the answers name, each once.
+/// Hosts and ports of the brokers that the answers name, each once; port 0 for what is none.
 pub fn brokers(answers: &[Metadata]) -> Vec<(String, u16)> {
     let all = answers.iter().flat_map(|metadata| metadata.brokers());
-    let mut brokers: Vec<(String, u16)> =
-        all.filter_map(|broker| Some((broker.host().to_owned(), u16::try_from(broker.port()).ok()?))).collect();
+    let place = |broker: &MetadataBroker| (broker.host().to_owned(), u16::try_from(broker.port()).unwrap_or_default());
+    let mut brokers: Vec<(String, u16)> = all.map(place).collect();
     brokers.sort_unstable();
     brokers.dedup();
     brokers
+}
+
+/// Whether this is a host as librdkafka and all others read it: a cluster may name anything, and librdkafka makes something of `[::1]` and cuts long names.
+pub fn is_host(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    text.parse::<IpAddr>().is_ok() || (1..=253).contains(&text.len()) && text.bytes().all(fits)
 }
 
 /// The partitions of each topic.
 ///
 /// # Errors
 /// Names the topic that there is none of, or that may not be read.
-pub fn partitions(answers: &[Metadata]) -> Result<Vec<(String, Vec<i32>)>, Fault> {
-    let topic = |topic: &rdkafka::metadata::MetadataTopic| {
-        let name = topic.name();
-        match topic.error() {
-            None => Ok((name.to_owned(), topic.partitions().iter().map(|partition| partition.id()).collect())),
-            Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => {
-                Err(Fault::Refused(format!("there is no topic {name}: create it, or name another")))
-            }
-            Some(error) => {
-                let code = RDKafkaErrorCode::from(error);
-                Err(fault(code, &format!("topic {name}: {code}")))
-            }
-        }
+pub fn partitions(answers: &[Metadata]) -> Result<Places, Fault> {
+    let topic = |topic: &MetadataTopic| match topic.error() {
+        None => Ok((topic.name().to_owned(), topic.partitions().iter().map(|partition| partition.id()).collect())),
+        Some(error) => Err(topic_fault(topic.name(), RDKafkaErrorCode::from(error))),
     };
     answers.iter().flat_map(|metadata| metadata.topics()).map(topic).collect()
+}
+
+fn topic_fault(name: &str, code: RDKafkaErrorCode) -> Fault {
+    match code {
+        RDKafkaErrorCode::UnknownTopicOrPartition => {
+            Fault::Refused(format!("there is no topic {name}: create it, or name another"))
+        }
+        code => fault(code, &format!("topic {name}: {code}")),
+    }
 }
 
 #[cfg(test)]
@@ -291,5 +316,31 @@ mod tests {
         }
         let gone = fault(RDKafkaErrorCode::BrokerTransportFailure, "");
         assert!(matches!(gone, Fault::Unreachable(_)), "another broker may have it: {gone:?}");
+    }
+    #[test]
+    fn what_a_connection_brings_is_no_record() {
+        let said = |reason: &str| {
+            let words = Words::default();
+            words.note(&KafkaError::Global(RDKafkaErrorCode::BadMessage), reason);
+            words.fault()
+        };
+        let foreign = said("169.254.169.254:80/1: Receive failed: Invalid response size 1213486160 (0..100000000)");
+        assert!(
+            matches!(&foreign, Some(Fault::Unreachable(words)) if words.contains("does not speak Kafka's protocol"))
+        );
+        let stuck = said("MessageSet at offset 7 (61 bytes) failed CRC32C check");
+        assert!(matches!(&stuck, Some(Fault::Refused(words)) if words.contains("move the group past it")), "{stuck:?}");
+    }
+
+    #[test]
+    fn a_host_is_what_nobody_reads_otherwise() {
+        for host in ["kafka-0.kafka.shop.svc", "my_broker", "10.0.0.7", "fd00::7"] {
+            assert!(is_host(host), "{host}");
+        }
+        for other in
+            ["", "[::1]", "[::ffff:169.254.169.254]", "169.254.169.254:80", "PLAINTEXT://a", "a b", &"a".repeat(254)]
+        {
+            assert!(!is_host(other), "{other}");
+        }
     }
 }

@@ -11,8 +11,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use rdkafka::{
     ClientConfig,
-    config::FromClientConfigAndContext as _,
-    consumer::{BaseConsumer, Consumer as _, StreamConsumer},
+    consumer::{Consumer as _, StreamConsumer},
     error::KafkaError,
     metadata::Metadata,
 };
@@ -21,7 +20,6 @@ use tokio::task::spawn_blocking;
 use group::{Group, Member};
 use reader::Reader;
 use record::{Common, TOLD};
-use survey::Places;
 pub(super) use survey::lag;
 
 use super::{
@@ -32,7 +30,7 @@ use super::{
 use crate::{
     api::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSource, address},
     event::message::extension_named,
-    net::kafka::{self, ANSWER, Fault, Listener, Login, Settings},
+    net::kafka::{self, ANSWER, Answer, Fault, Login, Places, Settings},
 };
 
 /// What is wrong with a spec.
@@ -58,9 +56,9 @@ pub(super) fn faults(spec: &KafkaSource) -> Vec<String> {
 /// # Cancel safety
 /// Dropped, the member leaves its group. Records that were not said to be taken come again.
 pub(super) async fn run(spec: &KafkaSource, feed: &Feed) -> Result<Infallible, Down> {
-    let config = config(spec.cluster(), feed)?;
-    let places = look(&config, spec.cluster(), &spec.topics, feed).await?;
-    let member = Member::new(&in_group(config, &spec.group)).map_err(down)?;
+    let settings = settings(spec.cluster(), feed)?;
+    let places = look(&settings, &spec.topics, &spec.group, feed).await?;
+    let member = Member::new(&in_group(settings.config(), &spec.group)).map_err(down)?;
     let (client, start, of_group) = (member.share(), spec.start, places.clone());
     blocking(move || survey::begin(&*client, &of_group, start)).await?;
     let topics: Vec<&str> = spec.topics.iter().map(String::as_str).collect();
@@ -102,8 +100,8 @@ async fn keep_looking(
     }
 }
 
-/// What librdkafka is told of the cluster.
-pub(super) fn config(cluster: KafkaCluster<'_>, feed: &Feed) -> Result<ClientConfig, Down> {
+/// The cluster, and how to get in.
+pub(super) fn settings<'a>(cluster: KafkaCluster<'a>, feed: &'a Feed) -> Result<Settings<'a>, Down> {
     let login = match cluster.sasl {
         None => None,
         Some(sasl) => Some(Login {
@@ -114,7 +112,8 @@ pub(super) fn config(cluster: KafkaCluster<'_>, feed: &Feed) -> Result<ClientCon
             password: feed.secret(&sasl.password_secret_ref)?,
         }),
     };
-    Ok(Settings { brokers: known(cluster), login, client_id: feed.identity() }.config())
+    let brokers = cluster.brokers.iter().filter_map(|broker| address(broker, KAFKA_PORT).ok()).collect();
+    Ok(Settings { brokers, login, client_id: feed.identity() })
 }
 
 fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
@@ -136,34 +135,43 @@ fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
     config
 }
 
-/// The brokers to begin with.
-fn known(cluster: KafkaCluster<'_>) -> Vec<(String, u16)> {
-    cluster.brokers.iter().filter_map(|broker| address(broker, KAFKA_PORT).ok()).collect()
+/// Asks for the cluster's brokers, the group's coordinator and the partitions of these topics, and looks whether all of these brokers may be connected to.
+/// Until then nobody connects to any but those to begin with.
+pub(super) async fn look(settings: &Settings<'_>, topics: &[String], group: &str, feed: &Feed) -> Result<Places, Down> {
+    allowed(&settings.brokers, feed).await?;
+    let answer = ask(settings, topics, group, feed).await?;
+    let places = answer.places().map_err(down)?;
+    allowed(&answer.brokers, feed).await?;
+    Ok(places)
 }
 
-/// Asks for the cluster's brokers and the partitions of these topics, and looks whether all of these brokers may be connected to.
-pub(super) async fn look(
-    config: &ClientConfig,
-    cluster: KafkaCluster<'_>,
-    topics: &[String],
-    feed: &Feed,
-) -> Result<Places, Down> {
-    allowed(&known(cluster), feed).await?;
-    let (config, topics) = (config.clone(), topics.to_vec());
-    let (brokers, places) = blocking(move || {
-        let client = BaseConsumer::from_config_and_context(&config, Listener::default());
-        let client = client.map_err(|error| kafka::sorted(&error))?;
-        let answers = kafka::metadata(&client, &topics)?;
-        Ok((kafka::brokers(&answers), kafka::partitions(&answers)?))
-    })
-    .await?;
-    allowed(&brokers, feed).await?;
-    Ok(places)
+/// Asks the brokers to begin with, one after the other, until one answers.
+async fn ask(settings: &Settings<'_>, topics: &[String], group: &str, feed: &Feed) -> Result<Answer, Down> {
+    let mut first = None;
+    for (host, port) in &settings.brokers {
+        let asked = match feed.open(host, *port, None).await {
+            Ok(stream) => kafka::ask(stream, settings, topics, group).await.map_err(|fault| {
+                let Down { reason, message } = down(fault);
+                Down::new(reason, format!("{host}:{port}: {message}"))
+            }),
+            Err(down) => Err(down),
+        };
+        match asked {
+            Ok(answer) => return Ok(answer),
+            Err(down) if down.reason == DownReason::Unreachable => drop(first.get_or_insert(down)),
+            // The others would say the same.
+            Err(down) => return Err(down),
+        }
+    }
+    Err(first.unwrap_or_else(|| Down::refused("there are no brokers to begin with: name one")))
 }
 
 /// Looks whether all addresses of these hosts may be connected to. One that has none now, nobody connects to.
 pub(super) async fn allowed(brokers: &[(String, u16)], feed: &Feed) -> Result<(), Down> {
     for (host, port) in brokers {
+        if !kafka::is_host(host) {
+            return Err(Down::refused(format!("the cluster says that a broker is at {host:?}, which is no host")));
+        }
         match feed.permits(host, *port).await {
             Err(down) if down.reason == DownReason::Refused => return Err(down),
             Err(_) | Ok(()) => {}

@@ -17,7 +17,7 @@ use super::{
     record::{Common, Record},
 };
 use crate::{
-    net::kafka::{Fault, fault, is_stuck, sorted},
+    net::kafka::{Fault, fault, sorted},
     poison,
     sources::feeds::{feed::Feed, link::Down},
     telemetry::Rejection,
@@ -152,17 +152,19 @@ impl<'a> Reader<'a> {
     /// Whether an error means that nothing more comes.
     fn heed(&self, error: &KafkaError) -> Result<(), Down> {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        // What the client has said last is more than the error's name.
+        let said = self.member.group().words.fault();
+        let is_passing = |fault: &Fault| matches!(fault, Fault::Unreachable(_));
         let ends = match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => true,
+            // Of a record, or of what a connection brings.
+            Some(RDKafkaErrorCode::BadMessage) => !said.as_ref().is_some_and(is_passing),
             // That of one broker, or of one request: librdkafka asks again, and others.
-            Some(code) => fatal || !matches!(fault(code, ""), Fault::Unreachable(_)),
+            Some(code) => fatal || !is_passing(&fault(code, "")),
             None => false,
         };
         if ends {
-            // Of a record the client says nothing beside.
-            let stuck = error.rdkafka_error_code().is_some_and(is_stuck);
-            let why = if stuck { None } else { self.member.group().words.fault() };
-            return Err(down(why.unwrap_or_else(|| sorted(error))));
+            return Err(down(said.unwrap_or_else(|| sorted(error))));
         }
         tracing::debug!(%error, source = self.feed.name, "librdkafka reports an error");
         Ok(())

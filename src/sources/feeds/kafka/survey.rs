@@ -10,11 +10,8 @@ use rdkafka::{
 
 use crate::{
     api::KafkaStart,
-    net::kafka::{ANSWER, Fault, fault, sorted},
+    net::kafka::{ANSWER, Fault, Places, fault, sorted},
 };
-
-/// Topics and their partitions.
-pub(in crate::sources::feeds) type Places = Vec<(String, Vec<i32>)>;
 
 fn list(places: &Places) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();

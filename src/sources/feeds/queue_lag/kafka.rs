@@ -5,7 +5,7 @@ use rdkafka::{config::FromClientConfigAndContext as _, consumer::BaseConsumer};
 use super::{
     super::{
         feed::Feed,
-        kafka::{allowed, blocking, config, lag, look},
+        kafka::{allowed, blocking, lag, look, settings},
         link::Down,
     },
     Depth,
@@ -24,8 +24,9 @@ pub(super) struct Group<'a> {
 impl<'a> Group<'a> {
     /// Connects to the cluster.
     pub(super) async fn connect(place: &'a KafkaLag, feed: &Feed) -> Result<Self, Down> {
-        let mut config = config(place.cluster(), feed)?;
-        let places = look(&config, place.cluster(), &place.topics, feed).await?;
+        let settings = settings(place.cluster(), feed)?;
+        let places = look(&settings, &place.topics, &place.group, feed).await?;
+        let mut config = settings.config();
         config.set("group.id", &place.group);
         let client = BaseConsumer::from_config_and_context(&config, Listener::default());
         let client = client.map_err(|error| super::super::kafka::down(kafka::sorted(&error)))?;
