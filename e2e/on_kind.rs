@@ -163,6 +163,7 @@ async fn a_crash_that_a_kubelet_reports_scales_launches_and_tells() {
     let alerts = alerts(&shop).await;
     assert_eq!(alerts.len(), 1);
     assert_eq!(alerts[0]["title"], format!("{canary} keeps crashing"));
+    assert_eq!(alerts[0]["fields"][0]["value"], "exit code 0, evidence:");
 
     let described = kubectl_ok(&["describe", "er", "canary-crash", "-n", &shop.name], "");
     for part in ["Fired", "Succeeded", canary, "Ready", "Listening", "Authorized", "Acting"] {

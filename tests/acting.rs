@@ -1,14 +1,17 @@
 //! The runner and its actions on a real API server and a real log: what is done, with whose rights, and that nothing is done twice.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, ResourceQuota},
+};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
 use signalbox::api::FiringOutcome;
-use support::{control_plane::shared, sink::Sink, stage::Stage};
+use support::{PATIENCE, control_plane::shared, sink::Sink, stage::Stage};
 
 mod support;
 
@@ -162,6 +165,102 @@ async fn a_workload_goes_back_by_one_revision_once_also_after_a_crash() {
         let finished = stage.run(open).await;
         assert_eq!(image().await.0, "example.invalid/app:1", "{}", finished.message);
     }
+}
+
+/// Runs a Job of one container to its end, and tells the results to the sink `told`.
+fn run_job(spec: Value, timeout: &str) -> Value {
+    let asked = ["succeeded", "reason", "exitCode", "startTime", "completionTime", "log"];
+    let texts = asked.map(|name| format!("{name}=${{string(actions.run.?{name}.orValue('none'))}}"));
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/tools:1"}]});
+    let mut template = json!({"spec": {"backoffLimit": 3, "template": {"spec": pod}}});
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        template["spec"][field] = value.clone();
+    }
+    json!([{"name": "run", "timeout": timeout, "onError": "Continue", "job": {"wait": "Completed", "template": template}},
+        {"name": "tell", "notify": {"sinkRef": {"name": "told"}, "text": texts.join(" ")}}])
+}
+
+/// In place of a kubelet: the Job's pod has ended with this exit code.
+async fn end_pod(client: &kube::Client, namespace: &str, phase: &str, code: i32) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let name = support::eventually("the Job has a pod", PATIENCE, async || {
+        pods.list(&ListParams::default()).await.ok()?.items.pop()?.metadata.name
+    })
+    .await;
+    let ended = json!({"terminated": {"exitCode": code, "reason": "Error", "startedAt": "2026-11-30T08:00:00Z", "finishedAt": "2026-11-30T08:00:01Z"}});
+    let status =
+        json!({"name": "main", "image": "i", "imageID": "i", "ready": false, "restartCount": 0, "state": ended});
+    let patch = json!({"status": {"phase": phase, "containerStatuses": [status]}});
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("write the pod's status");
+}
+
+const JOB_RULES: &str = r#"[{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get"]},
+    {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
+    {"apiGroups": ["signalbox.dev"], "resources": ["eventsinks"], "verbs": ["get"]}]"#;
+
+async fn told(stage: &Stage) -> Sink {
+    let sink = Sink::start().await;
+    let spec = serde_json::from_value(json!({"webhook": {"url": sink.url("/told")}})).expect("a sink");
+    stage.sinks.set(&stage.namespace, "told", 1, &spec).expect("a sink");
+    sink
+}
+
+#[tokio::test]
+async fn what_a_job_that_was_waited_for_came_to_is_known_to_later_actions() {
+    let policy = json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]}});
+    for (id, phase, code, expected) in [
+        ("j0", "Succeeded", 0, "succeeded=true reason=none exitCode=0 startTime=20"),
+        ("j1", "Failed", 42, "succeeded=false reason=PodFailurePolicy exitCode=42 startTime=20"),
+    ] {
+        let mut stage = Stage::new("results", JOB_RULES).await;
+        let sink = told(&stage).await;
+        let open = stage.firing(id, run_job(policy.clone(), "1m"));
+        // The firing is on its way when the pod ends.
+        let (client, namespace) = (stage.client.clone(), stage.namespace.clone());
+        let (finished, ()) = tokio::join!(stage.run(open), end_pod(&client, &namespace, phase, code));
+
+        let alert = sink.await_requests(1).await.remove(0).json();
+        let text = alert["text"].as_str().expect("a text");
+        assert!(text.starts_with(expected) && text.contains("completionTime=20"), "{text}");
+        assert!(text.ends_with("log=none"), "the account may not read it: {text}");
+        for part in ["its log: ServiceAccount", "/ops may not get pods/log in namespace", "--resource=pods/log"] {
+            assert!(finished.message.contains(part), "{part}: {}", finished.message);
+        }
+        assert_eq!(
+            finished.message.contains("failed: PodFailurePolicy: ") && finished.message.contains(", exit code 42"),
+            code == 42,
+            "{}",
+            finished.message
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_lets_no_pod_or_no_job_be_made_is_told() {
+    let mut stage = Stage::new("quota", JOB_RULES).await;
+    let _sink = told(&stage).await;
+    let quotas: Api<ResourceQuota> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let put = async |resource: &str| {
+        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": resource.split('/').next()}, "spec": {"hard": {resource: "0"}}});
+        let quota: ResourceQuota = serde_json::from_value(quota).expect("a quota");
+        let name = quota.metadata.name.clone().expect("a name");
+        quotas.create(&PostParams::default(), &quota).await.expect("a quota");
+        support::eventually("the quota is in force", PATIENCE, async || quotas.get(&name).await.ok()?.status?.hard)
+            .await;
+    };
+    put("pods").await;
+    let finished = stage.run(stage.firing("q0", run_job(json!({}), "3s"))).await;
+    assert_eq!(finished.outcome, FiringOutcome::Failed);
+    for part in ["did not finish in time", "it has no pod: ", "exceeded quota: pods"] {
+        assert!(finished.message.contains(part), "{part}: {}", finished.message);
+    }
+    put("count/jobs.batch").await;
+    let finished = stage.run(stage.firing("q1", run_job(json!({}), "3s"))).await;
+    assert_eq!(finished.outcome, FiringOutcome::Failed);
+    for part in ["create Job", "exceeded quota: count"] {
+        assert!(finished.message.contains(part), "{part}: {}", finished.message);
+    }
+    assert_eq!(stage.jobs().await.len(), 1);
 }
 
 const CRON_RULES: &str = r#"[{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "patch"]},

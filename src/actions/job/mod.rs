@@ -2,6 +2,7 @@
 
 mod cron;
 mod manifest;
+mod said;
 mod undo;
 mod wait;
 

@@ -286,6 +286,8 @@ async fn waiting_ends_with_the_job_and_gives_exit_code_and_log() {
             (done.outcome, &done.result["exitCode"], &done.result["log"]),
             (outcome, &json!(code), &json!("\"last words\""))
         );
+        assert_eq!(done.result["succeeded"], code == 0);
+        assert_eq!(done.result.get("reason"), (code != 0).then_some(&json!("BackoffLimitExceeded")));
         if code != 0 {
             assert!(done.message.ends_with("failed: BackoffLimitExceeded: m, exit code 3"), "{}", done.message);
         }
@@ -303,9 +305,30 @@ async fn waiting_ends_with_the_deadline_and_with_the_process() {
     assert_eq!(before.elapsed().as_secs(), 3600);
     assert_eq!(done.outcome, ActionOutcome::Failed);
     assert!(done.message.contains("did not finish in time"), "{}", done.message);
+    assert!(done.message.ends_with("left out: exit code and log: it has no pod"), "{}", done.message);
+    assert_eq!((&done.result["succeeded"], &done.result["reason"]), (&json!(false), &json!("TimedOut")));
 
     let cx = context(&fake);
     cx.stop.cancel();
     let failure = action(spec).execute(&cx, &request, Attempt::Again, Permit::for_test()).await.expect_err("stopped");
     assert_eq!(failure.kind, FailureKind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_put_in_the_place_of_ours_is_not_waited_for() {
+    let world = Arc::<Mutex<World>>::default();
+    let fake = serve(&world);
+    let spec = script(json!({"wait": "Completed"}));
+    let request = render(&fake, &spec).await.expect("a request");
+    let replaced = async {
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        let mut world = world.lock();
+        world.end = Some(ended("Complete"));
+        for job in world.jobs.values_mut() {
+            job["metadata"]["uid"] = "another".into();
+        }
+    };
+    let (done, ()) = tokio::join!(execute(&fake, &spec, &request, Attempt::First), replaced);
+    let done = done.expect("ended");
+    assert_eq!((done.outcome, &done.result["reason"]), (ActionOutcome::Failed, &json!("Deleted")));
 }
