@@ -274,6 +274,69 @@ async fn the_plug_in_shows_what_failed_and_runs_it_again() {
     support::eventually("what was told is what was missing", support::PATIENCE, reached).await;
 }
 
+#[tokio::test]
+async fn the_plug_in_tests_a_sink_for_who_may_read_its_secrets_and_tells_what_it_answered() {
+    let (site, sink) = (Site::start().await, Sink::start().await);
+    let operator = site.setup.start_ready().await;
+    let shop = site.namespace("tested").await;
+    let secret = json!({"stringData": {"token": "open-sesame"}});
+    shop.create("v1", "Secret", "door", secret).await;
+    let headers = json!([{"name": "X-Token", "valueSecretRef": {"name": "door", "key": "token"}}]);
+    let webhook = json!({"url": sink.url("/"), "headers": headers});
+    shop.create("signalbox.dev/v1alpha1", "EventSink", "oncall", json!({"spec": {"webhook": webhook}})).await;
+    let address = format!("http://{}", operator.address());
+    let run =
+        async |args: &[&str]| plugin(site.plane.kubeconfig(), &shop, &[args, &["--address", &address]].concat()).await;
+    let refused = async |args: &[&str], parts: &[&str]| {
+        let probe = async || {
+            let output = run(args).await;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success(), "{output:?}");
+            parts.iter().all(|part| said.contains(part)).then_some(said)
+        };
+        support::eventually(&format!("{args:?} is refused with {parts:?}"), support::PATIENCE, probe).await
+    };
+
+    // Neither the sink's own account nor another one may read the Secret so far: nothing leaves.
+    refused(&["test-sink", "oncall"], &["signalbox-rules may not get secrets door", "--resource-name=door"]).await;
+    let own = ["create", "role", "door", "--verb=get", "--resource=secrets", "--resource-name=door", "-n", &shop.name];
+    assert!(site.plane.kubectl(&own).await.status.success());
+    let account = format!("--serviceaccount={}:signalbox-rules", shop.name);
+    let bind = ["create", "rolebinding", "door", "--role=door", &account, "-n", &shop.name];
+    assert!(site.plane.kubectl(&bind).await.status.success());
+    refused(&["test-sink", "oncall", "--account", "default"], &["default may not get eventsinks.signalbox.dev oncall"])
+        .await;
+    assert!(sink.requests().is_empty());
+
+    let taken = async || {
+        let output = run(&["test-sink", "oncall"]).await;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let taken = support::eventually("the test is taken", support::PATIENCE, taken).await;
+    assert_eq!(taken, format!("EventSink {}/oncall of kind webhook took it and answered 200.\n", shop.name));
+    let arrived = sink.await_requests(1).await.remove(0);
+    assert_eq!(arrived.header("x-token"), Some("open-sesame"));
+    assert!(arrived.json()["text"].to_string().contains("This is a test of EventSink"), "{}", arrived.text());
+    printed(&run(&["send", "oncall", "--title", "by hand", "--text", "hello", "--severity", "Critical"]).await);
+    let arrived = sink.await_requests(2).await.remove(1).json();
+    assert_eq!(
+        (&arrived["title"], &arrived["text"], &arrived["severity"]),
+        (&json!("by hand"), &json!("hello"), &json!("Critical"))
+    );
+
+    sink.answer(Answer::status(401));
+    let said = refused(
+        &["test-sink", "oncall"],
+        &["answered 401", "kubectl edit secret door", "kubectl edit eventsink oncall"],
+    )
+    .await;
+    assert!(!said.contains("open-sesame"), "{said}");
+    refused(&["send", "gone", "--text", "x", "--account", "signalbox-rules"], &["there is no EventSink gone"]).await;
+    let of_other_namespace = token(&site.namespace("stranger").await, "signalbox-rules", "signalbox").await;
+    let path = format!("/v1/namespaces/{}/sinks/oncall/deliveries", shop.name);
+    assert_eq!(ask(operator.address(), Method::POST, &path, Some(&of_other_namespace)).await.0, StatusCode::FORBIDDEN);
+}
+
 /// Passes connections from an address that the API server may send to on to the operator.
 struct Relay {
     address: SocketAddr,

@@ -4,6 +4,7 @@
 //! once more with the same request. Everything is done with the rights of the rule's account. Actions know no sources, no log and no other action.
 
 mod apply;
+mod by_hand;
 mod cordon;
 mod create;
 mod created;
@@ -48,6 +49,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+pub use by_hand::{ByHand, NotTaken, Notice, Taken, send as send_by_hand};
 pub use failure::{Failure, FailureKind};
 pub use lead::{lead, lead_to};
 pub use scale::Scales;

@@ -42,14 +42,25 @@ pub(super) fn check<'e>(entry: &'e Entry, name: &str, parcel: &Parcel) -> Result
 }
 
 /// Delivers to the sink of this name, if it takes this and its limit lets it.
-pub(super) async fn deliver(cx: &Context, name: &str, mut parcel: Parcel) -> Result<Delivered, Failure> {
+pub(super) async fn deliver(cx: &Context, name: &str, parcel: Parcel) -> Result<Delivered, Failure> {
     let entry = find(cx, name).await?;
     let sink = check(&entry, name, &parcel)?;
+    deliver_to(cx, &entry, sink, name, parcel).await
+}
+
+/// Delivers to a sink that takes this, if its limit lets it.
+pub(super) async fn deliver_to(
+    cx: &Context,
+    entry: &Entry,
+    sink: &Sink,
+    name: &str,
+    mut parcel: Parcel,
+) -> Result<Delivered, Failure> {
     let unlinked = match (&mut parcel, &entry.link) {
         (Parcel::Notification(notification), Some(link)) => link.add(notification).err(),
         _ => None,
     };
-    let delivered = limited(cx, &entry, sink, (name, &parcel)).await?;
+    let delivered = limited(cx, entry, sink, (name, &parcel)).await?;
     let note: Vec<String> = delivered.note.into_iter().chain(unlinked).collect();
     Ok(Delivered { note: (!note.is_empty()).then(|| note.join("; ")), ..delivered })
 }
@@ -100,7 +111,7 @@ async fn with_secrets(
         Err(error) if error.retry == Retry::FreshSecrets => {
             entry.attempt_failed(&error);
             let fresh = reread(cx, entry, sink, name).await?;
-            if fresh == secrets { Err(error) } else { sink.deliver(parcel, &fresh, reach).await }
+            if fresh == secrets { Err(refused(error, sink, entry)) } else { sink.deliver(parcel, &fresh, reach).await }
         }
         taken => taken,
     };
@@ -114,6 +125,16 @@ async fn with_secrets(
             Err(failure(error))
         }
     }
+}
+
+/// The service refuses what the Secrets hold, and they have not changed.
+fn refused(error: SinkError, sink: &Sink, entry: &Entry) -> SinkError {
+    let mut names: Vec<String> = sink.secrets().into_iter().map(|key| key.name).collect();
+    names.dedup();
+    let secrets = names.join(" ");
+    let namespace = &entry.account.namespace;
+    let message = format!("{error}; put what it accepts there: kubectl edit secret {secrets} -n {namespace}");
+    if names.is_empty() { error } else { SinkError { message, ..error } }
 }
 
 /// Something has failed for good.

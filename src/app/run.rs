@@ -338,7 +338,7 @@ impl Operator {
         }));
 
         let (desk, questions) = shard::desk();
-        let _ = self.rules.set(Rules::new(desk, Arc::clone(&self.bus), self.cluster.clone()));
+        let _ = self.rules.set(Rules::new(desk, Arc::clone(&self.bus), self.runner.services()));
         let reader = self.bus.reader().context("read the log: it has another reader")?;
         let shard = Shard {
             bus: Arc::clone(&self.bus),

@@ -13,6 +13,7 @@ mod junit;
 mod lint;
 mod rbac;
 mod replay;
+mod send;
 mod silence;
 mod table;
 mod test;
@@ -176,6 +177,10 @@ enum InCluster {
     /// Silence rules for a time: what they fire for is counted and not acted upon. What has an end is told all the same, and what lasts when the silence is
     /// over is fired for then.
     Silence(silence::Silencing),
+    /// Test an EventSink: send it a notification that says that it is a test, and tell what it answered.
+    TestSink(send::Testing),
+    /// Send a notification of your own, or an event, to an EventSink, as a rule would.
+    Send(send::Sending),
     /// Show a firing as a tree: event, rule, firing, steps, objects.
     Trace {
         /// The firing.
@@ -277,6 +282,8 @@ async fn in_cluster(command: InCluster, shared: Shared) -> anyhow::Result<String
             approve::run(&way, (&rule, &firing, action.as_deref()), !deny, shared.output).await
         }
         InCluster::Silence(silencing) => silence::run(&way, &silencing, shared.output).await,
+        InCluster::TestSink(testing) => send::test(&way, &testing, shared.output).await,
+        InCluster::Send(sending) => send::send(&way, &sending, shared.output).await,
         InCluster::Trace { firing, rule } => trace::run(&way, &firing, rule.as_deref(), shared.output).await,
     }
 }
@@ -293,6 +300,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_sent_by_hand_is_a_text_or_an_event() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(
+            parse("x test-sink oncall -n shop") && parse("x test-sink oncall --resolve --account ops --text hello")
+        );
+        assert!(parse("x send oncall --text hello --severity Critical") && parse("x send broker --event e.json"));
+        assert!(!parse("x send oncall") && !parse("x send oncall --text hello --event e.json"));
+        assert!(!parse("x send broker --event e.json --resolve"));
     }
 
     #[test]

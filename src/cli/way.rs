@@ -1,10 +1,10 @@
 //! The way to the operator: through the API server or straight, with a token of a rule's account.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
-use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
+use http::{Method, Request, StatusCode, Uri, header::CONTENT_TYPE, request::Builder};
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
     client::legacy::{Client as Direct, connect::HttpConnector},
     rt::TokioExecutor,
@@ -98,7 +98,7 @@ impl Way {
         match accounts.create_token_request(account, &PostParams::default(), &request).await {
             Ok(made) => made.status.and_then(|status| status.token).context("the API server gave no token"),
             Err(kube::Error::Api(status)) if status.code == 403 => bail!(
-                "what the rule saw is for those who may make a token of its account {account}: {}\n{}",
+                "that is for those who may make a token of ServiceAccount {account}: {}\n{}",
                 status.message,
                 grant(
                     &format!("signalbox-token-{account}"),
@@ -116,12 +116,32 @@ impl Way {
 
     /// Asks the operator something below the namespace.
     pub(super) async fn ask(&self, method: Method, path: &[&str], query: &str, token: &str) -> anyhow::Result<Answer> {
+        self.request(method, (path, query), None, token).await
+    }
+
+    /// Sends the operator something below the namespace: of this content type.
+    pub(super) async fn send(
+        &self,
+        path: &[&str],
+        body: (&'static str, String),
+        token: &str,
+    ) -> anyhow::Result<Answer> {
+        self.request(Method::POST, (path, ""), Some(body), token).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        (path, query): (&[&str], &str),
+        body: Option<(&'static str, String)>,
+        token: &str,
+    ) -> anyhow::Result<Answer> {
         let parts: Vec<_> = path.iter().map(|part| utf8_percent_encode(part, PLAIN).to_string()).collect();
         let path = format!("/v1/namespaces/{}/{}{query}", self.namespace, parts.join("/"));
         let asked = async {
             match &self.address {
-                Some(address) => straight(address, method, &path, token).await,
-                None => self.by_proxy(method, &path, token).await,
+                Some(address) => straight(address, method, &path, body, token).await,
+                None => self.by_proxy(method, &path, body, token).await,
             }
         };
         tokio::time::timeout(PATIENCE, asked)
@@ -129,13 +149,20 @@ impl Way {
             .unwrap_or_else(|_| bail!("the operator gave no answer within {} s", PATIENCE.as_secs()))
     }
 
-    async fn by_proxy(&self, method: Method, path: &str, token: &str) -> anyhow::Result<Answer> {
+    async fn by_proxy(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, String)>,
+        token: &str,
+    ) -> anyhow::Result<Answer> {
         let namespace = &self.operator_namespace;
         let verb = if method == Method::GET { "get" } else { "create" };
         let uri = format!("/api/v1/namespaces/{namespace}/services/{SERVICE}/proxy{path}");
         // `Authorization` is the user's own, for the API server, which does not pass it on.
         let request = Request::builder().method(method).uri(uri).header("x-signalbox-token", token);
-        let request = request.body(Body::empty()).context("ask the operator")?;
+        let (request, body) = with_type(request, body);
+        let request = request.body(Body::from(body.into_bytes())).context("ask the operator")?;
         let answer = self.client.send(request).await.context("ask the operator through the API server")?;
         let status = answer.status();
         let body = answer.into_body().collect().await.context("read the operator's answer")?.to_bytes();
@@ -158,12 +185,28 @@ impl Way {
     }
 }
 
-async fn straight(address: &Uri, method: Method, path: &str, token: &str) -> anyhow::Result<Answer> {
+/// The request with the content type of its body, and the body; empty without one.
+fn with_type(request: Builder, body: Option<(&'static str, String)>) -> (Builder, String) {
+    match body {
+        Some((content_type, body)) => (request.header(CONTENT_TYPE, content_type), body),
+        None => (request, String::new()),
+    }
+}
+
+async fn straight(
+    address: &Uri,
+    method: Method,
+    path: &str,
+    body: Option<(&'static str, String)>,
+    token: &str,
+) -> anyhow::Result<Answer> {
     let ask = || format!("ask the operator at {address}");
-    let client: Direct<HttpConnector, Empty<&'static [u8]>> = Direct::builder(TokioExecutor::new()).build_http();
+    let client: Direct<HttpConnector, Full<VecDeque<u8>>> = Direct::builder(TokioExecutor::new()).build_http();
     let uri = format!("{}{path}", address.to_string().trim_end_matches('/'));
     let request = Request::builder().method(method).uri(uri).header("authorization", format!("Bearer {token}"));
-    let answer = client.request(request.body(Empty::new()).with_context(ask)?).await.with_context(ask)?;
+    let (request, body) = with_type(request, body);
+    let request = request.body(Full::new(VecDeque::from(body.into_bytes()))).with_context(ask)?;
+    let answer = client.request(request).await.with_context(ask)?;
     let status = answer.status();
     let body = answer.into_body().collect().await.with_context(ask)?.to_bytes();
     let body = serde_json::from_slice(&body).with_context(|| format!("{address} is no operator of this version"))?;

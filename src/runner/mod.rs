@@ -202,6 +202,11 @@ impl Runner {
         self.push(open, Job { id: id.clone(), rule: None, held: None, gone });
     }
 
+    /// What its actions share.
+    pub fn services(&self) -> Arc<Services> {
+        Arc::clone(&self.0.services)
+    }
+
     /// From now on firings are carried out. What they may need, such as sinks, is known.
     pub fn begin(&self) {
         self.0.go.cancel();

@@ -1,27 +1,29 @@
-//! What people may ask about rules: dead letters, history and traces, and to run a dead letter again.
+//! What people may ask about rules: dead letters, history and traces, and to run a dead letter again; and to send something to an EventSink by hand.
 //!
 //! Whoever asks shows a token of the rule's ServiceAccount, made for the audience `signalbox`: who may make that token may see what the rule saw.
 //! Requests and results of actions are not told, so that nothing secret can be in an answer.
 
 mod entry;
 mod pages;
+mod sinks;
 mod told;
 
 use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
-    extract::{Path, RawQuery, State},
+    extract::{DefaultBodyLimit, Path, RawQuery, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use self::{entry::Visitors, pages::Page};
 use crate::{
+    actions::Services,
     bus::Bus,
-    kubernetes::Cluster,
     record::{Account, DeadLetter, FiringId, OpenFiring, Position, Record, Replay, RuleRef, RuleUid, Table},
     shard::{Desk, Place},
 };
@@ -33,6 +35,10 @@ pub struct Rules {
     visitors: Visitors,
     /// One replay at a time: of two for the same letter, the second finds it gone.
     replaying: tokio::sync::Mutex<()>,
+    /// What is sent by hand.
+    services: Arc<Services>,
+    /// Places for what is being sent by hand.
+    sending: Semaphore,
 }
 
 /// The answers, once there are any.
@@ -60,6 +66,10 @@ pub(super) fn router(rules: LateRules) -> Router {
         .route("/v1/namespaces/{namespace}/rules/{rule}/deadletters/{firing}/replay", post(replay))
         .route("/v1/namespaces/{namespace}/rules/{rule}/history", get(history))
         .route("/v1/namespaces/{namespace}/firings/{firing}", get(trace))
+        .route(
+            "/v1/namespaces/{namespace}/sinks/{sink}/deliveries",
+            post(sinks::deliver).layer(DefaultBodyLimit::max(sinks::MOST)),
+        )
         .with_state(rules)
 }
 
@@ -181,9 +191,11 @@ fn failed(error: impl std::fmt::Display) -> Refusal {
 }
 
 impl Rules {
-    /// Answers made of the shard's state and the letters in the log's view.
-    pub fn new(desk: Desk, bus: Arc<dyn Bus>, cluster: Cluster) -> Self {
-        Self { desk, bus, visitors: Visitors::new(cluster), replaying: tokio::sync::Mutex::default() }
+    /// Answers made of the shard's state and the letters in the log's view. What is sent by hand goes the way of what rules send.
+    pub fn new(desk: Desk, bus: Arc<dyn Bus>, services: Arc<Services>) -> Self {
+        let visitors = Visitors::new(services.cluster.clone());
+        let sending = Semaphore::new(sinks::AT_ONCE);
+        Self { desk, bus, visitors, replaying: tokio::sync::Mutex::default(), services, sending }
     }
 
     async fn ask<T: Send + 'static>(

@@ -116,14 +116,13 @@ async fn refused_credentials_that_have_not_changed_are_final() {
     let cx = context(&serve(&Arc::new(Mutex::new(service.url.clone()))));
     cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
     let failure = run(&cx).await.expect_err("refused");
-    assert_eq!(failure, Failure::last("Slack answered 403 Forbidden: invalid_token"));
+    let told =
+        "Slack answered 403 Forbidden: invalid_token; put what it accepts there: kubectl edit secret slack -n shop";
+    assert_eq!(failure, Failure::last(told));
     assert_eq!(service.requests().len(), 1);
     action(spec()).gave_up(&cx, &failure);
     let deliveries = cx.services.sinks.get("shop", "oncall").expect("there").deliveries();
-    assert_eq!(
-        (deliveries.failed, deliveries.last_error.as_deref()),
-        (1, Some("Slack answered 403 Forbidden: invalid_token"))
-    );
+    assert_eq!((deliveries.failed, deliveries.last_error.as_deref()), (1, Some(told)));
 }
 
 #[tokio::test]
