@@ -161,6 +161,18 @@ async fn a_custom_resource_is_waited_for_by_an_expression_and_with_the_right_to_
     assert_eq!(outcome, "Failed");
     let seen = "did not give true within 2s: target.status.phase = Broken; target.spec.replicas = 4";
     assert!(message.ends_with(seen), "{message}");
+
+    let wait_for = json!({"expression": "target.status.phase == 'Ready'", "failExpression": "target.status.phase == 'Broken'", "timeout": "10m"});
+    let actions = json!([{"name": "grow", "scale": {"target": target, "to": 5}, "waitFor": wait_for},
+        {"name": "tell", "wait": {"for": "10m"}}]);
+    shop.rule("broken", rule("Broken", actions)).await;
+    shop.event("p.3", "p", "Broken").await;
+    let (outcome, message) = ended(&shop, "broken").await;
+    assert_eq!(outcome, "Failed");
+    assert!(
+        message.ends_with("from 4 to 5, but waitFor.failExpression gives true: target.status.phase = Broken"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

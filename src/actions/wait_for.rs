@@ -3,6 +3,7 @@
 //! It only looks, with the rights of the account. What the action has done is recorded before the waiting begins, with the instant at which it ends, so
 //! that a restart goes on waiting and neither acts nor begins to count anew. It knows no kind of action.
 
+mod ended;
 mod rollout;
 
 use std::time::Duration;
@@ -91,7 +92,7 @@ impl Waiting {
         &self.waiting.request
     }
 
-    /// Waits. `expression` judges the object where the spec has an expression, which stands at `place`.
+    /// Waits. `expressions` judges the object by those of the spec, which stand at `place`; without `expression` it is met.
     ///
     /// # Errors
     /// With [`FailureKind::Interrupted`] only: what is not met in time is an outcome.
@@ -100,12 +101,16 @@ impl Waiting {
         cx: &Context,
         spec: &WaitFor,
         place: &str,
-        expression: impl Fn(&Value) -> Look + Send + Sync,
+        expressions: impl Fn(&Value) -> Look + Send + Sync,
     ) -> Result<Done, Failure> {
         let Recorded { object, deadline, done, .. } = self.waiting;
         let now = cx.services.clock.now().wall;
         let left = Duration::from_micros(u64::try_from(deadline.saturating_sub(now)).unwrap_or(0));
-        let judge = |seen: &Value| if spec.rollout.is_some() { rollout::look(seen) } else { expression(seen) };
+        let judge = |seen: &Value| match expressions(seen) {
+            Look::Met if spec.rollout.is_some() => rollout::look(seen),
+            Look::NotYet(what) => ended::failed(seen).map_or(Look::NotYet(what), Look::Never),
+            look => look,
+        };
         let missed = tokio::select! {
             () = cx.stop.cancelled() => {
                 let message = format!("{}; waiting goes on after the restart", done.message);
@@ -115,7 +120,7 @@ impl Waiting {
         };
         let (what, is, was) = match spec.rollout {
             Some(_) => ("its rollout", "is complete", "was not complete"),
-            None => (place, "gives true", "did not give true"),
+            None => (&*format!("{place}.expression"), "gives true", "did not give true"),
         };
         Ok(match missed {
             None => Done { message: format!("{}; {what} {is}", done.message), ..done },

@@ -21,6 +21,11 @@ pub struct WaitFor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_expression")]
     pub expression: Option<String>,
+    /// CEL expression over `target` that says that it has failed, such as `target.status.phase == 'Failed'`: once it gives true the action has failed, and
+    /// nothing is waited for any more. While it fails, for a field that is not there yet, it is not true. A Job or a Pod that has failed is seen without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_expression")]
+    pub fail_expression: Option<String>,
     /// How long it may take after the change was made, at most `720h`.
     #[serde(default = "default_timeout")]
     pub timeout: Duration,
@@ -40,8 +45,8 @@ fn default_timeout() -> Duration {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("has(self.__for__) != has(self.expression)")
     .message("exactly one of for and expression must be set"))]
-#[x_kube(validation = kube::core::cel::Rule::new("has(self.expression) == has(self.target) && (has(self.expression) || !has(self.timeout))")
-    .message("target is for expression, which needs it; timeout is for expression"))]
+#[x_kube(validation = kube::core::cel::Rule::new("has(self.expression) == has(self.target) && (has(self.expression) || !has(self.timeout) && !has(self.failExpression))")
+    .message("target is for expression, which needs it; failExpression and timeout are for expression"))]
 pub struct Wait {
     /// How long, at most `720h`.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +55,10 @@ pub struct Wait {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_expression")]
     pub expression: Option<String>,
+    /// CEL expression over `target` that says that it has failed, and the action with it. While it fails, for a field that is not there yet, it is not true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_expression")]
+    pub fail_expression: Option<String>,
     /// The object that `expression` looks at, which must be there; the account needs `get` on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
@@ -65,6 +74,7 @@ impl Wait {
         self.expression.as_ref().map(|expression| WaitFor {
             rollout: None,
             expression: Some(expression.clone()),
+            fail_expression: self.fail_expression.clone(),
             timeout,
         })
     }

@@ -87,6 +87,8 @@ pub struct CompiledAction {
     pub if_expression: Option<Program>,
     /// `waitFor.expression`, over `target`.
     pub wait_for: Option<Program>,
+    /// `waitFor.failExpression`, over `target`.
+    pub fails_when: Option<Program>,
     /// The action kind's own object, such as `scale`; `job.script` is never filled in.
     pub body: Template,
 }
@@ -95,7 +97,7 @@ impl CompiledAction {
     /// One that has nothing to fill in.
     pub fn bare(name: &str) -> Self {
         let body = Template::fixed(Value::Null, name);
-        Self { name: name.to_owned(), if_expression: None, wait_for: None, body }
+        Self { name: name.to_owned(), if_expression: None, wait_for: None, fails_when: None, body }
     }
 }
 
@@ -169,10 +171,16 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         .chain(&group_by)
         .map(|(_, program)| program)
         .chain(dedupe.as_ref().map(Dedupe::expression))
-        .chain(
-            (actions.iter().chain(&resolve_actions).chain(steps.iter().flatten()).chain(&failure_actions))
-                .flat_map(|action| action.if_expression.iter().chain(&action.wait_for).chain(action.body.programs())),
-        )
+        .chain((actions.iter().chain(&resolve_actions).chain(steps.iter().flatten()).chain(&failure_actions)).flat_map(
+            |action| {
+                action
+                    .if_expression
+                    .iter()
+                    .chain(&action.wait_for)
+                    .chain(&action.fails_when)
+                    .chain(action.body.programs())
+            },
+        ))
         .map(Program::looked_up)
         .fold(LookedUp::default(), LookedUp::or);
     Ok(Arc::new(Rule {

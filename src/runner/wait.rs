@@ -114,8 +114,8 @@ impl Step<'_> {
     pub(super) async fn wait(&self, spec: &WaitFor, waiting: Waiting) -> Result<(Outcome, Option<Value>), Halt> {
         let request = waiting.request().clone();
         let _resting = rest(self.inner, &self.rule.rule.uid);
-        let place = if self.spec.wait.is_some() { "wait.expression" } else { "waitFor.expression" };
-        let waiting = caught(waiting.end(&self.cx, spec, place, |target| self.look(target)));
+        let place = if self.spec.wait.is_some() { "wait" } else { "waitFor" };
+        let waiting = caught(waiting.end(&self.cx, spec, place, |target| self.look(place, target)));
         let Some(ended) = self.gone.run_until_cancelled(waiting).await else {
             return Ok((self.failed(FailureReason::Failed, GONE), Some(request)));
         };
@@ -138,10 +138,15 @@ impl Step<'_> {
         }
     }
 
-    /// Judges the target by `waitFor.expression`.
-    fn look(&self, target: &Value) -> Look {
-        let Some(program) = &self.compiled.wait_for else { return Look::Met };
+    /// Judges the target by `failExpression` and by `expression`.
+    fn look(&self, place: &str, target: &Value) -> Look {
         let scope = self.scope().with_value("target", target);
+        if let Some(program) =
+            self.compiled.fails_when.as_ref().filter(|program| matches!(program.test(&scope), Ok(true)))
+        {
+            return Look::Never(format!("{place}.failExpression gives true: {}", program.saw(&scope)));
+        }
+        let Some(program) = &self.compiled.wait_for else { return Look::Met };
         match program.test(&scope) {
             Ok(true) => Look::Met,
             Ok(false) => Look::NotYet(program.saw(&scope)),

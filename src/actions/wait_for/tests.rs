@@ -59,7 +59,7 @@ async fn end(cx: &Context, spec: &WaitFor, waiting: Waiting) -> Result<Done, Fai
         number if number == &json!(2) => Look::Met,
         number => Look::NotYet(format!("saw {number}")),
     };
-    waiting.end(cx, spec, "waitFor.expression", met).await
+    waiting.end(cx, spec, "waitFor", |seen| if spec.expression.is_some() { met(seen) } else { Look::Met }).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,8 +36,10 @@ impl Compiler {
             let if_expression =
                 if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
             let wait_for = self.wait_for(action, &path).or_else(|| self.wait_expression(action, &path));
+            let fails_when = self.fails_when(action, &path);
             if let Some(body) = self.body(action, &path) {
-                compiled.push(CompiledAction { name: action.name.clone(), if_expression, wait_for, body });
+                let name = action.name.clone();
+                compiled.push(CompiledAction { name, if_expression, wait_for, fails_when, body });
             }
             self.times(action, &path);
             self.names.add_action(&action.name);

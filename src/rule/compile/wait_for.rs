@@ -41,6 +41,17 @@ impl Compiler {
         self.of_target(action.wait.as_ref()?.expression.as_deref()?, &format!("{path}.wait.expression"))
     }
 
+    /// `failExpression` of either, if there is one.
+    pub(super) fn fails_when(&mut self, action: &Action, path: &str) -> Option<Program> {
+        let of_change = action.wait_for.as_ref().and_then(|wait| wait.fail_expression.as_deref());
+        let of_wait = action.wait.as_ref().and_then(|wait| wait.fail_expression.as_deref());
+        match (of_change, of_wait) {
+            (Some(source), _) => self.of_target(source, &format!("{path}.waitFor.failExpression")),
+            (None, Some(source)) => self.of_target(source, &format!("{path}.wait.failExpression")),
+            (None, None) => None,
+        }
+    }
+
     fn of_target(&mut self, source: &str, path: &str) -> Option<Program> {
         let names = self.names.clone();
         self.names = names.clone().with("target");
@@ -50,7 +61,7 @@ impl Compiler {
     }
 
     pub(super) fn wait(&mut self, action: &Action, wait: &Wait, path: &str) -> Option<Template> {
-        let Wait { time, expression, target, timeout } = wait;
+        let Wait { time, expression, fail_expression, target, timeout } = wait;
         let at = format!("{path}.wait");
         match (time, expression, target) {
             (Some(time), None, None) if time.get().is_zero() => {
@@ -58,6 +69,9 @@ impl Compiler {
             }
             (Some(time), None, None) if time.get() > LONGEST => self.fault(format!("{at}.for"), TOO_LONG),
             (Some(_), None, None) if timeout.is_some() => self.fault(format!("{at}.timeout"), "is for expression"),
+            (Some(_), None, None) if fail_expression.is_some() => {
+                self.fault(format!("{at}.failExpression"), "is for expression");
+            }
             (Some(_), None, Some(_)) => self.fault(format!("{at}.target"), "is for expression"),
             (None, Some(_), None) => self.fault(&at, "expression needs a target, the object that it looks at"),
             (Some(_), None, None) | (None, Some(_), Some(_)) => {}

@@ -40,6 +40,16 @@ fn what_cannot_be_waited_for_is_refused_with_its_place() {
             json!({"expression": "'Ready'"}),
             format!("{at}.expression:1:1: gives a text, not true or false"),
         ),
+        (
+            scale("Widget"),
+            json!({"expression": "true", "failExpression": "'Broken'"}),
+            format!("{at}.failExpression:1:1: gives a text, not true or false"),
+        ),
+        (
+            scale("Deployment"),
+            json!({"rollout": {}, "failExpression": "nobody"}),
+            format!("{at}.failExpression:1:1: unknown name `nobody`"),
+        ),
     ] {
         let found = faults(action, wait_for);
         assert!(found.len() == 1 && found[0].starts_with(&fault), "{fault}: {found:?}");
