@@ -10,14 +10,14 @@ use std::{
 
 use kube::{
     ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
 use support::{
     eventually,
     proxy::{Fate, Proxy, Seen},
-    site::{Shop, Site, condition, shop},
+    site::{Shop, Site, condition, shared as site, shop},
 };
 
 mod support;
@@ -123,6 +123,48 @@ async fn the_job_that_a_rule_launches_does_not_make_it_launch_another() {
     own(&shop, "follower", 2, 2).await;
     let jobs = shop.api("batch/v1", "Job").list(&ListParams::default()).await.expect("list Jobs");
     assert_eq!(jobs.items.len(), 4);
+}
+
+#[tokio::test]
+async fn the_pods_that_a_rule_drains_do_not_make_it_drain_again() {
+    let shop = shop("drained").await;
+    let (plane, node) = (&site().await.plane, format!("{}-node", shop.name));
+    let rules = r#"[{apiGroups: [""], resources: [nodes], verbs: [get, patch]}, {apiGroups: [""], resources: [pods], verbs: [list]},
+        {apiGroups: [""], resources: [pods/eviction], verbs: [create]}]"#;
+    let kind =
+        |kind: &str| format!("apiVersion: rbac.authorization.k8s.io/v1, kind: {kind}, metadata: {{name: {node}}}");
+    let subject = format!("{{kind: ServiceAccount, name: signalbox-rules, namespace: {}}}", shop.name);
+    plane
+        .apply(&format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: {node}}}}}\n---\n{{{}, rules: {rules}}}\n---\n\
+             {{{}, roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {node}}}, subjects: [{subject}]}}",
+            kind("ClusterRole"),
+            kind("ClusterRoleBinding")
+        ))
+        .await;
+    let pod = |node: Value| json!({"spec": {"nodeName": node, "containers": [{"name": "main", "image": "example.invalid/tools:1"}]}});
+    for name in ["web-1", "web-2", "web-3"] {
+        shop.create("v1", "Pod", name, pod(json!(node))).await;
+    }
+    shop.create("v1", "Pod", "other", pod(Value::Null)).await;
+    let source = json!([{"name": "went", "resource": {"apiVersion": "v1", "kind": "Pod", "operations": ["Delete"]}}]);
+    let drain = json!([{"name": "drain", "timeout": "1m", "drain": {"node": node, "force": true}}]);
+    shop.rule("drainer", json!({"sources": source, "actions": drain})).await;
+    let authorized = |status: &Value| condition(status, "Authorized")["status"] == "True";
+    shop.rule_status("drainer", "Authorized", authorized).await;
+    let pods = shop.api("v1", "Pod");
+    pods.delete("other", &DeleteParams::default()).await.expect("delete a Pod");
+    // In place of a kubelet.
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    eventually("the Node is empty", Duration::from_secs(60), async || {
+        let left = pods.list(&ListParams::default()).await.ok()?.items;
+        for pod in left.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
+            let _ = pods.delete(&pod.name_any(), &at_once).await;
+        }
+        left.is_empty().then_some(())
+    })
+    .await;
+    own(&shop, "drainer", 3, 1).await;
 }
 
 #[tokio::test]

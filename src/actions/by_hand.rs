@@ -204,6 +204,7 @@ fn context(services: &Arc<Services>, who: &Account, name: &str) -> Context {
         event: Arc::new(Event { subject, time, ..Event::new(id, source, TYPE, Value::Null) }),
         hops: 0,
         wrote: Arc::new(|_| ()),
+        beside: Arc::new(|_, _| ()),
         keeps: false,
         stop: CancellationToken::new(),
     }

@@ -32,6 +32,8 @@ use crate::{
     text::join,
 };
 
+/// Reason of the Kubernetes Event, as of `evict`.
+const REASON: &str = "EvictedByRule";
 /// How long it may take when the action sets no `timeout`.
 const LIMIT: Duration = Duration::from_secs(900);
 /// For cordoning the Node, beside evicting its Pods.
@@ -279,7 +281,12 @@ async fn round(cx: &Context, pods: &[Movable]) -> Result<(Option<String>, Option
     let params = PostParams { dry_run: false, field_manager: Some(cx.manager()) };
     let (mut refused, mut said, mut soonest) = (None, None, None);
     for one in pods.iter().filter(|one| !one.leaves && !one.alone) {
-        match one.pod.evict(cx, &params).await {
+        let evicting = async {
+            let answer = one.pod.evict(cx, &params).await;
+            let goes = matches!(answer, Ok(Answer::Accepted));
+            (answer, goes)
+        };
+        match cx.beside(one.pod.taken(REASON), evicting).await {
             Ok(Answer::Accepted | Answer::Gone | Answer::Another) => {}
             Ok(Answer::Refused(why)) => refused = Some(why),
             Ok(Answer::NotNow { why, after }) => {

@@ -6,7 +6,7 @@ use kube::{Api, api::PostParams, core::DynamicObject};
 use serde_json::{Value, json};
 
 use super::{Context, Failure, FailureKind, failure::is_missing_right};
-use crate::{event::title, kubernetes::Right};
+use crate::{event::title, kubernetes::Right, record::Effect};
 
 /// A Pod, which may be on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,21 @@ pub(super) enum Answer {
 }
 
 impl Pod {
+    /// What an eviction that is accepted does to it; `reason` is that of the Kubernetes Event.
+    pub(super) fn taken(&self, reason: &str) -> Effect {
+        Effect {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: Some(self.namespace.clone()),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            resource_version: None,
+            found: false,
+            gone: true,
+            reason: reason.to_owned(),
+        }
+    }
+
     /// `Pod shop/web-1`
     pub(super) fn title(&self) -> String {
         title("Pod", Some(&self.namespace), &self.name)

@@ -269,13 +269,37 @@ pub struct Context {
     pub hops: u64,
     /// Is told what was written by a step that then waits for what comes of it.
     pub wrote: Arc<dyn Fn(&Effect) + Send + Sync>,
+    /// Is told when a step begins and ends with one more object, as [`Action::object`] names it, beside that of its request.
+    pub beside: Arc<dyn Fn(&str, Side<'_>) + Send + Sync>,
     /// Whether what it changes must be known to be given back.
     pub keeps: bool,
     /// Cancelled when the process is about to stop: what only waits ends then with [`FailureKind::Interrupted`].
     pub stop: CancellationToken,
 }
 
+/// Where a step is with an object that it writes beside that of its request.
+#[derive(Clone, Copy, Debug)]
+pub enum Side<'a> {
+    /// It is about to write it.
+    Begins,
+    /// It has an answer: what was done to the object, if anything was.
+    Over(Option<&'a Effect>),
+}
+
 impl Context {
+    /// Takes one more object away: what comes of it is no reason for the rule to fire. `taking` tells whether the object goes.
+    ///
+    /// # Cancel safety
+    /// That of `taking`; the rule then waits with what it hears of the object until the step has its outcome.
+    async fn beside<T>(&self, effect: Effect, taking: impl Future<Output = (T, bool)>) -> T {
+        let namespace = effect.namespace.as_deref().unwrap_or(&self.rule.namespace);
+        let object = format!("{namespace}/{}/{}", effect.kind, effect.name);
+        (self.beside)(&object, Side::Begins);
+        let (answer, goes) = taking.await;
+        (self.beside)(&object, Side::Over(goes.then_some(&effect)));
+        answer
+    }
+
     /// `<firing>-<action>`: the same for every repetition of the step.
     pub fn key(&self) -> String {
         format!("{}-{}", self.firing, self.action)

@@ -37,6 +37,7 @@ pub(crate) fn context(fake: &Fake) -> Context {
         event: Arc::new(event()),
         hops: 0,
         wrote: Arc::new(|_| ()),
+        beside: Arc::new(|_, _| ()),
         keeps: false,
         stop: CancellationToken::new(),
     }

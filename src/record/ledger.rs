@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Effect, FailureReason, Finished, Firing, FiringId, Intent, Number, Outcome, Position, Results, RuleUid, Shelf,
-    Writes, Written,
+    Beside, Effect, FailureReason, Finished, Firing, FiringId, Intent, Number, Outcome, Position, Results, RuleUid,
+    Shelf, Writes, Written,
 };
 use crate::{
     api::{ActionOutcome, ConcurrencyPolicy, EventRuleSpec, RuleMode},
@@ -48,6 +48,9 @@ pub struct Step {
     /// The object that it wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrote: Option<Effect>,
+    /// The objects that it is about to write beside that one, as [`Writes::object`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub beside: BTreeSet<String>,
     /// What became of it; nothing while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<ActionOutcome>,
@@ -236,11 +239,24 @@ impl Ledger {
         });
     }
 
+    /// A step is about to write one more object, or has.
+    pub fn beside(&mut self, beside: &Beside) {
+        self.change(&beside.firing, |open| {
+            if let Some(step) = open.steps.get_mut(&beside.action) {
+                match beside.over {
+                    true => step.beside.remove(&beside.writes.object),
+                    false => step.beside.insert(beside.writes.object.clone()),
+                };
+            }
+        });
+    }
+
     /// A step has an outcome.
     pub fn settle(&mut self, outcome: &Outcome) {
         self.change(&outcome.firing, |open| {
             let step = open.steps.entry(outcome.action.clone()).or_default();
             step.outcome = Some(outcome.outcome);
+            step.beside.clear();
             step.reason = outcome.reason;
             if outcome.effect.is_some() {
                 step.wrote.clone_from(&outcome.effect);

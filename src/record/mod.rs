@@ -138,6 +138,8 @@ pub enum Record {
     Intent(Intent),
     /// A step has written its object and goes on, waiting for what comes of it.
     Written(Written),
+    /// A step that takes several objects away begins or ends with one of them.
+    Beside(Beside),
     /// What became of a step.
     Outcome(Outcome),
     /// A firing has ended.
@@ -156,6 +158,7 @@ impl Record {
         match self {
             Self::Intent(intent) => Some(&intent.firing),
             Self::Written(written) => Some(&written.firing),
+            Self::Beside(beside) => Some(&beside.firing),
             Self::Outcome(outcome) => Some(&outcome.firing),
             Self::Finished(finished) => Some(&finished.firing),
             Self::Observe(firing) => Some(firing),
@@ -321,6 +324,23 @@ pub struct Written {
     pub action: String,
     /// The object that was written.
     pub effect: Effect,
+}
+
+/// A step writes one more object beside the one that its intent names, such as a Pod of the Node that it drains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// The firing.
+    pub firing: FiringId,
+    /// Name of the action.
+    pub action: String,
+    /// The object.
+    pub writes: Writes,
+    /// Whether it has its answer: before, the rule waits with what it hears of the object.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
+    /// What was done to it, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
 }
 
 /// What became of a step.

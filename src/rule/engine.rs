@@ -132,8 +132,10 @@ impl Engine {
                 self.asked(intent);
             }
             Record::Written(written) => self.end_write(&written.firing, &written.action, Some(&written.effect)),
+            Record::Beside(beside) => self.beside(beside),
             Record::Outcome(outcome) => {
                 self.settle(outcome);
+                self.end_beside(&outcome.firing, &outcome.action);
                 self.end_write(&outcome.firing, &outcome.action, outcome.effect.as_ref());
                 if let Some(remember) = &outcome.remember {
                     self.remember(head, &outcome.firing, remember);

@@ -18,8 +18,9 @@ use crate::{
 
 /// Events of a rule that may wait at the same time. One more is judged at once, as if somebody else had made it.
 const MAX_WAITING: usize = 256;
-/// Answered writes of a rule that are remembered until their change arrives. No more than 16 steps of a rule act at the same time.
-const MAX_ANSWERED: usize = 64;
+/// Answered writes of a rule that are remembered until their change arrives. No more than 16 steps of a rule act at the same time, and one that drains a
+/// Node evicts the 110 Pods that it has by default, or 256 where it was given more, and each takes its time to go.
+const MAX_ANSWERED: usize = 512;
 
 /// A step of a firing.
 type Step = (FiringId, String);

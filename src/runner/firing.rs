@@ -19,8 +19,7 @@ use crate::{
     api::{self, ActionOutcome, FiringKind, FiringOutcome, OnError, RuleMode},
     bus::{BusError, Missing},
     record::{
-        Effect, FailureReason, Finished, FiringId, OpenFiring, Outcome, Position, Record, Results, RuleUid, Written,
-        undone, whole,
+        FailureReason, Finished, FiringId, OpenFiring, Outcome, Position, Record, Results, RuleUid, undone, whole,
     },
     rule::{CompiledAction, Rule},
     text,
@@ -357,18 +356,6 @@ impl<'a> Way<'a> {
         self.said.push(message);
     }
 
-    /// Records what a step wrote. It rides with the next record that is waited for: a crash in between costs no more than one event that the rule hears
-    /// of its own doing.
-    fn wrote(&self, step: &str) -> Arc<dyn Fn(&Effect) + Send + Sync> {
-        let (bus, firing, action) = (Arc::clone(&self.inner.bus), self.open.firing.id.clone(), step.to_owned());
-        Arc::new(move |effect| {
-            let written = Written { firing: firing.clone(), action: action.clone(), effect: effect.clone() };
-            if let Err(error) = bus.record(Record::Written(written)) {
-                tracing::debug!(%error, "what was written is told by its outcome only");
-            }
-        })
-    }
-
     pub(super) fn context(&self, step: &str) -> Context {
         Context {
             services: Arc::clone(&self.inner.services),
@@ -383,6 +370,7 @@ impl<'a> Way<'a> {
             event: Arc::clone(&self.open.event),
             hops: self.open.trail().hops,
             wrote: self.wrote(step),
+            beside: self.beside(step),
             keeps: self.keeps,
             stop: self.inner.stop.clone(),
         }

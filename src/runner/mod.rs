@@ -18,6 +18,7 @@ mod restore;
 mod step;
 mod targets;
 mod timeout;
+mod told;
 mod tries;
 mod undo;
 mod wait;

@@ -118,6 +118,11 @@ impl State {
                 self.ledger.written(written);
                 self.touched_firings.insert(written.firing.clone());
             }
+            Record::Beside(beside) => {
+                self.engine.fold(head, record);
+                self.ledger.beside(beside);
+                self.touched_firings.insert(beside.firing.clone());
+            }
             Record::Outcome(outcome) => {
                 self.engine.fold(head, record);
                 self.ledger.settle(outcome);

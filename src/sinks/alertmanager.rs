@@ -88,6 +88,11 @@ impl Notifier for Alertmanager {
         reach: Reach<'a>,
     ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async move {
+            if notification.operation == NotifyOperation::Acknowledge {
+                // Posted, it would be one more alert.
+                let note = Some("nothing was sent: Alertmanager knows no acknowledgement".to_owned());
+                return Ok(Delivered { status: 0, note });
+            }
             let headers = self.endpoint.headers((&notification.id, notification.hops), secrets)?;
             let body = Value::from(self.alerts(notification, Timestamp::now())).to_string().into_bytes();
             self.endpoint.post(reach.http, secrets, PATH, headers, body).await

@@ -13,10 +13,12 @@ use kube::{
 use serde::{Deserialize, Serialize};
 
 use super::{Aim, Context, Done, Failure, Object};
-use crate::{api::ActionOutcome, kubernetes::Right};
+use crate::{actions::eviction::Pod, api::ActionOutcome, kubernetes::Right};
 
 /// Label of a Pod: the revision that it is of.
 const REVISION: &str = "controller-revision-hash";
+/// Reason of the Kubernetes Event.
+const REASON: &str = "DeletedByRule";
 
 /// What tells the Pods that are stuck, as it was before the StatefulSet goes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,8 +52,19 @@ impl Stuck {
         let mut deleted = 0;
         for pod in listed.into_iter().filter(|pod| self.is_stuck(pod, &object.uid)) {
             let ObjectMeta { name, uid, .. } = pod.metadata;
-            let params = DeleteParams::default().preconditions(Preconditions { uid, resource_version: None });
-            match pods.delete(&name.unwrap_or_default(), &params).await {
+            let params =
+                DeleteParams::default().preconditions(Preconditions { uid: uid.clone(), resource_version: None });
+            let pod = Pod {
+                namespace: namespace.to_owned(),
+                name: name.unwrap_or_default(),
+                uid: uid.clone().unwrap_or_default(),
+            };
+            let deleting = async {
+                let answer = pods.delete(&pod.name, &params).await;
+                let goes = answer.is_ok();
+                (answer, goes)
+            };
+            match cx.beside(pod.taken(REASON), deleting).await {
                 Ok(_) => deleted += 1,
                 // It went by itself, and another one has its name perhaps.
                 Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}

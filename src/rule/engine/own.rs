@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::{
-    record::{Brief, Effect, EventInput, FiringId, Head, OpenFiring, Position, RuleUid, Writes},
+    record::{Beside, Brief, Effect, EventInput, FiringId, Head, OpenFiring, Position, RuleUid, Writes},
     rule::{engine::judge::Views, state::State, writes::Released},
 };
 
@@ -19,13 +19,23 @@ impl Engine {
     /// Goes on with what a firing of an earlier process was writing.
     pub fn resume_writes(&mut self, open: &OpenFiring) {
         for (action, step) in &open.steps {
-            if let (Some(writes), None) = (&step.writes, &step.outcome)
-                && let Some(state) = self.listener(writes)
-            {
-                let step = (open.firing.id.clone(), action.clone());
-                state.own.resume(writes.object.clone(), step.clone());
-                self.writing.insert(step, writes.rule.clone());
+            if step.outcome.is_some() {
+                continue;
             }
+            if let Some(writes) = &step.writes {
+                self.resume_write(writes, (open.firing.id.clone(), action.clone()));
+            }
+            for object in &step.beside {
+                let writes = Writes { rule: open.firing.rule.uid.clone(), object: object.clone() };
+                self.resume_write(&writes, (open.firing.id.clone(), part(action, object)));
+            }
+        }
+    }
+
+    fn resume_write(&mut self, writes: &Writes, step: (FiringId, String)) {
+        if let Some(state) = self.listener(writes) {
+            state.own.resume(writes.object.clone(), step.clone());
+            self.writing.insert(step, writes.rule.clone());
         }
     }
 
@@ -51,6 +61,27 @@ impl Engine {
         let released = state.own.end(&step, effect);
         self.release(&rule, released);
         self.changed.rows.insert(rule);
+    }
+
+    /// A step writes one more object: as if a step of its own did.
+    pub(super) fn beside(&mut self, beside: &Beside) {
+        let Beside { firing, action, writes, over, effect } = beside;
+        let part = part(action, &writes.object);
+        match over {
+            false => self.begin_write(writes, firing, &part),
+            true => self.end_write(firing, &part, effect.as_ref()),
+        }
+    }
+
+    /// What the step was still writing beside has no answer.
+    pub(super) fn end_beside(&mut self, firing: &FiringId, action: &str) {
+        let first = part(action, "");
+        let parts = self.writing.range((firing.clone(), first.clone())..);
+        let parts = parts.take_while(|((one, name), _)| one == firing && name.starts_with(&first));
+        let parts: Vec<String> = parts.map(|((_, name), _)| name.clone()).collect();
+        for part in parts {
+            self.end_write(firing, &part, None);
+        }
     }
 
     fn release(&mut self, rule: &RuleUid, released: Vec<(Position, EventInput)>) {
@@ -82,6 +113,11 @@ impl Engine {
         self.judge_rule(&head, &mut Views::new(&released.input), &slots, &mut judged);
         judged
     }
+}
+
+/// What a step that writes several objects is called while it writes this one. No step has such a name.
+fn part(action: &str, object: &str) -> String {
+    format!("{action}/{object}")
 }
 
 impl Released {

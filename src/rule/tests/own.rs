@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::record::{OpenFiring, Step};
+use crate::record::{Beside, OpenFiring, Step};
 
 /// A rule on updates of Deployments.
 fn engine() -> Engine {
@@ -142,6 +142,48 @@ fn nothing_that_is_heard_of_an_object_that_the_rule_deletes_fires_it() {
     let heard = [update("db", 8), deletion("db", 9)];
     assert_eq!(run(&mut engine, &heard), ["own write shop/Deployment/db"; 2]);
     assert_eq!(run(&mut engine, &[update("db", 10)]), [FIRED], "it is gone: nothing is heard of it any more");
+}
+
+/// The step begins with one more object, or ends with it.
+fn beside(engine: &mut Engine, name: &str, over: bool, effect: Option<Effect>) -> Vec<String> {
+    let writes = Writes { rule: rule_ref("web").uid, object: format!("shop/Deployment/{name}") };
+    let beside = Beside { firing: FiringId("f1".into()), action: "grow".into(), writes, over, effect };
+    fold(engine, &Record::Beside(beside))
+}
+
+#[test]
+fn what_a_step_takes_away_beside_its_own_object_fires_nothing_each_by_itself() {
+    let mut engine = engine();
+    begin(&mut engine, "f1", "db");
+    for name in ["a", "b"] {
+        assert!(beside(&mut engine, name, false, None).is_empty());
+    }
+    let heard = [update("a", 3), update("b", 4), update("c", 5)];
+    let waits = ["waits for shop/Deployment/a", "waits for shop/Deployment/b", "fired shop/Deployment/c by any"];
+    assert_eq!(run(&mut engine, &heard), waits);
+    let gone = Effect { gone: true, resource_version: None, ..effect("a", 3, false) };
+    assert_eq!(beside(&mut engine, "a", true, Some(gone)), ["own write shop/Deployment/a"]);
+    assert_eq!(run(&mut engine, &[deletion("a", 6)]), ["own write shop/Deployment/a"]);
+    assert_eq!(beside(&mut engine, "b", true, None), ["fired shop/Deployment/b by any"], "it was refused");
+    assert_eq!(run(&mut engine, &[update("db", 7)]), ["waits for shop/Deployment/db"], "its own object waits still");
+}
+
+#[test]
+fn what_a_step_had_begun_beside_its_own_object_is_let_go_with_its_outcome_also_after_a_restart() {
+    for restarts in [false, true] {
+        let mut engine = engine();
+        begin(&mut engine, "f1", "db");
+        beside(&mut engine, "a", false, None);
+        run(&mut engine, &[update("a", 3)]);
+        if restarts {
+            let rows = engine.dirty().into_iter().filter_map(|(table, key, row)| Some((table, key, row?)));
+            engine = Engine::restore(log(), rows).0;
+            let mut open = writing("f1", "db");
+            open.steps.values_mut().for_each(|step| step.beside = ["shop/Deployment/a".to_owned()].into());
+            engine.resume_writes(&open);
+        }
+        assert_eq!(end(&mut engine, "f1", "db", None), ["fired shop/Deployment/a by any"], "{restarts}");
+    }
 }
 
 #[test]

@@ -48,6 +48,15 @@ async fn firings_for_the_same_subject_have_the_same_labels() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_is_no_alert() {
+    let service = Service::new(&[(200, "")]).await;
+    let taken = Notification { operation: NotifyOperation::Acknowledge, ..notification() };
+    let delivered = deliver(&service, "", &taken).await.expect("taken");
+    assert!(delivered.note.is_some_and(|note| note.contains("knows no acknowledgement")));
+    assert!(service.requests().is_empty());
+}
+
+#[tokio::test]
 async fn an_end_ends_the_alert_whatever_its_severity_and_fires_none() {
     let service = Service::new(&[(200, "")]).await;
     let begun = Notification { severity: Severity::Critical, ..notification() };
