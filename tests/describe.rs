@@ -1,6 +1,6 @@
 //! What a user finds out from `kubectl describe eventrule` alone, on a real API server: each story ends with a rule that works.
 
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use support::{
     PATIENCE, eventually,
@@ -68,6 +68,37 @@ async fn a_missing_right_is_found_and_the_lines_that_are_told_grant_it() {
     shop.rule_ready("grows").await;
     shop.event("p.1", "p", "BackOff").await;
     shop.await_replicas("web", 2).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_the_api_server_would_refuse_is_found_before_anything_happens() {
+    let shop = shop("rehearsed").await;
+    let run = |pod: Value| {
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once"}, "spec": {"template": {"spec": pod}}});
+        json!({"sources": on_events(), "actions": [{"name": "run", "create": {"manifest": job}}]})
+    };
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/tools:1"}]});
+    let mut bad = pod.clone();
+    bad["containers"][0]["image"] = Value::Null;
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "odd", json!({"spec": run(bad)})).await;
+    let acting = |status: &Value, wanted: &str| condition(status, "Acting")["status"] == wanted;
+    let status = shop.rule_status("odd", "it would be refused", |status| acting(status, "False")).await;
+    let told = condition(&status, "Acting");
+    assert_eq!(told["reason"], "ManifestRefused");
+    assert!(
+        told["message"].to_string().contains("action run: create Job") && told["message"].to_string().contains("image"),
+        "{told}"
+    );
+    assert_eq!(condition(&status, "Ready")["status"], "True", "nothing waits for it");
+    let jobs = shop.api("batch/v1", "Job");
+    assert!(jobs.list(&ListParams::default()).await.expect("list Jobs").items.is_empty());
+    let mended = Patch::Merge(json!({"spec": run(pod)}));
+    shop.api("signalbox.dev/v1alpha1", "EventRule")
+        .patch("odd", &PatchParams::default(), &mended)
+        .await
+        .expect("mend it");
+    shop.rule_status("odd", "it would be taken", |status| acting(status, "True")).await;
+    assert!(jobs.list(&ListParams::default()).await.expect("list Jobs").items.is_empty());
 }
 
 #[tokio::test]

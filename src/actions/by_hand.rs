@@ -6,14 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use super::{Context, Failure, FailureKind, Services, sink};
 use crate::{
     api::{NotifyField, NotifyOperation, Severity},
     event::{Event, rule_event},
     kubernetes::{MissingRight, Right},
-    record::{Account, FiringId, RuleRef, RuleUid},
+    record::{Account, RuleRef, RuleUid},
     sinks::{Delivered, Notification, Parcel, Publication, incident},
 };
 
@@ -191,23 +190,8 @@ fn context(services: &Arc<Services>, who: &Account, name: &str) -> Context {
     let subject = Some(format!("{}/EventSink/{name}", who.namespace));
     let time = Some(now.timestamp());
     let rule = RuleRef { uid: RuleUid(NAME.into()), namespace: who.namespace.clone(), name: NAME.to_owned() };
-    Context {
-        services: Arc::clone(services),
-        rule,
-        account: who.clone(),
-        firing: FiringId(id.as_str().into()),
-        action: "send".to_owned(),
-        group: name.to_owned(),
-        count: None,
-        said: Arc::new([]),
-        resolves: false,
-        event: Arc::new(Event { subject, time, ..Event::new(id, source, TYPE, Value::Null) }),
-        hops: 0,
-        wrote: Arc::new(|_| ()),
-        beside: Arc::new(|_, _| ()),
-        keeps: false,
-        stop: CancellationToken::new(),
-    }
+    let event = Event { subject, time, ..Event::new(id.as_str(), source, TYPE, Value::Null) };
+    Context::alone(services, (rule, who.clone()), (&id, "send"), event)
 }
 
 #[cfg(test)]

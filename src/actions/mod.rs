@@ -27,6 +27,7 @@ mod notify;
 mod patch;
 mod pods;
 mod publish;
+mod rehearsal;
 mod rollout;
 mod scale;
 mod secrets;
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 pub use by_hand::{ByHand, NotTaken, Notice, Taken, send as send_by_hand};
 pub use failure::{Failure, FailureKind};
 pub use lead::{lead, lead_to};
+pub use rehearsal::rehearse;
 pub use scale::Scales;
 pub use undo::{Back, Undo};
 pub use users::Users;
@@ -287,6 +289,32 @@ pub enum Side<'a> {
 }
 
 impl Context {
+    /// Of no firing: what is done with it is not recorded.
+    fn alone(
+        services: &Arc<Services>,
+        (rule, account): (RuleRef, Account),
+        (firing, action): (&str, &str),
+        event: Event,
+    ) -> Self {
+        Self {
+            services: Arc::clone(services),
+            rule,
+            account,
+            firing: FiringId(firing.into()),
+            action: action.to_owned(),
+            group: String::new(),
+            count: None,
+            said: Arc::new([]),
+            resolves: false,
+            event: Arc::new(event),
+            hops: 0,
+            wrote: Arc::new(|_| ()),
+            beside: Arc::new(|_, _| ()),
+            keeps: false,
+            stop: CancellationToken::new(),
+        }
+    }
+
     /// Takes one more object away: what comes of it is no reason for the rule to fire. `taking` tells whether the object goes.
     ///
     /// # Cancel safety

@@ -150,6 +150,8 @@ pub enum Reason {
     Observed,
     /// An action of the last firing failed for good.
     ActionFailed,
+    /// The API server would refuse what an action writes, it says to a dry run.
+    ManifestRefused,
     /// A group of the rule fires faster than the operator allows, and is slowed down.
     RunawayRule,
     /// The rules of the namespace, or all, have begun as many firings in an hour as the operator allows: those that follow wait.

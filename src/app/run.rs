@@ -320,7 +320,7 @@ impl Operator {
             tasks.spawn(named("the switch for all rules", switch));
         }
         let rules = controller::Rules::new(
-            self.cluster.clone(),
+            self.runner.services(),
             Arc::clone(&self.bus),
             Arc::new(sources),
             status.clone(),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{Object, Synced, decode, watch::Reconcile};
 use crate::{
+    actions::Services,
     api::{EventRule, EventRuleSpec, Silence},
     bus::{Bus, BusError},
     kubernetes::{Authors, Cluster, Unusable},
@@ -73,6 +74,7 @@ pub struct Known {
 
 /// The controller of EventRules.
 pub struct Rules {
+    services: Arc<Services>,
     cluster: Cluster,
     bus: Arc<dyn Bus>,
     sources: Arc<dyn Listeners>,
@@ -102,6 +104,10 @@ struct Tracked {
     check_at: Option<Instant>,
     /// When it is looked again whether the account may do what the actions do; nothing while it may not be used.
     rights_at: Option<Instant>,
+    /// Whether it may, as was seen last.
+    granted: bool,
+    /// When the API server is asked whether it would take what the actions write; nothing once it would.
+    rehearse_at: Option<Instant>,
     silences: Silences,
 }
 
@@ -114,7 +120,7 @@ struct Version {
 impl Rules {
     /// `known` are the rules that the engine has from before. Run it with [`super::run`].
     pub fn new(
-        cluster: Cluster,
+        services: Arc<Services>,
         bus: Arc<dyn Bus>,
         sources: Arc<dyn Listeners>,
         status: StatusQueue,
@@ -135,12 +141,15 @@ impl Rules {
                 deafen: DEAFEN,
                 check_at: None,
                 rights_at: None,
+                granted: false,
+                rehearse_at: None,
                 silences: Silences::known(silences),
             };
             (uid, tracked)
         };
         let rules = known.into_iter().map(tracked).collect();
-        Self { cluster, bus, sources, status, synced, rules, authors: (None, Instant::now()) }
+        let cluster = services.cluster.clone();
+        Self { services, cluster, bus, sources, status, synced, rules, authors: (None, Instant::now()) }
     }
 
     /// Has all accounts and silences looked at now if authors, or those who silence, are checked no longer, or again.
@@ -177,6 +186,8 @@ impl Rules {
             deafen: DEAFEN,
             check_at: None,
             rights_at: None,
+            granted: false,
+            rehearse_at: None,
             silences: Silences::default(),
         });
         tracked.examined = Some(names.generation);
@@ -185,7 +196,8 @@ impl Rules {
             Ok(spec) => {
                 let suspended = spec.suspend;
                 tracked.wanted = Some(Version { generation: names.generation, spec });
-                tracked.rights_at = None;
+                (tracked.rights_at, tracked.granted) = (None, false);
+                tracked.rehearse_at = Some(Instant::now());
                 (Vec::new(), suspended)
             }
             Err(faults) => {
@@ -314,6 +326,7 @@ impl Reconcile for Rules {
         let now = Instant::now();
         self.look_at_authors(now).await;
         self.look_at_rights(now).await;
+        self.rehearse(now).await;
         let due: Vec<(String, bool)> = self
             .rules
             .iter()
@@ -361,6 +374,7 @@ async fn append(bus: &Arc<dyn Bus>, record: Record) -> Result<bool, BusError> {
     }
 }
 
+mod rehearsal;
 mod rights;
 mod silences;
 pub(super) use rights::missing;

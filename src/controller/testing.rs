@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Object, Synced, rules::Listeners};
 use crate::{
+    actions::Services,
     api::USABLE_LABEL,
     bus::{Bus, BusError, Permit, Reader, Recovery, Stats},
     clock::Stamp,
@@ -110,6 +111,10 @@ impl Site {
         let fake = self.fake();
         let (recorder, _writer) = event_channel(fake.client(), "pod", Counter::default());
         Statuses { queue: StatusQueue::new(recorder), fake }
+    }
+
+    pub(super) fn services(&self) -> Arc<Services> {
+        crate::actions::testing::services(&self.fake())
     }
 
     pub(super) fn cluster(&self) -> Cluster {

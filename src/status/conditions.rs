@@ -27,7 +27,7 @@ pub(super) fn conditions(
         (ConditionType::Ready, ready(spec, parts)),
         (ConditionType::Listening, listening(spec, parts)),
         (ConditionType::Authorized, authorized(spec, parts)),
-        (ConditionType::Acting, held_up(parts).unwrap_or_else(|| acting(status))),
+        (ConditionType::Acting, held_up(parts).or_else(|| refused(spec, parts)).unwrap_or_else(|| acting(status))),
     ];
     findings.into_iter().map(|(type_, finding)| condition(previous, type_, finding, spec.generation, now)).collect()
 }
@@ -160,6 +160,16 @@ fn acting(status: &EventRuleStatus) -> Finding {
         },
         None => (ConditionStatus::True, Reason::NoFailures, "no firing has ended yet".to_owned()),
     }
+}
+
+/// What would fail if the rule fired now.
+fn refused(spec: &Spec, parts: &Parts) -> Option<Finding> {
+    let (_, refused) = parts.rehearsed.as_ref().filter(|(generation, _)| *generation == spec.generation)?;
+    let why = refused.as_ref()?;
+    let message = format!(
+        "the API server would refuse what the rule writes, it says to a dry run: {why}; mend it: kubectl edit eventrule"
+    );
+    Some((ConditionStatus::False, Reason::ManifestRefused, message))
 }
 
 /// Nothing is lost, but somebody should know.

@@ -67,6 +67,13 @@ pub enum Part {
         /// What is missing, and the commands that grant it; nothing when nothing is.
         missing: Option<String>,
     },
+    /// Whether the API server would take what the actions write, as far as the rule alone tells.
+    Rehearsed {
+        /// `metadata.generation` of the spec that has them.
+        generation: i64,
+        /// What it would refuse, in its words; nothing when it would not.
+        refused: Option<String>,
+    },
     /// How the sources of the rule are.
     Sources {
         /// `metadata.generation` of the spec that has them.

@@ -42,6 +42,8 @@ pub struct Parts {
     pub account: Option<(i64, Usability)>,
     /// The generation, and which rights the account lacks for actions.
     pub rights: Option<(i64, Option<String>)>,
+    /// The generation, and what of its actions the API server would refuse.
+    pub rehearsed: Option<(i64, Option<String>)>,
     /// The generation, `Listening` and `Authorized`.
     pub sources: Option<(i64, Finding, Finding)>,
     /// What the engine tells.
@@ -73,7 +75,8 @@ impl Parts {
     /// Nothing known yet.
     pub fn new(rule: RuleRef) -> Self {
         let (spec, account, rights, sources, progress) = (None, None, None, None, None);
-        Self { rule, spec, account, rights, sources, progress, slowed: None, backlog: None, near: None, silences: None }
+        let (rehearsed, slowed, backlog, near, silences) = (None, None, None, None, None);
+        Self { rule, spec, account, rights, rehearsed, sources, progress, slowed, backlog, near, silences }
     }
 
     /// Takes in a part about the rule, unless it is about an older generation than what is known.
@@ -97,6 +100,11 @@ impl Parts {
             Part::Rights { generation, missing } => {
                 if self.rights.as_ref().is_none_or(|known| known.0 <= generation) {
                     self.rights = Some((generation, missing));
+                }
+            }
+            Part::Rehearsed { generation, refused } => {
+                if self.rehearsed.as_ref().is_none_or(|known| known.0 <= generation) {
+                    self.rehearsed = Some((generation, refused));
                 }
             }
             Part::Sources { generation, listening, authorized } => {

@@ -55,6 +55,7 @@ impl Rules {
             tracked.rights_at = Some(now + if granted { GRANTED } else { DENIED });
             // An API server that does not answer takes nothing back.
             let Some(answer) = answer else { continue };
+            tracked.granted = granted;
             let missing = (!granted).then(|| text::join(merged(answer)));
             self.status.publish(&rule, Part::Rights { generation, missing });
         }

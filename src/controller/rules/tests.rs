@@ -29,7 +29,7 @@ fn controller(site: &Site, known: impl IntoIterator<Item = Known>) -> (Rules, St
     let status = site.status();
     let bus: Arc<dyn Bus> = Arc::new(site.clone());
     let rules =
-        Rules::new(site.cluster(), bus, Arc::new(site.clone()), status.queue.clone(), known, site.synced.clone());
+        Rules::new(site.services(), bus, Arc::new(site.clone()), status.queue.clone(), known, site.synced.clone());
     (rules, status)
 }
 

@@ -1,0 +1,61 @@
+//! Whether the API server would take what the actions of rules write, so that a manifest with a fault is told before anything happens.
+//!
+//! Nothing waits for it: a rule whose manifest would be refused is in force, and its firings fail.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use tokio::time::Instant;
+
+use super::{PATIENCE, Rules, Version};
+use crate::{
+    actions::{self, Services},
+    api::EventRuleSpec,
+    record::{Account, RuleRef},
+    status::Part,
+    text,
+};
+
+/// What would be refused is asked for again after so long: the kind may be new, or a webhook of another mind.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Rules that are looked at each second. Most write nothing that the rule alone tells, and nobody is asked about them.
+const AT_ONCE: usize = 64;
+/// Rules that are looked at beside each other.
+const BESIDE: usize = 8;
+
+impl Rules {
+    /// Asks about the rules whose turn it is, once for each version; only those whose account has the rights.
+    pub(super) async fn rehearse(&mut self, now: Instant) {
+        let due = self.rules.iter().filter(|(_, tracked)| {
+            tracked.rights_at.is_some() && tracked.granted && tracked.rehearse_at.is_some_and(|at| at <= now)
+        });
+        let due = due.filter_map(|(uid, tracked)| Some((uid.clone(), tracked.rule.clone(), tracked.wanted.clone()?)));
+        let looks: Vec<_> = due.take(AT_ONCE).collect();
+        let services = &self.services;
+        let look = async |(uid, rule, version): (String, RuleRef, Version)| {
+            let answer = tokio::time::timeout(PATIENCE, refused(services, &rule, &version.spec)).await;
+            (uid, rule, version.generation, answer.ok())
+        };
+        let answers: Vec<_> = stream::iter(looks).map(look).buffer_unordered(BESIDE).collect().await;
+        for (uid, rule, generation, answer) in answers {
+            let Some(tracked) = self.rules.get_mut(&uid) else { continue };
+            let is_taken = answer.as_ref().is_some_and(Vec::is_empty);
+            tracked.rehearse_at = (!is_taken).then_some(now + AGAIN);
+            if let Some(refused) = answer {
+                let refused = (!is_taken).then(|| text::join(refused));
+                self.status.publish(&rule, Part::Rehearsed { generation, refused });
+            }
+        }
+    }
+}
+
+/// What of the actions the API server would refuse, with its words.
+async fn refused(services: &Arc<Services>, rule: &RuleRef, spec: &EventRuleSpec) -> Vec<String> {
+    let account = Account { namespace: rule.namespace.clone(), name: spec.service_account_name.clone() };
+    let mut refused = Vec::new();
+    for action in spec.all_actions() {
+        let why = actions::rehearse(services, action, rule, &account).await;
+        refused.extend(why.map(|why| format!("action {}: {why}", action.name)));
+    }
+    refused
+}
