@@ -207,6 +207,41 @@ async fn a_restart_acts_on_what_happened_meanwhile_and_on_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_object_that_leaves_the_selector_is_told_of_also_when_it_left_while_nobody_listened() {
+    let plane = shared().await;
+    let namespace = plane.namespace("watching").await;
+    grant(plane, &namespace).await;
+    let map = |name: &str, tier: &str| {
+        format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: {namespace}, labels: {{tier: {tier}}}}}}}"
+        )
+    };
+    for name in ["live", "away", "stays"] {
+        plane.apply(&map(name, "front")).await;
+    }
+    let resource = json!({"apiVersion": "v1", "kind": "ConfigMap", "selector": {"matchLabels": {"tier": "front"}}});
+    let put = rule(&namespace, json!([{"name": "maps", "resource": resource}]));
+    let mut site = start(plane, &put, HashMap::new()).await;
+    site.established().await;
+    plane.apply(&map("live", "back")).await;
+    eventually("the update", PATIENCE, async || (!site.log.events().is_empty()).then_some(())).await;
+    plane.apply(&map("live", "other")).await;
+    let log = site.stop().await;
+    plane.apply(&map("away", "back")).await;
+    let mut again = start(plane, &put, log.memory()).await;
+    again.established().await;
+    let told = |log: &Log| -> Vec<(String, bool, usize)> {
+        let of = |input: &EventInput| {
+            let name = input.event.data["object"]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            (name, input.event.data["gap"] == true, input.origin.changed.len())
+        };
+        log.events().iter().map(of).collect()
+    };
+    assert_eq!(told(&log), [("live".to_owned(), false, 1)], "what is outside is told of no more");
+    assert_eq!(told(&*again.stop().await), [("away".to_owned(), true, 1)]);
+}
+
+#[tokio::test]
 async fn rights_that_are_granted_later_make_the_source_listen() {
     let plane = shared().await;
     let namespace = plane.namespace("watching").await;

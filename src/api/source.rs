@@ -155,7 +155,8 @@ pub struct ResourceSource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub names: Vec<String>,
-    /// Labels that the objects must have.
+    /// Labels that the objects must have. An update after which an object has them no more is the last one told of it, with
+    /// `event.data.selector: Left`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
     /// What must have happened to the object; empty: anything. Of an object that was deleted while nobody listened, `object` has only what is

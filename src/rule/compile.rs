@@ -120,6 +120,11 @@ impl Rule {
         }
     }
 
+    /// The source of this name.
+    pub(super) fn source(&self, name: &str) -> Option<&CompiledSource> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
     /// The action of this name, of those that the rule does when it fires.
     pub fn action(&self, name: &str) -> Option<&CompiledAction> {
         self.actions.iter().find(|action| action.name == name)

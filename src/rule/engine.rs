@@ -17,6 +17,7 @@ mod same;
 mod sequels;
 mod so_far;
 mod trips;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,11 +28,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use control::Switch;
 use due::Deadlines;
+pub(super) use judge::first_no;
 pub use judge::{Judged, SeenBy};
-pub(super) use judge::{Views, first_no};
 pub use restore::{event_of_restore, give_back_at_once};
 pub use sequels::emitted;
 use trips::Trips;
+pub(super) use views::Views;
 
 use super::{
     compile::{Rule, compile},
@@ -343,10 +345,12 @@ impl Engine {
         self.rules.get(uid).and_then(|(_, state)| state.in_force.as_ref()).map(|version| &version.rule)
     }
 
-    /// The event as the rule sees it: with the labels of the object that a Kubernetes Event regards, if the rule's account may read them.
-    pub fn event_for(&self, uid: &RuleUid, input: &EventInput) -> Arc<Event> {
-        match self.rule(uid) {
-            Some(rule) => Views::new(input).of(rule),
+    /// The event as a source of the rule sees it: with the labels of the object that a Kubernetes Event regards, if the rule's account may read them,
+    /// and with `selector: Left` if the object has just left the source's selector.
+    pub fn event_for(&self, uid: &RuleUid, source: &str, input: &EventInput) -> Arc<Event> {
+        let found = self.rule(uid).and_then(|rule| Some((rule, rule.source(source)?)));
+        match found {
+            Some((rule, source)) => Views::new(input).of(rule, source),
             None => Arc::clone(&input.event),
         }
     }

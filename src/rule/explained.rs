@@ -51,12 +51,13 @@ pub struct OfCondition {
 
 /// What each source of the rule makes of the event at `now`, by itself: groups and triggers come after that.
 pub fn explained(rule: &Rule, input: &EventInput, now: Timestamp) -> Vec<OfSource> {
-    let event = Views::new(input).of(rule);
+    let mut views = Views::new(input);
     let lookups = &input.lookups;
     let (labels, regarding) = (lookups.namespace_labels.as_ref(), lookups.regarding(&rule.account));
-    let of = |source: &CompiledSource| {
+    let mut of = |source: &CompiledSource| {
         let (filter, origin) = (&source.filter, &input.origin);
         if filter.passes(origin, &input.event, labels, regarding) {
+            let event = views.of(rule, source);
             let scope = Scope::new(&event, &source.name, &rule.rule, now).with_variables(rule);
             return Said::Asked(conditions(rule, source, &scope));
         }

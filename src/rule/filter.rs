@@ -175,7 +175,9 @@ impl Filter {
                     && (*on_gap == OnGap::NetChange || !is_gap(event))
                     && (names.is_empty()
                         || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
-                    && selector.as_ref().is_none_or(|selector| selects(selector, origin, event) != Some(false));
+                    && selector.as_ref().is_none_or(|selector| {
+                        selects(selector, origin, event) != Some(false) || leaves(selector, origin, event)
+                    });
                 if !fits {
                     return NO;
                 }
@@ -219,12 +221,21 @@ impl Filter {
         Static { possible: true, namespace_labels, regarding_labels }
     }
 
-    /// The selector whose answer is to be remembered of every object, for one that is gone has no labels any more.
+    /// The selector whose answer is to be remembered of every object: an update tells what an object had before only by that, and one that is gone
+    /// has no labels any more.
     pub(super) fn remembered_selector(&self) -> Option<&Selector> {
-        let Kind::Resource { selector: Some(selector), operations, on_gap: OnGap::NetChange, .. } = &self.kind else {
+        let Kind::Resource { selector: Some(selector), operations, on_gap, .. } = &self.kind else {
             return None;
         };
-        (operations.is_empty() || operations.contains(&Operation::Delete)).then_some(selector)
+        let takes = |operation: Operation| operations.is_empty() || operations.contains(&operation);
+        let remembered = takes(Operation::Update) || (takes(Operation::Delete) && *on_gap == OnGap::NetChange);
+        remembered.then_some(selector)
+    }
+
+    /// Whether the event tells that the object has just left the filter's selector.
+    pub(super) fn is_leaving(&self, origin: &Origin, event: &Event) -> bool {
+        let Kind::Resource { selector: Some(selector), .. } = &self.kind else { return false };
+        leaves(selector, origin, event)
     }
 
     /// What is remembered of the object says, of an event that passes otherwise.
@@ -258,8 +269,7 @@ impl Filter {
             && self.namespaces.scopes.contains(&watch.namespace)
             && (names.is_empty()
                 || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
-            && origin.changed.contains(&selector.id())
-            && selects(selector, origin, event) == Some(false)
+            && leaves(selector, origin, event)
     }
 
     /// Whether the event passes, given what was looked up for the rule's account.
@@ -379,6 +389,11 @@ fn selects(selector: &Selector, origin: &Origin, event: &Event) -> Option<bool> 
         Some(last) => last.get(selector.id()).map(|matched| matched == 1),
         None => Some(selector.matches_json(event.data.pointer("/object/metadata/labels"))),
     }
+}
+
+/// Whether the object had the labels before this update and has them no more.
+fn leaves(selector: &Selector, origin: &Origin, event: &Event) -> bool {
+    origin.changed.contains(&selector.id()) && selects(selector, origin, event) == Some(false)
 }
 
 /// Whether the event is a Kubernetes Event object as such, and not a change of an object that happens to be one.

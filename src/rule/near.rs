@@ -131,14 +131,15 @@ impl Interest {
                 break;
             }
             let Looker { rule, sources } = &*rules[(turn + step) % rules.len()];
-            misses.extend(explain(now, input, rule, sources, &views.of(rule)));
+            misses.extend(explain(now, &mut views, rule, sources));
         }
         misses
     }
 }
 
 /// The part of the rule that was passed last before another said no; nothing when the event matches or cannot be evaluated.
-fn explain(now: Timestamp, input: &EventInput, rule: &Rule, sources: &[usize], event: &Event) -> Option<NearMiss> {
+fn explain(now: Timestamp, views: &mut Views<'_>, rule: &Rule, sources: &[usize]) -> Option<NearMiss> {
+    let input = views.input;
     let mut nearest: Option<(u8, String, String)> = None;
     for source in sources {
         let source = &rule.sources[*source];
@@ -157,7 +158,8 @@ fn explain(now: Timestamp, input: &EventInput, rule: &Rule, sources: &[usize], e
                 (refusal.passed, format!("sources[{}].{}", source.name, refusal.field), cut(&refusal.saw, MAX_SAW))
             }
             None => {
-                let scope = Scope::new(event, &source.name, &rule.rule, now).with_variables(rule);
+                let event = views.of(rule, source);
+                let scope = Scope::new(&event, &source.name, &rule.rule, now).with_variables(rule);
                 let condition = first_no(rule, source, &scope).ok()??;
                 (PASSED_FILTER, condition.place(), condition.program.saw(&scope))
             }
@@ -167,6 +169,6 @@ fn explain(now: Timestamp, input: &EventInput, rule: &Rule, sources: &[usize], e
         }
     }
     let (nearness, condition, saw) = nearest?;
-    let told = LastNearMiss { time: Time(now), event: EventRef::from(event), condition, saw };
+    let told = LastNearMiss { time: Time(now), event: EventRef::from(&*input.event), condition, saw };
     Some(NearMiss { rule: rule.rule.clone(), generation: rule.generation, nearness, told })
 }

@@ -49,7 +49,10 @@ impl Engine {
     /// Takes in one decision: about the event, or about something that was due at `head`.
     pub(super) fn decide_one(&mut self, head: &Head, input: Option<&EventInput>, decision: &Decision) {
         let uid = of_rule(decision);
-        let event = input.and_then(|input| self.as_kept(uid, input));
+        let event = match decision {
+            Decision::Noted { source, .. } => input.and_then(|input| self.as_kept(uid, source, input)),
+            _ => None,
+        };
         let Some((_, state)) = self.rules.get_mut(uid) else { return };
         let now = head.stamp.at;
         let touched = match decision {

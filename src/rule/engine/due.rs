@@ -11,7 +11,7 @@ use crate::{
     poison,
     record::{Deadline, Decision, EventInput, Firing, Head, RuleRef, RuleUid, SourceRef},
     rule::{
-        engine::{conclude::Moment, judge::Views, restore::event_of_restore},
+        engine::{conclude::Moment, restore::event_of_restore},
         state::Settling,
     },
 };
@@ -116,7 +116,7 @@ impl Engine {
             return Some(event_of_restore(firing));
         }
         match input {
-            Some(input) => Some(self.event_for(&firing.rule.uid, input)),
+            Some(input) => Some(self.event_for(&firing.rule.uid, &firing.source, input)),
             None => {
                 let (_, state) = self.rules.get(&firing.rule.uid)?;
                 state.groups.cause(&firing.group).map(|cause| Arc::clone(&cause.event))
@@ -134,7 +134,7 @@ impl Engine {
         if !state.in_force.as_ref().is_some_and(gathers) {
             return Vec::new();
         }
-        let last = input.map(|input| self.event_for(uid, input));
+        let last = input.map(|input| self.event_for(uid, &firing.source, input));
         state.groups.events(&firing.group).iter().cloned().chain(last).collect()
     }
 
@@ -220,10 +220,10 @@ impl Engine {
 
 impl Engine {
     /// The event as it is kept with a group.
-    pub(super) fn as_kept(&self, uid: &RuleUid, input: &EventInput) -> Option<Arc<Event>> {
+    pub(super) fn as_kept(&self, uid: &RuleUid, source: &str, input: &EventInput) -> Option<Arc<Event>> {
         let (_, state) = self.rules.get(uid)?;
         let rule = state.in_force.as_ref().map(|version| &version.rule)?;
-        rule.trigger.as_ref()?.keeps_event().then(|| Views::new(input).of(rule))
+        rule.trigger.as_ref()?.keeps_event().then(|| self.event_for(uid, source, input))
     }
 
     /// What the trigger keeps of the group.

@@ -1,13 +1,11 @@
 //! Judging: what the rules in force say to an event. It reads the engine and changes nothing.
 
-use std::sync::Arc;
-
-use super::{Engine, MAX_ERROR, conclude::Moment, group::Group, same::Sameness};
+use super::{Engine, MAX_ERROR, Views, conclude::Moment, group::Group, same::Sameness};
 use crate::{
     api::Operation,
-    event::{Event, TYPE_KUBERNETES_EVENT, trail},
+    event::{Event, trail},
     poison,
-    record::{Account, Decision, EventInput, Head, RuleUid, SuppressedReason},
+    record::{Decision, EventInput, Head, RuleUid, SuppressedReason},
     rule::{
         cel::{Program, Scope},
         change::Change,
@@ -99,11 +97,12 @@ impl Engine {
             return;
         }
         judged.seen.rules.extend(slots.iter().any(|slot| !slot.counted).then(|| uid.clone()));
-        let sight = Sight { head, input: events.input, event: &events.of(rule), own: state.own.is_own(events.input) };
         let (mut no, mut errors) = (None, 0);
         for Asked { source, gone } in asked {
+            let event = events.of(rule, source);
+            let sight = Sight { head, input: events.input, event: &event, own: state.own.is_own(events.input) };
             match self.look(rule, state, source, gone, &sight) {
-                Ok(None) => no = no.or(Some(source)),
+                Ok(None) => no = no.or_else(|| Some((source, event.clone()))),
                 Ok(Some(decisions)) => return judged.decisions.extend(decisions),
                 Err(error) => {
                     errors += 1;
@@ -112,7 +111,9 @@ impl Engine {
             }
         }
         // What cannot be told of a condition changes nothing.
-        let Some(source) = no.filter(|_| errors == 0 && follows(rule) && state.groups.has_kept()) else { return };
+        let no = no.filter(|_| errors == 0 && follows(rule) && state.groups.has_kept());
+        let Some((source, event)) = no else { return };
+        let sight = Sight { head, input: events.input, event: &event, own: state.own.is_own(events.input) };
         match self.decisions(rule, state, source, &sight, &sight.scope(rule, source), false) {
             Ok(decisions) => judged.decisions.extend(decisions),
             Err(error) => judged.decisions.push(errored(uid, error)),
@@ -243,41 +244,6 @@ struct Sight<'s> {
 impl<'s> Sight<'s> {
     fn scope(&self, rule: &'s Rule, source: &'s CompiledSource) -> Scope<'s> {
         Scope::new(self.event, &source.name, &rule.rule, self.head.stamp.timestamp()).with_variables(rule)
-    }
-}
-
-/// The event as accounts see it, made once for each.
-pub(in crate::rule) struct Views<'i> {
-    input: &'i EventInput,
-    views: Vec<(Account, Arc<Event>)>,
-}
-
-impl<'i> Views<'i> {
-    pub(in crate::rule) fn new(input: &'i EventInput) -> Self {
-        Self { input, views: Vec::new() }
-    }
-
-    pub(in crate::rule) fn of(&mut self, rule: &Rule) -> Arc<Event> {
-        let plain = &self.input.event;
-        if plain.type_ != TYPE_KUBERNETES_EVENT {
-            return Arc::clone(plain);
-        }
-        let lookups = &self.input.lookups;
-        let (labels, owner) = (lookups.regarding(&rule.account), lookups.owner(&rule.account));
-        if labels.is_none() && owner.is_none() {
-            return Arc::clone(plain);
-        }
-        if let Some((_, event)) = self.views.iter().find(|(account, _)| *account == rule.account) {
-            return Arc::clone(event);
-        }
-        let mut event = Event::clone(plain);
-        if let Some(regarding) = event.data.get_mut("regarding").and_then(serde_json::Value::as_object_mut) {
-            labels.map(|labels| regarding.insert("labels".to_owned(), serde_json::json!(labels)));
-            owner.map(|owner| regarding.insert("owner".to_owned(), serde_json::json!(owner)));
-        }
-        let event = Arc::new(event);
-        self.views.push((rule.account.clone(), Arc::clone(&event)));
-        event
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use crate::{
     record::{Beside, Brief, Effect, EventInput, FiringId, Head, OpenFiring, Position, RuleUid, Writes},
-    rule::{engine::judge::Views, state::State, writes::Released},
+    rule::{engine::Views, state::State, writes::Released},
 };
 
 impl Engine {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Filter, From, Glob, Kind, Selector, is_gap, namespace_of, operation,
+    Filter, From, Glob, Kind, Selector, is_gap, leaves, namespace_of, operation,
     selector::{Requirement, holds},
     selects, text,
 };
@@ -120,7 +120,9 @@ impl Filter {
         }
         let labels = event.data.pointer("/object/metadata/labels");
         let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
-        if let Some(selector) = selector.as_ref().filter(|selector| selects(selector, origin, event) == Some(false)) {
+        let refuses =
+            |selector: &&Selector| selects(selector, origin, event) == Some(false) && !leaves(selector, origin, event);
+        if let Some(selector) = selector.as_ref().filter(refuses) {
             let saw = "the object did not match it when it was seen last".to_owned();
             let unseen = origin.last.is_some().then_some(Refusal { passed: 2, field: "resource.selector", saw });
             return unseen.or_else(|| selector.refusal(2, "resource.selector", label));

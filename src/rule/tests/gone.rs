@@ -68,13 +68,14 @@ fn a_selector_takes_it_if_it_matched_when_it_was_seen_last_and_what_is_not_known
 }
 
 #[test]
-fn selectors_are_remembered_for_sources_that_take_deletions() {
+fn selectors_are_remembered_for_sources_that_take_updates_or_deletions() {
     let with = |operations: Value| {
         let mut source = front();
         source["operations"] = operations;
         followed(rule(source)).len()
     };
-    assert_eq!((with(json!([])), with(json!(["Delete"])), with(json!(["Create", "Update"]))), (1, 1, 0));
+    assert_eq!((with(json!([])), with(json!(["Delete"])), with(json!(["Create", "Update"]))), (1, 1, 1));
+    assert_eq!(with(json!(["Create"])), 0);
     assert_eq!(followed(rule(json!({}))), [0; 0], "without a selector there is nothing to remember");
     let same = json!({"sources": [
         {"name": "a", "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "selector": front()["selector"]}},
@@ -111,7 +112,9 @@ fn a_source_that_skips_gaps_takes_none_of_what_is_found_by_comparison_and_all_el
     let fired = "fired shop/Deployment/web by s";
     check(skip.clone(), &inputs, &[".", ".", ".", fired, fired, fired]);
     check(rule(json!({"onGap": "NetChange"})), &inputs, &[fired; 6]);
-    assert_eq!(followed(skip.clone()), [0; 0], "nothing is to be remembered for it");
+    let mut deletions = skip.clone();
+    deletions["sources"][0]["resource"]["operations"] = json!(["Delete"]);
+    assert_eq!(followed(deletions), [0; 0], "nothing is to be remembered for it");
     let misses = engine_with(skip).interest().near_misses(head(1, 0).stamp.timestamp(), &inputs[0], 0, || true);
     assert_eq!(misses[0].told.condition, "sources[s].resource.onGap");
     assert_eq!(misses[0].told.saw, "the change was found by comparison after an outage");

@@ -18,6 +18,7 @@ mod held;
 mod hostile;
 mod http;
 mod index;
+mod left;
 mod near;
 mod own;
 mod progress;

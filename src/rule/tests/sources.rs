@@ -79,8 +79,8 @@ fn labels_of_the_regarded_object_count_only_for_accounts_that_may_read_them() {
         &["fired shop/Pod/p by s", ".", "."],
     );
     let engine = engine_with(rule);
-    let uid = rule_ref("web").uid;
-    let labels = |input: &EventInput| engine.event_for(&uid, input).data["regarding"].get("labels").cloned();
+    let (uid, source) = (rule_ref("web").uid, "s");
+    let labels = |input: &EventInput| engine.event_for(&uid, source, input).data["regarding"].get("labels").cloned();
     assert_eq!(labels(&with("ops", "web")), Some(json!({"app": "web"})));
     assert_eq!(labels(&with("other", "web")), None);
 }

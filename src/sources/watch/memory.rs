@@ -229,15 +229,18 @@ impl Memory {
     }
 }
 
-/// Notes the values of the object, and which are others than before. What was not asked for before has not changed.
+/// Notes the values of the object, and which are others than before: what was not asked for before has not changed. Of selectors those that it matched
+/// before and does not match any more.
 fn follow(origin: &mut Origin, previous: Option<&Seen>, followed: &[Followed], object: &Value) {
     let Some(seen) = &mut origin.seen else { return };
     seen.values = values(followed, object);
-    let changed =
-        seen.values.iter().flat_map(|values| &values.0).filter(|(id, value)| {
-            previous.and_then(|previous| previous.value(*id)).is_some_and(|before| before != *value)
-        });
-    origin.changed = changed.map(|(id, _)| *id).collect();
+    let Some(previous) = previous else { return };
+    let differs = |one: &&Followed| match (previous.value(one.id), seen.value(one.id)) {
+        (Some(before), Some(now)) => before != now,
+        (before, None) => one.is_selector() && before.is_some(),
+        (None, _) => false,
+    };
+    origin.changed = followed.iter().filter(differs).map(|one| one.id).collect();
 }
 
 /// An Event object: an occurrence, in the watch of core/v1 that all `kubernetesEvent` sources have, and the change of an object.

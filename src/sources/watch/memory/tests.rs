@@ -159,6 +159,23 @@ fn of_an_object_that_is_gone_it_is_known_which_selectors_it_matched_last_also_af
 }
 
 #[test]
+fn an_object_that_matches_a_selector_no_more_has_left_it_also_after_a_restart_and_coming_is_no_leaving() {
+    let both = tiers(&["front", "back"]);
+    let changed = |memory: &mut Memory, object: Value, sight: Sight| {
+        let observed = memory.observe(object, sight, "/s", Timestamp::UNIX_EPOCH, &both).expect("an object");
+        observed.expect("news").origin.changed
+    };
+    let mut memory = Memory::new(watch(), HashMap::new());
+    see(&mut memory, of_tier(1, "front"), Sight::Listed, &both);
+    let row = saved(&mut memory, &both);
+    for (mut memory, sight) in [(memory, Sight::Changed), (restored(&row), Sight::Listed)] {
+        assert_eq!(changed(&mut memory, of_tier(2, "front"), sight), [0; 0]);
+        assert_eq!(changed(&mut memory, of_tier(3, "back"), sight), [both[0].id]);
+        assert_eq!(changed(&mut memory, of_tier(4, "front"), sight), [both[1].id]);
+    }
+}
+
+#[test]
 fn a_selector_is_not_known_before_all_objects_were_asked_nor_after_it_was_not_followed_for_a_while() {
     let (none, front) = (Vec::new(), tiers(&["front"]));
     let mut memory = Memory::new(watch(), HashMap::new());
