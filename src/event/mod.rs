@@ -14,6 +14,7 @@ pub mod resource;
 pub mod rule_event;
 pub mod schedule;
 pub mod trail;
+mod values;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use serde_json::Value;
 
 pub use name::{Named, is_label, is_subdomain, title};
 pub use object::Malformed;
+pub use values::{Kept, Old, Values};
 
 use crate::api::EventRef;
 
@@ -151,12 +153,15 @@ pub struct Origin {
     /// it, else 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Box<Values>>,
+    /// Of an update or a deletion, the values that rules ask for of the object as it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Box<Old>>,
 }
 
 impl Origin {
     /// Of an object none of whose values are followed.
     pub fn new(watch: WatchKey, uid: String, seen: Option<Seen>) -> Self {
-        Self { watch, uid, seen, changed: Vec::new(), marks: Vec::new(), before: None, last: None }
+        Self { watch, uid, seen, changed: Vec::new(), marks: Vec::new(), before: None, last: None, old: None }
     }
 }
 
@@ -173,18 +178,6 @@ pub struct Seen {
     /// Values that rules follow, if any does. The 8 bytes that it takes of other objects are those that `name` has less than a `String`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<Box<Values>>,
-}
-
-/// Hashes of values of an object, by hashes of the expressions that give them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Values(pub Vec<(u64, u64)>);
-
-impl Values {
-    /// The hash of the value that the expression of this id gave.
-    pub fn get(&self, id: u64) -> Option<u64> {
-        self.0.iter().find(|(known, _)| *known == id).map(|(_, value)| *value)
-    }
 }
 
 impl Seen {

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 
 use super::{
     breaker,
-    cel::{LookedUp, Mode, Names, Program, Template},
+    cel::{LookedUp, Mode, Names, Place, Program, Template},
+    change::{self, Followed},
     dedupe::Dedupe,
     fault::Fault,
     filter::{Filter, Kind},
@@ -34,6 +35,9 @@ use crate::{
     poison,
     record::{Account, RuleRef},
 };
+
+/// Values of `oldObject` that a rule may read: as many are kept of each object.
+const MAX_PLACES: usize = 16;
 
 /// A rule that can judge and act: one version of it.
 #[derive(Debug)]
@@ -67,6 +71,8 @@ pub struct Rule {
     pub(super) budget: Option<Spend>,
     /// What its expressions read of the regarded object that is not in the Event.
     pub(super) looked_up: LookedUp,
+    /// What its expressions read of objects as they were.
+    pub(super) old: Vec<Followed>,
 }
 
 /// A source of a rule.
@@ -145,7 +151,8 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     // It holds or does not until something happens: what depends on the time alone would be judged too seldom.
     let held = spec.trigger.as_ref().is_some_and(|trigger| trigger.held.is_some());
     let names = if held { names.without("now") } else { names };
-    let mut compiler = Compiler { faults: Vec::new(), names };
+    let names = if spec.follows_objects() { names.without("oldObject") } else { names };
+    let mut compiler = Compiler { faults: Vec::new(), names, places: Vec::new() };
     compiler.header(spec);
     let variables = compiler.variables(&spec.variables);
     let conditions = compiler.conditions(&spec.when, "spec.when");
@@ -165,6 +172,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         .collect();
     let failure_actions = compiler.failure_actions(spec);
     compiler.restores(spec);
+    let old = compiler.old();
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
     }
@@ -209,6 +217,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
         budget,
         looked_up,
+        old,
     }))
 }
 
@@ -224,7 +233,7 @@ fn names_of_events(spec: &EventRuleSpec) -> Names {
 
 /// What silences of the rule may use: what is silenced is silenced to the end of the silence, whatever the time is.
 pub(super) fn names_of_silences(spec: &EventRuleSpec) -> Names {
-    let mut names = names_of_events(spec).without("now").with("group");
+    let mut names = names_of_events(spec).without("now").without("oldObject").with("group");
     spec.variables.iter().for_each(|variable| names.add_variable(&variable.name));
     spec.group_by.iter().for_each(|key| names.add_group(&key.name));
     names
@@ -233,6 +242,8 @@ pub(super) fn names_of_silences(spec: &EventRuleSpec) -> Names {
 pub(super) struct Compiler {
     pub(super) faults: Vec<Fault>,
     names: Names,
+    /// What expressions read of `oldObject`.
+    places: Vec<Place>,
 }
 
 impl Compiler {
@@ -283,12 +294,25 @@ impl Compiler {
 
     pub(super) fn program(&mut self, source: &str, path: &str) -> Option<Program> {
         match Program::compile_all(source, &self.names) {
-            Ok(program) => Some(program),
+            Ok(program) => {
+                self.places.extend_from_slice(program.places());
+                Some(program)
+            }
             Err(faults) => {
                 self.faults.extend(faults.into_iter().map(|fault| fault.of(path)));
                 None
             }
         }
+    }
+
+    /// What the expressions of the rule read of objects as they were.
+    fn old(&mut self) -> Vec<Followed> {
+        let places = change::places(self.places.iter());
+        if places.len() > MAX_PLACES {
+            let message = format!("expressions read {} values of oldObject; {MAX_PLACES} are allowed", places.len());
+            self.fault("spec", message);
+        }
+        places.into_iter().map(Followed::old).collect()
     }
 
     fn condition(&mut self, source: &str, path: &str) -> Option<Program> {

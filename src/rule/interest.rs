@@ -50,6 +50,7 @@ impl Interest {
         if self.index.insert(rule) {
             self.following.insert(rule);
         }
+        self.following.insert_old(rule);
         self.lookers.insert(rule);
     }
 
@@ -67,6 +68,7 @@ impl Interest {
         if self.index.remove(rule) {
             self.following.remove(rule);
         }
+        self.following.remove_old(rule);
         self.lookers.remove(rule);
     }
 

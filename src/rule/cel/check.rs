@@ -65,7 +65,7 @@ fn levels(node: &IdedExpr) -> usize {
     deepest + 1
 }
 
-fn each_child<'e>(node: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr)) {
+pub(super) fn each_child<'e>(node: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr)) {
     match &node.expr {
         Expr::Call(call) => {
             call.target.iter().for_each(|target| visit(target));

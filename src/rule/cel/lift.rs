@@ -284,13 +284,13 @@ fn equal(field: Field, values: Vec<Scalar>) -> Option<Demand> {
     field.demand(Test::Equal(values), |default| Some(known.contains(default)))
 }
 
-/// Whether every rule that looks at an event finds the same there: what was looked up of an object depends on the account, and whether it has left a
-/// selector on the source.
+/// Whether every rule that looks at an event finds the same there: what was looked up of an object depends on the account, whether it has left a
+/// selector on the source, and what is told of it as it was on the rule.
 fn is_indexed(path: &[Arc<str>]) -> bool {
     let names: Vec<&str> = path.iter().map(|name| &**name).collect();
     match names.as_slice() {
         ["event", "data", "regarding", "labels" | "owner", ..] | ["event", "time", ..] => false,
-        ["event", "data", "selector", ..] => false,
+        ["event", "data", "selector" | "oldObject", ..] => false,
         [_, _, ..] => true,
         _ => false,
     }

@@ -19,6 +19,7 @@ mod lift;
 mod loops;
 mod meter;
 mod node;
+mod old;
 mod operators;
 mod parse;
 mod pattern;
@@ -45,6 +46,7 @@ use super::fault::{EvalError, Fault};
 use eval::{Answer, Run};
 use failure::Failure;
 pub(super) use lift::{Demand, Path, Scalar, Test, demands};
+pub(super) use old::{Place, There};
 use parse::Compiled;
 pub(super) use parse::LookedUp;
 use static_type::Static;
@@ -90,9 +92,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// What conditions may use: `event`, `source`, `object`, `variables`, `rule` and `now`.
+    /// What conditions may use: `event`, `source`, `object`, `oldObject`, `variables`, `rule` and `now`.
     pub fn conditions() -> Self {
-        Self::of(&["event", "source", "object", "variables", "rule", "now"])
+        Self::of(&["event", "source", "object", "oldObject", "variables", "rule", "now"])
     }
 
     /// These names, and `actions`, `firing` and `group`, which only actions may use.
@@ -158,6 +160,9 @@ impl Names {
         match name {
             "now" => {
                 "; conditions of a rule with trigger.held are judged when something changes, not as time passes: they know no `now`"
+            }
+            "oldObject" => {
+                "; `oldObject` is known in rules whose trigger is neither held nor due, but for changedExpressions and silences"
             }
             "count" if self.roots.contains("actions") => "; `count` needs trigger.count or trigger.batch",
             "events" => "; `events` is known in actions of a rule with trigger.batch",
@@ -252,6 +257,11 @@ impl Program {
     /// What somebody has to look up for it.
     pub(super) fn looked_up(&self) -> LookedUp {
         self.0.looked_up
+    }
+
+    /// The values of `oldObject` that it reads.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.0.places
     }
 
     /// What it gives, when that is surely neither true nor false.

@@ -161,6 +161,7 @@ impl Operator {
 pub(super) enum Root {
     Event,
     Object,
+    OldObject,
     Source,
     Rule,
     Now,
@@ -177,6 +178,7 @@ impl Root {
         match name {
             "event" => Root::Event,
             "object" => Root::Object,
+            "oldObject" => Root::OldObject,
             "source" => Root::Source,
             "rule" => Root::Rule,
             "now" => Root::Now,
@@ -192,6 +194,7 @@ impl Root {
         match self {
             Root::Event => "event",
             Root::Object => "object",
+            Root::OldObject => "oldObject",
             Root::Source => "source",
             Root::Rule => "rule",
             Root::Now => "now",

@@ -7,7 +7,14 @@ use cel::{
     common::ast::{Expr, LiteralValue, operators},
 };
 
-use super::{CelFault, Names, build::Builder, check, node::Node, static_type::Static};
+use super::{
+    CelFault, Names,
+    build::Builder,
+    check,
+    node::Node,
+    old::{self, Place},
+    static_type::Static,
+};
 
 /// What parses. It has neither macros nor functions: those are ours.
 static PARSER: LazyLock<Env> = LazyLock::new(Env::default);
@@ -19,6 +26,8 @@ pub(super) struct Compiled {
     /// The type of what it gives.
     pub(super) type_: Static,
     pub(super) looked_up: LookedUp,
+    /// What it reads of `oldObject`.
+    pub(super) places: Vec<Place>,
     /// How deep the evaluator recurses.
     pub(super) levels: usize,
 }
@@ -61,7 +70,9 @@ impl Compiled {
             let fault = |(id, message)| CelFault::at(source, offset(id), message);
             return Err(builder.faults.into_iter().map(fault).collect());
         }
-        Ok(Self { source: source.into(), levels: node.levels(), root: node, type_, looked_up: looked_up(&root) })
+        let places = if names.roots.contains(old::NAME) { old::places(source, &root, &offset)? } else { Vec::new() };
+        let (levels, looked_up) = (node.levels(), looked_up(&root));
+        Ok(Self { source: source.into(), levels, root: node, type_, looked_up, places })
     }
 }
 

@@ -118,7 +118,8 @@ impl<'a> Scope<'a> {
         let fields = |fields| Value::Map(Map::Fields(fields));
         match root {
             Root::Event => self.event.map(|event| fields(Fields::Event(event))),
-            Root::Object => self.event.map(object_of),
+            Root::Object => self.event.map(|event| of_change(event, "object")),
+            Root::OldObject => self.event.map(|event| of_change(event, "oldObject")),
             Root::Source => self.event.map(|_| fields(Fields::Text("name", self.source))),
             Root::Rule => self.rule.map(|rule| fields(Fields::Rule(rule))),
             Root::Now => self.now.map(|now| Value::Timestamp(to_micros(now).into())),
@@ -150,8 +151,8 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn object_of(event: &Event) -> Value<'_> {
-    event.is_change().then(|| event.data.get("object")).flatten().map_or(Value::Null, Value::from)
+fn of_change<'e>(event: &'e Event, field: &str) -> Value<'e> {
+    event.is_change().then(|| event.data.get(field)).flatten().map_or(Value::Null, Value::from)
 }
 
 /// Instants of the log are told to the microsecond.

@@ -81,7 +81,9 @@ impl Path {
         let keys: Vec<&str> = self.keys.iter().map(|key| if let Key::Field(name) = key { name } else { "" }).collect();
         let (start, used) = match (self.root.as_str(), keys.as_slice()) {
             ("variables", [name, ..]) => (scope.variable(name).ok(), 1),
-            ("event" | "object" | "target", _) | ("source", ["name"]) => (scope.root(&Root::of(&self.root)), 0),
+            ("event" | "object" | "oldObject" | "target", _) | ("source", ["name"]) => {
+                (scope.root(&Root::of(&self.root)), 0)
+            }
             _ => return None,
         };
         // What is nothing at all has nothing to tell.
@@ -113,7 +115,9 @@ fn may_show(root: &str, keys: &[&str]) -> bool {
         _ => false,
     };
     match (root, keys) {
-        ("event", ["data", "object", rest @ ..]) | ("object" | "target", rest) => of_object(rest),
+        ("event", ["data", "object" | "oldObject", rest @ ..]) | ("object" | "oldObject" | "target", rest) => {
+            of_object(rest)
+        }
         ("event", ["data", field]) => {
             ["type", "reason", "reporter", "action", "time", "firstTime", "operation"].contains(field)
         }

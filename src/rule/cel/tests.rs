@@ -158,7 +158,12 @@ fn functions_of_kubernetes_work() {
 
 #[test]
 fn unknown_names_and_functions_are_faults_with_their_place() {
-    refused("evnt.type == 'x'", 1, 1, "unknown name `evnt`: known are event, now, object, rule, source, variables");
+    refused(
+        "evnt.type == 'x'",
+        1,
+        1,
+        "unknown name `evnt`: known are event, now, object, oldObject, rule, source, variables",
+    );
     refused("true &&\n  envt == 1", 2, 3, "unknown name `envt`");
     refused("event.tpye == 'x'", 1, 1, "`event` has no `tpye`: known are data, id, source, subject, time, type");
     refused("variables.x", 1, 1, "`variables` has no `x`: known are none");

@@ -3,12 +3,16 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Compiler, Mode, Template};
+use super::{Compiler, Mode, Program, Template};
 
 impl Compiler {
     pub(super) fn template(&mut self, value: &Value, mode: Mode, path: &str) -> Option<Template> {
         match Template::compile(value, mode, &self.names, path) {
-            Ok(template) => Some(template),
+            Ok(template) => {
+                let programs = template.programs();
+                self.places.extend(programs.into_iter().flat_map(Program::places).cloned());
+                Some(template)
+            }
             Err(faults) => {
                 self.faults.extend(faults);
                 None

@@ -3,12 +3,12 @@
 use super::{Engine, MAX_ERROR, Views, conclude::Moment, group::Group, same::Sameness};
 use crate::{
     api::Operation,
-    event::{Event, trail},
+    event::{Event, Old, trail},
     poison,
     record::{Decision, EventInput, Head, RuleUid, SuppressedReason},
     rule::{
         cel::{Program, Scope},
-        change::Change,
+        change::{Change, old_object},
         compile::{CompiledSource, Rule},
         fault::EvalError,
         filter::{Kind, operation},
@@ -132,7 +132,7 @@ impl Engine {
         if gone {
             return Ok(None);
         }
-        if let Some(error) = untold(source, sight.input) {
+        if let Some(error) = untold(source, sight.input).or_else(|| not_kept(rule, source, sight.input)) {
             return Err(error);
         }
         let scope = sight.scope(rule, source);
@@ -269,6 +269,17 @@ fn untold(source: &CompiledSource, input: &EventInput) -> Option<EvalError> {
         Ok(_) => EvalError::new("its value was not followed"),
     };
     Some(error.at(&format!("sources[{}].resource.changedExpressions[{index}]", source.name)))
+}
+
+/// Why the rule cannot be told what it reads of the object as it was.
+fn not_kept(rule: &Rule, source: &CompiledSource, input: &EventInput) -> Option<EvalError> {
+    if rule.old.is_empty() || input.only.is_some() || matches!(operation(&input.event)?, Operation::Create) {
+        return None;
+    }
+    let none = Old::default();
+    let old = input.origin.old.as_deref().unwrap_or(&none);
+    let error = old_object(&rule.old, old).err()?;
+    Some(error.at(&format!("sources[{}].resource", source.name)))
 }
 
 /// A condition in its place.

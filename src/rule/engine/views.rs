@@ -7,7 +7,10 @@ use serde_json::json;
 use crate::{
     event::{Event, TYPE_KUBERNETES_EVENT},
     record::{Account, EventInput},
-    rule::compile::{CompiledSource, Rule},
+    rule::{
+        change::old_object,
+        compile::{CompiledSource, Rule},
+    },
 };
 
 /// The event as rules see it, made once for all that see it alike.
@@ -15,13 +18,13 @@ pub(in crate::rule) struct Views<'i> {
     pub(in crate::rule) input: &'i EventInput,
     /// A Kubernetes Event, as accounts see it.
     of_accounts: Vec<(Account, Arc<Event>)>,
-    /// A change, for sources whose selector the object has left.
-    left: Option<Arc<Event>>,
+    /// A change, for sources whose selector the object has left or not, and by what the rule reads of the object as it was.
+    of_changes: Vec<(bool, Vec<u64>, Arc<Event>)>,
 }
 
 impl<'i> Views<'i> {
     pub(in crate::rule) fn new(input: &'i EventInput) -> Self {
-        Self { input, of_accounts: Vec::new(), left: None }
+        Self { input, of_accounts: Vec::new(), of_changes: Vec::new() }
     }
 
     /// The event as a source of the rule sees it.
@@ -30,15 +33,27 @@ impl<'i> Views<'i> {
         if plain.type_ == TYPE_KUBERNETES_EVENT {
             return self.of_account(&rule.account);
         }
-        if !source.filter.is_leaving(&self.input.origin, plain) {
+        let left = source.filter.is_leaving(&self.input.origin, plain);
+        let old = self.input.origin.old.as_ref().filter(|_| !rule.old.is_empty() && plain.is_change());
+        if !left && old.is_none() {
             return Arc::clone(plain);
         }
-        let left = self.left.get_or_insert_with(|| {
-            let mut event = Event::clone(plain);
+        let ids: Vec<u64> = old.iter().flat_map(|_| &rule.old).map(|followed| followed.id).collect();
+        let known = self.of_changes.iter().find(|known| (known.0, &known.1) == (left, &ids));
+        if let Some((.., event)) = known {
+            return Arc::clone(event);
+        }
+        let mut event = Event::clone(plain);
+        if left {
             event.data["selector"] = json!("Left");
-            Arc::new(event)
-        });
-        Arc::clone(left)
+        }
+        // What was not kept is told as an error before anybody asks for it.
+        if let Some(Ok(old)) = old.map(|old| old_object(&rule.old, old)) {
+            event.data["oldObject"] = old;
+        }
+        let event = Arc::new(event);
+        self.of_changes.push((left, ids, Arc::clone(&event)));
+        event
     }
 
     fn of_account(&mut self, account: &Account) -> Arc<Event> {

@@ -27,7 +27,7 @@ fn gone(last: Vec<(u64, u64)>) -> EventInput {
     let seen_at = "2026-11-02T07:16:20Z".parse().expect("time");
     let change =
         Change { watch: &watch, source: "/apis/apps/v1/deployments", operation: Operation::Delete, gap: true, seen_at };
-    let (event, origin) = from_memory("u", &Seen::new(7, 0, "shop/web"), Values(last), change);
+    let (event, origin) = from_memory("u", &Seen::new(7, 0, "shop/web"), Values::of(last), change);
     EventInput { origin, ..input(event, watch.clone()) }
 }
 

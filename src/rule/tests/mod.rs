@@ -20,6 +20,7 @@ mod http;
 mod index;
 mod left;
 mod near;
+mod old;
 mod own;
 mod progress;
 mod properties;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     api::Operation,
     event::{
-        Event, Malformed, Origin, Seen, Values, WatchKey,
+        Event, Kept, Malformed, Old, Origin, Seen, Values, WatchKey,
         kubernetes_event::{from_kubernetes_event, is_of_events},
         resource::{Change, from_memory, from_object, origin},
     },
@@ -57,7 +57,7 @@ impl Memory {
         let mut memory = Self { watch, complete: false, objects, position, asked: BTreeSet::new() };
         if let Some(mark) = memory.objects.remove(LISTED) {
             memory.complete = true;
-            memory.asked = mark.values.iter().flat_map(|values| &values.0).map(|(id, _)| *id).collect();
+            memory.asked = mark.values.iter().flat_map(|values| &values.hashes).map(|(id, _)| *id).collect();
         }
         memory
     }
@@ -100,6 +100,7 @@ impl Memory {
     fn follows(&self, seen: &Seen, followed: &[Followed]) -> bool {
         followed.iter().all(|one| match one.is_selector() {
             true => self.asked.contains(&one.id),
+            false if one.is_old() => seen.values.as_ref().is_some_and(|values| values.old(one.id).is_some()),
             false => seen.value(one.id).is_some(),
         })
     }
@@ -159,6 +160,7 @@ impl Memory {
             (_, None) => Operation::Create,
         };
         let change = Change { watch: &self.watch, source, operation, gap: sight == Sight::Listed, seen_at };
+        let old = previous.and_then(|previous| recall(previous, followed));
         let mut observed = if is_of_events(&self.watch) {
             observe_event(raw, change, previous, followed)?
         } else {
@@ -169,6 +171,7 @@ impl Memory {
             origin.before = change.gap.then(|| previous.map_or(0, |seen| seen.version));
             Observed { origin, events: vec![event] }
         };
+        observed.origin.old = old;
         if first {
             observed.events.clear();
         }
@@ -209,9 +212,10 @@ impl Memory {
     ) -> Option<Observed> {
         let seen = self.objects.remove(uid)?;
         let selectors = followed.iter().filter(|one| one.is_selector() && self.asked.contains(&one.id));
-        let last = Values(selectors.map(|one| (one.id, seen.value(one.id).unwrap_or(0))).collect());
+        let last = Values::of(selectors.map(|one| (one.id, seen.value(one.id).unwrap_or(0))).collect());
         let change = Change { watch: &self.watch, source, operation: Operation::Delete, gap: true, seen_at };
         let (event, origin) = from_memory(uid, &seen, last, change);
+        let origin = Origin { old: recall(&seen, followed), ..origin };
         let own = is_of_events(&self.watch) && seen.count == 0;
         let told = self.complete && !own;
         Some(Observed { origin, events: if told { vec![event] } else { Vec::new() } })
@@ -223,10 +227,18 @@ impl Memory {
         self.advance(version);
         self.asked = followed.iter().filter(|one| one.is_selector()).map(|one| one.id).collect();
         let asked: Vec<(u64, u64)> = self.asked.iter().map(|id| (*id, 0)).collect();
-        let values = (!asked.is_empty()).then(|| Box::new(Values(asked)));
+        let values = (!asked.is_empty()).then(|| Box::new(Values::of(asked)));
         let mark = Seen { values, ..Seen::new(version, 0, String::new()) };
         Origin::new(self.watch.clone(), LISTED.to_owned(), Some(mark))
     }
+}
+
+/// The values that are asked for of the object as it was.
+fn recall(seen: &Seen, followed: &[Followed]) -> Option<Box<Old>> {
+    let old = seen.values.as_ref()?.old.as_ref()?;
+    let asked = |(id, _): &&(u64, Kept)| followed.iter().any(|one| one.id == *id);
+    let known: Vec<(u64, Kept)> = old.0.iter().filter(asked).cloned().collect();
+    (!known.is_empty()).then(|| Box::new(Old(known)))
 }
 
 /// Notes the values of the object, and which are others than before: what was not asked for before has not changed. Of selectors those that it matched

@@ -16,7 +16,7 @@ impl Builder<'_> {
         match &node.expr {
             Expr::Ident(name) => match self.bound.iter().rfind(|bound| bound.name == *name) {
                 Some(bound) => bound.shapes.clone(),
-                None if name.trim_start_matches('.') == "object" => self.names.object_shapes(),
+                None if is_object(name) => self.names.object_shapes(),
                 None => Vec::new(),
             },
             Expr::Select(select) => below(&self.shapes(&select.operand), |shape| shape.field(&select.field)),
@@ -40,7 +40,7 @@ impl Builder<'_> {
     /// Refuses a field that the kind of the operand does not have: any at the top of an object, below it those that are nearly another one.
     pub(super) fn refuse_misspelt(&mut self, operand: &IdedExpr, field: &str) {
         let Some(near) = misspelt(&self.shapes(operand), field) else { return };
-        let top = matches!(&operand.expr, Expr::Ident(name) if name.trim_start_matches('.') == "object");
+        let top = matches!(&operand.expr, Expr::Ident(name) if is_object(name));
         let kinds = self.names.kinds.join(" or ");
         match near.as_slice() {
             [] if top => {
@@ -52,6 +52,10 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+fn is_object(name: &str) -> bool {
+    ["object", "oldObject"].contains(&name.trim_start_matches('.'))
 }
 
 fn below(shapes: &[Shape], lead: impl Fn(Shape) -> Shape) -> Vec<Shape> {

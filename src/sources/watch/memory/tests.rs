@@ -107,6 +107,10 @@ fn values_outlive_a_restart_and_what_changed_meanwhile_is_found() {
 #[test]
 fn an_object_of_which_nothing_is_followed_takes_no_more_memory_than_before() {
     assert!(std::mem::size_of::<Seen>() <= std::mem::size_of::<(u64, u32, String)>());
+    assert!(
+        std::mem::size_of::<Values>() <= std::mem::size_of::<Vec<(u64, u64)>>(),
+        "nor more where values are followed"
+    );
     let mut memory = Memory::new(watch(), HashMap::new());
     see(&mut memory, object(1, json!({})), Sight::Changed, &[]);
     assert_eq!(memory.objects["u"], Seen::new(1, 0, "shop/web"));
@@ -148,7 +152,7 @@ fn of_an_object_that_is_gone_it_is_known_which_selectors_it_matched_last_also_af
     saved(&mut memory, &both);
     see(&mut memory, of_tier(2, "back"), Sight::Changed, &both);
     assert_eq!(
-        memory.objects["u"].values.as_ref().map(|values| values.0.len()),
+        memory.objects["u"].values.as_ref().map(|values| values.hashes.len()),
         Some(1),
         "what does not match is free"
     );
@@ -172,6 +176,39 @@ fn an_object_that_matches_a_selector_no_more_has_left_it_also_after_a_restart_an
         assert_eq!(changed(&mut memory, of_tier(2, "front"), sight), [0; 0]);
         assert_eq!(changed(&mut memory, of_tier(3, "back"), sight), [both[0].id]);
         assert_eq!(changed(&mut memory, of_tier(4, "front"), sight), [both[1].id]);
+    }
+}
+
+#[test]
+fn what_rules_read_of_an_object_as_it_was_comes_with_its_next_change_also_over_restarts_and_gaps() {
+    let expression = json!([{"name": "c", "expression": "oldObject != null && oldObject.spec.replicas == 1"}]);
+    let source = json!({"name": "s", "when": expression, "resource": {"apiVersion": "apps/v1", "kind": "Deployment"}});
+    let interest: std::sync::Arc<Interest> = testing::interest(&[testing::rule("r", 1, json!([source]))]);
+    let old = interest.followed(&watch()).to_vec();
+    assert!(old.len() == 1 && old[0].is_old());
+    let told = |observed: Option<Observed>| {
+        let old = observed.expect("news").origin.old;
+        old.map(|old| serde_json::to_value(&old.0[0].1).expect("JSON"))
+    };
+    let change = |memory: &mut Memory, version: u64, spec: Value, sight: Sight| {
+        told(memory.observe(object(version, spec), sight, "/s", Timestamp::UNIX_EPOCH, &old).expect("an object"))
+    };
+    let mut memory = Memory::new(watch(), HashMap::new());
+    see(&mut memory, object(1, json!({"replicas": 1})), Sight::Listed, &[]);
+    memory.finish_list(1, &[]);
+    assert!(!memory.knows("u", 1, &old), "a newly read value is learnt with a list");
+    assert_eq!(change(&mut memory, 1, json!({"replicas": 1}), Sight::Listed), None);
+    let row = saved(&mut memory, &old);
+    for (mut memory, sight) in [(memory, Sight::Changed), (restored(&row), Sight::Listed)] {
+        assert!(memory.knows("u", 1, &old));
+        assert_eq!(change(&mut memory, 2, json!({}), sight), Some(json!("1")));
+        assert_eq!(
+            change(&mut memory, 3, json!({"replicas": 3}), sight),
+            Some(json!(1)),
+            "of two keys one led somewhere"
+        );
+        let lost = memory.lose("u", "/s", Timestamp::UNIX_EPOCH, &old);
+        assert_eq!(told(lost), Some(json!("3")), "of one that nobody saw go");
     }
 }
 
