@@ -264,7 +264,7 @@ fn all_metrics() -> String {
             reason: SuppressedReason::Cooldown,
             occurrence: None,
         },
-        Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
+        Decision::Errored { rule, place: "when[a]".into(), message: "no".into(), poisoned: false },
     ];
     metrics.event_judged("t");
     metrics.decided(&decisions);

@@ -21,6 +21,7 @@ pub(super) async fn run(way: &Way, rule: &str, firing: Option<&str>, output: Out
         let path = ["rules", rule, "deadletters", &firing, "replay"];
         let answer = way.ask(Method::POST, &path, "", &token).await.and_then(super::way::Answer::good);
         match answer {
+            Ok(body) if body["judged"] == true => replayed.push(json!({"firing": firing, "judgedAgain": true})),
             Ok(body) => replayed.push(json!({"firing": firing, "runsAs": body["firing"]})),
             // What was run again so far is not to be lost from sight.
             Err(error) => anyhow::bail!("{error:#}\n{} were run again before: {}", replayed.len(), json!(replayed)),
@@ -32,6 +33,8 @@ pub(super) async fn run(way: &Way, rule: &str, firing: Option<&str>, output: Out
     if replayed.is_empty() {
         return Ok(format!("Rule {}/{rule} has no dead letters.\n", way.namespace));
     }
-    let rows: Vec<_> = replayed.iter().map(|one| vec![of(&one["firing"]), of(&one["runsAs"])]).collect();
+    let runs_as =
+        |one: &Value| if one["judgedAgain"] == true { "(judged again)".to_owned() } else { of(&one["runsAs"]) };
+    let rows: Vec<_> = replayed.iter().map(|one| vec![of(&one["firing"]), runs_as(one)]).collect();
     Ok(table(&["FIRING", "RUNS AGAIN AS"], &rows))
 }

@@ -136,6 +136,9 @@ pub enum Decision {
         place: String,
         /// What went wrong.
         message: String,
+        /// Judging the event panicked: it is kept as a dead letter.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        poisoned: bool,
     },
 }
 

@@ -4,8 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finished, Firing, FiringId, Head, LogId, OpenFiring, Position, Stamp, Step, undo_of, undone, whole};
-use crate::api::{Action, ActionKind, ActionOutcome, EventRuleSpec, Target};
+use super::{
+    EventInput, Finished, Firing, FiringId, Head, LogId, Lookups, OpenFiring, Position, RuleRef, SourceRef, Stamp,
+    Step, undo_of, undone, whole,
+};
+use crate::{
+    api::{Action, ActionKind, ActionOutcome, EventRuleSpec, FiringKind, FiringOutcome, Target},
+    event::Origin,
+};
 
 /// A firing that failed for good, with its event and what became of its steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +22,64 @@ pub struct DeadLetter {
     pub finished: Finished,
     /// When it ended.
     pub stamp: Stamp,
+    /// Of an event that could not be judged, what is needed beside it to judge it again. There was no firing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unjudged: Option<Box<Unjudged>>,
+}
+
+/// How an event came that made judging a rule panic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unjudged {
+    /// What the log remembers of the object.
+    pub origin: Origin,
+    /// What was looked up for it.
+    pub lookups: Lookups,
+    /// The only source that it was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<SourceRef>,
+}
+
+impl DeadLetter {
+    /// Of an event at `head` that made judging it by this version of a rule panic.
+    pub fn unjudged(
+        log: &LogId,
+        head: &Head,
+        of: (&RuleRef, i64, &Arc<EventRuleSpec>),
+        input: &EventInput,
+        message: &str,
+    ) -> Self {
+        let (rule, generation, spec) = of;
+        // No group has such a name.
+        let id = FiringId::derive(log, head.position, &rule.uid, "\nunjudged");
+        let (outcome, failed_at) = (FiringOutcome::Failed, Some("judging".to_owned()));
+        let finished =
+            Finished { firing: id.clone(), rule: rule.uid.clone(), outcome, message: message.to_owned(), failed_at };
+        let firing = Firing {
+            id,
+            rule: rule.clone(),
+            generation,
+            source: input.only.as_ref().map(|only| only.source.clone()).unwrap_or_default(),
+            group: input.event.subject.clone().unwrap_or_default(),
+            group_values: BTreeMap::new(),
+            count: None,
+            value: None,
+            baseline: None,
+            kind: FiringKind::default(),
+            step: None,
+            input: head.position,
+            stamp: head.stamp,
+            planned: None,
+            restores: None,
+        };
+        let (event, spec) = (Arc::clone(&input.event), Arc::clone(spec));
+        let EventInput { origin, lookups, only, .. } = input.clone();
+        Self {
+            open: OpenFiring { firing, event, events: Vec::new(), spec, steps: BTreeMap::new() },
+            finished,
+            stamp: head.stamp,
+            unjudged: Some(Box::new(Unjudged { origin, lookups, only })),
+        }
+    }
 }
 
 /// A dead letter is to be run again: it is taken out, and what is left of it to do is a new firing. Of a letter that is not there any more, nothing.
@@ -25,9 +89,19 @@ pub struct Replay {
     pub of: FiringId,
     /// The firing as it was kept: to go on with it needs nothing but the log.
     pub open: Box<OpenFiring>,
+    /// Of an event that could not be judged: it is judged again, by the version of the rule in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unjudged: Option<Box<Unjudged>>,
 }
 
 impl Replay {
+    /// The event that is to be judged again by the rule's version of this generation; nothing when a firing is to be gone on with.
+    pub fn input(&self, generation: i64) -> Option<EventInput> {
+        let Unjudged { origin, lookups, only } = Unjudged::clone(self.unjudged.as_ref()?);
+        let only = only.map(|only| SourceRef { generation, ..only });
+        Some(EventInput { event: Arc::clone(&self.open.event), origin, only, lookups })
+    }
+
     /// The id of the firing that this opens at `position`. It is not the old one: what was made under that, and keys that a receiver may have
     /// remembered, are not to be mistaken for what is done now.
     pub fn firing(&self, log: &LogId, position: Position) -> FiringId {

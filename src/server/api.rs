@@ -173,7 +173,7 @@ async fn replay(
         );
         return Err(Refusal(StatusCode::FORBIDDEN, format!("firing {of} is not run again: {why}")));
     }
-    let replay = Replay { of: of.clone(), open: Box::new(letter.open) };
+    let replay = Replay { of: of.clone(), open: Box::new(letter.open), unjudged: letter.unjudged };
     let log = rules.bus.id().clone();
     let head = rules.bus.append(Record::Replay(replay.clone())).await.map_err(failed)?;
     rules.bus.durable(head.position).await.map_err(failed)?;
@@ -183,7 +183,11 @@ async fn replay(
         let why = "the rule is not in force: kubectl describe eventrule tells why";
         return Err(Refusal(StatusCode::CONFLICT, format!("firing {of} is not run again: {why}")));
     }
-    Ok(reply(StatusCode::ACCEPTED, &json!({"firing": replay.firing(&log, head.position).to_string()})))
+    let told = match replay.unjudged {
+        Some(_) => json!({"judged": true}),
+        None => json!({"firing": replay.firing(&log, head.position).to_string()}),
+    };
+    Ok(reply(StatusCode::ACCEPTED, &told))
 }
 
 fn failed(error: impl std::fmt::Display) -> Refusal {

@@ -29,7 +29,7 @@ const COMMON: u64 = 4 << 10;
 pub struct Kept {
     /// The rule.
     pub rule: RuleUid,
-    /// Position of the firing's end: letters are in this order.
+    /// Position of the firing's end, or of the event that could not be judged: letters are in this order.
     pub ended: Position,
     /// What it takes of the volume.
     #[serde(default = "common")]
@@ -49,7 +49,8 @@ pub enum Place {
 #[derive(Debug, Default)]
 pub struct Letters {
     kept: HashMap<FiringId, Kept>,
-    order: BTreeMap<Position, FiringId>,
+    /// Several rules may have one of the same event.
+    order: BTreeMap<(Position, RuleUid), FiringId>,
     of_rule: BTreeMap<RuleUid, BTreeSet<Position>>,
     /// Since the last delta: come, or gone.
     changed: BTreeMap<FiringId, Option<Arc<DeadLetter>>>,
@@ -90,11 +91,11 @@ impl Letters {
         // The newest stays, however large it is.
         while self.count(&rule) > MAX_OF_RULE || (self.bytes_of(&rule) > MAX_BYTES_OF_RULE && self.count(&rule) > 1) {
             let oldest = self.of_rule.get(&rule).and_then(BTreeSet::first).copied();
-            oldest.and_then(|oldest| self.evict(oldest));
+            oldest.and_then(|oldest| self.evict(&(oldest, rule.clone())));
         }
         while self.kept.len() > MAX_LETTERS || (self.bytes > MAX_BYTES && self.kept.len() > 1) {
-            let oldest = self.order.keys().next().copied();
-            touched.extend(oldest.and_then(|oldest| self.evict(oldest)));
+            let oldest = self.order.keys().next().cloned();
+            touched.extend(oldest.and_then(|oldest| self.evict(&oldest)));
         }
         touched
     }
@@ -108,7 +109,7 @@ impl Letters {
     pub(super) fn take(&mut self, id: &FiringId) -> Option<RuleUid> {
         let Kept { rule, ended, bytes } = self.kept.remove(id)?;
         self.bytes -= bytes;
-        self.order.remove(&ended);
+        self.order.remove(&(ended, rule.clone()));
         if let Some(positions) = self.of_rule.get_mut(&rule) {
             positions.remove(&ended);
             if positions.is_empty() {
@@ -122,7 +123,7 @@ impl Letters {
     /// The rule is gone, and its letters with it.
     pub(super) fn forget(&mut self, rule: &RuleUid) {
         for position in self.of_rule.get(rule).cloned().unwrap_or_default() {
-            if let Some(id) = self.order.get(&position).cloned() {
+            if let Some(id) = self.order.get(&(position, rule.clone())).cloned() {
                 self.take(&id);
             }
         }
@@ -159,7 +160,7 @@ impl Letters {
         while page.len() < limit
             && let Some(position) = older.next()
         {
-            let id = self.order.get(&position).cloned();
+            let id = self.order.get(&(position, rule.clone())).cloned();
             page.extend(id.and_then(|id| self.find(&id).map(|(_, place)| (id.clone(), place))));
             last = Some(position);
         }
@@ -169,7 +170,7 @@ impl Letters {
     /// The letters of a rule, newest first.
     pub fn of_rule(&self, rule: &RuleUid) -> impl Iterator<Item = &FiringId> {
         let positions = self.of_rule.get(rule).into_iter().flat_map(|positions| positions.iter().rev());
-        positions.filter_map(|position| self.order.get(position))
+        positions.filter_map(move |position| self.order.get(&(*position, rule.clone())))
     }
 
     /// How many of a rule are kept.
@@ -193,15 +194,15 @@ impl Letters {
     }
 
     fn index(&mut self, id: FiringId, kept: Kept) {
-        self.order.insert(kept.ended, id.clone());
+        self.order.insert((kept.ended, kept.rule.clone()), id.clone());
         self.of_rule.entry(kept.rule.clone()).or_default().insert(kept.ended);
         self.bytes += kept.bytes;
         let before = self.kept.insert(id, kept);
         self.bytes -= before.map_or(0, |before| before.bytes);
     }
 
-    fn evict(&mut self, position: Position) -> Option<RuleUid> {
-        let id = self.order.get(&position).cloned()?;
+    fn evict(&mut self, oldest: &(Position, RuleUid)) -> Option<RuleUid> {
+        let id = self.order.get(oldest).cloned()?;
         self.evicted += 1;
         self.take(&id)
     }

@@ -174,9 +174,24 @@ impl State {
         if !letters::is_kept(&open, finished.outcome) || !self.engine.knows(&finished.rule) {
             return;
         }
-        let letter = DeadLetter { open, finished: finished.clone(), stamp: head.stamp };
+        self.keep_letter(head, DeadLetter { open, finished: finished.clone(), stamp: head.stamp, unjudged: None });
+    }
+
+    fn keep_letter(&mut self, head: &Head, letter: DeadLetter) {
         for rule in self.letters.keep(head, letter) {
             self.engine.keeps_letters(&rule, self.letters.count(&rule) as u64);
+        }
+    }
+
+    /// Keeps the event for rules that panicked when they were to judge it. Not for those that follow objects: of an object that is no more what it was,
+    /// nothing may be judged later.
+    fn keep_unjudged(&mut self, head: &Head, input: &EventInput, decisions: &[Decision]) {
+        for decision in decisions {
+            let Decision::Errored { rule, message, poisoned: true, .. } = decision else { continue };
+            let Some(rule) = self.engine.rule(rule).filter(|rule| !rule.spec.follows_objects()) else { continue };
+            let of = (&rule.rule, rule.generation, &rule.spec);
+            let letter = DeadLetter::unjudged(&self.log, head, of, input, message);
+            self.keep_letter(head, letter);
         }
     }
 
@@ -184,6 +199,13 @@ impl State {
     fn replay(&mut self, head: &Head, replay: &Replay) {
         let rule = &replay.open.firing.rule.uid;
         if self.letters.find(&replay.of).is_none_or(|(kept, _)| kept.rule != *rule) {
+            return;
+        }
+        if replay.unjudged.is_some() {
+            if self.engine.judge_again(head, replay) {
+                self.letters.take(&replay.of);
+                self.engine.keeps_letters(rule, self.letters.count(rule) as u64);
+            }
             return;
         }
         // A step of escalation, or what is done at the end, may have gone with an edit.
@@ -209,6 +231,7 @@ impl State {
     pub fn decide(&mut self, head: &Head, input: &EventInput, seen: &SeenBy, decisions: &[Decision]) {
         self.open(head, Ok(input), decisions);
         self.engine.decide(head, input, seen, decisions);
+        self.keep_unjudged(head, input, decisions);
     }
 
     /// Folds the decisions about what was due before the record at `head`, and opens the firings among them.

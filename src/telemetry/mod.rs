@@ -130,7 +130,11 @@ impl Metrics {
             "1 while no events are taken because as many firings are open as may be",
             self.inputs_held.clone(),
         );
-        to.register("dead_letters", "Firings that failed for good and are kept", self.dead_letters.clone());
+        to.register(
+            "dead_letters",
+            "Firings that failed for good and events that could not be judged, which are kept",
+            self.dead_letters.clone(),
+        );
         to.register(
             "dead_letters_evicted",
             "Dead letters that had to go for newer ones",

@@ -25,7 +25,7 @@ fn every_metric_is_written_with_its_name_and_labels() {
             reason: SuppressedReason::Cooldown,
             occurrence: None,
         },
-        Decision::Errored { rule, place: "when[a]".into(), message: "no".into() },
+        Decision::Errored { rule, place: "when[a]".into(), message: "no".into(), poisoned: false },
     ];
     metrics.event_judged(crate::api::GROUP);
     metrics.decided(&decisions);

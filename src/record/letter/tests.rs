@@ -46,7 +46,7 @@ fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {
     };
     let steps = steps.iter().map(|(name, step)| ((*name).to_owned(), step.clone())).collect();
     let open = OpenFiring { firing, event: Arc::new(event), events: Vec::new(), spec: Arc::clone(spec), steps };
-    Replay { of: FiringId("old".into()), open: Box::new(open) }
+    Replay { of: FiringId("old".into()), open: Box::new(open), unjudged: None }
 }
 
 fn opened(replay: &Replay, spec: &Arc<EventRuleSpec>) -> OpenFiring {

@@ -66,7 +66,7 @@ impl Engine {
     pub fn judge_due(&self, head: &Head, deadline: &Deadline) -> Vec<Decision> {
         poison::caught(|| self.ask_due(head, deadline)).unwrap_or_else(|poisoned| {
             let (rule, place) = (deadline.rule.clone(), "spec.trigger".to_owned());
-            vec![Decision::Errored { rule, place, message: poisoned.to_string() }]
+            vec![Decision::Errored { rule, place, message: poisoned.to_string(), poisoned: false }]
         })
     }
 

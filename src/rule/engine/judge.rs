@@ -73,7 +73,12 @@ impl Engine {
             judged.seen.rules.truncate(seen);
             judged.decisions.truncate(decisions);
             judged.seen.rules.extend((!counted).then(|| rule.rule.uid.clone()));
-            judged.decisions.push(errored(&rule.rule.uid, EvalError::new(poisoned.to_string()).at("spec")));
+            judged.decisions.push(Decision::Errored {
+                rule: rule.rule.uid.clone(),
+                place: "spec".to_owned(),
+                message: cut(&poisoned.to_string(), MAX_ERROR),
+                poisoned: true,
+            });
         }
     }
 
@@ -248,7 +253,8 @@ impl<'s> Sight<'s> {
 }
 
 pub(super) fn errored(rule: &RuleUid, error: EvalError) -> Decision {
-    Decision::Errored { rule: rule.clone(), place: error.path, message: cut(&error.message, MAX_ERROR) }
+    let message = cut(&error.message, MAX_ERROR);
+    Decision::Errored { rule: rule.clone(), place: error.path, message, poisoned: false }
 }
 
 /// Why it cannot be told whether an update changed what the source asks for, or whether an object that is gone had the labels.

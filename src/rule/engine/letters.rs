@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::Engine;
-use crate::record::{Head, OpenFiring, Replay, RuleUid};
+use crate::{
+    record::{Head, OpenFiring, Replay, RuleUid},
+    rule::writes::Released,
+};
 
 impl Engine {
     /// So many dead letters of the rule are kept now. Status tells their number.
@@ -14,6 +17,14 @@ impl Engine {
             self.changed.rows.insert(uid.clone());
             self.changed.progress.insert(uid.clone());
         }
+    }
+
+    /// An event that could not be judged is judged again, by the version in force: [`Engine::take_released`] has it. False while there is none.
+    pub fn judge_again(&mut self, head: &Head, replay: &Replay) -> bool {
+        let uid = &replay.open.firing.rule.uid;
+        let Some(input) = self.rule(uid).and_then(|rule| replay.input(rule.generation)) else { return false };
+        self.released.push(Released { rule: uid.clone(), position: head.position, input });
+        true
     }
 
     /// Fires again for a dead letter, with the version in force; nothing while there is none. Cooldown and budget have no say in it.

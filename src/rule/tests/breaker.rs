@@ -93,7 +93,7 @@ fn what_somebody_runs_again_is_let_through_and_resets_the_breaker_when_it_succee
     let mut line = Timeline::of(rule());
     line.end(1, FAILED, RuleMode::Enforce);
     let letter = line.end(2, FAILED, RuleMode::Enforce);
-    let replay = crate::record::Replay { of: letter.firing.id.clone(), open: Box::new(letter) };
+    let replay = crate::record::Replay { of: letter.firing.id.clone(), open: Box::new(letter), unjudged: None };
     let head = head(999, 3);
     let open = line.engine.fire_again(&head, &replay).expect("it fires again");
     let shut = Gate::Shut(BTreeSet::from([open.firing.id.clone()]));

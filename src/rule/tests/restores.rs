@@ -185,7 +185,7 @@ fn what_could_not_be_given_back_and_is_run_again_is_not_taken_for_held_after_a_r
     assert!(!line.engine.gives(&uid, &firing.id));
     let (event, spec, steps) = (event_of_restore(&firing), Arc::clone(&line.rule().spec), Default::default());
     let letter = crate::record::OpenFiring { event, events: Vec::new(), spec, steps, firing };
-    let replay = crate::record::Replay { of: letter.firing.id.clone(), open: Box::new(letter) };
+    let replay = crate::record::Replay { of: letter.firing.id.clone(), open: Box::new(letter), unjudged: None };
     let again = line.engine.fire_again(&head(999, 22), &replay).expect("it fires again").firing.id;
     line.restart();
     assert!(line.engine.gives(&uid, &again));

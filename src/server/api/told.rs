@@ -63,12 +63,16 @@ pub(super) fn acts_as(open: &OpenFiring, of: &Account) -> bool {
 
 /// A dead letter in a list.
 pub(super) fn letter(letter: &DeadLetter) -> Value {
-    let DeadLetter { open, finished, stamp } = letter;
+    let DeadLetter { open, finished, stamp, unjudged } = letter;
     let mut told = firing(open);
     told["ended"] = json!(stamp.timestamp().to_string());
     told["outcome"] = json!(finished.outcome);
     told["message"] = json!(finished.message);
     told["failedAt"] = json!(finished.failed_at);
+    // Of an event that made judging it panic.
+    if unjudged.is_some() {
+        told["kind"] = json!("Unjudged");
+    }
     told
 }
 

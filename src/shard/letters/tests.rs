@@ -52,6 +52,7 @@ fn letter(rule: &str, number: u64) -> DeadLetter {
             failed_at: None,
         },
         stamp: Stamp::default(),
+        unjudged: None,
     }
 }
 
@@ -89,6 +90,20 @@ fn pages_begin_with_the_newest_and_go_on_where_the_last_ended() {
     assert_eq!(page(Some(Position(4)), 2), (ids(&[3, 2]), Some(Position(2))));
     assert_eq!(page(Some(Position(2)), 2), (ids(&[1]), None));
     assert_eq!(page(None, 5), (ids(&[5, 4, 3, 2, 1]), None), "a full page that is the last says so");
+}
+
+#[test]
+fn rules_that_could_not_judge_the_same_event_have_a_letter_each() {
+    let mut letters = Letters::default();
+    keep(&mut letters, "a", 1);
+    keep(&mut letters, "b", 1);
+    let ids = |letters: &Letters, rule: &str| {
+        let (page, more) = letters.page(&uid(rule), None, 5);
+        (page.into_iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), more)
+    };
+    assert_eq!((ids(&letters, "a").0, ids(&letters, "b").0), (vec!["a-1".to_owned()], vec!["b-1".to_owned()]));
+    letters.take(&FiringId("a-1".into()));
+    assert_eq!((ids(&letters, "a").0.len(), ids(&letters, "b").0), (0, vec!["b-1".to_owned()]));
 }
 
 #[test]

@@ -419,7 +419,7 @@ async fn replay(bus: &SimulatedBus, desk: &Desk, times: usize) -> Vec<Record> {
             serde_json::from_slice::<DeadLetter>(&row).expect("a letter").open
         }
     };
-    vec![Record::Replay(Replay { of, open: Box::new(open) }); times]
+    vec![Record::Replay(Replay { of, open: Box::new(open), unjudged: None }); times]
 }
 
 /// The watch of the objects, until the workload is done.

@@ -111,7 +111,7 @@ fn records(format: u8) -> Vec<Record> {
         let Decision::Fired(firing) = judged.decisions[0].clone() else { panic!("not fired") };
         let (event, spec) = (Arc::clone(&input.event), spec.expect("a rule"));
         let open = OpenFiring { firing, event, events: Vec::new(), spec, steps: BTreeMap::new() };
-        records.push(Record::Replay(Replay { of: open.firing.id.clone(), open: Box::new(open) }));
+        records.push(Record::Replay(Replay { of: open.firing.id.clone(), open: Box::new(open), unjudged: None }));
     }
     if format >= 5 {
         records.extend([Record::Started, Record::Tick]);

@@ -23,7 +23,7 @@ pub(super) async fn replay_oldest(shard: &mut Loop, twice: bool) -> usize {
     let Some(id) = shard.state.letters.of_rule(&uid()).last().cloned() else { return 0 };
     let open = Box::new(read(shard, &id).await.expect("the letter").open);
     for _ in 0..=usize::from(twice) {
-        shard.append(Record::Replay(Replay { of: id.clone(), open: open.clone() })).await;
+        shard.append(Record::Replay(Replay { of: id.clone(), open: open.clone(), unjudged: None })).await;
     }
     1
 }
@@ -158,7 +158,64 @@ async fn a_letter_of_a_rule_that_is_gone_is_not_run_again() {
     let (mut shard, _) = failed(dir.path(), put(2)).await;
     let open = Box::new(read(&shard, &shard.seen().2[0]).await.expect("the letter").open);
     shard.append(Record::RuleRemove(uid())).await;
-    shard.append(Record::Replay(Replay { of: open.firing.id.clone(), open })).await;
+    shard.append(Record::Replay(Replay { of: open.firing.id.clone(), open, unjudged: None })).await;
     shard.turn().await;
     assert!(shard.state.ledger.is_empty() && shard.state.letters.is_empty());
+}
+
+/// A shard whose rule panicked when it was to judge an event.
+async fn poisoned(dir: &Path) -> Loop {
+    let mut shard = Loop::open(dir);
+    for record in put(2) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    shard.append(event(1, 0)).await;
+    // The filter is asked before the rule is.
+    crate::poison::bait::lay(1);
+    shard.turn().await;
+    shard
+}
+
+#[tokio::test]
+async fn an_event_that_a_rule_panics_over_is_kept_over_restarts_and_judged_again_by_the_rule_as_it_is_then() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let shard = poisoned(dir.path()).await;
+    assert_eq!((shard.all().len(), kept(&shard)), (0, (1, json!(1))));
+    let id = shard.state.letters.of_rule(&uid()).next().cloned().expect("a letter");
+    drop(shard);
+    let mut shard = Loop::open(dir.path());
+    shard.checkpoint().await;
+    let letter = read(&shard, &id).await.expect("it is kept");
+    assert_eq!(letter.finished.failed_at.as_deref(), Some("judging"));
+    assert!(letter.finished.message.contains("please report it: poison"), "{}", letter.finished.message);
+    assert_eq!(letter.open.event.subject.as_deref(), Some("shop/Pod/p0"));
+
+    for record in put(4) {
+        shard.append(record).await;
+    }
+    let replay = Replay { of: id.clone(), open: Box::new(letter.open), unjudged: letter.unjudged };
+    for _ in 0..2 {
+        shard.append(Record::Replay(replay.clone())).await;
+    }
+    shard.turn().await;
+    let open = shard.all();
+    assert_eq!(open.len(), 1, "the second time there is nothing to be judged");
+    assert_eq!((open[0].firing.generation, kept(&shard)), (4, (0, json!(0))));
+    drop(shard);
+    assert_eq!(Loop::open(dir.path()).all(), open, "and after a crash it is the same firing");
+}
+
+#[tokio::test]
+async fn an_event_that_brings_the_panic_out_once_more_is_kept_once_more() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = poisoned(dir.path()).await;
+    let id = shard.state.letters.of_rule(&uid()).next().cloned().expect("a letter");
+    let letter = read(&shard, &id).await.expect("it is kept");
+    let replay = Replay { of: id.clone(), open: Box::new(letter.open), unjudged: letter.unjudged };
+    shard.append(Record::Replay(replay)).await;
+    crate::poison::bait::lay(0);
+    shard.turn().await;
+    assert_eq!((shard.all().len(), kept(&shard)), (0, (1, json!(1))));
+    assert_ne!(shard.state.letters.of_rule(&uid()).next(), Some(&id));
 }
