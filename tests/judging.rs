@@ -188,7 +188,11 @@ async fn only_updates_that_change_a_followed_value_fire_also_across_a_kill_and_f
     let annotate = async |value: &str| patch(json!({"metadata": {"annotations": {"note": value}}})).await;
     let scale = async |replicas: u32| patch(json!({"spec": {"replicas": replicas}})).await;
 
-    shop.rule("scaled", rule("object.spec.?replicas", "replicas ${string(object.spec.replicas)}")).await;
+    shop.rule(
+        "scaled",
+        rule("object.spec.?replicas", "replicas ${string(oldObject.spec.replicas)} to ${string(object.spec.replicas)}"),
+    )
+    .await;
     annotate("a").await;
     scale(2).await;
     sink.await_requests(1).await;
@@ -205,7 +209,7 @@ async fn only_updates_that_change_a_followed_value_fire_also_across_a_kill_and_f
         assert_eq!(status["counts"]["matched"], 2, "{status}");
     }
     // After a kill a notification may be sent again.
-    let expected = ["replicas 2", "note b", "note c", "replicas 3"].map(str::to_owned);
+    let expected = ["replicas 1 to 2", "note b", "note c", "replicas 2 to 3"].map(str::to_owned);
     assert_eq!(texts(&sink.requests()), BTreeSet::from(expected));
 }
 
