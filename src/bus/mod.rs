@@ -71,6 +71,13 @@ pub trait Bus: Send + Sync + 'static {
     /// When the view cannot be read.
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BusError>;
 
+    /// Begins to read what is retained of the log, for what was recorded since that wall time, in microseconds since 1970, and is durable now. Beside everything
+    /// else: it holds nobody up. A bus that retains nothing, as this does, gives an archive that is empty.
+    fn archive(&self, since: i64) -> Box<dyn Archive> {
+        let _ = since;
+        Box::new(Unkept)
+    }
+
     /// Figures for metrics.
     fn stats(&self) -> Stats;
 
@@ -91,6 +98,39 @@ pub trait Reader: Send {
 
     /// Says that all records up to `position` have been folded, which makes room for appends.
     fn advance(&mut self, position: Position);
+}
+
+/// The events that are retained, oldest first.
+pub trait Archive: Send {
+    /// The next events, out of about so many bytes of the log, perhaps none; nothing at the end. Blocks.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn next(&mut self, bytes: u64) -> Result<Option<Vec<Entry>>, BusError>;
+
+    /// Wall time of the oldest record that was retained when the reading began, in microseconds since 1970; nothing before the first [`Archive::next`], and when
+    /// nothing is retained.
+    fn begins(&self) -> Option<i64>;
+
+    /// Records among those passed so far that are damaged, or that retention dropped before they were read.
+    fn lost(&self) -> u64;
+}
+
+/// The archive of a bus that retains nothing.
+struct Unkept;
+
+impl Archive for Unkept {
+    fn next(&mut self, _: u64) -> Result<Option<Vec<Entry>>, BusError> {
+        Ok(None)
+    }
+
+    fn begins(&self) -> Option<i64> {
+        None
+    }
+
+    fn lost(&self) -> u64 {
+        0
+    }
 }
 
 /// Proof that the log is durable up to a position: whoever writes to the outside world must hold one.

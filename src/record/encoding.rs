@@ -92,6 +92,11 @@ impl Formatter for Shallow {
     }
 }
 
+/// Whether bytes that [`encode`] wrote are an event, without reading them.
+pub fn is_event(bytes: &[u8]) -> bool {
+    bytes.get(1..).is_some_and(|json| json.starts_with(br#"{"Event":"#))
+}
+
 /// Reads what [`encode`] wrote.
 ///
 /// # Errors

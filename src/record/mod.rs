@@ -25,7 +25,7 @@ pub use change::{Change, Release, Remember, Standing, without_nulls};
 pub use control::{Control, Stopped};
 pub use decision::{Deadline, Decision, Firing, Judgement, Mark, Number, Occurrence, SuppressedReason};
 pub use emit::Emitted;
-pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode};
+pub use encoding::{DecodeError, EncodeError, FORMAT, decode, encode, is_event};
 pub use failure::FailureReason;
 pub use ledger::{Brief, Ledger, OpenFiring, Step, part, undo_of, undone, whole};
 pub use letter::{DeadLetter, Replay};

@@ -144,11 +144,12 @@ pub(super) fn is_at(bytes: &[u8], at: usize, position: u64) -> bool {
     parse(bytes, at, position.saturating_sub(1)).is_some_and(|frame| frame.position() == position)
 }
 
-fn parse(bytes: &[u8], at: usize, after: u64) -> Option<Frame> {
+/// The whole frame that begins there, if one of a position after `after` does.
+pub(super) fn parse(bytes: &[u8], at: usize, after: u64) -> Option<Frame> {
     let fixed = bytes.get(at..at + FRAME)?;
     let len = u32_at(fixed, 4) as usize;
     let position = u64_at(fixed, 16);
-    if len == 0 || len > MAX_RECORD || position <= after || position - after > LEAP {
+    if !is_plausible(len, position, after) {
         return None;
     }
     let end = at + FRAME + len;
@@ -162,6 +163,17 @@ fn parse(bytes: &[u8], at: usize, after: u64) -> Option<Frame> {
         synced: u64_at(fixed, 24),
         payload: at + FRAME..end,
     })
+}
+
+/// Up to where bytes are needed to tell whether a frame begins there; `at` itself when none does.
+pub(super) fn claimed(bytes: &[u8], at: usize, after: u64) -> usize {
+    let Some(fixed) = bytes.get(at..at + FRAME) else { return at + FRAME };
+    let (len, position) = (u32_at(fixed, 4) as usize, u64_at(fixed, 16));
+    if is_plausible(len, position, after) { at + FRAME + len } else { at }
+}
+
+fn is_plausible(len: usize, position: u64, after: u64) -> bool {
+    len > 0 && len <= MAX_RECORD && position > after && position - after <= LEAP
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

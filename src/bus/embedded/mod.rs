@@ -3,6 +3,7 @@
 //! Folder: `LOCK` (who has it), `log-id`, `epoch` (one more at each open), `segments/<first position>.log` (see `frame.rs`),
 //! `view.redb`. Knows no rules.
 
+mod archive;
 mod files;
 mod frame;
 mod queue;
@@ -27,6 +28,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use self::{
+    archive::Retained,
     files::{Disk, Files, Way},
     frame::Header,
     queue::{QueueReader, Shared},
@@ -36,7 +38,7 @@ use self::{
     volume::Volume,
     writer::{Active, Writer},
 };
-use super::{Bus, BusError, Permit, Reader, Recovery, Stats};
+use super::{Archive, Bus, BusError, Permit, Reader, Recovery, Stats};
 use crate::{
     clock::Clock,
     record::{Delta, Head, LogId, Position, Record, Table},
@@ -287,6 +289,12 @@ impl Bus for Embedded {
 
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BusError> {
         self.view.row(table, key).map_err(unread)
+    }
+
+    fn archive(&self, since: i64) -> Box<dyn Archive> {
+        let [_, durable, _] = self.shared.positions();
+        let (files, folder) = (Arc::clone(self.volume.files()), self.volume.segments());
+        Box::new(Retained::new(files, folder, self.id.clone(), since, durable.0))
     }
 
     fn stats(&self) -> Stats {

@@ -146,13 +146,16 @@ pub(super) fn list(files: &dyn Files, folder: &Path) -> io::Result<Vec<(u64, Pat
     for path in files.list(folder)? {
         match path.extension().and_then(|end| end.to_str()) {
             Some("new") => files.remove(&path)?,
-            Some("log") => {
-                let first = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
-                found.extend(first.filter(|&first| path.ends_with(name(first))).map(|first| (first, path)));
-            }
+            Some("log") => found.extend(first_of(&path).map(|first| (first, path))),
             _ => {}
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// The first position of the segment that has this name; nothing when it is no segment's.
+pub(super) fn first_of(path: &Path) -> Option<u64> {
+    let first = path.file_stem()?.to_str()?.parse().ok()?;
+    path.ends_with(name(first)).then_some(first)
 }

@@ -1,5 +1,6 @@
 //! The log in a folder of its own: what the tests share.
 
+mod archive;
 mod crash;
 mod crashes;
 mod damage;
