@@ -18,6 +18,9 @@ use support::{
 
 mod support;
 
+#[path = "letters/archive.rs"]
+mod archive;
+
 /// A token of an account of the shop.
 async fn token(shop: &Shop, account: &str, audience: &str) -> String {
     let spec = TokenRequestSpec { audiences: Some(vec![audience.to_owned()]), ..TokenRequestSpec::default() };

@@ -78,6 +78,9 @@ enum Command {
         #[arg(short, long = "filename", required = true)]
         filename: Vec<PathBuf>,
     },
+    /// Tell when a rule would have fired for events that really happened, and what its limits would have held back: for those that the operator has kept, with the
+    /// rule's account, or for those of files, offline.
+    Backtest(backtest::Asked),
     #[command(flatten)]
     InCluster(InCluster),
 }
@@ -111,18 +114,6 @@ enum Offline {
         /// The instant, as 2026-11-02T07:20:00Z; default: now.
         #[arg(long)]
         at: Option<Timestamp>,
-    },
-    /// Tell when a rule would have fired for events that really happened, and what its limits would have held back. Offline.
-    Backtest {
-        /// Files or folders of rules; `-` is standard input.
-        #[arg(short, long = "filename", required = true)]
-        filename: Vec<PathBuf>,
-        /// Files of events with their times: NDJSON or JSON of CloudEvents or objects, as `kubectl get events -o json` prints them.
-        #[arg(long, required = true)]
-        events: Vec<PathBuf>,
-        /// The rule, where the files hold several.
-        #[arg(long)]
-        rule: Option<String>,
     },
     /// Tell what is wrong with rules in files, and what is surely not meant. Offline. Exits with 0 when there is no error, 1 when there is one, 2 when a file
     /// cannot be read.
@@ -236,20 +227,31 @@ pub fn main(cli: Cli) -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<End> {
     let Cli { command, shared } = cli;
     if let Command::Offline(command) = &command {
-        // What is wrong then is wrong with what was given.
-        return Ok(offline(command, &shared).unwrap_or_else(|error| End::BadInput(format!("{error:#}\n"))));
+        return Ok(of_input(offline(command, &shared)));
     }
     if shared.output == Output::Junit {
         anyhow::bail!("-o junit is for test and lint");
+    }
+    if let Command::Backtest(asked) = &command
+        && asked.since.is_none()
+    {
+        let here = shared.namespace.as_deref().unwrap_or("default");
+        return Ok(of_input(backtest::run(asked, here, shared.output)));
     }
     // Whoever comes first decides in rustls; without this line a dependency could bring another provider along.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     match command {
         Command::Rbac { filename } => runtime.block_on(rbac::run(&filename, shared.namespace.as_deref())),
+        Command::Backtest(asked) => runtime.block_on(backtest::run_on_archive(&asked, &shared)),
         Command::InCluster(command) => runtime.block_on(in_cluster(command, shared)).map(End::Good),
         Command::Offline(command) => offline(&command, &shared),
     }
+}
+
+/// What is wrong with a command that needs files only is wrong with what was given.
+fn of_input(end: anyhow::Result<End>) -> End {
+    end.unwrap_or_else(|error| End::BadInput(format!("{error:#}\n")))
 }
 
 fn offline(command: &Offline, shared: &Shared) -> anyhow::Result<End> {
@@ -261,10 +263,9 @@ fn offline(command: &Offline, shared: &Shared) -> anyhow::Result<End> {
             let warnings = if *strict { lint::Warnings::Refused } else { lint::Warnings::Told };
             lint::run(filename, warnings, here, output)
         }
-        Offline::Explain { .. } | Offline::Backtest { .. } if output == Output::Junit => {
+        Offline::Explain { .. } if output == Output::Junit => {
             anyhow::bail!("-o junit is for test and lint")
         }
-        Offline::Backtest { filename, events, rule } => backtest::run(filename, events, rule.as_deref(), here, output),
         Offline::Explain { filename, events, existing, rule, at } => {
             let (rules, rule, now) = (filename.as_slice(), rule.as_deref(), *at);
             explain::run(&explain::Question { rules, rule, events, existing, now }, here, output)
@@ -319,6 +320,12 @@ mod tests {
         assert!(parse("x replay web 0123") && parse("x replay web --all -n shop -o json"));
         assert!(parse("x silence web db --for 2h") && parse("x silence --all --end"));
         assert!(!parse("x silence web") && !parse("x silence web --for 2h --end") && !parse("x silence --for 2h"));
+        assert!(parse("x backtest r.yaml --since 24h") && parse("x backtest -f r.yaml --events e.json --rule a"));
+        assert!(
+            !parse("x backtest r.yaml")
+                && !parse("x backtest r.yaml --since 1h --events e")
+                && !parse("x backtest --since 1h")
+        );
         assert!(!parse("x replay web") && !parse("x replay web 0123 --all"));
     }
 }

@@ -1,10 +1,11 @@
 //! The way to the operator: through the API server or straight, with a token of a rule's account.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use http::{Method, Request, StatusCode, Uri, header::CONTENT_TYPE, request::Builder};
-use http_body_util::{BodyExt as _, Full};
+use axum::body::Bytes;
+use http::{Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE, request::Builder};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper_util::{
     client::legacy::{Client as Direct, connect::HttpConnector},
     rt::TokioExecutor,
@@ -44,6 +45,9 @@ pub(super) struct Way {
     operator_namespace: String,
     address: Option<Uri>,
 }
+
+/// What comes back, before it is read.
+type Reply = Response<UnsyncBoxBody<Bytes, anyhow::Error>>;
 
 /// What the operator answered.
 pub(super) struct Answer {
@@ -98,7 +102,7 @@ impl Way {
         match accounts.create_token_request(account, &PostParams::default(), &request).await {
             Ok(made) => made.status.and_then(|status| status.token).context("the API server gave no token"),
             Err(kube::Error::Api(status)) if status.code == 403 => bail!(
-                "that is for those who may make a token of ServiceAccount {account}: {}\n{}",
+                "what the rule saw is for those who may make a token of its account {account}: {}\n{}",
                 status.message,
                 grant(
                     &format!("signalbox-token-{account}"),
@@ -116,7 +120,7 @@ impl Way {
 
     /// Asks the operator something below the namespace.
     pub(super) async fn ask(&self, method: Method, path: &[&str], query: &str, token: &str) -> anyhow::Result<Answer> {
-        self.request(method, (path, query), None, token).await
+        self.answered(method, &self.path(path, query), None, token).await
     }
 
     /// Sends the operator something below the namespace: of this content type.
@@ -126,67 +130,122 @@ impl Way {
         body: (&'static str, String),
         token: &str,
     ) -> anyhow::Result<Answer> {
-        self.request(Method::POST, (path, ""), Some(body), token).await
+        self.answered(Method::POST, &self.path(path, ""), Some(body), token).await
+    }
+
+    async fn answered(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Content>,
+        token: &str,
+    ) -> anyhow::Result<Answer> {
+        let asked = async {
+            let reply = self.request(&method, path, body, token).await?;
+            self.whole(&method, reply).await
+        };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Asks for a long answer, and takes its lines in as they come: one after another must come within 30 s.
+    pub(super) async fn lines(
+        &self,
+        path: &[&str],
+        query: &str,
+        token: &str,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (path, method) = (self.path(path, query), Method::GET);
+        let asked = tokio::time::timeout(PATIENCE, self.request(&method, &path, None, token));
+        let mut reply = asked.await.unwrap_or_else(|_| Err(late()))?;
+        if !reply.status().is_success() {
+            self.whole(&method, reply).await?.good()?;
+            bail!("the operator gave no reason");
+        }
+        let mut held = Vec::new();
+        while let Some(frame) = tokio::time::timeout(PATIENCE, reply.body_mut().frame()).await.map_err(|_| late())? {
+            let Ok(data) = frame.context("read the operator's answer")?.into_data() else { continue };
+            held.extend_from_slice(&data);
+            let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else { continue };
+            for line in held[..end].split(|byte| *byte == b'\n') {
+                take(line)?;
+            }
+            held.drain(..=end);
+        }
+        Ok(())
+    }
+
+    fn path(&self, path: &[&str], query: &str) -> String {
+        let parts: Vec<_> = path.iter().map(|part| encoded(part)).collect();
+        format!("/v1/namespaces/{}/{}{query}", self.namespace, parts.join("/"))
     }
 
     async fn request(
         &self,
-        method: Method,
-        (path, query): (&[&str], &str),
-        body: Option<(&'static str, String)>,
-        token: &str,
-    ) -> anyhow::Result<Answer> {
-        let parts: Vec<_> = path.iter().map(|part| utf8_percent_encode(part, PLAIN).to_string()).collect();
-        let path = format!("/v1/namespaces/{}/{}{query}", self.namespace, parts.join("/"));
-        let asked = async {
-            match &self.address {
-                Some(address) => straight(address, method, &path, body, token).await,
-                None => self.by_proxy(method, &path, body, token).await,
-            }
-        };
-        tokio::time::timeout(PATIENCE, asked)
-            .await
-            .unwrap_or_else(|_| bail!("the operator gave no answer within {} s", PATIENCE.as_secs()))
-    }
-
-    async fn by_proxy(
-        &self,
-        method: Method,
+        method: &Method,
         path: &str,
-        body: Option<(&'static str, String)>,
+        body: Option<Content>,
         token: &str,
-    ) -> anyhow::Result<Answer> {
-        let namespace = &self.operator_namespace;
-        let verb = if method == Method::GET { "get" } else { "create" };
-        let uri = format!("/api/v1/namespaces/{namespace}/services/{SERVICE}/proxy{path}");
+    ) -> anyhow::Result<Reply> {
+        if let Some(address) = &self.address {
+            return straight(address, method, path, body, token).await;
+        }
+        let uri = format!("/api/v1/namespaces/{}/services/{SERVICE}/proxy{path}", self.operator_namespace);
         // `Authorization` is the user's own, for the API server, which does not pass it on.
         let request = Request::builder().method(method).uri(uri).header("x-signalbox-token", token);
         let (request, body) = with_type(request, body);
         let request = request.body(Body::from(body.into_bytes())).context("ask the operator")?;
-        let answer = self.client.send(request).await.context("ask the operator through the API server")?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.context("read the operator's answer")?.to_bytes();
+        let reply = self.client.send(request).await.context("ask the operator through the API server")?;
+        Ok(reply.map(|body| body.map_err(|error| anyhow!("{error}")).boxed_unsync()))
+    }
+
+    async fn whole(&self, method: &Method, reply: Reply) -> anyhow::Result<Answer> {
+        let status = reply.status();
+        let body = reply.into_body().collect().await.context("read the operator's answer")?.to_bytes();
+        if let Some(address) = &self.address {
+            let no_operator = || format!("{address} is no operator of this version");
+            return Ok(Answer { status, body: serde_json::from_slice(&body).with_context(no_operator)? });
+        }
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         if !status.is_success() && (body["kind"] == "Status" || body["message"].is_null()) {
-            let said = body["message"].as_str().unwrap_or("no reason was given");
-            let service = format!("the operator's Service in namespace {namespace} (--operator-namespace)");
-            let other = format!(
-                "or go straight: kubectl port-forward -n {namespace} service/signalbox 8080, and beside it --address http://127.0.0.1:8080"
-            );
-            let grants = match status {
-                StatusCode::FORBIDDEN => {
-                    format!("\n{}", grant("signalbox-cli", verb, "services/proxy", SERVICE, namespace))
-                }
-                _ => String::new(),
-            };
-            bail!("the API server does not reach {service} for us, {status}: {said}{grants}\n{other}");
+            return Err(self.unreached(method, status, &body));
         }
         Ok(Answer { status, body })
     }
+
+    /// It was the API server that answered.
+    fn unreached(&self, method: &Method, status: StatusCode, body: &Value) -> anyhow::Error {
+        let namespace = &self.operator_namespace;
+        let said = body["message"].as_str().unwrap_or("no reason was given");
+        let service = format!("the operator's Service in namespace {namespace} (--operator-namespace)");
+        let other = format!(
+            "or go straight: kubectl port-forward -n {namespace} service/signalbox 8080, and beside it --address http://127.0.0.1:8080"
+        );
+        let verb = if *method == Method::GET { "get" } else { "create" };
+        let grants = match status {
+            StatusCode::FORBIDDEN => {
+                format!("\n{}", grant("signalbox-cli", verb, "services/proxy", SERVICE, namespace))
+            }
+            _ => String::new(),
+        };
+        anyhow!("the API server does not reach {service} for us, {status}: {said}{grants}\n{other}")
+    }
 }
 
+fn late() -> anyhow::Error {
+    anyhow!("the operator gave no answer within {} s", PATIENCE.as_secs())
+}
+
+/// A text as a part of a path, or of a query.
+pub(super) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// The content type of a body, and the body.
+type Content = (&'static str, String);
+
 /// The request with the content type of its body, and the body; empty without one.
-fn with_type(request: Builder, body: Option<(&'static str, String)>) -> (Builder, String) {
+fn with_type(request: Builder, body: Option<Content>) -> (Builder, String) {
     match body {
         Some((content_type, body)) => (request.header(CONTENT_TYPE, content_type), body),
         None => (request, String::new()),
@@ -195,22 +254,19 @@ fn with_type(request: Builder, body: Option<(&'static str, String)>) -> (Builder
 
 async fn straight(
     address: &Uri,
-    method: Method,
+    method: &Method,
     path: &str,
-    body: Option<(&'static str, String)>,
+    body: Option<Content>,
     token: &str,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<Reply> {
     let ask = || format!("ask the operator at {address}");
-    let client: Direct<HttpConnector, Full<VecDeque<u8>>> = Direct::builder(TokioExecutor::new()).build_http();
+    let client: Direct<HttpConnector, Full<Bytes>> = Direct::builder(TokioExecutor::new()).build_http();
     let uri = format!("{}{path}", address.to_string().trim_end_matches('/'));
     let request = Request::builder().method(method).uri(uri).header("authorization", format!("Bearer {token}"));
     let (request, body) = with_type(request, body);
-    let request = request.body(Full::new(VecDeque::from(body.into_bytes()))).with_context(ask)?;
-    let answer = client.request(request).await.with_context(ask)?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await.with_context(ask)?.to_bytes();
-    let body = serde_json::from_slice(&body).with_context(|| format!("{address} is no operator of this version"))?;
-    Ok(Answer { status, body })
+    let request = request.body(Full::new(Bytes::from(body))).with_context(ask)?;
+    let reply = client.request(request).await.with_context(ask)?;
+    Ok(reply.map(|body| body.map_err(anyhow::Error::from).boxed_unsync()))
 }
 
 /// The commands that grant a right to the user who asks.

@@ -1,8 +1,10 @@
-//! What people may ask about rules: dead letters, history and traces, and to run a dead letter again; and to send something to an EventSink by hand.
+//! What people may ask about rules: dead letters, history and traces, the events that are retained, and to run a dead letter again; and to send
+//! something to an EventSink by hand.
 //!
 //! Whoever asks shows a token of the rule's ServiceAccount, made for the audience `signalbox`: who may make that token may see what the rule saw.
 //! Requests and results of actions are not told, so that nothing secret can be in an answer.
 
+mod archive;
 mod entry;
 mod pages;
 mod sinks;
@@ -35,10 +37,12 @@ pub struct Rules {
     visitors: Visitors,
     /// One replay at a time: of two for the same letter, the second finds it gone.
     replaying: tokio::sync::Mutex<()>,
-    /// What is sent by hand.
+    /// What is sent by hand, and who may watch what.
     services: Arc<Services>,
     /// Places for what is being sent by hand.
     sending: Semaphore,
+    /// Those who read the archive.
+    slots: archive::Slots,
 }
 
 /// The answers, once there are any.
@@ -70,6 +74,7 @@ pub(super) fn router(rules: LateRules) -> Router {
             "/v1/namespaces/{namespace}/sinks/{sink}/deliveries",
             post(sinks::deliver).layer(DefaultBodyLimit::max(sinks::MOST)),
         )
+        .route("/v1/namespaces/{namespace}/events", get(archive::events))
         .with_state(rules)
 }
 
@@ -198,8 +203,8 @@ impl Rules {
     /// Answers made of the shard's state and the letters in the log's view. What is sent by hand goes the way of what rules send.
     pub fn new(desk: Desk, bus: Arc<dyn Bus>, services: Arc<Services>) -> Self {
         let visitors = Visitors::new(services.cluster.clone());
-        let sending = Semaphore::new(sinks::AT_ONCE);
-        Self { desk, bus, visitors, replaying: tokio::sync::Mutex::default(), services, sending }
+        let (sending, slots) = (Semaphore::new(sinks::AT_ONCE), archive::Slots::default());
+        Self { desk, bus, visitors, replaying: tokio::sync::Mutex::default(), services, sending, slots }
     }
 
     async fn ask<T: Send + 'static>(

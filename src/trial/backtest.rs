@@ -10,6 +10,8 @@ use crate::{api::Counts, rule::Rule};
 /// What a rule would have done.
 #[derive(Clone, Debug)]
 pub struct Backtest {
+    /// Where the time begins that [`Tried::at`] counts from.
+    pub start: Timestamp,
     /// The times of the first and the last event; nothing when there was none with a time.
     pub span: Option<(Timestamp, Timestamp)>,
     /// The events that have a time, and those that have none and were left out.
@@ -41,5 +43,5 @@ pub fn backtest(rule: &Arc<Rule>, events: Vec<Given>) -> Result<Backtest, TrialE
     let counts = trial.engine.progress(&rule.rule.uid).map(|progress| progress.counts).unwrap_or_default();
     let Trial { firings, said, .. } = trial;
     let errors = said.into_iter().filter(|said| said.error).collect();
-    Ok(Backtest { span, events: (timed.len(), all - timed.len()), firings, counts, errors })
+    Ok(Backtest { span, start, events: (timed.len(), all - timed.len()), firings, counts, errors })
 }

@@ -3,6 +3,7 @@
 //! What the operator learns from the API server is passed in: objects that exist, and what happens to them. Nothing is done: actions are filled in, as far
 //! as that needs nothing of a cluster. Knows no files and no clock.
 
+mod archive;
 mod backtest;
 mod cases;
 mod compare;
@@ -17,6 +18,7 @@ use std::{collections::HashSet, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+pub use archive::{Rerun, Unknown, Wants};
 pub use backtest::{Backtest, backtest};
 pub use cases::{Case, CaseError, Cases, Errors, Load, Unlike, Verdict, elapsed, run};
 pub use compare::Difference;
@@ -30,7 +32,7 @@ use crate::{
     record::{
         Decision, EventInput, Finished, Firing, Head, LogId, OpenFiring, Position, Record, Results, RulePut, SourceRef,
     },
-    rule::{Engine, Interest, Judged, Rule, Timetable, explained as explained_of},
+    rule::{Concern, Engine, Interest, Judged, Rule, Timetable, explained as explained_of},
     sources::{Plan, plan},
 };
 use world::{Seen, World};
@@ -265,10 +267,15 @@ impl Trial {
 
     /// What becomes of an event, as between a source and the engine of the operator.
     fn take(&mut self, event: Event, origin: &Origin, only: Option<&SourceRef>) -> Result<(), TrialError> {
-        let interest = self.engine.interest();
-        let concern = interest.concern(origin, &event);
+        let concern = self.engine.interest().concern(origin, &event);
         let lookups = self.world.look_up(&event, &concern);
         let input = EventInput { event: Arc::new(event), origin: origin.clone(), only: only.cloned(), lookups };
+        self.judge(input, &concern)
+    }
+
+    /// The same, of an event for which everything was looked up.
+    fn judge(&mut self, input: EventInput, concern: &Concern) -> Result<(), TrialError> {
+        let interest = self.engine.interest();
         if let Some(explained) = &mut self.explained {
             let sources = explained_of(&self.rule, &input, instant(self.now));
             let (type_, subject) = (input.event.type_.clone(), input.event.subject.clone().unwrap_or_default());
