@@ -264,3 +264,46 @@ async fn two_rules_that_set_each_other_off_are_slowed_down_and_hold_up_no_other(
     deployments.patch("other", &PatchParams::default(), &restart("2026-11-29T10:00:00Z")).await.expect("restart other");
     shop.rule_status("other", "another rule acts", |status| status["counts"]["succeeded"] == 1).await;
 }
+
+#[tokio::test]
+async fn two_rules_that_set_each_other_off_by_what_they_write_end_and_are_named() {
+    let shop = shop("ends").await;
+    for name in ["a", "b"] {
+        shop.deployment(name, 0).await;
+    }
+    let follows = |on: &str, target: &str| {
+        let resource = json!({"apiVersion": "apps/v1", "kind": "Deployment", "names": [on], "operations": ["Update"],
+            "changedExpressions": ["object.metadata.annotations[?'seen']"]});
+        let seen = json!({"metadata": {"annotations": {"seen": "${object.metadata.annotations.seen + '.'}"}}});
+        let act = json!({"target": {"kind": "Deployment", "name": target}, "patch": seen});
+        json!({"sources": [{"name": "seen", "resource": resource}], "actions": [{"name": "tell", "patch": act}]})
+    };
+    shop.rule("a-tells-b", follows("a", "b")).await;
+    shop.rule("b-tells-a", follows("b", "a")).await;
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"seen": "x"}}}));
+    let deployments = shop.api("apps/v1", "Deployment");
+    deployments.patch("a", &PatchParams::default(), &patch).await.expect("annotate a");
+
+    let counts = async |rule: &str, what: &str, wanted: fn(&Value) -> bool| {
+        shop.rule_status(rule, what, |status| wanted(&status["counts"])).await["counts"].clone()
+    };
+    // With none to eight steps before it; where a watch is faster than an answer, a step or two more.
+    let ended = eventually("the chain ends", Duration::from_secs(60), async || {
+        let all = |_: &Value| true;
+        let (one, other) = (counts("a-tells-b", "counts", all).await, counts("b-tells-a", "counts", all).await);
+        let number = |counts: &Value| counts["suppressed"]["loop"].as_u64().unwrap_or(0);
+        (number(&one) + number(&other) == 1).then_some([one, other])
+    });
+    let fired: u64 = ended.await.iter().map(|counts| counts["fired"].as_u64().unwrap_or(0)).sum();
+    assert!((9..=11).contains(&fired), "{fired}");
+    let named = async || {
+        let events = shop.api("events.k8s.io/v1", "Event").list(&ListParams::default()).await.expect("list Events");
+        let notes = events.items.iter().map(|event| event.data["note"].to_string());
+        notes.into_iter().find(|note| note.contains("a-tells-b → b-tells-a")).map(|_| ())
+    };
+    eventually("both are named", Duration::from_secs(60), named).await;
+    // What somebody else does begins anew.
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"seen": "y"}}}));
+    deployments.patch("a", &PatchParams::default(), &patch).await.expect("annotate a");
+    counts("a-tells-b", "it fires again", |counts| counts["fired"].as_u64().unwrap_or(0) > 6).await;
+}

@@ -10,6 +10,7 @@ mod due;
 mod group;
 mod judge;
 mod letters;
+mod links;
 mod own;
 mod restore;
 mod rows;
@@ -30,6 +31,7 @@ use control::Switch;
 use due::Deadlines;
 pub(super) use judge::first_no;
 pub use judge::{Judged, SeenBy};
+use links::Links;
 pub use restore::{event_of_restore, give_back_at_once};
 pub use sequels::emitted;
 use trips::Trips;
@@ -73,6 +75,8 @@ pub struct Engine {
     deadlines: Deadlines,
     trips: Trips,
     switch: Switch,
+    /// What rules wrote last.
+    links: Links,
     /// About how many bytes the groups of a namespace take.
     bytes: BTreeMap<String, u64>,
     /// What rules had fired for when they were changed.
@@ -102,6 +106,7 @@ impl Engine {
             deadlines: Deadlines::default(),
             trips: Trips::default(),
             switch: Switch::default(),
+            links: Links::default(),
             bytes: BTreeMap::new(),
             closed: Vec::new(),
             interest: Arc::default(),

@@ -265,7 +265,7 @@ impl Shard {
             }
             let decisions = self.state.engine.judge_due(&entry.head, &deadline);
             self.metrics.decided(&decisions);
-            self.suppressions.note(None, &decisions);
+            self.suppressions.note(&self.state.engine, None, &decisions);
             // Also when it decides nothing: a start takes what is not in the log for what had to wait.
             let judgement = Judgement::of_deadline(&entry.head, &deadline, &decisions);
             self.bus.record(Record::Judgement(judgement))?;
@@ -314,7 +314,7 @@ impl Shard {
         released: Option<Position>,
     ) -> Result<(), BusError> {
         self.metrics.decided(&judged.decisions);
-        self.suppressions.note(Some(&input.event), &judged.decisions);
+        self.suppressions.note(&self.state.engine, Some(input), &judged.decisions);
         if !judged.decisions.is_empty() {
             self.bus.record(Record::Judgement(Judgement::of(head, released, &judged.decisions)))?;
         }

@@ -110,12 +110,18 @@ impl State {
             Record::Intent(intent) => {
                 self.engine.fold(head, record);
                 self.ledger.intend(intent);
+                if let Some(open) = self.ledger.get(&intent.firing).filter(|_| intent.writes.is_some()) {
+                    self.engine.writes(&open, &intent.action);
+                }
                 self.touched_firings.insert(intent.firing.clone());
                 self.remember(head, &intent.firing, intent.remember.as_deref());
             }
             Record::Written(written) => {
                 self.engine.fold(head, record);
                 self.ledger.written(written);
+                if let Some(open) = self.ledger.get(&written.firing) {
+                    self.engine.wrote(&open, &written.effect);
+                }
                 self.touched_firings.insert(written.firing.clone());
             }
             Record::Beside(beside) => {
@@ -127,7 +133,12 @@ impl State {
                 self.engine.fold(head, record);
                 self.ledger.settle(outcome);
                 let open = self.ledger.get(&outcome.firing);
-                self.sequels.extend(open.and_then(|open| emitted(head, &open, outcome)));
+                if let Some(open) = open {
+                    let emitted = emitted(head, &open, outcome);
+                    emitted.iter().for_each(|emitted| self.engine.told(&open, &emitted.event));
+                    outcome.effect.iter().for_each(|effect| self.engine.wrote(&open, effect));
+                    self.sequels.extend(emitted);
+                }
                 self.touched_firings.insert(outcome.firing.clone());
                 self.remember(head, &outcome.firing, outcome.remember.as_deref());
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    event::{Event, trail},
-    record::{Decision, RuleUid, SuppressedReason},
+    event::trail,
+    record::{Decision, EventInput, RuleUid, SuppressedReason},
     rule::Engine,
     status::{ObjectRef, StatusQueue, Story},
 };
@@ -27,13 +27,12 @@ struct Untold {
 
 impl Suppressions {
     /// Notes what is suppressed among the decisions about an event, or about what was due.
-    pub(super) fn note(&mut self, event: Option<&Event>, decisions: &[Decision]) {
+    pub(super) fn note(&mut self, engine: &Engine, input: Option<&EventInput>, decisions: &[Decision]) {
         for decision in decisions {
             if let Decision::Suppressed { rule, group, reason, .. } = decision
                 && words(*reason).is_some()
             {
-                let rules = || event.into_iter().flat_map(trail::rules).map(str::to_owned).collect();
-                let rules = if *reason == SuppressedReason::Loop { rules() } else { Vec::new() };
+                let rules = if *reason == SuppressedReason::Loop { led(engine, input) } else { Vec::new() };
                 let first = || Untold { group: group.clone(), times: 0, rules };
                 let untold = self.0.entry((rule.clone(), *reason)).or_insert_with(first);
                 untold.times = untold.times.saturating_add(1);
@@ -59,6 +58,20 @@ impl Suppressions {
             });
         }
     }
+}
+
+/// The uids of the rules that led to the event, each once, the first of them first.
+fn led(engine: &Engine, input: Option<&EventInput>) -> Vec<String> {
+    let Some(EventInput { event, origin, .. }) = input else { return Vec::new() };
+    let emitted = trail::rules(event).map(str::to_owned);
+    let wrote = engine.led(event, origin).into_iter().rev().map(|rule| rule.0.to_string());
+    let mut rules: Vec<String> = Vec::new();
+    for rule in emitted.chain(wrote) {
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
+    rules
 }
 
 /// Rules by their names, in the order in which they led to each other.

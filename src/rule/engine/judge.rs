@@ -164,7 +164,7 @@ impl Engine {
             let reason = SuppressedReason::OwnWrite;
             return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
         }
-        if holds && trail::ends(sight.event, &uid.0) {
+        if holds && (trail::ends(sight.event, &uid.0) || self.is_loop(sight.event, &sight.input.origin)) {
             let reason = SuppressedReason::Loop;
             return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
         }

@@ -23,6 +23,7 @@ impl Engine {
                 continue;
             }
             if let Some(writes) = &step.writes {
+                self.writes(open, action);
                 self.resume_write(writes, (open.firing.id.clone(), action.clone()));
             }
             for object in &step.beside {
@@ -55,6 +56,7 @@ impl Engine {
     }
 
     pub(super) fn end_write(&mut self, firing: &FiringId, action: &str, effect: Option<&Effect>) {
+        self.writes_no_more(firing, action);
         let step = (firing.clone(), action.to_owned());
         let Some(rule) = self.writing.remove(&step) else { return };
         let Some((_, state)) = self.rules.get_mut(&rule) else { return };
@@ -91,6 +93,7 @@ impl Engine {
 
     /// What the firing was still writing has no answer.
     pub(super) fn end_writes(&mut self, firing: &FiringId) {
+        self.none_writes(firing);
         let of_firing = self.writing.range((firing.clone(), String::new())..).take_while(|((one, _), _)| one == firing);
         let actions: Vec<String> = of_firing.map(|((_, action), _)| action.clone()).collect();
         for action in actions {

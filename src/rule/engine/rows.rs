@@ -32,6 +32,7 @@ impl Engine {
                 Table::Rules => rules.push((key, value)),
                 Table::Groups => groups.push((key, value)),
                 Table::Meta if Self::is_control(&key) => engine.restore_control(&value, &mut damage),
+                Table::Meta if Self::is_links(&key) => engine.restore_links(&value, &mut damage),
                 Table::Meta => engine.restore_seen(&key, &value, &mut damage),
                 Table::Firings | Table::FiringIndex | Table::Watches | Table::DeadLetterIndex | Table::DeadLetters => {}
             }
@@ -128,6 +129,7 @@ impl Engine {
         let groups = std::mem::take(&mut self.changed.groups);
         let mut delta = Delta::with_capacity(rows.len() + groups.len() + 1);
         self.dirty_control(&mut delta);
+        self.dirty_links(&mut delta);
         for uid in rows {
             let row = self.rules.get(&uid).map(|(rule, state)| json(&self.row(rule, state)));
             delta.push((Table::Rules, uid.0.as_bytes().to_vec(), row));

@@ -343,3 +343,61 @@ fn a_step_that_turns_to_another_object_lets_go_of_what_waited_for_the_first() {
     assert_eq!(engine.take_released().len(), 1);
     assert_eq!(run(&mut engine, &[update("web", 7)]), ["waits for shop/Deployment/web"]);
 }
+
+/// A rule has written the Deployment `a` in answer to its version before, so often.
+fn chained(engine: &mut Engine, versions: std::ops::RangeInclusive<u64>) {
+    for version in versions {
+        let mut open = writing("f1", "a");
+        open.firing.rule = rule_ref("other");
+        open.event = update("a", version - 1).event;
+        engine.wrote(&open, &effect("a", version, false));
+    }
+}
+
+#[test]
+fn changes_that_come_of_each_other_by_more_steps_than_eight_are_a_loop_and_what_others_do_is_none() {
+    let mut engine = engine();
+    chained(&mut engine, 2..=10);
+    let (fired, ends) = ("fired shop/Deployment/a by any", "loop shop/Deployment/a");
+    assert_eq!(run(&mut engine, &[update("a", 9), update("a", 10), update("a", 11)]), [fired, ends, fired]);
+    let led: Vec<_> = engine.led(&update("a", 4).event, &update("a", 4).origin).into_iter().cloned().collect();
+    assert_eq!(led, vec![rule_ref("other").uid; 3]);
+    let rows = engine.dirty().into_iter().filter_map(|(table, key, row)| Some((table, key, row?)));
+    let (mut again, damage) = Engine::restore(log(), rows);
+    assert!(damage.is_empty(), "{damage:?}");
+    assert_eq!(run(&mut again, &[update("a", 10)]), [ends], "also after a restart");
+    chained(&mut again, 100..=700);
+    assert_eq!(run(&mut again, &[update("a", 10), update("a", 700)]), [fired, ends], "the oldest are forgotten");
+}
+
+#[test]
+fn a_deletion_that_a_rule_made_is_a_step_of_a_chain() {
+    let mut engine = engine();
+    chained(&mut engine, 2..=9);
+    let mut open = writing("f1", "a");
+    open.event = update("a", 9).event;
+    engine.wrote(&open, &Effect { gone: true, resource_version: None, ..effect("a", 9, false) });
+    assert_eq!(
+        run(&mut engine, &[deletion("a", 12), deletion("b", 12)]),
+        ["loop shop/Deployment/a", "fired shop/Deployment/b by any"]
+    );
+}
+
+#[test]
+fn a_change_that_comes_before_the_answer_is_a_step_while_it_is_written_and_its_mark_says_so() {
+    let marked = |version, mark: &str| {
+        let mut input = update("a", version);
+        input.origin.marks = vec![mark.into()];
+        input
+    };
+    let (fired, ends) = ("fired shop/Deployment/a by any", "loop shop/Deployment/a");
+    let mut engine = engine();
+    chained(&mut engine, 2..=9);
+    let mut open = writing("f2", "a");
+    open.event = update("a", 9).event;
+    engine.writes(&open, "grow");
+    let (ours, others) = ("signalbox-f2-grow", "signalbox-f3-grow");
+    assert_eq!(run(&mut engine, &[marked(10, ours), marked(10, others)]), [ends, fired]);
+    end(&mut engine, "f2", "a", None);
+    assert_eq!(run(&mut engine, &[marked(11, ours)]), [fired], "the mark stays, and says nothing of later changes");
+}

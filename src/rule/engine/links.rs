@@ -1,0 +1,150 @@
+//! How changes of objects come of each other by way of rules: which rule wrote a version of an object, and because of which event.
+//!
+//! The ledger tells it. A watch can be faster than the answer to a write: then the change is taken for that of a step which is writing and whose mark the
+//! object bears. A mark alone says nothing.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use crate::{
+    event::{Event, Origin, TYPE_RESOURCE_DELETED, trail},
+    record::{Delta, Effect, FiringId, OpenFiring, RuleUid, Table},
+};
+
+/// The row that holds the links.
+const KEY: &[u8] = b"links";
+/// Writes that are remembered: about 200 bytes each. Rules that set each other off come round within a few of them.
+const MOST: usize = 512;
+
+/// What rules wrote last.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    by_event: HashMap<String, Link>,
+    /// Oldest first.
+    order: VecDeque<String>,
+    /// Steps that are writing, by their marks.
+    writing: BTreeMap<String, Link>,
+    changed: bool,
+}
+
+/// An event that comes of what a rule did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Link {
+    /// The event's id, or what stands for it.
+    event: String,
+    rule: RuleUid,
+    /// That of the event that made the rule fire, if that may have come of a rule as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+}
+
+impl Links {
+    fn add(&mut self, link: Link) {
+        if self.by_event.contains_key(&link.event) {
+            return;
+        }
+        if self.order.len() >= MOST {
+            self.order.pop_front().map(|oldest| self.by_event.remove(&oldest));
+        }
+        self.order.push_back(link.event.clone());
+        self.by_event.insert(link.event.clone(), link);
+        self.changed = true;
+    }
+}
+
+impl Engine {
+    /// A step is about to write an object.
+    pub fn writes(&mut self, open: &OpenFiring, action: &str) {
+        let mark = open.firing.id.manager(action);
+        self.links.writing.insert(mark, link(open, String::new()));
+    }
+
+    /// A step writes no more, or only waits.
+    pub(super) fn writes_no_more(&mut self, firing: &FiringId, action: &str) {
+        self.links.writing.remove(&firing.manager(action));
+    }
+
+    /// No step of the firing writes any more.
+    pub(super) fn none_writes(&mut self, firing: &FiringId) {
+        let of_firing = firing.manager("");
+        let marks = self.links.writing.range(of_firing.clone()..).map(|(mark, _)| mark);
+        let marks: Vec<String> = marks.take_while(|mark| mark.starts_with(&of_firing)).cloned().collect();
+        marks.iter().for_each(|mark| drop(self.links.writing.remove(mark)));
+    }
+
+    /// A step has written an object: the change that will be heard of comes of the firing. What was found written may be an older version, and is left out.
+    pub fn wrote(&mut self, open: &OpenFiring, effect: &Effect) {
+        if effect.found {
+            return;
+        }
+        let version = effect.resource_version.as_deref().filter(|_| !effect.gone);
+        self.links.add(link(open, key(&effect.uid, version)));
+    }
+
+    /// A step has emitted an event.
+    pub fn told(&mut self, open: &OpenFiring, event: &Event) {
+        self.links.add(link(open, event.id.clone()));
+    }
+
+    /// The rules that led to the event by what they wrote, the last first; no more than tell that there are too many.
+    pub fn led(&self, event: &Event, origin: &Origin) -> Vec<&RuleUid> {
+        let known = |event: &String| self.links.by_event.get(event);
+        let writing = || origin.marks.iter().find_map(|mark| self.links.writing.get(mark));
+        let mut next = of(event).and_then(|event| known(&event).or_else(writing));
+        let mut led = Vec::new();
+        while let Some(link) = next
+            && led.len() as u64 <= trail::MAX_HOPS
+        {
+            led.push(&link.rule);
+            next = link.cause.as_ref().and_then(known);
+        }
+        led
+    }
+
+    /// Whether the event came by more steps of rules than may set each other off.
+    pub(super) fn is_loop(&self, event: &Event, origin: &Origin) -> bool {
+        !self.links.order.is_empty() && self.led(event, origin).len() as u64 > trail::MAX_HOPS
+    }
+
+    pub(super) fn is_links(key: &[u8]) -> bool {
+        key == KEY
+    }
+
+    pub(super) fn restore_links(&mut self, value: &[u8], damage: &mut Vec<String>) {
+        match serde_json::from_slice::<Vec<Link>>(value) {
+            Ok(links) => links.into_iter().for_each(|link| self.links.add(link)),
+            Err(error) => damage.push(format!("what rules wrote last: {error}")),
+        }
+        self.links.changed = false;
+    }
+
+    /// Adds the row of the links, if they have changed.
+    pub(super) fn dirty_links(&mut self, delta: &mut Delta) {
+        if std::mem::take(&mut self.links.changed) {
+            let links: Vec<&Link> =
+                self.links.order.iter().filter_map(|event| self.links.by_event.get(event)).collect();
+            let row = serde_json::to_vec(&links).expect("links have string keys only");
+            delta.push((Table::Meta, KEY.to_vec(), Some(row)));
+        }
+    }
+}
+
+fn link(open: &OpenFiring, event: String) -> Link {
+    Link { event, rule: open.firing.rule.uid.clone(), cause: of(&open.event) }
+}
+
+/// What stands for an event that may come of what a rule did: a change of an object, or what a rule has emitted. The version that a deletion makes is not told
+/// by its answer, and an object is deleted once.
+fn of(event: &Event) -> Option<String> {
+    if event.type_ == TYPE_RESOURCE_DELETED {
+        return event.id.rsplit_once('/').map(|(uid, _)| key(uid, None));
+    }
+    let own = event.is_change() || trail::rules(event).next().is_some();
+    own.then(|| event.id.clone())
+}
+
+fn key(uid: &str, version: Option<&str>) -> String {
+    format!("{uid}/{}", version.unwrap_or("deleted"))
+}
