@@ -183,6 +183,13 @@ fn what_is_wrong_with_a_rule_is_told_with_line_and_column() {
             "error: rule.yaml:13:24: spec.throttle.cooldown: ",
         ),
         ("atLeast: 3,", "atLeast: 3, atMost: 4,", "error: rule.yaml:12:33: spec.trigger.count.atMost: unknown field"),
+        ("cooldown: 1h", "coldown: 1h", "spec.throttle.coldown: unknown field: perhaps cooldown is meant"),
+        ("sinkRef: {name: oncall}", "sink: oncall", "notify.sink: unknown field: perhaps sinkRef is meant"),
+        (
+            "    - name: real\n      expression: event.data.message != 'ignored'\n",
+            "    - event.data.message != 'ignored'\n",
+            "error: rule.yaml:9:7: spec.when[0]: must be a map, with expression and name",
+        ),
         ("atLeast: 3,", "atLeast: 0,", "error: rule.yaml:12:22: spec.trigger.count.atLeast: must be 1 or more"),
         ("by: \"1\"", "by: 1", "spec.actions[0].scale.by: must be a text; put it in quotes"),
         ("by: \"1\"", "to: 3, by: \"1\"", "exactly one of to and by must be set"),

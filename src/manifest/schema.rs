@@ -10,7 +10,7 @@ use crate::{
     api,
     rule::{
         Fault,
-        cel::{Names, Program, Scope},
+        cel::{Names, Program, Scope, near},
     },
 };
 
@@ -67,7 +67,7 @@ pub(super) fn check(version: &str, kind: &str, document: &Node) -> Vec<Fault> {
     let mut faults = Vec::new();
     if let Part::Map(entries) = &document.part {
         let unknown = entries.iter().filter(|(key, ..)| !OF_OBJECTS.contains(&key.as_str()));
-        faults.extend(unknown.map(|(key, ..)| Fault::new(key.as_str(), "unknown field")));
+        faults.extend(unknown.map(|(key, ..)| Fault::new(key.as_str(), misspelt(&OF_OBJECTS, key))));
     }
     match document.get("spec") {
         Some(spec) => value(schema, spec, "spec", &mut faults),
@@ -82,7 +82,7 @@ pub(super) fn durations(document: &Node) -> Vec<Fault> {
     let kind = document.get("kind").and_then(Node::text).unwrap_or_default();
     if let (Some((_, schema)), Some(spec)) = (SCHEMAS.iter().find(|(known, _)| known == kind), document.get("spec")) {
         walk(schema, spec, "spec", &mut |schema, node, path| {
-            if let (true, Some(text)) = (is_duration(schema), node.text())
+            if let (true, Some(text)) = (is_duration(schema) && !path.ends_with(OF_ZONES), node.text())
                 && let Err(error) = text.parse::<api::Duration>()
             {
                 faults.push(Fault::new(path, error.to_string()));
@@ -92,7 +92,10 @@ pub(super) fn durations(document: &Node) -> Vec<Fault> {
     faults
 }
 
-/// Durations have a schema of their own shape; a name that has it too is looked at only when something could not be read.
+/// The one field whose schema has the shape of a duration's, and that is a name.
+const OF_ZONES: &str = ".timeZone";
+
+/// Durations have a schema of their own shape.
 fn is_duration(schema: &Value) -> bool {
     let mut bounds = schema
         .as_object()
@@ -131,7 +134,9 @@ fn value(schema: &Value, node: &Node, path: &str, faults: &mut Vec<Fault>) {
     if let Some(wanted) = schema["type"].as_str()
         && !is_of(wanted, node)
     {
-        return faults.push(Fault::new(path, format!("must be {}", article(wanted))));
+        let fields: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let with = if fields.is_empty() { String::new() } else { format!(", with {}", fields.join(" and ")) };
+        return faults.push(Fault::new(path, format!("must be {}{with}", article(wanted))));
     }
     let before = faults.len();
     match &node.part {
@@ -216,7 +221,11 @@ fn map(schema: &Value, entries: &[(String, super::Place, Node)], path: &str, fau
             (Some(of_key), _) => value(of_key, node, &child(path, key), faults),
             (None, true) => value(&schema["additionalProperties"], node, &child(path, key), faults),
             (None, false) if free => {}
-            (None, false) => faults.push(Fault::new(child(path, key), "unknown field")),
+            (None, false) => {
+                let known: Vec<&str> =
+                    schema["properties"].as_object().into_iter().flatten().map(|(known, _)| known.as_str()).collect();
+                faults.push(Fault::new(child(path, key), misspelt(&known, key)));
+            }
         }
     }
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -225,6 +234,22 @@ fn map(schema: &Value, entries: &[(String, super::Place, Node)], path: &str, fau
         if !entries.iter().any(given) {
             faults.push(Fault::new(path, format!("{required} is missing")));
         }
+    }
+}
+
+/// What to say of a field that is not known: those that are perhaps meant, or all that there are if they are few.
+fn misspelt(known: &[&str], key: &str) -> String {
+    /// Names that are read at a glance.
+    const FEW: usize = 8;
+    let begins = |known: &&&str| key.len() > 2 && (known.starts_with(key) || key.starts_with(**known));
+    let meant = match near(known.iter().copied(), key) {
+        near if near.is_empty() => known.iter().filter(begins).copied().collect(),
+        near => near,
+    };
+    match (meant.as_slice(), known.len()) {
+        ([], 1..=FEW) => format!("unknown field: known are {}", known.join(", ")),
+        ([], _) => "unknown field".to_owned(),
+        (meant, _) => format!("unknown field: perhaps {} is meant", meant.join(" or ")),
     }
 }
 

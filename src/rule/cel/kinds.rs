@@ -84,11 +84,18 @@ pub(super) fn misspelt(shapes: &[Shape], name: &str) -> Option<Vec<&'static str>
     if !objects || known.is_empty() || known.contains(&name) {
         return None;
     }
+    Some(near(known, name))
+}
+
+/// The names that differ in a letter or two only, the nearest first, each once.
+pub(crate) fn near<'k>(known: impl IntoIterator<Item = &'k str>, name: &str) -> Vec<&'k str> {
     let most = if name.len() < 4 { 1 } else { 2 };
-    let mut near: Vec<&str> = known.into_iter().filter(|known| distance(known, name) <= most).collect();
+    // What is as long as no name is would take long.
+    let known = known.into_iter().filter(|known| known.len().abs_diff(name.len()) <= most);
+    let mut near: Vec<&str> = known.filter(|known| distance(known, name) <= most).collect();
     near.sort_unstable_by_key(|known| (distance(known, name), *known));
     near.dedup();
-    Some(near)
+    near
 }
 
 /// How many letters have to be put in, left out, changed or swapped with the next to make one of the other.

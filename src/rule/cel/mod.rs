@@ -39,6 +39,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use serde_json::Value as Json;
 
 pub use explain::Explained;
+pub(crate) use kinds::near;
 pub use scope::Scope;
 pub use text::{Mode, Template, Text};
 
