@@ -186,3 +186,48 @@ async fn a_number_of_an_object_and_a_time_that_it_names_fire() {
     hears(&sink, "due web").await;
     assert_eq!((times(&sink, "due gone"), times(&sink, "due past"), times(&sink, "above 11")), (0, 1, 1));
 }
+
+#[tokio::test]
+async fn a_number_that_is_unusual_and_what_belongs_together_fire_across_a_kill() {
+    let site = Site::start().await;
+    let shop = site.namespace("unusual").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.deployment("web", 1).await;
+    let operator = site.setup.start_ready().await;
+    let resource = json!({"apiVersion": "apps/v1", "kind": "Deployment", "operations": ["Update"], "changedExpressions": ["object.metadata.annotations[?'v']"]});
+    let anomaly = json!({"sources": [{"name": "deploy", "resource": resource}],
+        "trigger": {"anomaly": {"expression": "double(object.metadata.annotations.v)", "deviations": 4, "warmup": 10}},
+        "actions": tell("unusual ${string(int(value))}, usual are ${string(int(baseline))}"), "resolveActions": tell("usual ${string(int(value))}")});
+    shop.rule("anomaly", anomaly).await;
+    let is = |reason: &str| json!({"when": [{"name": "is", "expression": format!("event.data.reason == '{reason}'")}]});
+    let all = json!({"sources": [{"name": "events", "kubernetesEvent": {"reasons": ["Left", "Right"]}}],
+        "groupBy": [{"name": "app", "expression": "event.data.regarding.name.split('-')[0]"}],
+        "trigger": {"all": {"within": "10m", "of": [is("Left"), is("Right")]}}, "actions": tell("all of ${group.app}")});
+    shop.rule("all", all).await;
+
+    // A great one is not unusual before enough is known.
+    for (count, value) in (1..).zip([500, 100, 101, 99, 102, 98, 100, 101, 99, 100]) {
+        annotate(&shop, "web", json!({"v": value.to_string()})).await;
+        shop.rule_status("anomaly", "a sample", |status| status["counts"]["matched"] == count).await;
+    }
+    for (pod, reason) in [("web-1", "Right"), ("db-1", "Right"), ("web-2", "Right")] {
+        shop.event(&format!("{pod}.{}", reason.to_lowercase()), pod, reason).await;
+    }
+    shop.rule_status("all", "what was sent", |status| status["counts"]["matched"] == 3).await;
+    operator.kill();
+    let _operator = site.setup.start_ready().await;
+    annotate(&shop, "web", json!({"v": "5000"})).await;
+    shop.event("web-3.left", "web-3", "Left").await;
+    hears(&sink, "all of web").await;
+    let said = eventually("it is unusual", Duration::from_secs(60), async || {
+        let texts =
+            sink.requests().into_iter().map(|request| request.json()["text"].as_str().unwrap_or_default().to_owned());
+        texts.into_iter().find(|text| text.starts_with("unusual 5000, usual are "))
+    });
+    said.await;
+    annotate(&shop, "web", json!({"v": "101"})).await;
+    hears(&sink, "usual 101").await;
+    let texts: Vec<_> = sink.requests().iter().map(|request| request.json()["text"].clone()).collect();
+    assert_eq!(texts.len(), 3, "nothing else was told: {texts:?}");
+}
