@@ -21,6 +21,15 @@ pub fn cut(text: &str, characters: usize) -> String {
     }
 }
 
+/// How long what another says may be, in characters.
+const MAX_WORDS: usize = 300;
+
+/// What another says, as one line of at most 300 characters that show.
+pub fn line(text: &str) -> String {
+    let words: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    cut(&words.split_whitespace().collect::<Vec<_>>().join(" "), MAX_WORDS)
+}
+
 /// The parts of a message that are told together, such as all faults of a spec.
 pub fn join(parts: impl IntoIterator<Item = impl Display>) -> String {
     parts.into_iter().map(|part| part.to_string()).collect::<Vec<_>>().join("; ")

@@ -17,7 +17,9 @@ mod brokers {
     mod kafka;
     mod mosquitto;
     mod mqtt;
+    mod mqtt_sink;
     mod nats;
+    mod publishing;
     mod rabbitmq;
     mod redis;
     mod servers;

@@ -243,7 +243,7 @@ async fn a_patch_is_taken_in_any_shape_and_force_with_apply_only() {
 async fn a_publication_has_no_type_of_ours() {
     for (publish, refusal) in [
         ("", ""),
-        ("key: \"${event.subject}\", type: com.acme.paid, data: [1]", ""),
+        ("topic: \"a/${event.subject}\", key: \"${event.subject}\", type: com.acme.paid, data: [1]", ""),
         ("type: dev.signalbox.publication, contentType: text/plain; charset=utf-8, data: x", ""),
         ("type: dev.signalbox.schedule", "must not begin with dev.signalbox."),
         ("contentType: text, data: x", "contentType"),

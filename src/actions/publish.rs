@@ -53,6 +53,7 @@ impl Publish {
         }
         Ok(Request {
             sink: self.0.sink_ref.name.clone(),
+            topic: optional(self.0.topic.is_some(), "topic")?,
             key: optional(self.0.key.is_some(), "key")?,
             type_,
             subject: match self.0.subject {
@@ -69,6 +70,8 @@ impl Publish {
 #[serde(rename_all = "camelCase")]
 struct Request {
     sink: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(rename = "type")]
@@ -112,12 +115,14 @@ impl Request {
             }
         };
         event.extensions.extend(content_type.map(|content_type| (CONTENT_TYPE.to_owned(), content_type.into())));
-        Parcel::Publication(Box::new(Publication { event, key: self.key, hops: cx.hops.saturating_add(1) }))
+        let Self { topic, key, .. } = self;
+        Parcel::Publication(Box::new(Publication { event, topic, key, hops: cx.hops.saturating_add(1) }))
     }
 
     /// `com.acme.paid to EventSink broker`, for messages.
     fn told(&self) -> String {
-        format!("{} to EventSink {}", self.type_, self.sink)
+        let topic = self.topic.as_ref().map(|topic| format!(", topic {topic}")).unwrap_or_default();
+        format!("{} to EventSink {}{topic}", self.type_, self.sink)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kind EventSink.
 
 mod email;
+mod mqtt;
 mod people;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use email::{Email, EmailSecurity};
+pub use mqtt::{MqttMode, MqttSink};
 pub use people::{Discord, PagerDuty, Slack, Teams};
 
 use super::{Duration, StatusCondition, schema};
 
 /// The kinds of sink, for messages.
 pub const ONE_SINK: &str =
-    "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager and cloudEvents must be set";
+    "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents and mqtt must be set";
 /// Whether one of them is set: a line for each.
 const IS_ONE_SINK: &str = concat!(
     "[has(self.slack)",
@@ -27,6 +29,7 @@ const IS_ONE_SINK: &str = concat!(
     ", has(self.webhook)",
     ", has(self.alertmanager)",
     ", has(self.cloudEvents)",
+    ", has(self.mqtt)",
     "].filter(set, set).size() == 1"
 );
 
@@ -91,6 +94,9 @@ pub struct EventSinkSpec {
     /// Any HTTP endpoint that takes CloudEvents 1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_events: Option<CloudEvents>,
+    /// A broker of MQTT 3.1.1 or 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<MqttSink>,
 }
 
 fn default_service_account() -> String {
@@ -116,6 +122,8 @@ pub enum SinkKind<'a> {
     Alertmanager(&'a Alertmanager),
     /// `cloudEvents`
     CloudEvents(&'a CloudEvents),
+    /// `mqtt`
+    Mqtt(&'a MqttSink),
 }
 
 impl EventSinkSpec {
@@ -130,6 +138,7 @@ impl EventSinkSpec {
             self.webhook.as_ref().map(SinkKind::Webhook),
             self.alertmanager.as_ref().map(SinkKind::Alertmanager),
             self.cloud_events.as_ref().map(SinkKind::CloudEvents),
+            self.mqtt.as_ref().map(SinkKind::Mqtt),
         ];
         let mut set = kinds.into_iter().flatten();
         set.next().filter(|_| set.next().is_none())
@@ -148,6 +157,7 @@ impl SinkKind<'_> {
             Self::Webhook(_) => "webhook",
             Self::Alertmanager(_) => "alertmanager",
             Self::CloudEvents(_) => "cloudEvents",
+            Self::Mqtt(_) => "mqtt",
         }
     }
 }

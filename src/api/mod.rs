@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 mod action;
 mod approve;
 mod brakes;
+mod connection;
 mod duration;
 mod emit;
 mod event_rule;
@@ -33,19 +34,20 @@ pub use action::{
 };
 pub use approve::Approve;
 pub use brakes::{ActiveWindow, Breaker, Dedupe, LastSuppressed, Normalizer, Weekday};
+pub use connection::{AddressFault, Login, Tls, address};
 pub use duration::{Duration, ParseDurationError};
 pub use emit::{Emit, RuleEvents};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink, EventSinkSpec,
-    EventSinkStatus, Header, ONE_SINK, PagerDuty, SecretKeyRef, Signing, SigningScheme, SinkKind, SinkRateLimit, Slack,
-    Teams, Webhook,
+    EventSinkStatus, Header, MqttMode, MqttSink, ONE_SINK, PagerDuty, SecretKeyRef, Signing, SigningScheme, SinkKind,
+    SinkRateLimit, Slack, Teams, Webhook,
 };
 pub use event_source::{
-    AddressFault, Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind,
-    EventSourceSpec, EventSourceStatus, HmacAlgorithm, HmacAuth, Login, NoAuth, PrometheusAuth, PrometheusSource,
-    RateLimit, Rejected, Series, SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, Tls, TokenAuth, WebhookAuth,
-    WebhookPreset, WebhookSource, address, one_kind_of,
+    Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,
+    EventSourceStatus, HmacAlgorithm, HmacAuth, NoAuth, PrometheusAuth, PrometheusSource, RateLimit, Rejected, Series,
+    SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, TokenAuth, WebhookAuth, WebhookPreset, WebhookSource,
+    one_kind_of,
 };
 pub use event_source::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use event_source::{

@@ -6,13 +6,18 @@ use serde_json::Value;
 
 use super::{SinkRef, schema};
 
-/// Publishes an event of CloudEvents 1.0 through an EventSink that takes events: one of `cloudEvents`. Its `id` is the step's, the same for
+/// Publishes an event of CloudEvents 1.0 through an EventSink that takes events: one of `cloudEvents` or of a broker. Its `id` is the step's, the same for
 /// every repetition, its `source` is the rule, its `time` is that of the event that made the rule fire. What was received more than once has the same id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
     /// The EventSink of the rule's namespace; the rule's account needs `get` on it.
     pub sink_ref: SinkRef,
+    /// Where a broker is to put it: a topic, a subject, a routing key, a stream; may hold `${ }`. The sink bounds what it may be. Default: the sink's own. Not for
+    /// `cloudEvents`, whose address says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub topic: Option<String>,
     /// What belongs together, where a broker keeps that in order; may hold `${ }`. It is the extension `partitionkey`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]

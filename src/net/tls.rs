@@ -11,6 +11,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
+use crate::api::{SecretKeyRef, Tls};
+
 /// Why there can be no connection by TLS. Never holds a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
@@ -87,6 +89,25 @@ pub fn client_config(
     let chain = chain.map_err(|_| wrong("certificate"))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| wrong("key"))?;
     builder.with_client_auth_cert(chain, key).map_err(|error| TlsError::Identity(error.to_string()))
+}
+
+/// [`client_config`] as a spec says it: certificates are checked for `tls.serverName`, or else `host`, also by a client that connects to an address. `read`
+/// gives the values of Secrets.
+///
+/// # Errors
+/// Those of `read`, and when a certificate or a key cannot be used.
+pub fn tls_of<'s, E: From<TlsError>>(
+    tls: &Tls,
+    host: &str,
+    system: &Arc<RootCertStore>,
+    read: impl Fn(&SecretKeyRef) -> Result<&'s [u8], E>,
+) -> Result<ClientConfig, E> {
+    let ca = tls.ca_secret_ref.as_ref().map(&read).transpose()?;
+    let identity = match (&tls.client_certificate_secret_ref, &tls.client_key_secret_ref) {
+        (Some(certificate), Some(key)) => Some(Identity { certificate: read(certificate)?, key: read(key)? }),
+        _ => None,
+    };
+    Ok(client_config(tls.server_name.as_deref().unwrap_or(host), ca, system, identity)?)
 }
 
 /// Checks certificates for one name.

@@ -68,6 +68,15 @@ impl Publisher for CloudEvents {
         self.endpoint.secrets().cloned().collect()
     }
 
+    fn check(&self, topic: Option<&str>) -> Result<(), String> {
+        match topic {
+            None => Ok(()),
+            Some(_) => {
+                Err("is of kind cloudEvents, whose address says where events go: leave publish.topic out".to_owned())
+            }
+        }
+    }
+
     fn publish<'a>(
         &'a self,
         publication: &'a Publication,

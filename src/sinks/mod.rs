@@ -4,6 +4,8 @@
 //! notifications too, as events. It does not know the Kubernetes client: the Secrets it needs are read by the caller. Retries, too, are the caller's.
 
 mod alertmanager;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "mqtt", feature = "nats", feature = "redis"))]
+mod broker;
 mod cloud_events;
 mod connections;
 mod discord;
@@ -14,6 +16,8 @@ mod fit;
 pub mod incident;
 mod limit;
 mod link;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod pagerduty;
 mod publication;
 mod registry;
@@ -21,6 +25,8 @@ mod secrets;
 mod slack;
 mod teams;
 mod threads;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "mqtt", feature = "nats", feature = "redis"))]
+mod topics;
 mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -40,7 +46,7 @@ pub use threads::Threads;
 use crate::{
     api::{EventSinkSpec, NotifyField, NotifyOperation, ONE_SINK, SecretKeyRef, Severity, SinkKind},
     event::Event,
-    net::{Http, HttpError, Response},
+    net::{Http, HttpError, Response, TlsError, WireError},
     record::{FiringId, RuleRef},
 };
 
@@ -76,6 +82,12 @@ pub trait Notifier: Send + Sync {
 pub trait Publisher: Send + Sync {
     /// The Secrets that [`Publisher::publish`] needs.
     fn secrets(&self) -> Vec<SecretKeyRef>;
+
+    /// Whether it takes an event for this topic, or, without one, for its own.
+    ///
+    /// # Errors
+    /// In words that follow on "EventSink NAME ".
+    fn check(&self, topic: Option<&str>) -> Result<(), String>;
 
     /// Publishes the event, and is done only when it is known to be taken: acknowledged, where the protocol does that. Calls with the same `id` of the
     /// event are the same event, so the id goes where the broker looks for it to tell repetitions. A connection is kept in [`Reach::connections`].
@@ -143,7 +155,9 @@ impl Sink {
     /// In words that follow on "EventSink NAME ".
     pub fn check(&self, kind: &str, parcel: &Parcel) -> Result<(), String> {
         match (self, parcel) {
-            (Self::Notifier(_), Parcel::Notification(_)) | (Self::Publisher(_), _) => Ok(()),
+            (Self::Notifier(_), Parcel::Notification(_)) => Ok(()),
+            (Self::Publisher(sink), Parcel::Notification(_)) => sink.check(None),
+            (Self::Publisher(sink), Parcel::Publication(publication)) => sink.check(publication.topic.as_deref()),
             (Self::Notifier(_), Parcel::Publication(_)) => Err(format!(
                 "is of kind {kind}, which takes notifications and no events: use the action notify, or a sink of kind cloudEvents or of a broker"
             )),
@@ -270,6 +284,8 @@ pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
         Some(SinkKind::Webhook(spec)) => Sink::Notifier(Box::new(webhook::Webhook::new(spec)?)),
         Some(SinkKind::Alertmanager(spec)) => Sink::Notifier(Box::new(alertmanager::Alertmanager::new(spec)?)),
         Some(SinkKind::CloudEvents(spec)) => Sink::Publisher(Box::new(cloud_events::CloudEvents::new(spec)?)),
+        #[cfg(feature = "mqtt")]
+        Some(SinkKind::Mqtt(spec)) => Sink::Publisher(Box::new(mqtt::Mqtt::new(spec)?)),
         None => return Err(BuildError(vec![ONE_SINK.to_owned()])),
         #[allow(unreachable_patterns, reason = "some kinds can be left out of a build")]
         Some(kind) => {
@@ -283,6 +299,11 @@ pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
 impl SinkError {
     fn never(message: impl Into<String>) -> Self {
         Self { retry: Retry::Never, message: message.into() }
+    }
+
+    #[allow(dead_code, reason = "which kinds are built decides what is used")]
+    fn later(message: impl Into<String>) -> Self {
+        Self { retry: Retry::After(None), message: message.into() }
     }
 
     /// What an answer with an error status means.
@@ -299,6 +320,20 @@ impl SinkError {
             words => format!("{name} answered {}{hint}: {words}", response.status),
         };
         Self { retry, message: secrets.redact(&message) }
+    }
+}
+
+impl From<TlsError> for SinkError {
+    /// What Secrets hold may be mended.
+    fn from(error: TlsError) -> Self {
+        Self { retry: Retry::FreshSecrets, message: error.to_string() }
+    }
+}
+
+impl From<WireError> for SinkError {
+    fn from(error: WireError) -> Self {
+        let retry = if error.is_transient() { Retry::After(None) } else { Retry::Never };
+        Self { retry, message: format!("connect to {error}") }
     }
 }
 

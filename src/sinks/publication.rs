@@ -26,6 +26,8 @@ const JSON: &str = "application/json";
 pub struct Publication {
     /// The event. Its `id` is the same for every repetition, and for nothing else that its `source` publishes.
     pub event: Event,
+    /// Where a broker is to put it; nothing: where the sink says.
+    pub topic: Option<String>,
     /// What belongs together, where a broker keeps that in order.
     pub key: Option<String>,
     /// How many steps of rules led to it, itself counted.
@@ -41,7 +43,7 @@ impl Publication {
         told.time = event.time;
         told.subject.clone_from(&event.subject);
         told.extensions.insert(CONTENT_TYPE.to_owned(), JSON.into());
-        Self { event: told, key: None, hops: *hops }
+        Self { event: told, topic: None, key: None, hops: *hops }
     }
 
     /// The whole event as JSON: structured mode, of the content type [`STRUCTURED`].
@@ -115,7 +117,7 @@ mod tests {
         event.time = Some("2026-11-25T10:00:00Z".parse().expect("a time"));
         event.extensions.insert(CONTENT_TYPE.into(), "application/json".into());
         event.extensions.insert("level".into(), json!(4));
-        Publication { event, key: Some("order/7".into()), hops: 2 }
+        Publication { event, topic: None, key: Some("order/7".into()), hops: 2 }
     }
 
     #[test]

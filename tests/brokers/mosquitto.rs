@@ -2,7 +2,9 @@
 
 use std::{process::Command, time::Duration};
 
-use signalbox::net::mqtt::{Client, Connect, Incoming, Message, Outgoing, Properties, Version};
+use signalbox::net::mqtt::{
+    Client, Connect, Incoming, Message, Outgoing, Properties, Published, Qos, Receipt, Subscription, Version,
+};
 use tokio::{
     io::{copy, sink},
     net::{TcpListener, TcpStream},
@@ -48,7 +50,13 @@ impl Mosquitto {
         broker
     }
 
-    async fn begin(&mut self) {
+    /// Kills it: what it has not written down is lost.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again.
+    pub async fn begin(&mut self) {
         let mut command = Command::new(program("mosquitto"));
         command.arg("-c").arg(self.workspace.path().join("mosquitto.conf"));
         self.process = Some(self.workspace.spawn("mosquitto", command));
@@ -129,6 +137,45 @@ pub async fn publish_once(port: u16, all: impl IntoIterator<Item = Say>) {
     for say in all {
         client.publish(say.topic, QoS::ExactlyOnce, say.retain, say.payload).await.expect("queued");
         while !matches!(events.poll().await.expect("a broker"), Event::Incoming(Packet::PubComp(_))) {}
+    }
+}
+
+/// Who has subscribed to a topic, with QoS 1.
+pub struct Subscriber(Client<TcpStream>);
+
+impl Subscriber {
+    pub async fn to(port: u16, filter: &str) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a broker");
+        let connect = Connect {
+            client_id: &format!("subscriber-{}", fastrand::u64(..)),
+            login: None,
+            session: None,
+            keep_alive: 600,
+            in_flight: 100,
+            max_payload: 1 << 20,
+        };
+        let (mut client, _) = Client::connect(stream, Version::V5, connect).await.expect("a connection");
+        let subscription = Subscription { filter: filter.to_owned(), qos: Qos::AtLeastOnce };
+        client.send([Outgoing::Subscribe(1, vec![subscription])]).await.expect("sent");
+        let mut this = Self(client);
+        while !matches!(this.packet().await, Incoming::Subscribed(..)) {}
+        this
+    }
+
+    async fn packet(&mut self) -> Incoming {
+        tokio::time::timeout(PATIENCE, self.0.next()).await.expect("in time").expect("a packet")
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> Published {
+        loop {
+            if let Incoming::Message(message) = self.packet().await {
+                if let Receipt::Acknowledge(id) = message.receipt {
+                    self.0.send([Outgoing::Acknowledge(id)]).await.expect("sent");
+                }
+                return message;
+            }
+        }
     }
 }
 

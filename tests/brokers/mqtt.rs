@@ -215,7 +215,7 @@ async fn a_password_that_is_mended_and_certificates_are_taken_as_the_broker_want
 }
 
 /// Of the user `operator` with the password `s3cret-word`: `mosquitto_passwd -b -c FILE operator s3cret-word`.
-const PASSWORDS: &str = "operator:$7$101$PDjZR+baJCf8BSvM$TqqF0nN8LTTEg3U7SrTojGtKLQU6a2oHNZ7m+QR+34fdhiFe8nAQ2g1CKIbPm+MiG9ARfG+FxSm/WwFzZE98Cg==\n";
+pub const PASSWORDS: &str = "operator:$7$101$PDjZR+baJCf8BSvM$TqqF0nN8LTTEg3U7SrTojGtKLQU6a2oHNZ7m+QR+34fdhiFe8nAQ2g1CKIbPm+MiG9ARfG+FxSm/WwFzZE98Cg==\n";
 
 #[tokio::test]
 async fn ten_thousand_messages_at_once_are_all_there_and_one_that_is_too_large_stops_nothing() {

@@ -1,7 +1,6 @@
-//! The kind EventSource. A file for each kind of source, and in `common` what several have.
+//! The kind EventSource. A file for each kind of source.
 
 mod amqp;
-mod common;
 mod kafka;
 mod mqtt;
 mod nats;
@@ -19,7 +18,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use amqp::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
-pub use common::{AddressFault, Login, Tls, address};
 pub use kafka::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart};
 pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
@@ -31,7 +29,7 @@ pub use webhook::{
     SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, TokenAuth, WebhookAuth, WebhookPreset, WebhookSource,
 };
 
-use super::{SecretKeyRef, StatusCondition, schema};
+use super::{AddressFault, Login, SecretKeyRef, StatusCondition, Tls, address, connection as common, schema};
 
 /// The kinds of sources, one a line.
 #[rustfmt::skip]

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::{bytes::BytesMut, codec::FramedRead};
 
 use super::{
-    Error, Version,
+    Error, Qos, Version,
     codec::{self, Incoming, Outgoing},
     frames::Frames,
 };
@@ -45,6 +45,27 @@ pub struct Greeting {
     pub session: bool,
     /// How often something must be sent.
     pub keep_alive: Duration,
+    /// What may be sent.
+    pub limits: Limits,
+}
+
+/// What a broker takes of what is published. MQTT 3.1.1 has no way to say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages of QoS 1 and 2 that are not acknowledged: 1 or more.
+    pub in_flight: u16,
+    /// Bytes of a packet.
+    pub packet: Option<u32>,
+    /// The highest QoS.
+    pub qos: Qos,
+    /// Whether messages may be retained.
+    pub retain: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight: u16::MAX, packet: None, qos: Qos::ExactlyOnce, retain: true }
+    }
 }
 
 /// A connection. Dropped, it is closed without a word: the broker keeps the session.
@@ -75,9 +96,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Client<S> {
             codec::read_connack(version, frame)
         };
         let answer = timeout(PATIENCE, answer).await.unwrap_or(Err(Error::Silent(PATIENCE)));
-        let (session, keep_alive) = answer?;
+        let (session, keep_alive, limits) = answer?;
         let keep_alive = Duration::from_secs(keep_alive.unwrap_or(connect.keep_alive).into());
-        Ok((client, Greeting { session, keep_alive }))
+        Ok((client, Greeting { session, keep_alive, limits }))
     }
 
     /// The next packet.

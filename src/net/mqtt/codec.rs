@@ -11,7 +11,7 @@ use tokio_util::bytes::{Bytes, BytesMut};
 
 use super::{
     Error, Qos, Version, Words,
-    client::Connect,
+    client::{Connect, Limits},
     frames::{Frame, PUBLISH},
 };
 
@@ -24,8 +24,8 @@ pub enum Incoming {
     Unread(Receipt, Result<usize, String>),
     /// The broker knows that a message of QoS 2 arrived: it is forgotten, and its identifier is free.
     Released(u16),
-    /// The broker has a message that was sent to it; or it has it not, and says why.
-    Taken(u16, Result<(), Words>),
+    /// The broker has a message that was sent to it, perhaps with something to say about it; or it has it not, and says why.
+    Taken(u16, Result<Option<Words>, Words>),
     /// What became of each filter that was subscribed to with this identifier: the QoS that is granted, or why it is refused.
     Subscribed(u16, Vec<Result<Qos, Words>>),
     /// The subscriptions that were given up with this identifier have ended, or were not there.
@@ -127,8 +127,8 @@ pub(super) const MAX_PROPERTIES: usize = 64 << 10;
 /// Bytes of memory that a user property takes beside its own: two texts, each allocated.
 const AROUND_PROPERTY: usize = 112;
 
-/// What the broker answered to CONNECT: whether it has the session, and how often it wants to hear from us (seconds) if it says so.
-pub(super) fn read_connack(version: Version, frame: Frame) -> Result<(bool, Option<u16>), Error> {
+/// What the broker answered to CONNECT: whether it has the session, how often it wants to hear from us (seconds) if it says so, and what it takes.
+pub(super) fn read_connack(version: Version, frame: Frame) -> Result<(bool, Option<u16>, Limits), Error> {
     let Frame::Whole(mut bytes) = frame else { return Err(not_connack()) };
     // Brokers that know nothing of MQTT 5 answer by the version that they know, without properties.
     let version = if bytes.get(1) == Some(&CONNACK_311) { Version::V311 } else { version };
@@ -137,7 +137,7 @@ pub(super) fn read_connack(version: Version, frame: Frame) -> Result<(bool, Opti
             v4::Packet::ConnAck(ack) => {
                 let words = || Words::new(&ack.code, None);
                 match ack.code {
-                    v4::ConnectReturnCode::Success => Ok((ack.session_present, None)),
+                    v4::ConnectReturnCode::Success => Ok((ack.session_present, None, Limits::default())),
                     v4::ConnectReturnCode::BadUserNamePassword | v4::ConnectReturnCode::NotAuthorized => {
                         Err(Error::Unauthenticated(words()))
                     }
@@ -152,7 +152,10 @@ pub(super) fn read_connack(version: Version, frame: Frame) -> Result<(bool, Opti
                 let properties = ack.properties.as_ref();
                 let words = || Words::new(&ack.code, properties.and_then(|all| all.reason_string.clone()));
                 match ack.code {
-                    Success => Ok((ack.session_present, properties.and_then(|all| all.server_keep_alive))),
+                    Success => {
+                        let limits = properties.map(limits).unwrap_or_default();
+                        Ok((ack.session_present, properties.and_then(|all| all.server_keep_alive), limits))
+                    }
                     BadUserNamePassword | NotAuthorized | BadAuthenticationMethod => {
                         Err(Error::Unauthenticated(words()))
                     }
@@ -161,6 +164,15 @@ pub(super) fn read_connack(version: Version, frame: Frame) -> Result<(bool, Opti
             }
             _ => Err(not_connack()),
         },
+    }
+}
+
+fn limits(said: &v5::ConnAckProperties) -> Limits {
+    Limits {
+        in_flight: said.receive_max.unwrap_or(u16::MAX).max(1),
+        packet: said.max_packet_size,
+        qos: said.max_qos.map_or(Qos::ExactlyOnce, Qos::of),
+        retain: said.retain_available != Some(0),
     }
 }
 
@@ -236,7 +248,7 @@ fn incoming4(packet: v4::Packet, size: usize) -> Incoming {
             properties: Properties::default(),
         }),
         v4::Packet::PubRel(release) => Incoming::Released(release.pkid),
-        v4::Packet::PubAck(ack) => Incoming::Taken(ack.pkid, Ok(())),
+        v4::Packet::PubAck(ack) => Incoming::Taken(ack.pkid, Ok(None)),
         v4::Packet::SubAck(ack) => Incoming::Subscribed(
             ack.pkid,
             ack.return_codes
@@ -277,8 +289,9 @@ fn incoming5(packet: v5::Packet, size: usize) -> Result<Incoming, Error> {
         v5::Packet::PubAck(ack) => {
             let words = ack.properties.and_then(|all| all.reason_string);
             let taken = match ack.reason {
+                v5::PubAckReason::Success => Ok(None),
                 // Nobody subscribes: it is published all the same.
-                v5::PubAckReason::Success | v5::PubAckReason::NoMatchingSubscribers => Ok(()),
+                v5::PubAckReason::NoMatchingSubscribers => Ok(Some(Words::new(&ack.reason, words))),
                 reason => Err(Words::new(&reason, words)),
             };
             Incoming::Taken(ack.pkid, taken)

@@ -11,7 +11,7 @@ pub mod topic;
 
 use std::{fmt, io};
 
-pub use client::{Client, Connect, Greeting};
+pub use client::{Client, Connect, Greeting, Limits};
 pub use codec::{Incoming, Message, Outgoing, Properties, Published, Receipt, Subscription};
 
 /// Which version of the protocol is spoken.

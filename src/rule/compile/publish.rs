@@ -32,7 +32,7 @@ impl Compiler {
             let path = format!("{path}.{key}");
             let field = match key.as_str() {
                 "data" => self.template(&value, Mode::Typed, &path),
-                "key" | "type" | "subject" => self.template(&value, Mode::Text, &path),
+                "topic" | "key" | "type" | "subject" => self.template(&value, Mode::Text, &path),
                 _ => {
                     self.refuse_elsewhere(&value, &[], "", &path);
                     Some(Template::fixed(value, &path))

@@ -16,7 +16,10 @@ fn faults(publish: &str) -> Vec<String> {
 fn what_is_wrong_is_said_with_its_place() {
     for (publish, fault) in [
         ("", None),
-        (r#", "type": "com.acme.${event.subject}", "key": "a.${rule.name}", "data": {"n": "${event.data}"}"#, None),
+        (
+            r#", "type": "com.acme.${event.subject}", "topic": "a.${rule.name}", "key": "a", "data": {"n": "${event.data}"}"#,
+            None,
+        ),
         (r#", "type": "dev.signalbox.publication""#, None),
         (r#", "contentType": "text/plain", "data": "${event.data.message}""#, None),
         (r#", "type": "dev.signalbox.schedule""#, Some("spec.actions[0].publish.type")),

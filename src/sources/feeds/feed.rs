@@ -7,15 +7,10 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::{sleep, timeout},
-};
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::sleep;
 
-use super::link::{Down, Link, Shared, line};
+use super::link::{Down, Link, Shared};
 use crate::{
     api::{SecretKeyRef, Tls},
     bus::BusError,
@@ -23,7 +18,7 @@ use crate::{
         Event, event_source,
         message::{self, DecodeError, Message},
     },
-    net::{ConnectError, Connector, Http, Identity, client_config, system_roots},
+    net::{ConnectError, Connector, Http, TlsError, Wire, WireError, open, system_roots, tls_of},
     poison,
     record::Position,
     sinks::Secrets,
@@ -33,22 +28,15 @@ use crate::{
         ids::{self, Hash},
     },
     telemetry::Rejection,
+    text::line,
 };
 
-/// How long a handshake may take.
-#[allow(dead_code, reason = "which kinds are built decides what is used")]
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to wait before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait for another that stores the same event.
 const TWIN_PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a message that is taken: what is larger might not fit into a record of the log. Webhooks may have as much.
 pub(super) const MAX_BODY: usize = 4 << 20;
-
-/// A connection that passed the guard, by TLS or not.
-#[allow(dead_code, reason = "which kinds are built decides what is used")]
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Wire for T {}
 
 /// What became of a message. In every case it is not needed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,30 +126,13 @@ impl Feed {
         self.net.connector.permits(host, port).await.map_err(|error| refusal(host, port, &error))
     }
 
-    /// A TCP connection.
-    ///
-    /// # Errors
-    /// When nobody accepts, or the operator's settings do not allow it.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Down> {
-        self.net.connector.connect(host, port).await.map_err(|error| refusal(host, port, &error))
-    }
-
     /// A connection, by TLS where `tls` says so.
     ///
     /// # Errors
-    /// As [`Feed::connect`] and [`Feed::tls`], and when the server's certificate is not one to trust.
+    /// As [`Feed::tls`], when nobody accepts, when the operator's settings do not allow it, and when the server's certificate is not one to trust.
     pub(super) async fn open(&self, host: &str, port: u16, tls: Option<&Tls>) -> Result<Box<dyn Wire>, Down> {
-        let stream = self.connect(host, port).await?;
-        let Some(tls) = tls else { return Ok(Box::new(stream)) };
-        let config = self.tls(tls, host)?;
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|_| Down::refused(format!("{host} is no name of a server")))?;
-        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        match timeout(HANDSHAKE, handshake).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
-            Ok(Err(error)) => Err(Down::unreachable(format!("TLS with {host}:{port}: {error}"))),
-            Err(_) => Err(Down::unreachable(format!("TLS with {host}:{port}: no answer within 10 s"))),
-        }
+        let tls = tls.map(|tls| self.tls(tls, host)).transpose()?;
+        Ok(open(&self.net.connector, (host, port), tls).await?)
     }
 
     /// How to speak TLS with a host. Certificates are checked for `tls.serverName`, or else `host`, also by a client that connects to an address.
@@ -169,16 +140,8 @@ impl Feed {
     /// # Errors
     /// When a certificate or a key cannot be used.
     pub(super) fn tls(&self, tls: &Tls, host: &str) -> Result<ClientConfig, Down> {
-        let ca = tls.ca_secret_ref.as_ref().map(|key| self.bytes(key)).transpose()?;
-        let identity = match (&tls.client_certificate_secret_ref, &tls.client_key_secret_ref) {
-            (Some(certificate), Some(key)) => {
-                Some(Identity { certificate: self.bytes(certificate)?, key: self.bytes(key)? })
-            }
-            _ => None,
-        };
         let roots = self.net.roots.get_or_init(|| Arc::new(system_roots()));
-        let name = tls.server_name.as_deref().unwrap_or(host);
-        client_config(name, ca, roots, identity).map_err(|error| Down::refused(error.to_string()))
+        tls_of(tls, host, roots, |key| self.bytes(key))
     }
 
     // === Status ===
@@ -361,6 +324,18 @@ impl Feed {
 
 fn stopping() -> Down {
     Down::unreachable("the log takes nothing any more: signalbox is stopping")
+}
+
+impl From<TlsError> for Down {
+    fn from(error: TlsError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+impl From<WireError> for Down {
+    fn from(error: WireError) -> Self {
+        if error.is_transient() { Self::unreachable(error.to_string()) } else { Self::refused(error.to_string()) }
+    }
 }
 
 fn refusal(host: &str, port: u16, error: &ConnectError) -> Down {

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::super::figures::Counted;
-
-/// How long what another says may be, in characters.
-const MAX_WORDS: usize = 300;
+use crate::text::line;
 
 /// How an EventSource that connects is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,12 +62,6 @@ impl Down {
     pub(super) fn refused(message: impl AsRef<str>) -> Self {
         Self::new(DownReason::Refused, message)
     }
-}
-
-/// One line of at most so many characters that show.
-pub(super) fn line(text: &str) -> String {
-    let words: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    crate::text::cut(&words.split_whitespace().collect::<Vec<_>>().join(" "), MAX_WORDS)
 }
 
 /// What all versions of an EventSource share.
@@ -142,6 +134,6 @@ mod tests {
     #[test]
     fn what_others_say_is_one_line_and_not_long() {
         assert_eq!(Down::refused("no\r\n such\u{1b}[31m\tthing ").message, "no such [31m thing");
-        assert_eq!(Down::refused("x".repeat(9_000)).message.chars().count(), MAX_WORDS);
+        assert_eq!(Down::refused("x".repeat(9_000)).message.chars().count(), 300);
     }
 }

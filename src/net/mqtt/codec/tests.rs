@@ -32,6 +32,15 @@ fn properties_count_as_what_they_take_and_too_many_are_not_read() {
 }
 
 #[test]
+fn what_a_broker_takes_is_what_it_says_or_all_there_is() {
+    let bytes = [0x20, 15, 0, 0, 12, 0x21, 0, 20, 0x24, 1, 0x25, 0, 0x27, 0, 0, 4, 0];
+    let (_, _, limits) = read_connack(Version::V5, whole(&bytes)).expect("taken");
+    assert_eq!(limits, Limits { in_flight: 20, packet: Some(1024), qos: Qos::AtLeastOnce, retain: false });
+    let (_, _, limits) = read_connack(Version::V311, whole(&[0x20, 2, 0, 0])).expect("taken");
+    assert_eq!(limits, Limits::default());
+}
+
+#[test]
 fn a_broker_that_knows_no_mqtt_5_is_told_of_as_such() {
     let error = read_connack(Version::V5, whole(&[0x20, 2, 0, 1])).expect_err("refused");
     assert!(matches!(&error, Error::Refused(words) if words.code.contains("protocol version")), "{error}");

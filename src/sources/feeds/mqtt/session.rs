@@ -96,7 +96,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin,
 {
     pub(super) fn new(plan: &'a Plan<'a>, feed: &'a Feed, client: Client<S>, greeting: Greeting) -> Self {
-        let Greeting { session, keep_alive } = greeting;
+        let Greeting { session, keep_alive, .. } = greeting;
         let keep_alive = if keep_alive.is_zero() { Duration::from_secs(super::KEEP_ALIVE.into()) } else { keep_alive };
         Self {
             plan,

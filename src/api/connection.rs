@@ -1,4 +1,4 @@
-//! What several kinds that connect have: addresses, TLS, and credentials.
+//! What several kinds of sources and sinks that connect have: addresses, TLS, and credentials.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,13 +80,13 @@ pub fn address(text: &str, default_port: u16) -> Result<(String, u16), AddressFa
 }
 
 /// The schema of a list of addresses, 1 to 16.
-pub(super) fn addresses(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(in crate::api) fn addresses(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let one = one_address(generator);
     schemars::json_schema!({"type": "array", "minItems": 1, "maxItems": 16, "items": one})
 }
 
 /// The schema of an address.
-pub(super) fn one_address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(in crate::api) fn one_address(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": 262, "pattern": schema::ADDRESS})
 }
 
