@@ -1,148 +1,32 @@
 //! Signalbox as a user installs it, on a cluster with real kubelets.
 //!
-//! Knows a kubeconfig (`KUBECONFIG`), `helm` in the path, and the names of two images that the cluster has: the operator's
+//! Knows a kubeconfig (`KUBECONFIG`), `helm` in the path, and the names of the images that the cluster has: the operator's
 //! (`SIGNALBOX_IMAGE`) and one with busybox. `make e2e` provides all of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    process::{Command, Output},
+    process::Command,
     time::Duration,
 };
 
-use kube::{
-    Client,
-    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use on_kind::cluster::{
+    PATIENCE, RELEASE, SYSTEM, alerts, demo, found, helm_ok, installed, kubectl, kubectl_ok, shop, upgrade, within,
+    words,
 };
-use serde_json::{Value, json};
 use support::{
     eventually,
     site::{Shop, condition},
 };
-use tokio::sync::{RwLock, RwLockReadGuard};
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-/// The kubelet reports the first BackOff some 15 s after a pod began to crash; images start in a second or two.
-const PATIENCE: Duration = Duration::from_secs(120);
-const SYSTEM: &str = "signalbox-system";
-const NAMESPACES: [&str; 4] = ["e2e-story", "e2e-rights", "e2e-stream", "e2e-upgrade"];
-
-/// Whether the release is installed. Who uses it reads; who takes it away writes.
-static RELEASE: RwLock<bool> = RwLock::const_new(false);
-
-/// Waits until the release is there. It stays as long as what is given is kept.
-async fn installed() -> RwLockReadGuard<'static, bool> {
-    let there = RELEASE.read().await;
-    if *there {
-        return there;
-    }
-    drop(there);
-    let mut there = RELEASE.write().await;
-    if !*there {
-        install();
-        *there = true;
-    }
-    there.downgrade()
-}
-
-/// Installs the chart into a namespace of Pod Security `restricted`, with the namespaces of all tests enabled.
-fn install() {
-    for namespace in NAMESPACES {
-        fresh_namespace(namespace);
-    }
-    kubectl(&["create", "namespace", SYSTEM], "");
-    kubectl_ok(&["label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted", "--overwrite"], "");
-    let image = std::env::var("SIGNALBOX_IMAGE").unwrap_or_else(|_| "localhost/signalbox:dev".to_owned());
-    let (repository, tag) = image.rsplit_once(':').expect("an image with a tag");
-    kubectl_ok(&["apply", "--server-side", "--force-conflicts", "-f", "charts/signalbox/crds"], "");
-    let values = [
-        format!("--set=image.repository={repository}"),
-        format!("--set=image.tag={tag}"),
-        format!("--set=rules.namespaces={{{}}}", NAMESPACES.join(",")),
-        "--set=log.format=text".to_owned(),
-    ];
-    upgrade(&values);
-    // The image's name stays the same when it is built anew.
-    kubectl_ok(&["rollout", "restart", "statefulset/signalbox", "-n", SYSTEM], "");
-    kubectl_ok(&["rollout", "status", "statefulset/signalbox", "-n", SYSTEM, "--timeout=180s"], "");
-}
-
-/// `helm upgrade --install`, until the operator is ready.
-fn upgrade(values: &[String]) {
-    let mut args = vec!["upgrade", "--install", "signalbox", "charts/signalbox", "--wait", "--timeout=180s"];
-    args.extend(values.iter().map(String::as_str));
-    helm_ok(&args);
-}
-
-fn helm_ok(args: &[&str]) -> String {
-    let output = Command::new("helm").args(args).args(["-n", SYSTEM]).output().expect("run helm");
-    assert!(output.status.success(), "helm {}: {}\n{}", args.join(" "), words(&output), operator_state());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn fresh_namespace(name: &str) {
-    kubectl_ok(&["delete", "namespace", name, "--ignore-not-found", "--timeout=120s"], "");
-    kubectl_ok(&["create", "namespace", name], "");
-    // By this label `make e2e` removes what the tests made.
-    kubectl_ok(&["label", "namespace", name, "signalbox-e2e=true"], "");
-}
-
-fn kubectl(args: &[&str], input: &str) -> Output {
-    use std::io::Write as _;
-    let mut child = Command::new("kubectl")
-        .args(args)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("run kubectl");
-    child.stdin.take().expect("its input is a pipe").write_all(input.as_bytes()).expect("give it its input");
-    child.wait_with_output().expect("run kubectl")
-}
-
-fn kubectl_ok(args: &[&str], input: &str) -> String {
-    let output = kubectl(args, input);
-    assert!(output.status.success(), "kubectl {}: {}", args.join(" "), words(&output));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn words(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn operator_state() -> String {
-    let pods = kubectl(&["describe", "pod", "-n", SYSTEM, "signalbox-0"], "");
-    let log = kubectl(&["logs", "-n", SYSTEM, "signalbox-0", "--tail=50"], "");
-    format!("{}\n{}", words(&pods), words(&log))
-}
-
-/// The demo's shop (a Deployment `web`, a receiver `alerts`) in a namespace of its own, and the release that serves it.
-async fn shop(namespace: &str) -> (Shop, RwLockReadGuard<'static, bool>) {
-    let release = installed().await;
-    kubectl_ok(&["apply", "-f", "-"], &demo("shop.yaml", namespace));
-    for deployment in ["deployment/web", "deployment/alerts"] {
-        kubectl_ok(&["rollout", "status", deployment, "-n", namespace, "--timeout=120s"], "");
-    }
-    let client = Client::try_default().await.expect("a client of the cluster");
-    (Shop { name: namespace.to_owned(), client }, release)
-}
-
-/// A manifest of the demo, for another namespace.
-fn demo(file: &str, namespace: &str) -> String {
-    let text = fs::read_to_string(format!("e2e/demo.d/{file}")).expect("a manifest of the demo");
-    text.replace("namespace: shop", &format!("namespace: {namespace}"))
-        .replace(".shop.svc", &format!(".{namespace}.svc"))
-}
-
-/// What arrived at the receiver.
-async fn alerts(shop: &Shop) -> Vec<Value> {
-    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), &shop.name);
-    let found = pods.list(&ListParams::default().labels("app=alerts")).await.expect("list the receiver's pod");
-    let pod = found.items[0].metadata.name.clone().expect("pods have names");
-    let log = pods.logs(&pod, &LogParams::default()).await.expect("read the receiver's log");
-    log.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("alert ")?).ok()).collect()
+mod on_kind {
+    pub mod cluster;
 }
 
 #[tokio::test]
@@ -175,16 +59,6 @@ async fn a_crash_that_a_kubelet_reports_scales_launches_and_tells() {
     }
     let told = kubectl_ok(&["get", "events", "-n", &shop.name, "--field-selector=reason=ScaledByRule"], "");
     assert!(told.contains("deployment/web") && told.contains("canary-crash"), "{told}");
-}
-
-/// Waits for a status as [`Shop::rule_status`] does, but as long as a kubelet may take.
-async fn within(shop: &Shop, rule: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let rules = shop.api("signalbox.dev/v1alpha1", "EventRule");
-    let status = eventually(what, PATIENCE, async || {
-        let status = rules.get(rule).await.ok()?.data["status"].clone();
-        wanted(&status).then_some(status)
-    });
-    status.await
 }
 
 #[tokio::test]
@@ -345,12 +219,6 @@ async fn an_uninstallation_leaves_the_definitions_and_the_claim_and_nothing_else
     let left: Vec<_> = found(&[of_the_cluster]).into_iter().filter(|name| name.contains("signalbox")).collect();
     let definition = |kind: &str| format!("customresourcedefinition.apiextensions.k8s.io/{kind}.signalbox.dev");
     assert_eq!(left, ["eventrules", "eventsinks", "eventsources"].map(definition));
-}
-
-/// The names of what `kubectl get` finds.
-fn found(args: &[&str]) -> BTreeSet<String> {
-    let said = kubectl_ok(&[&["get", "-o", "name", "--ignore-not-found"], args].concat(), "");
-    said.lines().map(str::to_owned).collect()
 }
 
 #[test]
