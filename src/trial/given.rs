@@ -4,7 +4,25 @@ use http::{HeaderMap, HeaderValue, header};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::event::{Event, OWN_TYPES, cloud_events, kubernetes_event, rule_event};
+use crate::{
+    api::{
+        DEFAULT_AMQP_TYPE, DEFAULT_KAFKA_TYPE, DEFAULT_MQTT_TYPE, DEFAULT_NATS_TYPE, DEFAULT_REDIS_TYPE,
+        DEFAULT_WEBHOOK_TYPE,
+    },
+    event::{Event, OWN_TYPES, TYPE_QUEUE_LAG, cloud_events, kubernetes_event, prometheus, rule_event},
+};
+
+/// The types of Signalbox's own that EventSources give to what they take.
+const OF_SOURCES: [&str; 8] = [
+    DEFAULT_AMQP_TYPE,
+    DEFAULT_KAFKA_TYPE,
+    DEFAULT_MQTT_TYPE,
+    DEFAULT_NATS_TYPE,
+    DEFAULT_REDIS_TYPE,
+    DEFAULT_WEBHOOK_TYPE,
+    TYPE_QUEUE_LAG,
+    prometheus::TYPE,
+];
 
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,19 +131,24 @@ pub(super) fn of_rule(
     time: Timestamp,
     number: u64,
 ) -> Result<Event, InputError> {
-    let mut plain = event.clone();
-    let own = event["type"].as_str().filter(|type_| type_.starts_with(OWN_TYPES));
-    if own.is_some() {
-        // Those of others are refused with such a type.
-        plain["type"] = "own".into();
-    }
-    let event = cloud_event(&plain, time, number)?;
-    let type_ = own.map_or(event.type_.clone(), str::to_owned);
-    Ok(Event { source: rule_event::event_source(namespace, rule), type_, ..event })
+    let event = typed(event, |type_| type_.starts_with(OWN_TYPES), time, number)?;
+    Ok(Event { source: rule_event::event_source(namespace, rule), ..event })
 }
 
-/// The event as an EventSource would take it.
+/// The event as an EventSource would take it, or make it: then it has the type of its kind.
 pub(super) fn cloud_event(event: &Value, time: Timestamp, number: u64) -> Result<Event, InputError> {
+    typed(event, |type_| OF_SOURCES.contains(&type_), time, number)
+}
+
+/// The event, which may have a type of Signalbox's own where `own` says so. Those that others send are refused with one.
+fn typed(event: &Value, own: impl Fn(&str) -> bool, time: Timestamp, number: u64) -> Result<Event, InputError> {
+    let Some(type_) = event["type"].as_str().filter(|type_| own(type_)) else { return decode(event, time, number) };
+    let mut plain = event.clone();
+    plain["type"] = "own".into();
+    Ok(Event { type_: type_.to_owned(), ..decode(&plain, time, number)? })
+}
+
+fn decode(event: &Value, time: Timestamp, number: u64) -> Result<Event, InputError> {
     let Value::Object(members) = event else { return Err(InputError::new("a CloudEvent is a map")) };
     let mut members: Map<String, Value> = members.clone();
     let made_up =
