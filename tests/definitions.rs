@@ -321,7 +321,12 @@ async fn every_sample_is_taken() {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("the samples") {
             let path = entry.expect("a sample").path();
-            if path.is_dir() { folders.push(path) } else { samples.push(path) }
+            match path.extension() {
+                _ if path.is_dir() => folders.push(path),
+                Some(ending) if ending == "yaml" => samples.push(path),
+                // Beside samples there is what tells how to try them.
+                _ => assert!(path.ends_with("README.md"), "{}", path.display()),
+            }
         }
     }
     for path in samples {

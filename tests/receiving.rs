@@ -278,8 +278,9 @@ async fn what_a_real_prometheus_and_alertmanager_tell_scales_up_and_back_and_wit
     // The sample, with another address and in a hurry.
     let sample =
         std::fs::read_to_string("deploy/samples/use-cases/scale-on-load/scale-on-load.yaml").expect("the sample");
-    let here = sample.replace("http://prometheus.monitoring.svc:9090", &monitoring.url());
+    let here = sample.replace("http://prometheus.shop.svc:9090", &monitoring.url());
     let here = here.replace("interval: 15s", "interval: 5s").replace("for: 30s", "for: 1s");
+    let here = here.replace("namespace: shop", &format!("namespace: {}", shop.name));
     let here = here.replace("metadata:", &format!("metadata:\n  namespace: {}", shop.name));
     site.plane.apply(&here).await;
     shop.rule_ready("scale-on-load").await;

@@ -72,9 +72,25 @@ fn the_samples_do_what_their_cases_say() {
 
 #[test]
 fn the_samples_are_without_error_and_warning() {
-    let (code, said, error) = run(Path::new("."), "lint -f deploy/samples --strict");
+    without_fault("deploy/samples");
+}
+
+fn without_fault(folder: &str) {
+    let (code, said, error) = run(Path::new("."), &format!("lint -f {folder} --strict"));
     assert_eq!(code, 0, "{said}{error}");
     assert!(said.ends_with(" 0 errors, 0 warnings\n"), "{said}");
+}
+
+#[test]
+fn the_use_cases_do_what_their_cases_say_and_are_without_error_and_warning() {
+    for name in ["scale-on-load", "security-alert", "stream-analytics", "delivery-pipeline", "iot-device"] {
+        let folder = format!("deploy/samples/use-cases/{name}");
+        let line = format!("test -f {folder} --cases deploy/cases/use-cases/{name}.yaml");
+        let (code, said, error) = run(Path::new("."), &line);
+        assert_eq!(code, 0, "{said}{error}");
+        assert!(said.starts_with("ok ") && said.ends_with(" cases, 0 failed\n"), "{said}");
+        without_fault(&folder);
+    }
 }
 
 #[test]
