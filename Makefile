@@ -51,13 +51,15 @@ test-apiserver: prerequisites ## run the tests against a real API server, which 
 	SIGNALBOX_KUBE=$$(e2e/cluster/program kube) SIGNALBOX_HELM=$$(e2e/cluster/program helm) \
 	  cargo test $(ALL) --no-fail-fast $(APISERVER_TESTS)
 
+# Most of what these tests do is wait: they run side by side, on however few processors.
 .PHONY: e2e
 e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster that KUBECONFIG names
 	cargo test $(ALL) --test on_kind --no-run
 	if [ -z "$${KUBECONFIG:-}" ]; then e2e/cluster/up; fi
 	e2e/cluster/load-image "$$(e2e/images/build)"
+	e2e/cluster/load-image "$$(e2e/images/servers)"
 	e2e/cluster/load-image $(IMAGE)
-	e2e/cluster/run cargo test --offline $(ALL) --test on_kind
+	e2e/cluster/run cargo test --offline $(ALL) --test on_kind -- --test-threads=8
 	e2e/cluster/run kubectl delete namespace -l signalbox-e2e=true
 
 .PHONY: simulate

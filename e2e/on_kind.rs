@@ -1,7 +1,7 @@
 //! Signalbox as a user installs it, on a cluster with real kubelets.
 //!
 //! Knows a kubeconfig (`KUBECONFIG`), `helm` in the path, and the names of the images that the cluster has: the operator's
-//! (`SIGNALBOX_IMAGE`) and one with busybox. `make e2e` provides all of it.
+//! (`SIGNALBOX_IMAGE`), one with busybox and one with the servers of the use cases. `make e2e` provides all of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +27,7 @@ mod support;
 
 mod on_kind {
     pub mod cluster;
+    mod use_cases;
 }
 
 #[tokio::test]
