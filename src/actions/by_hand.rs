@@ -156,7 +156,7 @@ fn parcel(cx: &Context, name: &str, what: ByHand) -> Result<Parcel, NotTaken> {
         ByHand::Notice(notice) => notice,
         ByHand::Event(event) => {
             rule_event::emittable(&event.type_).map_err(|why| NotTaken::Unfit(format!("type {why}")))?;
-            return Ok(Parcel::Publication(Box::new(Publication { event: *event, key: None, hops: 1 })));
+            return Ok(Parcel::Publication(Box::new(Publication { event: *event, topic: None, key: None, hops: 1 })));
         }
     };
     let Notice { severity, title, text, operation, dedup_key } = notice;

@@ -133,13 +133,7 @@ impl Way {
         self.answered(Method::POST, &self.path(path, ""), Some(body), token).await
     }
 
-    async fn answered(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Content>,
-        token: &str,
-    ) -> anyhow::Result<Answer> {
+    async fn answered(&self, method: Method, path: &str, body: Option<Content>, token: &str) -> anyhow::Result<Answer> {
         let asked = async {
             let reply = self.request(&method, path, body, token).await?;
             self.whole(&method, reply).await
@@ -180,13 +174,7 @@ impl Way {
         format!("/v1/namespaces/{}/{}{query}", self.namespace, parts.join("/"))
     }
 
-    async fn request(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<Content>,
-        token: &str,
-    ) -> anyhow::Result<Reply> {
+    async fn request(&self, method: &Method, path: &str, body: Option<Content>, token: &str) -> anyhow::Result<Reply> {
         if let Some(address) = &self.address {
             return straight(address, method, path, body, token).await;
         }
