@@ -213,6 +213,8 @@ async fn what_a_job_that_was_waited_for_came_to_is_known_to_later_actions() {
         ("j1", "Failed", 42, "succeeded=false reason=PodFailurePolicy exitCode=42 startTime=20"),
     ] {
         let mut stage = Stage::new("results", JOB_RULES).await;
+        // Controllers have a part in it, and the runner looks every ten seconds.
+        stage.patience = PATIENCE * 3;
         let sink = told(&stage).await;
         let open = stage.firing(id, run_job(policy.clone(), "1m"));
         // The firing is on its way when the pod ends.

@@ -272,12 +272,15 @@ pub struct Context {
     /// Is told what was written by a step that then waits for what comes of it.
     pub wrote: Arc<dyn Fn(&Effect) + Send + Sync>,
     /// Is told when a step begins and ends with one more object, as [`Action::object`] names it, beside that of its request.
-    pub beside: Arc<dyn Fn(&str, Side<'_>) + Send + Sync>,
+    pub beside: TellBeside,
     /// Whether what it changes must be known to be given back.
     pub keeps: bool,
     /// Cancelled when the process is about to stop: what only waits ends then with [`FailureKind::Interrupted`].
     pub stop: CancellationToken,
 }
+
+/// Takes the name of an object, and where the step is with it.
+pub type TellBeside = Arc<dyn Fn(&str, Side<'_>) + Send + Sync>;
 
 /// Where a step is with an object that it writes beside that of its request.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::firing::Way;
 use crate::{
-    actions::Side,
+    actions::{Side, TellBeside},
     record::{Beside, Effect, Record, Writes, Written},
 };
 
@@ -23,7 +23,7 @@ impl Way<'_> {
 
     /// Records that a step begins or ends with one more object. It rides along as [`Way::wrote`] does; it stands in the log before anything that comes of the
     /// write can.
-    pub(super) fn beside(&self, step: &str) -> Arc<dyn Fn(&str, Side<'_>) + Send + Sync> {
+    pub(super) fn beside(&self, step: &str) -> TellBeside {
         let (bus, firing, action) = (Arc::clone(&self.inner.bus), self.open.firing.id.clone(), step.to_owned());
         let rule = self.open.firing.rule.uid.clone();
         Arc::new(move |object, side| {

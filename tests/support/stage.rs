@@ -1,6 +1,6 @@
 //! A runner with a log of its own on a real API server: firings are handed to it, and what it has recorded is read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job};
 use kube::{Api, api::ListParams};
@@ -36,6 +36,8 @@ pub struct Stage {
     /// The sinks that the runner knows.
     pub sinks: Registry,
     reader: Box<dyn Reader>,
+    /// How long the next record may take to come.
+    pub patience: Duration,
     /// What the log holds, as far as it was read.
     records: Vec<Arc<Record>>,
     _folder: tempfile::TempDir,
@@ -76,7 +78,17 @@ impl Stage {
             Runner::new(cluster, Authority::sole(), firings, sinks.clone(), http, Clock::real(0), Limit::none());
         runner.begin();
         let client = plane.client().await;
-        Self { namespace, client, runner, shelf, sinks, reader, records: Vec::new(), _folder: folder }
+        Self {
+            namespace,
+            client,
+            runner,
+            shelf,
+            sinks,
+            reader,
+            patience: PATIENCE,
+            records: Vec::new(),
+            _folder: folder,
+        }
     }
 
     /// A firing of a rule with these actions.
@@ -146,7 +158,7 @@ impl Stage {
     /// Reads on until a firing has ended.
     pub async fn finished(&mut self) -> Finished {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.reader.next(1)).await.expect("the firing ends");
+            let next = tokio::time::timeout(self.patience, self.reader.next(1)).await.expect("the firing ends");
             let entry = next.expect("the log is open").remove(0);
             self.reader.advance(entry.head.position);
             self.records.push(Arc::clone(&entry.record));
