@@ -20,6 +20,7 @@ mod brokers {
     mod mqtt_sink;
     mod nats;
     mod publishing;
+    mod queue_lag;
     mod rabbitmq;
     mod redis;
     mod servers;

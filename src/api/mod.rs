@@ -49,14 +49,17 @@ pub use event_source::{
     SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, TokenAuth, WebhookAuth, WebhookPreset, WebhookSource,
     one_kind_of,
 };
-pub use event_source::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
+pub use event_source::{AmqpBinding, AmqpBroker, AmqpLag, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use event_source::{
     DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaLag, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart,
-    QueueKind, QueueLagSource,
+    QueueKind, QueueLagSource, one_place_of,
 };
 pub use event_source::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
-pub use event_source::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
-pub use event_source::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
+pub use event_source::{
+    DEFAULT_NATS_TYPE, JetStream, JetStreamLag, NATS_PORT, NatsAuth, NatsCluster, NatsCore, NatsDeliverPolicy,
+    NatsSource,
+};
+pub use event_source::{DEFAULT_REDIS_TYPE, RedisAuth, RedisLag, RedisServer, RedisSource, RedisStart};
 pub use http::{Http, HttpMethod, OnUnknown};
 pub use nodes::{Cordon, Drain, Taint, TaintEffect, Uncordon};
 pub use objects::{Apply, Create, Delete, Evict, Propagation, SetImage};

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     mosquitto::Wire,
     rabbitmq::{USER, get, publish, queue, shared},
+    servers::Authority,
     told::{GROUP, connected, listen, tell, tells, texts},
 };
 use crate::{
@@ -199,4 +200,47 @@ async fn five_thousand_messages_at_once_are_all_there() {
     crate::source_within(&shop, "plant", "all came", 60, |status| status["received"] == 5_000).await;
     sink.await_requests(1).await;
     assert_eq!(get(&channel, "burst").await, None);
+}
+
+#[tokio::test]
+async fn a_broker_is_trusted_by_its_authority_and_name_and_shown_a_certificate() {
+    let broker = shared().await;
+    let (_connection, channel) = broker.channel().await;
+    queue(&channel, "tls", &[]).await;
+    let (shop, sink, client) = (shop("amqp-tls").await, Sink::start().await, broker.authority.sign("operator"));
+    let other = Authority::new();
+    let values = json!({"ca": broker.authority.pem(), "other": other.pem(), "cert": client.0, "key": client.1});
+    secret(&shop, "rabbit-tls", values).await;
+    secret(&shop, "rabbit", json!({"password": USER.1})).await;
+    let key = |key: &str| json!({"name": "rabbit-tls", "key": key});
+    let spec = |ca: &str, name: &str, shown: bool| {
+        let mut source = source(&format!("127.0.0.1:{}", broker.tls_port), "tls");
+        source["tls"] = json!({"caSecretRef": key(ca), "serverName": name});
+        let shown = if shown { [key("cert"), key("key")] } else { [Value::Null, Value::Null] };
+        let names = ["clientCertificateSecretRef", "clientKeySecretRef"];
+        names.into_iter().zip(shown).for_each(|(name, value)| source["tls"][name] = value);
+        json!({"amqp": source})
+    };
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.create(GROUP, "EventSource", "plant", json!({"spec": spec("other", "rabbitmq.shop.svc", true)})).await;
+    shop.create(GROUP, "EventRule", "tell", json!({"spec": tells("${string(event.data)}")})).await;
+    let refused = |why: &'static str| {
+        move |status: &Value| {
+            let connected = condition(status, "Connected");
+            connected["status"] == "False" && connected["message"].as_str().is_some_and(|said| said.contains(why))
+        }
+    };
+    let edit = async |spec: Value| {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        shop.api(GROUP, "EventSource").patch("plant", &PatchParams::default(), &patch).await.expect("edited");
+    };
+    source_when(&shop, "plant", "signed by a stranger", refused("invalid peer certificate")).await;
+    edit(spec("ca", "another.shop.svc", true)).await;
+    source_when(&shop, "plant", "another's certificate", refused("not valid for name")).await;
+    edit(spec("ca", "rabbitmq.shop.svc", false)).await;
+    source_when(&shop, "plant", "it shows no certificate", refused("")).await;
+    edit(spec("ca", "rabbitmq.shop.svc", true)).await;
+    source_when(&shop, "plant", "connected", connected).await;
+    publish(&channel, ("", "tls"), b"by TLS", BasicProperties::default()).await;
+    tell(&sink, &["by TLS"]).await;
 }

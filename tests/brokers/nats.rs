@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A server. Dropping it kills it.
-struct Server {
+pub struct Server {
     port: u16,
     monitor: u16,
     workspace: Workspace,
@@ -35,7 +35,7 @@ struct Server {
 
 impl Server {
     /// With JetStream, whose data outlives the process, and more in its configuration, which names files as `FOLDER/<name>`.
-    async fn start(config: &str, files: &[(&str, &str)]) -> Self {
+    pub async fn start(config: &str, files: &[(&str, &str)]) -> Self {
         let (port, monitor, workspace) = (free_port(), free_port(), Workspace::new("nats"));
         let folder = workspace.path().display();
         let text = format!(
@@ -63,7 +63,7 @@ impl Server {
         self.process = None;
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
@@ -73,7 +73,7 @@ impl Server {
     }
 
     /// A stream of subjects `jobs.>`, and what publishes there.
-    async fn stream(&self) -> jetstream::Context {
+    pub async fn stream(&self) -> jetstream::Context {
         let context = jetstream::new(self.client().await);
         let config =
             stream::Config { name: "JOBS".into(), subjects: vec!["jobs.>".into()], ..stream::Config::default() };
@@ -286,6 +286,30 @@ async fn a_server_that_was_killed_is_found_again_and_a_stream_or_consumer_that_l
     publish(&context, "k-2", "2").await;
     source_within(&shop, "plant", "connected again", 60, connected).await;
     tell(&sink, &["1", "2"]).await;
+}
+
+#[tokio::test]
+async fn a_consumer_with_bounds_of_its_own_is_asked_for_no_more_than_these() {
+    let (shop, sink, server) = (shop("bounds").await, Sink::start().await, Server::start("", &[]).await);
+    let context = server.stream().await;
+    let config = consumer::pull::Config {
+        durable_name: Some("mine".into()),
+        max_batch: 2,
+        max_bytes: 1 << 20,
+        max_expires: std::time::Duration::from_secs(1),
+        ..consumer::pull::Config::default()
+    };
+    context.get_stream("JOBS").await.expect("the stream").create_consumer(config).await.expect("a consumer");
+    for n in 1..=5 {
+        publish(&context, &format!("b-{n}"), &n.to_string()).await;
+    }
+    let spec = json!({"nats": {"servers": [server.address()], "jetStream": {"stream": "JOBS", "consumer": "mine"}}});
+    listen(&shop, &sink, "${event.data}", spec).await;
+    tell(&sink, &["1", "2", "3", "4", "5"]).await;
+    all_acknowledged(&context, 5).await;
+    publish(&context, "b-6", "6").await;
+    tell(&sink, &["1", "2", "3", "4", "5", "6"]).await;
+    assert!(connected(&source_when(&shop, "plant", "still connected", connected).await));
 }
 
 #[tokio::test]

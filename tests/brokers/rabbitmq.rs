@@ -9,7 +9,7 @@ use lapin::{
 };
 use tokio::{net::TcpStream, sync::OnceCell};
 
-use super::servers::program;
+use super::servers::{Authority, program};
 use crate::support::{
     eventually,
     http::free_port,
@@ -24,6 +24,9 @@ pub const USER: (&str, &str) = ("signal", "s3cret-word");
 /// A node, for all tests.
 pub struct Rabbit {
     pub port: u16,
+    /// Where it speaks TLS, as `rabbitmq.shop.svc`, with those who show a certificate of [`Rabbit::authority`].
+    pub tls_port: u16,
+    pub authority: Authority,
     _workspace: Workspace,
     /// Erlang's register of names, which would stay behind if the node started it.
     _names: Process,
@@ -39,11 +42,19 @@ pub async fn shared() -> &'static Rabbit {
 impl Rabbit {
     async fn start() -> Self {
         let workspace = Workspace::new("rabbitmq");
-        let [port, names_port, dist_port] = [(); 3].map(|()| free_port());
+        let [port, tls_port, names_port, dist_port] = [(); 4].map(|()| free_port());
         let (username, password) = USER;
+        let authority = Authority::new();
+        let (certificate, key) = authority.sign("rabbitmq.shop.svc");
+        for (name, content) in [("ca.pem", authority.pem()), ("cert.pem", certificate), ("key.pem", key)] {
+            workspace.write(name, content);
+        }
+        let folder = workspace.path().display();
         let config = format!(
             "listeners.tcp.1 = 127.0.0.1:{port}\ndefault_user = {username}\ndefault_pass = {password}\n\
-             log.console = true\nlog.file = false\nvm_memory_high_watermark.relative = 0.8\ndisk_free_limit.absolute = 50MB\n"
+             log.console = true\nlog.file = false\nvm_memory_high_watermark.relative = 0.8\ndisk_free_limit.absolute = 50MB\n\
+             listeners.ssl.1 = 127.0.0.1:{tls_port}\nssl_options.cacertfile = {folder}/ca.pem\nssl_options.certfile = {folder}/cert.pem\n\
+             ssl_options.keyfile = {folder}/key.pem\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
         );
         let (config, plugins) = (workspace.write("rabbitmq.conf", config), workspace.write("plugins", "[]."));
         let server = program("rabbitmq");
@@ -68,7 +79,7 @@ impl Rabbit {
             .env("RUNNING_UNDER_SYSTEMD", "1");
         let node = workspace.spawn("node", node);
         eventually("rabbitmq listens", START, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Self { port, _workspace: workspace, _names: names, _node: node }
+        Self { port, tls_port, authority, _workspace: workspace, _names: names, _node: node }
     }
 
     pub fn address(&self) -> String {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A server that writes down what it is told. Dropping it kills it.
-struct Server {
+pub struct Server {
     port: u16,
     workspace: Workspace,
     process: Option<Process>,
@@ -44,7 +44,7 @@ impl Server {
         server
     }
 
-    async fn plain() -> Self {
+    pub async fn plain() -> Self {
         Self::start("port PORT", &[]).await
     }
 
@@ -56,18 +56,18 @@ impl Server {
         eventually("redis-server listens", PATIENCE, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    async fn client(&self) -> MultiplexedConnection {
+    pub async fn client(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://{}", self.address())).expect("an address");
         eventually("a client is connected", PATIENCE, async || client.get_multiplexed_async_connection().await.ok())
             .await
     }
 }
 
-async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> Answer {
+pub async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> Answer {
     let mut command = cmd(words[0]);
     for word in &words[1..] {
         command.arg(*word);
@@ -75,7 +75,7 @@ async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> Answer {
     command.query_async(connection).await.unwrap_or_else(|error| unreachable!("{words:?}: {error}"))
 }
 
-async fn add(connection: &mut MultiplexedConnection, fields: &[&str]) {
+pub async fn add(connection: &mut MultiplexedConnection, fields: &[&str]) {
     ask(connection, &[&["XADD", "jobs", "*"], fields].concat()).await;
 }
 
@@ -182,6 +182,43 @@ async fn a_field_may_hold_the_message_and_an_entry_without_it_is_no_event() {
     source_when(&shop, "plant", "counted", told).await;
     eventually("everything is acknowledged", PATIENCE, async || (pending(&mut client, "ops").await == 0).then_some(()))
         .await;
+}
+
+/// What the process has had in memory at most, in MiB.
+fn most_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") >> 10
+}
+
+#[tokio::test]
+async fn an_entry_as_large_as_redis_allows_is_counted_and_neither_held_in_memory_nor_in_the_way() {
+    let (site, sink, server) = (Site::start().await, Sink::start().await, Server::plain().await);
+    let operator = site.setup.start_ready().await;
+    let shop = site.namespace("large").await;
+    let mut client = server.client().await;
+    add(&mut client, &["n", "1"]).await;
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let own = redis::Client::open(format!("redis://{}", server.address())).expect("an address");
+    let mut large = own.get_multiplexed_async_connection_with_config(&patient).await.expect("connected");
+    let mut huge = cmd("XADD");
+    huge.arg("jobs").arg("*").arg("n").arg(vec![b'x'; 300 << 20]);
+    huge.query_async::<String>(&mut large).await.expect("added");
+    // Each of these could be an event by itself; all of them are more than one answer has room for.
+    for n in 2..=8 {
+        let mut one = cmd("XADD");
+        one.arg("jobs").arg("*").arg("n").arg(n).arg("more").arg(vec![b'y'; 3 << 20]);
+        one.query_async::<String>(&mut large).await.expect("added");
+    }
+    let before = most_memory(operator.pid());
+    listen(&shop, &sink, "${event.data.n}", source(&server)).await;
+    tell(&sink, &["1", "2", "3", "4", "5", "6", "7", "8"]).await;
+    let counted = |status: &Value| status["received"] == 8 && status["rejected"]["tooLarge"] == 1;
+    source_when(&shop, "plant", "counted", counted).await;
+    eventually("everything is acknowledged", PATIENCE, async || (pending(&mut client, "ops").await == 0).then_some(()))
+        .await;
+    let grown = most_memory(operator.pid()) - before;
+    assert!(grown < 200, "{grown} MiB more than before");
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ pub struct AmqpSource {
     pub tls: Option<Tls>,
 }
 
-fn default_virtual_host() -> String {
+pub(super) fn default_virtual_host() -> String {
     "/".to_owned()
 }
 
@@ -118,23 +118,52 @@ fn default_routing_keys() -> Vec<String> {
     vec![String::new()]
 }
 
+/// A broker of AMQP 0.9.1, and how to get in.
+#[derive(Clone, Copy, Debug)]
+pub struct AmqpBroker<'a> {
+    /// Its address.
+    pub address: &'a str,
+    /// The virtual host.
+    pub virtual_host: &'a str,
+    /// User name and password.
+    pub login: Option<&'a Login>,
+    /// By TLS.
+    pub tls: Option<&'a Tls>,
+}
+
 impl AmqpSource {
-    /// The host and the port of the broker.
-    ///
-    /// # Errors
-    /// When `address` is no address.
-    pub fn broker(&self) -> Result<(String, u16), AddressFault> {
-        address(&self.address, if self.tls.is_some() { PORTS.1 } else { PORTS.0 })
+    /// The broker.
+    pub fn broker(&self) -> AmqpBroker<'_> {
+        let (login, tls) = (self.login.as_ref(), self.tls.as_ref());
+        AmqpBroker { address: &self.address, virtual_host: &self.virtual_host, login, tls }
     }
 
     /// CloudEvents `type` of the events that are no CloudEvents.
     pub fn event_type(&self) -> &str {
         self.type_.as_deref().unwrap_or(DEFAULT_AMQP_TYPE)
     }
+}
+
+impl AmqpBroker<'_> {
+    /// The host and the port.
+    ///
+    /// # Errors
+    /// When `address` is no address.
+    pub fn place(&self) -> Result<(String, u16), AddressFault> {
+        address(self.address, if self.tls.is_some() { PORTS.1 } else { PORTS.0 })
+    }
 
     /// The keys of Secrets that it names.
-    pub fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
-        let login = self.login.iter().map(|login| &login.password_secret_ref);
-        login.chain(self.tls.iter().flat_map(Tls::secrets))
+    pub fn secrets(&self) -> Vec<SecretKeyRef> {
+        let password = self.login.iter().map(|login| &login.password_secret_ref);
+        password.chain(self.tls.into_iter().flat_map(Tls::secrets)).cloned().collect()
+    }
+
+    /// Notes what is wrong with it below `path`, such as `amqp`.
+    pub fn faults(&self, path: &str, faults: &mut Vec<String>) {
+        faults.extend(self.place().err().map(|fault| format!("{path}.address: {fault}")));
+        if let Some(tls) = self.tls {
+            tls.faults(&format!("{path}.tls"), faults);
+        }
     }
 }

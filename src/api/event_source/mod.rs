@@ -17,13 +17,15 @@ use kube::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use amqp::{AmqpBinding, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
+pub use amqp::{AmqpBinding, AmqpBroker, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use kafka::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart};
 pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
-pub use nats::{DEFAULT_NATS_TYPE, JetStream, NatsAuth, NatsCore, NatsDeliverPolicy, NatsSource};
+pub use nats::{
+    DEFAULT_NATS_TYPE, JetStream, NATS_PORT, NatsAuth, NatsCluster, NatsCore, NatsDeliverPolicy, NatsSource,
+};
 pub use prometheus::{PrometheusAuth, PrometheusSource, Series};
-pub use queue_lag::{KafkaLag, QueueKind, QueueLagSource};
-pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisSource, RedisStart};
+pub use queue_lag::{AmqpLag, JetStreamLag, KafkaLag, QueueKind, QueueLagSource, RedisLag, one_place_of};
+pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisServer, RedisSource, RedisStart};
 pub use webhook::{
     Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, HmacAlgorithm, HmacAuth, NoAuth, RateLimit,
     SignatureEncoding, SignedTimestamp, StandardWebhooksAuth, TokenAuth, WebhookAuth, WebhookPreset, WebhookSource,
@@ -141,10 +143,10 @@ impl EventSourceSpec {
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         match self.kind() {
             Some(EventSourceKind::Webhook(webhook)) => webhook.secrets().to_vec(),
-            Some(EventSourceKind::Nats(nats)) => nats.secrets(),
-            Some(EventSourceKind::Redis(redis)) => redis.secrets(),
+            Some(EventSourceKind::Nats(nats)) => nats.cluster().secrets(),
+            Some(EventSourceKind::Redis(redis)) => redis.server().secrets(),
             Some(EventSourceKind::Mqtt(mqtt)) => mqtt.secrets().cloned().collect(),
-            Some(EventSourceKind::Amqp(amqp)) => amqp.secrets().cloned().collect(),
+            Some(EventSourceKind::Amqp(amqp)) => amqp.broker().secrets(),
             Some(EventSourceKind::Prometheus(prometheus)) => prometheus.secrets(),
             Some(EventSourceKind::Kafka(kafka)) => kafka.cluster().secrets(),
             Some(EventSourceKind::QueueLag(queue)) => queue.secrets(),

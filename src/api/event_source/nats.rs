@@ -4,11 +4,13 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Login, Tls, addresses};
+use super::common::{Login, Tls, address, addresses};
 use crate::api::{Duration, SecretKeyRef};
 
 /// Type of the events of a NATS source unless it says otherwise.
 pub const DEFAULT_NATS_TYPE: &str = "dev.signalbox.nats";
+/// The port of servers that are named without one.
+pub const NATS_PORT: u16 = 4222;
 
 /// Messages of NATS. Each is an event: a CloudEvent where it is one (`content-type: application/cloudevents+json`, or headers that begin with `ce-`); of any
 /// other `event.data` is the body, JSON if it is some, else text, else bytes, and `event.subject` its subject. `event.natssubject` is its subject always,
@@ -125,7 +127,25 @@ pub enum NatsDeliverPolicy {
     All,
 }
 
+/// A cluster of NATS, and how to get in.
+#[derive(Clone, Copy, Debug)]
+pub struct NatsCluster<'a> {
+    /// Servers of it.
+    pub servers: &'a [String],
+    /// By TLS.
+    pub tls: Option<&'a Tls>,
+    /// The credentials.
+    pub auth: Option<&'a NatsAuth>,
+}
+
 impl NatsSource {
+    /// The cluster.
+    pub fn cluster(&self) -> NatsCluster<'_> {
+        NatsCluster { servers: &self.servers, tls: self.tls.as_ref(), auth: self.auth.as_ref() }
+    }
+}
+
+impl NatsCluster<'_> {
     /// The keys of Secrets that it names.
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         let auth = self.auth.iter().flat_map(|auth| {
@@ -135,6 +155,18 @@ impl NatsSource {
                 .flatten()
                 .chain(password)
         });
-        auth.chain(self.tls.iter().flat_map(Tls::secrets)).cloned().collect()
+        auth.chain(self.tls.into_iter().flat_map(Tls::secrets)).cloned().collect()
+    }
+
+    /// Notes what is wrong with it below `path`, such as `nats`.
+    pub fn faults(&self, path: &str, faults: &mut Vec<String>) {
+        if self.servers.is_empty() {
+            faults.push(format!("{path}.servers: at least one must be named"));
+        }
+        let wrong = self.servers.iter().filter_map(|server| address(server, NATS_PORT).err());
+        faults.extend(wrong.map(|fault| format!("{path}.servers: {fault}")));
+        if let Some(tls) = self.tls {
+            tls.faults(&format!("{path}.tls"), faults);
+        }
     }
 }

@@ -4,15 +4,17 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Tls, one_address};
+use super::common::{AddressFault, Tls, address, one_address};
 use crate::api::{Duration, SecretKeyRef};
 
 /// Type of the events of a Redis source unless it says otherwise.
 pub const DEFAULT_REDIS_TYPE: &str = "dev.signalbox.redis";
+/// The port of servers that are named without one.
+const PORT: u16 = 6379;
 
 /// Entries of a stream of Redis (6.2 or later), taken by a consumer group: an entry is acknowledged when it is on stable storage. Each is an event whose
 /// `event.data` is a map of its fields, all of them texts, unless `field` is set; `event.subject` and `event.redisstream` are the stream,
-/// `event.redisid` the entry's id, which tells `event.time` too.
+/// `event.redisid` the entry's id, which tells `event.time` too. An entry of more than 16 MiB is not read: it is counted (`rejected.tooLarge`) and acknowledged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::cel::Rule::new("!has(self.type) || self.type == 'dev.signalbox.redis' || !self.type.startsWith('dev.signalbox.')")
@@ -55,7 +57,7 @@ pub struct RedisSource {
     pub type_: Option<String>,
 }
 
-fn is_zero(number: &u32) -> bool {
+pub(super) fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
@@ -85,10 +87,47 @@ pub enum RedisStart {
     All,
 }
 
+/// A server of Redis, and how to get in.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisServer<'a> {
+    /// Its address.
+    pub server: &'a str,
+    /// By TLS.
+    pub tls: Option<&'a Tls>,
+    /// The credentials.
+    pub auth: Option<&'a RedisAuth>,
+    /// The number of the database.
+    pub database: u32,
+}
+
 impl RedisSource {
+    /// The server.
+    pub fn server(&self) -> RedisServer<'_> {
+        let (tls, auth) = (self.tls.as_ref(), self.auth.as_ref());
+        RedisServer { server: &self.server, tls, auth, database: self.database }
+    }
+}
+
+impl RedisServer<'_> {
+    /// The host and the port.
+    ///
+    /// # Errors
+    /// When `server` is no address.
+    pub fn address(&self) -> Result<(String, u16), AddressFault> {
+        address(self.server, PORT)
+    }
+
     /// The keys of Secrets that it names.
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         let password = self.auth.iter().map(|auth| &auth.password_secret_ref);
-        password.chain(self.tls.iter().flat_map(Tls::secrets)).cloned().collect()
+        password.chain(self.tls.into_iter().flat_map(Tls::secrets)).cloned().collect()
+    }
+
+    /// Notes what is wrong with it below `path`, such as `redis`.
+    pub fn faults(&self, path: &str, faults: &mut Vec<String>) {
+        faults.extend(self.address().err().map(|fault| format!("{path}.server: {fault}")));
+        if let Some(tls) = self.tls {
+            tls.faults(&format!("{path}.tls"), faults);
+        }
     }
 }

@@ -11,7 +11,10 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tokio::{io::duplex, time::timeout};
+use tokio::{
+    io::{DuplexStream, duplex},
+    time::timeout,
+};
 
 use super::{
     feed::Feed,
@@ -19,14 +22,15 @@ use super::{
     link::Down,
 };
 use crate::{
-    api::{AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE},
+    api::{AmqpBroker, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE},
     net::amqp::{self, Login},
 };
 use consume::Consume;
 use plan::Plan;
-use pump::{Held, pump};
+pub(super) use pump::Held;
+use pump::pump;
 
-/// How long the broker may take for everything before the first message.
+/// How long the broker may take for everything before the first message, and for any question.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long after the end of the stream the client may take to say why the broker ended it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -38,10 +42,7 @@ const GUEST: &str = "guest";
 /// What the schema cannot tell.
 pub(super) fn faults(source: &AmqpSource) -> Vec<String> {
     let mut faults = Vec::new();
-    faults.extend(source.broker().err().map(|fault| format!("amqp.address: {fault}")));
-    if let Some(tls) = &source.tls {
-        tls.faults("amqp.tls", &mut faults);
-    }
+    source.broker().faults("amqp", &mut faults);
     faults.extend(type_fault("amqp.type", source.type_.as_deref(), DEFAULT_AMQP_TYPE));
     kept_faults("amqp.headers", &source.headers, &mut faults);
     faults
@@ -49,54 +50,56 @@ pub(super) fn faults(source: &AmqpSource) -> Vec<String> {
 
 /// Takes messages until the connection ends. Dropped, it ends: what was not acknowledged comes again.
 pub(super) async fn run(source: &AmqpSource, feed: &Feed) -> Result<Infallible, Down> {
-    let (host, port) = source.broker().map_err(|fault| Down::refused(fault.to_string()))?;
-    let stream = feed.open(&host, port, source.tls.as_ref()).await?;
+    let (broker, held) = (source.broker(), Held::default());
+    over(broker, feed, &held, |stream| session(source, (feed, &held), stream)).await
+}
+
+/// Does `work` over a connection to the broker until either ends.
+pub(super) async fn over<F>(
+    broker: AmqpBroker<'_>,
+    feed: &Feed,
+    held: &Held,
+    work: impl FnOnce(DuplexStream) -> F,
+) -> Result<Infallible, Down>
+where
+    F: Future<Output = Result<Infallible, Down>>,
+{
+    let (host, port) = broker.place().map_err(|fault| Down::refused(fault.to_string()))?;
+    let stream = feed.open(&host, port, broker.tls).await?;
     // The client has a thread of its own, which ends with the stream. So that the stream ends with this function, it has only this end of it.
     let (near, mut far) = duplex(BETWEEN);
-    let held = Held::default();
-    let session = session(source, (feed, &held), near, format!("{host}:{port}"));
-    tokio::pin!(session);
+    let work = work(near);
+    tokio::pin!(work);
     let ended = tokio::select! {
-        ended = &mut session => return ended,
-        ended = pump(stream, &mut far, &held) => ended,
+        ended = &mut work => return ended,
+        ended = pump(stream, &mut far, held) => ended,
     };
     drop(far);
     let why = ended.err().map_or("the broker closed the connection".to_owned(), |error| error.to_string());
-    timeout(LAST_WORDS, session).await.unwrap_or_else(|_| Err(Down::unreachable(why)))
+    timeout(LAST_WORDS, work).await.unwrap_or_else(|_| Err(Down::unreachable(why)))
 }
 
-async fn session(
-    source: &AmqpSource,
-    (feed, held): (&Feed, &Held),
-    stream: tokio::io::DuplexStream,
-    broker: String,
-) -> Result<Infallible, Down> {
+async fn session(source: &AmqpSource, (feed, held): (&Feed, &Held), stream: DuplexStream) -> Result<Infallible, Down> {
     let plan = Plan::new(source, feed.source());
-    let begin = timeout(PATIENCE, begin(source, feed, stream)).await;
-    let late = || Down::unreachable(format!("the broker did not answer in {} s", PATIENCE.as_secs()));
     // The connection is closed when it is dropped.
-    let (_connection, channel, consumer) = begin.unwrap_or_else(|_| Err(late()))?;
-    feed.connected(format!("{broker}, queue {} of virtual host {}", source.queue, source.virtual_host));
+    let (_connection, channel, consumer) = in_time(begin(source, feed, stream)).await?;
+    let (host, port) = source.broker().place().map_err(|fault| Down::refused(fault.to_string()))?;
+    feed.connected(format!("{host}:{port}, queue {} of virtual host {}", source.queue, source.virtual_host));
     Consume::new((&plan, feed, held), channel, consumer).run().await
+}
+
+/// What the broker answers, if it does so in time.
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Down>>) -> Result<T, Down> {
+    let late = || Down::unreachable(format!("the broker did not answer in {} s", PATIENCE.as_secs()));
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 async fn begin(
     source: &AmqpSource,
     feed: &Feed,
-    stream: tokio::io::DuplexStream,
+    stream: DuplexStream,
 ) -> Result<(Connection, Channel, lapin::Consumer), Down> {
-    let (username, password) = match &source.login {
-        Some(login) => (login.username.as_str(), feed.secret(&login.password_secret_ref)?),
-        None => (GUEST, GUEST),
-    };
-    short("virtualHost", &source.virtual_host)?;
-    let login = Login { username, password, virtual_host: &source.virtual_host };
-    let connection = amqp::connect(stream, login, &feed.identity()).await.map_err(|error| match code(&error) {
-        Some(ACCESS_REFUSED) => Down::unauthenticated(error.to_string()),
-        Some(_) => Down::refused(error.to_string()),
-        None => Down::unreachable(format!("{error}: look whether the port is that of AMQP, and whether it wants TLS")),
-    })?;
-    let channel = connection.create_channel().await.map_err(down)?;
+    let (connection, channel) = channel(source.broker(), feed, stream).await?;
     declare(&channel, source).await?;
     channel.basic_qos(source.prefetch, BasicQosOptions::default()).await.map_err(down)?;
     let tag = short("the identity", &feed.identity())?;
@@ -104,6 +107,27 @@ async fn begin(
     let consumer = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
     let consumer = consumer.await.map_err(down)?;
     Ok((connection, channel, consumer))
+}
+
+/// Logs in, and opens a channel.
+pub(super) async fn channel(
+    broker: AmqpBroker<'_>,
+    feed: &Feed,
+    stream: DuplexStream,
+) -> Result<(Connection, Channel), Down> {
+    let (username, password) = match broker.login {
+        Some(login) => (login.username.as_str(), feed.secret(&login.password_secret_ref)?),
+        None => (GUEST, GUEST),
+    };
+    short("virtualHost", broker.virtual_host)?;
+    let login = Login { username, password, virtual_host: broker.virtual_host };
+    let connection = amqp::connect(stream, login, &feed.identity()).await.map_err(|error| match code(&error) {
+        Some(ACCESS_REFUSED) => Down::unauthenticated(error.to_string()),
+        Some(_) => Down::refused(error.to_string()),
+        None => Down::unreachable(format!("{error}: look whether the port is that of AMQP, and whether it wants TLS")),
+    })?;
+    let channel = connection.create_channel().await.map_err(down)?;
+    Ok((connection, channel))
 }
 
 /// Makes the queue, or looks whether it is there, and binds it.
@@ -135,24 +159,26 @@ async fn declare(channel: &Channel, source: &AmqpSource) -> Result<(), Down> {
     Ok(())
 }
 
+/// The code of AMQP for what is not there.
+pub(super) const NOT_FOUND: u16 = 404;
 /// The code of AMQP for wrong credentials, and for what the user may not do.
 const ACCESS_REFUSED: u16 = 403;
 
 /// What the broker says, as a number; nothing when it says nothing.
-fn code(error: &Error) -> Option<u16> {
+pub(super) fn code(error: &Error) -> Option<u16> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => Some(error.get_id()),
         _ => None,
     }
 }
 
-fn down(error: Error) -> Down {
+pub(super) fn down(error: Error) -> Down {
     match code(&error) {
         Some(_) => Down::refused(error.to_string()),
         None => Down::unreachable(error.to_string()),
     }
 }
 
-fn short(what: &str, text: &str) -> Result<ShortString, Down> {
+pub(super) fn short(what: &str, text: &str) -> Result<ShortString, Down> {
     ShortString::try_new(text).map_err(|_| Down::refused(format!("{what} has more than 255 bytes")))
 }

@@ -22,7 +22,7 @@ const BODY: u8 = 3;
 
 /// What is in memory of messages that came and are not settled.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(in crate::sources::feeds) struct Held {
     inner: Mutex<Inner>,
     settled: Notify,
 }

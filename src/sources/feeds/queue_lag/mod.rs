@@ -1,16 +1,22 @@
 //! Sources of kind `queueLag`: how many messages wait in a queue, sampled again and again. A file for each place.
 
+#[cfg(feature = "amqp")]
+mod amqp;
+#[cfg(feature = "nats")]
+mod jet_stream;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "redis")]
+mod redis;
 
-use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
-use serde_json::json;
+use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 
 use super::{feed::Feed, link::Down};
 use crate::{
-    api::{QueueKind, QueueLagSource},
+    api::{QueueKind, QueueLagSource, one_place_of},
     event::{TYPE_QUEUE_LAG, message::Message},
 };
 
@@ -18,14 +24,16 @@ use crate::{
 const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
 
 /// How deep a queue is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Depth {
+    /// Who says so, and what there is to know about it, for status.
+    told: String,
     /// What it is called.
     queue: String,
     /// How many messages wait.
     lag: u64,
-    /// How many of them in each topic, where it has topics.
-    topics: BTreeMap<String, u64>,
+    /// What the place tells besides.
+    more: Vec<(&'static str, Value)>,
 }
 
 /// What is wrong with a spec.
@@ -36,36 +44,12 @@ pub(super) fn faults(spec: &QueueLagSource) -> Vec<String> {
     }
     match spec.kind() {
         Some(QueueKind::Kafka(kafka)) => kafka.cluster().faults("queueLag.kafka", &mut faults),
-        None => faults.push("queueLag: exactly one place must be set: kafka".to_owned()),
+        Some(QueueKind::JetStream(of)) => of.cluster().faults("queueLag.jetStream", &mut faults),
+        Some(QueueKind::Redis(redis)) => redis.server().faults("queueLag.redis", &mut faults),
+        Some(QueueKind::Amqp(amqp)) => amqp.broker().faults("queueLag.amqp", &mut faults),
+        None => faults.push(format!("queueLag: {}", one_place_of())),
     }
     faults
-}
-
-/// A place that can be asked.
-enum Place<'a> {
-    #[cfg(feature = "kafka")]
-    Kafka(kafka::Group<'a>),
-}
-
-impl<'a> Place<'a> {
-    async fn connect(spec: &'a QueueLagSource, feed: &Feed) -> Result<Self, Down> {
-        match spec.kind() {
-            #[cfg(feature = "kafka")]
-            Some(QueueKind::Kafka(place)) => kafka::Group::connect(place, feed).await.map(Self::Kafka),
-            #[cfg(not(feature = "kafka"))]
-            Some(QueueKind::Kafka(_)) => Err(Down::refused(
-                "queueLag.kafka: this operator was built without it: use one built with the feature kafka",
-            )),
-            None => Err(Down::refused("queueLag: exactly one place must be set: kafka")),
-        }
-    }
-
-    async fn depth(&mut self, feed: &Feed) -> Result<Depth, Down> {
-        match self {
-            #[cfg(feature = "kafka")]
-            Self::Kafka(group) => group.depth(feed).await,
-        }
-    }
 }
 
 /// Connects, and samples until the connection breaks.
@@ -73,27 +57,65 @@ impl<'a> Place<'a> {
 /// # Cancel safety
 /// Dropped, the connection ends.
 pub(super) async fn run(spec: &QueueLagSource, feed: &Feed) -> Result<Infallible, Down> {
-    let mut place = Place::connect(spec, feed).await?;
-    let mut next = Instant::now();
-    loop {
-        let depth = place.depth(feed).await?;
-        feed.lag(depth.lag);
-        let body = body(&depth);
-        feed.take(&[message(&body, feed)]).await?;
-        // What waited for the log is not caught up: a sample tells how it is when it is taken.
-        next = (next + spec.interval.get()).max(Instant::now());
-        sleep_until(next).await;
+    #[allow(unused_variables, reason = "each place can be left out of a build")]
+    let sampler = Sampler { every: spec.interval.get(), feed };
+    match spec.kind() {
+        #[cfg(feature = "kafka")]
+        Some(QueueKind::Kafka(place)) => kafka::run(place, sampler).await,
+        #[cfg(feature = "nats")]
+        Some(QueueKind::JetStream(place)) => jet_stream::run(place, sampler).await,
+        #[cfg(feature = "redis")]
+        Some(QueueKind::Redis(place)) => redis::run(place, sampler).await,
+        #[cfg(feature = "amqp")]
+        Some(QueueKind::Amqp(place)) => amqp::run(place, sampler).await,
+        #[allow(unreachable_patterns, reason = "each place can be left out of a build")]
+        Some(place) => Err(Down::refused(format!(
+            "queueLag.{}: this operator was built without it: use one that was built with all features",
+            place.name()
+        ))),
+        None => Err(Down::refused(format!("queueLag: {}", one_place_of()))),
     }
 }
 
-fn body(depth: &Depth) -> Vec<u8> {
-    let Depth { queue, lag, topics } = depth;
-    let body = if topics.is_empty() {
-        json!({"queue": queue, "lag": lag})
-    } else {
-        json!({"queue": queue, "lag": lag, "topics": topics})
-    };
-    body.to_string().into_bytes()
+/// A connection to a place that can be asked again and again.
+#[allow(dead_code, reason = "which kinds are built decides what is used")]
+trait Ask {
+    /// How deep the queue is now.
+    fn depth(&mut self, feed: &Feed) -> impl Future<Output = Result<Depth, Down>> + Send;
+}
+
+/// What asks.
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "which kinds are built decides what is used")]
+struct Sampler<'a> {
+    every: Duration,
+    feed: &'a Feed,
+}
+
+#[allow(dead_code, reason = "which kinds are built decides what is used")]
+impl Sampler<'_> {
+    /// Samples until the place tells nothing any more.
+    async fn run(self, mut place: impl Ask) -> Result<Infallible, Down> {
+        let Self { every, feed } = self;
+        let mut next = Instant::now();
+        loop {
+            let depth = place.depth(feed).await?;
+            feed.connected(&depth.told);
+            feed.lag(depth.lag);
+            let body = body(depth);
+            feed.take(&[message(&body, feed)]).await?;
+            // What waited for the log is not caught up: a sample tells how it is when it is taken.
+            next = (next + every).max(Instant::now());
+            sleep_until(next).await;
+        }
+    }
+}
+
+fn body(depth: Depth) -> Vec<u8> {
+    let Depth { told: _, queue, lag, more } = depth;
+    let own = [("queue", Value::from(queue)), ("lag", lag.into())];
+    let all: Map<String, Value> = own.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect();
+    Value::Object(all).to_string().into_bytes()
 }
 
 fn message<'a>(body: &'a [u8], feed: &Feed) -> Message<'a> {
