@@ -307,3 +307,31 @@ async fn a_patch_in_another_namespace_needs_a_right_there_that_is_told_before_it
     let untouched = other.api("apps/v1", "Deployment").get("web").await.expect("get");
     assert!(!untouched.metadata.annotations.unwrap_or_default().contains_key("x"));
 }
+
+#[tokio::test]
+async fn logs_are_read_by_an_account_that_may_and_by_no_other() {
+    let shop = shop("logs").await;
+    let unbound = ["delete", "rolebinding", "signalbox-rules", "-n", &shop.name];
+    assert!(site().await.plane.kubectl(&unbound).await.status.success());
+    let source = json!({"podLogs": {"selector": {"matchLabels": {"app": "web"}}, "pattern": "ERROR"}});
+    shop.create(GROUP, "EventSource", "talk", json!({"spec": source})).await;
+    let rule = json!({"sources": [{"name": "line", "ref": {"name": "talk"}}], "actions": [{"name": "say", "emit": {"type": "com.example.said"}}]});
+    shop.create(GROUP, "EventRule", "talk", json!({"spec": rule})).await;
+    let lacks = |status: &Value| condition(status, "Ready")["reason"] == "RightMissing";
+    let status = shop.status("EventSource", "talk", "no right", lacks).await;
+    let message = condition(&status, "Ready")["message"].to_string();
+    for part in ["may not list, watch pods in", "--verb=list,watch --resource=pods ", "--verb=get --resource=pods/log "]
+    {
+        assert!(message.contains(part), "{part:?} is not in {message}");
+    }
+    for (name, resource, verbs) in
+        [("pods", "pods", "list,watch"), ("logs", "pods/log", "get"), ("source", "eventsources.signalbox.dev", "get")]
+    {
+        grant(&shop, name, resource, verbs).await;
+    }
+    let follows = |status: &Value| {
+        let connected = condition(status, "Connected");
+        connected["status"] == "True" && connected["message"].to_string().contains("no Pod")
+    };
+    shop.status("EventSource", "talk", "the Pods are watched", follows).await;
+}

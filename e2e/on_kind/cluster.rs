@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Where the release is.
 pub const SYSTEM: &str = "signalbox-system";
 /// The namespaces of the tests.
-const NAMESPACES: [&str; 9] = [
+const NAMESPACES: [&str; 10] = [
     "e2e-story",
     "e2e-rights",
     "e2e-stream",
@@ -31,6 +31,7 @@ const NAMESPACES: [&str; 9] = [
     "e2e-analytics",
     "e2e-delivery",
     "e2e-iot",
+    "e2e-logs",
 ];
 
 /// Whether the release is installed. Who uses it reads; who takes it away writes.

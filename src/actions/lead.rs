@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Context, Failure, target::short};
 use crate::{
     api::{self, TargetFrom},
-    event::{Event, Named, TYPE_KUBERNETES_EVENT, is_label, is_subdomain},
+    event::{Event, Named, TYPE_KUBERNETES_EVENT, TYPE_POD_LOG, is_label, is_subdomain},
     kubernetes::OwnerError,
 };
 
@@ -60,12 +60,12 @@ pub(super) struct About {
     pub(super) metadata: Option<ObjectMeta>,
 }
 
-/// The object that the event is about: the one that a Kubernetes Event regards, or the changed one.
+/// The object that the event is about: the one that a Kubernetes Event or a line of a log regards, or the changed one.
 ///
 /// # Errors
 /// Final when it is about none.
 pub(super) fn about(event: &Event) -> Result<About, Failure> {
-    let found = if event.type_ == TYPE_KUBERNETES_EVENT {
+    let found = if [TYPE_KUBERNETES_EVENT, TYPE_POD_LOG].contains(&event.type_.as_str()) {
         event.data.get("regarding").map(|regarding| (regarding, regarding))
     } else {
         // What others send may have any fields.

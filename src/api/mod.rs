@@ -43,6 +43,7 @@ pub use event_sink::{
     EventSinkStatus, Header, MqttMode, MqttSink, ONE_SINK, PagerDuty, SecretKeyRef, Signing, SigningScheme, SinkKind,
     SinkRateLimit, Slack, Teams, Webhook,
 };
+pub use event_source::PodLogsSource;
 pub use event_source::{
     Alerts, AuthKind, BasicAuth, BearerAuth, DEFAULT_WEBHOOK_TYPE, EventSource, EventSourceKind, EventSourceSpec,
     EventSourceStatus, HmacAlgorithm, HmacAuth, NoAuth, PrometheusAuth, PrometheusSource, RateLimit, Rejected, Series,

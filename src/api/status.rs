@@ -120,7 +120,7 @@ pub enum Reason {
     Pending,
     /// The watches of all sources are established.
     WatchEstablished,
-    /// The watches of all sources are established; something before that may have been missed.
+    /// The watches of all sources are established; something before that may have been missed. Of an EventSource: not everything that is there is taken.
     MayHaveLostEvents,
     /// A watch is being established.
     WatchStarting,

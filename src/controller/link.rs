@@ -28,6 +28,10 @@ pub(super) fn findings(link: &Link) -> SourceLink {
             connected: (ConditionStatus::True, Reason::Connected, to.clone()),
             authenticated: (ConditionStatus::True, Reason::Connected, "the credentials were taken".to_owned()),
         },
+        Link::Partial(what) => SourceLink {
+            connected: (ConditionStatus::True, Reason::MayHaveLostEvents, what.clone()),
+            authenticated: (ConditionStatus::True, Reason::Connected, "the credentials were taken".to_owned()),
+        },
         Link::Mute(why) => SourceLink {
             connected: (ConditionStatus::False, Reason::NoData, why.clone()),
             authenticated: (ConditionStatus::True, Reason::Connected, "the credentials were taken".to_owned()),
@@ -36,6 +40,10 @@ pub(super) fn findings(link: &Link) -> SourceLink {
             let again = format!("{message}; it is tried again");
             let down = |reason| (ConditionStatus::False, reason, again.clone());
             match reason {
+                DownReason::Forbidden => SourceLink {
+                    connected: down(Reason::RightMissing),
+                    authenticated: unknown("it is known when there is a connection"),
+                },
                 DownReason::Unreachable => SourceLink {
                     connected: down(Reason::Unreachable),
                     authenticated: unknown("it is known when there is a connection"),
@@ -57,6 +65,10 @@ pub(super) fn findings(link: &Link) -> SourceLink {
 pub(super) fn summary(ready: Finding, link: &SourceLink) -> Finding {
     match (ready.0, link.connected.0) {
         (ConditionStatus::True, ConditionStatus::False) => link.connected.clone(),
+        // It works, and somebody should know.
+        (ConditionStatus::True, ConditionStatus::True) if link.connected.1 == Reason::MayHaveLostEvents => {
+            link.connected.clone()
+        }
         // It waits for a rule: nothing is wrong with it.
         (ConditionStatus::True, ConditionStatus::Unknown) if link.connected.1 == Reason::NotAskedFor => {
             (ready.0, ready.1, link.connected.2.clone())

@@ -1,4 +1,4 @@
-//! The controller of EventSources: decode → build → account → Secrets → status.
+//! The controller of EventSources: decode → build → account → Secrets and rights → status.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,8 +18,13 @@ use crate::{
     bus::BusError,
     kubernetes::Cluster,
     record::Account,
-    sources::{EventSources, feeds::Link, webhook},
+    sources::{
+        EventSources,
+        feeds::{self, Link},
+        webhook,
+    },
     status::{Finding, ObjectId, SourceFigures, SourcePart, StatusQueue},
+    text,
 };
 
 /// A source that can be used is looked at again after so long.
@@ -262,7 +267,7 @@ async fn look(cluster: &Cluster, account: &Account, spec: &EventSourceSpec) -> L
     let ready = match secrets::lacking(cluster, account, &keys, flaw).await {
         Err(finding) => finding,
         Ok(lacking) if connects => match &lacking.what[..] {
-            [] => (ConditionStatus::True, Reason::InForce, "events are taken".to_owned()),
+            [] => rights(cluster, account, spec).await,
             what => (ConditionStatus::False, lacking.reason(), what.join("; ")),
         },
         Ok(lacking) if !keys.is_empty() && lacking.what.len() == keys.len() => {
@@ -277,6 +282,15 @@ async fn look(cluster: &Cluster, account: &Account, spec: &EventSourceSpec) -> L
         }
     };
     Look { usable: Ok(()), ready }
+}
+
+/// Whether the account has the rights in the cluster that the kind needs.
+async fn rights(cluster: &Cluster, account: &Account, spec: &EventSourceSpec) -> Finding {
+    match feeds::missing_rights(cluster, account, spec).await {
+        Ok(missing) if missing.is_empty() => (ConditionStatus::True, Reason::InForce, "events are taken".to_owned()),
+        Ok(missing) => (ConditionStatus::False, Reason::RightMissing, text::join(missing)),
+        Err(error) => pending(&format!("ask for the rights of {account}: {error}")),
+    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub const OWN_TYPES: &str = "dev.signalbox.";
 pub const TYPE_SCHEDULE: &str = "dev.signalbox.schedule";
 /// The `type` of events made of how many messages wait in a queue.
 pub const TYPE_QUEUE_LAG: &str = "dev.signalbox.queue.lag";
+/// The `type` of events made of lines that containers write.
+pub const TYPE_POD_LOG: &str = "dev.signalbox.pod.log";
 
 /// One event, in the attributes of CloudEvents 1.0.
 ///

@@ -50,6 +50,8 @@ pub(super) enum Answer {
     Fed(UnboundedReceiver<Value>),
     /// Bytes as they are, then nothing more.
     Raw(String),
+    /// Bytes as they are, then the end.
+    Text(String),
     /// None at all.
     Silent,
 }
@@ -122,6 +124,7 @@ async fn answered(answer: Answer) -> (u16, Answered) {
             let text = stream::iter([Ok::<_, Infallible>(Bytes::from(text))]);
             Answered::from_stream(text.chain(stream::pending()))
         }
+        Answer::Text(text) => Answered::from(text),
         Answer::Silent => std::future::pending().await,
     };
     (200, body)

@@ -9,17 +9,18 @@ use crate::{
         DEFAULT_AMQP_TYPE, DEFAULT_KAFKA_TYPE, DEFAULT_MQTT_TYPE, DEFAULT_NATS_TYPE, DEFAULT_REDIS_TYPE,
         DEFAULT_WEBHOOK_TYPE,
     },
-    event::{Event, OWN_TYPES, TYPE_QUEUE_LAG, cloud_events, kubernetes_event, prometheus, rule_event},
+    event::{Event, OWN_TYPES, TYPE_POD_LOG, TYPE_QUEUE_LAG, cloud_events, kubernetes_event, prometheus, rule_event},
 };
 
 /// The types of Signalbox's own that EventSources give to what they take.
-const OF_SOURCES: [&str; 8] = [
+const OF_SOURCES: [&str; 9] = [
     DEFAULT_AMQP_TYPE,
     DEFAULT_KAFKA_TYPE,
     DEFAULT_MQTT_TYPE,
     DEFAULT_NATS_TYPE,
     DEFAULT_REDIS_TYPE,
     DEFAULT_WEBHOOK_TYPE,
+    TYPE_POD_LOG,
     TYPE_QUEUE_LAG,
     prometheus::TYPE,
 ];

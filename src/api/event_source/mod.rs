@@ -4,6 +4,7 @@ mod amqp;
 mod kafka;
 mod mqtt;
 mod nats;
+mod pod_logs;
 mod prometheus;
 mod queue_lag;
 mod redis;
@@ -23,6 +24,7 @@ pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttS
 pub use nats::{
     DEFAULT_NATS_TYPE, JetStream, NATS_PORT, NatsAuth, NatsCluster, NatsCore, NatsDeliverPolicy, NatsSource,
 };
+pub use pod_logs::PodLogsSource;
 pub use prometheus::{PrometheusAuth, PrometheusSource, Series};
 pub use queue_lag::{AmqpLag, JetStreamLag, KafkaLag, QueueKind, QueueLagSource, RedisLag, one_place_of};
 pub use redis::{DEFAULT_REDIS_TYPE, RedisAuth, RedisServer, RedisSource, RedisStart};
@@ -44,6 +46,7 @@ const KINDS: &[&str] = &[
     "prometheus",
     "kafka",
     "queueLag",
+    "podLogs",
 ];
 
 /// Exactly one kind is set.
@@ -111,6 +114,9 @@ pub struct EventSourceSpec {
     /// Samples how many messages wait in a queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_lag: Option<QueueLagSource>,
+    /// Takes lines that containers write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_logs: Option<PodLogsSource>,
 }
 
 fn default_service_account() -> String {
@@ -136,6 +142,8 @@ pub enum EventSourceKind<'a> {
     Kafka(&'a KafkaSource),
     /// `queueLag`
     QueueLag(&'a QueueLagSource),
+    /// `podLogs`
+    PodLogs(&'a PodLogsSource),
 }
 
 impl EventSourceSpec {
@@ -150,7 +158,7 @@ impl EventSourceSpec {
             Some(EventSourceKind::Prometheus(prometheus)) => prometheus.secrets(),
             Some(EventSourceKind::Kafka(kafka)) => kafka.cluster().secrets(),
             Some(EventSourceKind::QueueLag(queue)) => queue.secrets(),
-            None => Vec::new(),
+            Some(EventSourceKind::PodLogs(_)) | None => Vec::new(),
         }
     }
 
@@ -166,6 +174,7 @@ impl EventSourceSpec {
             self.prometheus.as_ref().map(EventSourceKind::Prometheus),
             self.kafka.as_ref().map(EventSourceKind::Kafka),
             self.queue_lag.as_ref().map(EventSourceKind::QueueLag),
+            self.pod_logs.as_ref().map(EventSourceKind::PodLogs),
         ];
         let mut set = kinds.into_iter().flatten();
         match (set.next(), set.next()) {
@@ -187,6 +196,7 @@ impl EventSourceKind<'_> {
             Self::Prometheus(_) => "prometheus",
             Self::Kafka(_) => "kafka",
             Self::QueueLag(_) => "queueLag",
+            Self::PodLogs(_) => "podLogs",
         }
     }
 

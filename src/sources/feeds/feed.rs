@@ -8,19 +8,23 @@ use std::{
 };
 
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 
-use super::link::{Down, Link, Shared};
+use super::{
+    link::{Down, Link, Shared},
+    pod_logs,
+};
 use crate::{
-    api::{SecretKeyRef, Tls},
+    api::{EventSourceSpec, SecretKeyRef, Tls},
     bus::BusError,
     event::{
         Event, event_source,
         message::{self, DecodeError, Message},
     },
+    kubernetes::Cluster,
     net::{ConnectError, Connector, Http, TlsError, Wire, WireError, open, system_roots, tls_of},
     poison,
-    record::Position,
+    record::{Account, Position},
     sinks::Secrets,
     sources::{
         accept::{Accept, By, Put},
@@ -37,6 +41,8 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 const TWIN_PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a message that is taken: what is larger might not fit into a record of the log. Webhooks may have as much.
 pub(super) const MAX_BODY: usize = 4 << 20;
+/// Characters that tell what is not taken.
+const MAX_INCOMPLETE: usize = 1000;
 
 /// What became of a message. In every case it is not needed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +65,10 @@ pub(super) struct Feed {
     pub(super) uid: String,
     /// The kind as it is in YAML, for metrics.
     pub(super) kind: &'static str,
+    pub(super) spec: Arc<EventSourceSpec>,
+    pub(super) cluster: Cluster,
+    /// Who it is in the cluster.
+    pub(super) account: Account,
     pub(super) secrets: Secrets,
     pub(super) accept: Accept,
     pub(super) net: Arc<Net>,
@@ -70,11 +80,13 @@ pub(super) struct Net {
     connector: Connector,
     /// What the system trusts, read when it is first asked for.
     roots: OnceLock<Arc<RootCertStore>>,
+    /// Places for logs that are read at once.
+    pub(super) readings: Semaphore,
 }
 
 impl Net {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, roots: OnceLock::new() }
+        Self { connector, roots: OnceLock::new(), readings: Semaphore::new(pod_logs::ALL_READINGS) }
     }
 }
 
@@ -154,6 +166,18 @@ impl Feed {
         }
         if let Link::Up(words) = &link {
             tracing::info!(source = %self.name, namespace = %self.namespace, to = %words, "an EventSource is connected");
+        }
+        self.shared.set(link);
+    }
+
+    /// There is a connection, and not everything that is there comes over it: what, and what to do about it. May be told again.
+    pub(super) fn incomplete(&self, what: impl AsRef<str>) {
+        let link = Link::Partial(self.secrets.redact(&crate::text::cut(what.as_ref(), MAX_INCOMPLETE)));
+        if self.shared.link() == link {
+            return;
+        }
+        if let Link::Partial(words) = &link {
+            tracing::warn!(source = %self.name, namespace = %self.namespace, what = %words, "an EventSource does not take everything");
         }
         self.shared.set(link);
     }

@@ -23,6 +23,7 @@ pub(super) fn faults(spec: &EventSourceSpec) -> Vec<String> {
         #[cfg(feature = "kafka")]
         Some(EventSourceKind::Kafka(kafka)) => super::kafka::faults(kafka),
         Some(EventSourceKind::QueueLag(queue)) => super::queue_lag::faults(queue),
+        Some(EventSourceKind::PodLogs(logs)) => super::pod_logs::faults(logs),
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => vec![left_out(kind)],
         Some(_) | None => vec![one_kind_of()],
@@ -44,6 +45,7 @@ pub(super) async fn run(spec: &EventSourceSpec, feed: &Feed) -> Down {
         #[cfg(feature = "kafka")]
         Some(EventSourceKind::Kafka(kafka)) => super::kafka::run(kafka, feed).await,
         Some(EventSourceKind::QueueLag(queue)) => super::queue_lag::run(queue, feed).await,
+        Some(EventSourceKind::PodLogs(logs)) => super::pod_logs::run(logs, feed).await,
         #[allow(unreachable_patterns, reason = "each kind can be left out of a build")]
         Some(kind) if kind.connects() => Err(Down::refused(left_out(kind))),
         Some(_) | None => Err(Down::refused(one_kind_of())),

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::super::figures::Counted;
+use super::{super::figures::Counted, pod_logs};
 use crate::text::line;
 
 /// How an EventSource that connects is.
@@ -18,6 +19,8 @@ pub enum Link {
     Connecting,
     /// There is a connection: to whom, and what there is to know about it.
     Up(String),
+    /// There is a connection, and not everything that is there comes over it: what, and what to do about it.
+    Partial(String),
     /// There is a connection, and nothing comes over it that could be an event: why, and what that means.
     Mute(String),
     /// There is none, and it is tried again.
@@ -43,6 +46,8 @@ pub enum DownReason {
     Unauthenticated,
     /// There is no such thing as was asked for, or it may not be read.
     Refused,
+    /// The account lacks a right in the cluster.
+    Forbidden,
 }
 
 impl Down {
@@ -71,9 +76,24 @@ pub(super) struct Shared {
     /// There was a connection since this process started.
     connected: AtomicBool,
     link: Mutex<Link>,
+    /// Since when a rule listens, where that began in this process.
+    listened: Mutex<Listened>,
+    pod_logs: pod_logs::Memory,
     /// Of which place everything was taken, in its order, up to where.
     #[cfg(feature = "redis")]
     mark: Mutex<Option<(String, (u64, u64))>>,
+}
+
+/// Whether a rule listens.
+#[derive(Clone, Copy, Debug, Default)]
+enum Listened {
+    /// Since this process started, as far as is known.
+    #[default]
+    Always,
+    /// Not now.
+    Not,
+    /// Since then.
+    Since(Instant),
 }
 
 impl Default for Shared {
@@ -82,6 +102,8 @@ impl Default for Shared {
             counted: Counted::default(),
             connected: AtomicBool::new(false),
             link: Mutex::new(Link::Connecting),
+            listened: Mutex::default(),
+            pod_logs: pod_logs::Memory::default(),
             #[cfg(feature = "redis")]
             mark: Mutex::default(),
         }
@@ -91,6 +113,32 @@ impl Default for Shared {
 impl Shared {
     pub(super) fn link(&self) -> Link {
         self.link.lock().clone()
+    }
+
+    /// Notes whether a rule listens now.
+    pub(super) fn listen(&self, listens: bool) {
+        let mut listened = self.listened.lock();
+        match (listens, *listened) {
+            (true, Listened::Not) => *listened = Listened::Since(Instant::now()),
+            (true, Listened::Always | Listened::Since(_)) => {}
+            (false, _) => {
+                *listened = Listened::Not;
+                self.pod_logs.forget();
+            }
+        }
+    }
+
+    /// Since when a rule listens; nothing if one did when this process started.
+    pub(super) fn listened(&self) -> Option<Instant> {
+        match *self.listened.lock() {
+            Listened::Since(since) => Some(since),
+            Listened::Always | Listened::Not => None,
+        }
+    }
+
+    /// What is remembered of the logs that are read.
+    pub(super) fn pod_logs(&self) -> &pod_logs::Memory {
+        &self.pod_logs
     }
 
     /// Up to where everything was taken of this place, since this process started; nothing while nobody knows.
@@ -119,7 +167,7 @@ impl Shared {
 
     pub(super) fn set(&self, link: Link) {
         match link {
-            Link::Up(_) => self.connected.store(true, Ordering::Relaxed),
+            Link::Up(_) | Link::Partial(_) => self.connected.store(true, Ordering::Relaxed),
             // What was waiting there is not known any more.
             _ => self.counted.lag(None),
         }

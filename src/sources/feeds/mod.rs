@@ -22,6 +22,7 @@ mod link;
 mod mqtt;
 #[cfg(feature = "nats")]
 mod nats;
+mod pod_logs;
 mod prometheus;
 mod queue_lag;
 #[cfg(feature = "redis")]
@@ -48,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use feed::Net;
 pub use link::{Down, DownReason, Link};
+pub use pod_logs::{missing_rights, rights};
 use task::{Tools, Version};
 
 use super::{accept::Accept, figures::Figures};
@@ -229,6 +231,7 @@ impl Feeds {
             }
         }
         for (name, known) in &*feeds {
+            known.version.shared.listen(interest.hears(&name.0, &name.1));
             if !is_wanted(name) {
                 known.version.shared.set(Link::Unasked);
             } else if !running.contains_key(name) {

@@ -96,12 +96,14 @@ pub(super) async fn keep(version: Version, tools: Tools) {
             // It may have been changed a moment ago.
             keys.iter().for_each(|key| tools.cluster.forget_secret(&version.namespace, &key.name));
         }
+        // A right is granted in a moment: nobody is troubled by being asked for it.
+        let pause = if down.reason == DownReason::Forbidden { Some(RETRY) } else { None };
         shared.set(Link::Down(down));
         if began.elapsed() >= CALM {
             backoff.reset();
         }
         tokio::select! {
-            () = sleep(backoff.next()) => {}
+            () = sleep(pause.unwrap_or_else(|| backoff.next())) => {}
             () = changed(&tools.cluster, &version.account, &keys, &feed.secrets, RETRY) => backoff.reset(),
         }
     }
@@ -113,6 +115,9 @@ fn feed(version: &Version, tools: &Tools, secrets: Secrets) -> Feed {
         name: version.name.clone(),
         uid: version.uid.clone(),
         kind: version.spec.kind().map_or("none", |kind| kind.name()),
+        spec: Arc::clone(&version.spec),
+        cluster: tools.cluster.clone(),
+        account: version.account.clone(),
         secrets,
         accept: tools.accept.clone(),
         net: Arc::clone(&tools.net),

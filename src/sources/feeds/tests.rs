@@ -17,7 +17,7 @@ use crate::{
     net::Guard,
     record::Position,
     sinks::Secrets,
-    sources::testing::{Collected, TOO_LARGE, interest, rule},
+    sources::testing::{Collected, Server, TOO_LARGE, interest, rule},
     telemetry::Metrics,
 };
 
@@ -38,6 +38,9 @@ async fn of_a_batch_with_an_event_that_cannot_be_kept_the_others_are_on_disk_and
         name: "plant".to_owned(),
         uid: "u-1".to_owned(),
         kind: "nats",
+        spec: Arc::new(serde_json::from_value(json!({})).expect("a spec")),
+        cluster: Cluster::with_client(Server::script([]).client()),
+        account: Account { namespace: "shop".to_owned(), name: "signalbox-rules".to_owned() },
         secrets: Secrets::default(),
         accept: accept(&log),
         net: Arc::new(Net::new(connector())),
