@@ -77,12 +77,14 @@ async fn what_a_consumer_of_a_stream_has_before_it_and_in_hand_is_its_lag() {
     source_when(&shop, "plant", "lag", |status| status["lag"] == 1).await;
 }
 
+/// A stream, and the entries taken of it: their ids and texts.
+type Taken = (String, Vec<(String, Vec<String>)>);
+
 /// Another member of the group takes so many entries; whether it acknowledges them.
 async fn take(client: &mut MultiplexedConnection, count: usize) -> Vec<String> {
     let count = count.to_string();
     let words = ["XREADGROUP", "GROUP", "workers", "w", "COUNT", &count, "STREAMS", "jobs", ">"];
-    let read: Vec<(String, Vec<(String, Vec<String>)>)> =
-        redis::from_redis_value(ask(client, &words).await).expect("entries");
+    let read: Vec<Taken> = redis::from_redis_value(ask(client, &words).await).expect("entries");
     read.into_iter().flat_map(|(_, entries)| entries).map(|(id, _)| id).collect()
 }
 

@@ -118,7 +118,8 @@ fn metadata(answer: &mut Reading<'_>) -> Option<Answer> {
         Some(place)
     })?;
     // The cluster's id, and its controller.
-    (answer.text()?, answer.i32()?);
+    answer.text()?;
+    answer.i32()?;
     let topics = answer.list(|topic| {
         let (error, name) = (topic.i16()?, topic.text()?);
         topic.bool()?;
@@ -126,7 +127,9 @@ fn metadata(answer: &mut Reading<'_>) -> Option<Answer> {
             partition.i16()?;
             let number = partition.i32()?;
             // Its leader, its replicas, and those that are in step.
-            (partition.i32()?, partition.list(Reading::i32)?, partition.list(Reading::i32)?);
+            partition.i32()?;
+            partition.list(Reading::i32)?;
+            partition.list(Reading::i32)?;
             Some(number)
         })?;
         Some((name, error, partitions))

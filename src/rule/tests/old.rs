@@ -74,7 +74,7 @@ fn elements_of_lists_are_named_by_their_place_and_variables_and_texts_see_them_t
     let mut engine = engine_with(body);
     let spec = |image: &str| json!({"paused": true, "containers": [{"image": "a"}, {"image": image, "more": 1}]});
     let input = from_to(&engine, "Update", spec("b:1"), spec("b:2"));
-    assert_eq!(run(&mut engine, &[input.clone()]), [FIRED]);
+    assert_eq!(run(&mut engine, std::slice::from_ref(&input)), [FIRED]);
     let seen = engine.event_for(&rule_ref("web").uid, "s", &input);
     assert_eq!(
         seen.data["oldObject"],
