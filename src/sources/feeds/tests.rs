@@ -15,7 +15,8 @@ use crate::{
     event::message::Message,
     kubernetes::fake::Fake,
     net::Guard,
-    record::Position,
+    record::{Head, LogId, Position, Record, SourceRef},
+    rule::Engine,
     sinks::Secrets,
     sources::testing::{Collected, Server, TOO_LARGE, interest, rule},
     telemetry::Metrics,
@@ -135,6 +136,17 @@ fn spec_of(port: u16, n: usize) -> EventSourceSpec {
     serde_json::from_value(kinds[n % kinds.len()].clone()).expect("a spec")
 }
 
+/// That of a rule in force that listens to the EventSource.
+fn listening() -> Arc<Interest> {
+    let put = rule("hot", 1, json!([{"name": "plant", "ref": {"name": "plant"}}]));
+    let source = SourceRef { rule: put.rule.uid.clone(), generation: put.generation, source: "plant".to_owned() };
+    let mut engine = Engine::new(LogId("log".to_owned()));
+    for (position, record) in (1..).zip([Record::RulePut(put), Record::Baseline(source)]) {
+        engine.fold(&Head { position: Position(position), stamp: Stamp::default() }, &record);
+    }
+    engine.interest()
+}
+
 /// Threads that a client of a broker began for itself.
 fn threads_of_clients() -> usize {
     let threads = std::fs::read_dir("/proc/self/task").expect("the threads").filter_map(Result::ok);
@@ -154,7 +166,7 @@ async fn ten_thousand_edits_and_deletions_leave_no_task_no_thread_and_no_connect
     });
     let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a range")], Vec::new());
     let feeds = Feeds::new(accept(&Collected::new()), Connector::new(guard));
-    let listening = interest(&[rule("hot", 1, json!([{"name": "plant", "ref": {"name": "plant"}}]))]);
+    let listening = listening();
     assert!(listening.hears("shop", "plant"));
     let ((_rules, listening), stop) = (watch::channel(listening), CancellationToken::new());
     let (cluster, running, stopped) = (Cluster::with_client(api.client()), feeds.clone(), stop.clone());
