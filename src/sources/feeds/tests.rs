@@ -18,7 +18,7 @@ use crate::{
     record::{Head, LogId, Position, Record, SourceRef},
     rule::Engine,
     sinks::Secrets,
-    sources::testing::{Collected, Server, TOO_LARGE, interest, rule},
+    sources::testing::{Collected, Server, TOO_LARGE, rule},
     telemetry::Metrics,
 };
 
