@@ -420,7 +420,7 @@ async fn what_would_be_ignored_is_refused() {
     for part in [
         "exactly one of after and when must be set",
         "exactly one of for and expression must be set",
-        "target is for expression, which needs it; timeout is for expression",
+        "target is for expression, which needs it; failExpression and timeout are for expression",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
