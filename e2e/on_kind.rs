@@ -14,8 +14,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use on_kind::cluster::{
-    PATIENCE, RELEASE, SYSTEM, alerts, demo, found, helm_ok, installed, kubectl, kubectl_ok, shop, upgrade, within,
-    words,
+    OPERATOR, PATIENCE, RELEASE, SYSTEM, alerts, demo, found, helm_ok, in_force, installed, kubectl, kubectl_ok, shop,
+    upgrade, within, words,
 };
 use support::{
     eventually,
@@ -35,7 +35,7 @@ mod on_kind {
 async fn a_crash_that_a_kubelet_reports_scales_launches_and_tells() {
     let (shop, _release) = shop("e2e-story").await;
     kubectl_ok(&["apply", "-f", "-"], &demo("rule.yaml", &shop.name));
-    shop.rule_ready("canary-crash").await;
+    in_force(&shop, "canary-crash").await;
     let canary = kubectl_ok(&["create", "-o", "name", "-f", "-"], &demo("canary.yaml", &shop.name));
     let canary = canary.trim().trim_start_matches("pod/");
 
@@ -92,7 +92,7 @@ async fn a_right_that_is_missing_is_named_and_granted_without_a_restart() {
         let account = format!("--serviceaccount={}:weak", shop.name);
         kubectl_ok(&["create", "rolebinding", role, "-n", &shop.name, &format!("--role={role}"), &account], "");
     }
-    within(&shop, "weak", "the rule is in force", |status| condition(status, "Ready")["status"] == "True").await;
+    in_force(&shop, "weak").await;
     shop.event("probe.1", "probe", "Probe").await;
     within(&shop, "weak", "it acts", |status| status["counts"]["succeeded"] == 1).await;
     assert_eq!(shop.replicas("web").await, 1);
@@ -112,7 +112,8 @@ async fn stream(shop: &Shop) {
         {"name": "grow", "scale": {"target": {"kind": "StatefulSet", "name": "dial"}, "by": "1"}},
         {"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.regarding.name}"}},
     ]});
-    shop.rule("stream", spec).await;
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "stream", json!({"spec": spec})).await;
+    in_force(shop, "stream").await;
 }
 
 /// Waits until every event of the stream is dealt with: none is lost, nothing is done twice.
@@ -138,14 +139,21 @@ async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_no
     const EVENTS: usize = 60;
     let (shop, _release) = shop("e2e-stream").await;
     stream(&shop).await;
+    let _alone = OPERATOR.lock().await;
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), SYSTEM);
+    let (first, _) = operators_pod(&shop).await;
     for number in 0..EVENTS {
         shop.event(&format!("p{number}.1"), &format!("p{number}"), "Stream").await;
         match number {
             20 => drop(pods.delete("signalbox-0", &DeleteParams::default()).await.expect("delete the pod")),
             40 => {
                 // From a running one, without a moment to tidy up.
-                kubectl_ok(&["rollout", "status", "statefulset/signalbox", "-n", SYSTEM, "--timeout=180s"], "");
+                eventually("another pod is ready", PATIENCE, async || {
+                    let pod = pods.get("signalbox-0").await.ok()?;
+                    let ready = pod.status?.conditions?.iter().any(|at| at.type_ == "Ready" && at.status == "True");
+                    (ready && pod.metadata.uid? != first).then_some(())
+                })
+                .await;
                 pods.delete("signalbox-0", &DeleteParams::default().grace_period(0)).await.expect("kill the pod");
             }
             _ => {}
@@ -158,6 +166,7 @@ async fn an_operator_pod_that_is_deleted_in_mid_stream_loses_nothing_and_does_no
 async fn an_upgrade_in_mid_stream_loses_nothing_and_does_nothing_twice() {
     let (shop, _release) = shop("e2e-upgrade").await;
     stream(&shop).await;
+    let alone = OPERATOR.lock().await;
     let before = operators_pod(&shop).await;
     // The pod is made anew, twice, for a value that it carries; meanwhile events do not cease.
     let upgrades = tokio::task::spawn_blocking(|| {
@@ -178,6 +187,7 @@ async fn an_upgrade_in_mid_stream_loses_nothing_and_does_nothing_twice() {
     let now = operators_pod(&shop).await;
     assert_ne!(now.0, before.0, "another pod");
     assert_eq!(now.1, "two");
+    drop(alone);
     all_done_once(&shop, events).await;
 }
 
@@ -192,12 +202,14 @@ async fn operators_pod(shop: &Shop) -> (String, String) {
 #[tokio::test]
 async fn helm_test_says_that_the_installation_works() {
     let _release = installed().await;
+    let _alone = OPERATOR.lock().await;
     let said = helm_ok(&["test", "signalbox", "--timeout=120s"]);
     assert!(said.contains("signalbox-check") && said.contains("Succeeded"), "{said}");
 }
 
+/// Tests begin in the order of their names. This one is the last, so that the release need not be installed twice.
 #[tokio::test]
-async fn an_uninstallation_leaves_the_definitions_and_the_claim_and_nothing_else() {
+async fn what_an_uninstallation_leaves_is_the_definitions_and_the_claim_and_nothing_else() {
     drop(installed().await);
     let mut there = RELEASE.write().await;
     if *there {

@@ -12,9 +12,12 @@ use kube::{
     api::{ListParams, LogParams},
 };
 use serde_json::{Value, json};
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
-use crate::support::{eventually, site::Shop};
+use crate::support::{
+    eventually,
+    site::{Shop, condition},
+};
 
 /// The kubelet reports the first BackOff some 15 s after a pod began to crash; images start in a second or two.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -37,19 +40,25 @@ const NAMESPACES: [&str; 10] = [
 /// Whether the release is installed. Who uses it reads; who takes it away writes.
 pub static RELEASE: RwLock<bool> = RwLock::const_new(false);
 
+/// Who takes the operator's pod away, or tells `helm` to do something with the release, does so alone: `helm` takes one thing at a time,
+/// and a pod that another test takes away meanwhile is not there to be looked at. To be taken by who uses the release already.
+pub static OPERATOR: Mutex<()> = Mutex::const_new(());
+
 /// Waits until the release is there. It stays as long as what is given is kept.
 pub async fn installed() -> RwLockReadGuard<'static, bool> {
-    let there = RELEASE.read().await;
-    if *there {
-        return there;
+    loop {
+        let there = RELEASE.read().await;
+        if *there {
+            return there;
+        }
+        drop(there);
+        let mut there = RELEASE.write().await;
+        if !*there {
+            install();
+            *there = true;
+        }
+        // Given back, and not kept for reading: others wait to write as well, and would wait until this test has ended.
     }
-    drop(there);
-    let mut there = RELEASE.write().await;
-    if !*there {
-        install();
-        *there = true;
-    }
-    there.downgrade()
 }
 
 /// Installs the chart into a namespace of Pod Security `restricted`, with the namespaces of all tests enabled.
@@ -166,6 +175,11 @@ pub async fn within(shop: &Shop, rule: &str, what: &str, wanted: impl Fn(&Value)
         wanted(&status).then_some(status)
     });
     status.await
+}
+
+/// Waits until a rule is in force: as long as it may take while other tests start the operator anew.
+pub async fn in_force(shop: &Shop, rule: &str) {
+    within(shop, rule, "the rule is in force", |status| condition(status, "Ready")["status"] == "True").await;
 }
 
 /// The names of what `kubectl get` finds.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::cluster::{PATIENCE, alerts, shop, within};
+use super::cluster::{PATIENCE, alerts, in_force, shop, within};
 use crate::support::{eventually, site::condition};
 
 /// Lines of one life of a container.
@@ -32,13 +32,15 @@ async fn each_line_that_matches_is_told_once_over_a_restart_of_its_container_and
     let (shop, _release) = shop("e2e-logs").await;
     shop.sink("oncall", &format!("http://alerts.{}.svc:8080/cgi-bin/alert", shop.name)).await;
     let source = json!({"selector": {"matchLabels": {"app": "talker"}}, "pattern": "^order (?P<order>\\S+) failed$"});
-    shop.source("orders", json!({"podLogs": source})).await;
+    let spec = json!({"spec": {"podLogs": source}});
+    shop.create("signalbox.dev/v1alpha1", "EventSource", "orders", spec).await;
     let rule = json!({
         "sources": [{"name": "failed", "ref": {"name": "orders"}}],
         "groupBy": [{"name": "order", "expression": "event.data.match.order"}],
         "actions": [{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.data.match.order}"}}],
     });
-    shop.rule("orders", rule).await;
+    shop.create("signalbox.dev/v1alpha1", "EventRule", "orders", json!({"spec": rule})).await;
+    in_force(&shop, "orders").await;
     let sources = shop.api("signalbox.dev/v1alpha1", "EventSource");
     eventually("the Pods are followed", PATIENCE, async || {
         let status = sources.get("orders").await.ok()?.data["status"].clone();

@@ -6,11 +6,11 @@ use std::fs;
 use serde_json::Value;
 use tokio::sync::RwLockReadGuard;
 
-use super::cluster::{PATIENCE, installed, kubectl, kubectl_ok, within, words};
+use super::cluster::{PATIENCE, in_force, installed, kubectl, kubectl_ok, words};
 use crate::support::{
     eventually,
     process::{Process, Workspace},
-    site::{Shop, condition},
+    site::Shop,
 };
 
 mod delivery_pipeline;
@@ -52,8 +52,7 @@ impl UseCase {
     async fn begin(&self, rules: &[&str], hurry: &[(&str, &str)]) {
         self.apply(&format!("{0}/{0}.yaml", self.name), hurry);
         for rule in rules {
-            let ready = |status: &Value| condition(status, "Ready")["status"] == "True";
-            within(&self.shop, rule, "the rule is in force", ready).await;
+            in_force(&self.shop, rule).await;
         }
     }
 
