@@ -45,7 +45,7 @@ async fn web_runs(case: &UseCase, image: &str) -> usize {
 async fn what_is_pushed_is_built_and_rolled_out_and_rolled_back_when_it_does_not_come_up() {
     let case = UseCase::prepare("delivery-pipeline", "e2e-delivery").await;
     case.secret("github-webhook", "key", KEY);
-    case.begin(&["delivery-pipeline"], &[("{rollout: {}, timeout: 5m}", "{rollout: {}, timeout: 20s}")]).await;
+    case.begin(&["delivery-pipeline"], &[("{rollout: {}, timeout: 5m}", "{rollout: {}, timeout: 45s}")]).await;
 
     push(&case, "2").await;
     let told = case.told("title", "web runs 2").await;
