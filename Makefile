@@ -42,8 +42,8 @@ test-unit: prerequisites ## run the tests that need nothing: unit, property and 
 	cargo test $(ALL) --no-fail-fast --lib --bins $(UNIT_TESTS)
 
 .PHONY: fuzz
-fuzz: prerequisites ## run random expressions and texts for FUZZ_SECONDS (60) each; SEED=… begins with what a failure named
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test $(ALL) --test fuzz -- --nocapture
+fuzz: prerequisites ## run random expressions and texts for FUZZ_SECONDS (30) each; SEED=… begins with what a failure named
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-30} cargo test $(ALL) --test fuzz -- --nocapture --test-threads=3
 
 .PHONY: test-apiserver
 test-apiserver: prerequisites ## run the tests against a real API server, which they start themselves
@@ -60,7 +60,7 @@ e2e: prerequisites image ## run the end-to-end tests on kind, or on the cluster 
 	e2e/cluster/load-image "$$(e2e/images/servers)"
 	e2e/cluster/load-image $(IMAGE)
 	e2e/cluster/run cargo test --offline $(ALL) --test on_kind -- --test-threads=8
-	e2e/cluster/run kubectl delete namespace -l signalbox-e2e=true
+	e2e/cluster/run kubectl delete namespace -l signalbox-e2e=true --wait=false
 
 .PHONY: simulate
 simulate: prerequisites ## run the simulation of crashes for longer: SEED (1) is the first run, RUNS (2000) how many

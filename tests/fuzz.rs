@@ -1,6 +1,6 @@
 //! Random expressions and texts: whatever is made of them, nothing panics, nothing runs away, and the same comes out twice.
 //!
-//! Each target runs for FUZZ_SECONDS (2; `make fuzz`: 60). A failure names the seed; SEED=… begins with it.
+//! Each target runs for FUZZ_SECONDS (2; `make fuzz`: 30). A failure names the seed; SEED=… begins with it.
 
 use std::{
     env, thread,
