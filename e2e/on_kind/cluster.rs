@@ -158,10 +158,16 @@ pub fn demo(file: &str, namespace: &str) -> String {
         .replace(".shop.svc", &format!(".{namespace}.svc"))
 }
 
-/// What arrived at the receiver.
+/// What arrived at the demo's receiver.
 pub async fn alerts(shop: &Shop) -> Vec<Value> {
+    posted_to(shop, "alerts").await
+}
+
+/// What was posted to the pod of this label `app`, which writes it into its log. Not by `kubectl`: each time it takes a tenth of a second of a processor,
+/// and this is asked again and again.
+pub async fn posted_to(shop: &Shop, app: &str) -> Vec<Value> {
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), &shop.name);
-    let found = pods.list(&ListParams::default().labels("app=alerts")).await.expect("list the receiver's pod");
+    let found = pods.list(&ListParams::default().labels(&format!("app={app}"))).await.expect("list the receiver's pod");
     let pod = found.items[0].metadata.name.clone().expect("pods have names");
     let log = pods.logs(&pod, &LogParams::default()).await.expect("read the receiver's log");
     log.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("alert ")?).ok()).collect()

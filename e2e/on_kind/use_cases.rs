@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 use tokio::sync::RwLockReadGuard;
 
-use super::cluster::{PATIENCE, in_force, installed, kubectl, kubectl_ok, words};
+use super::cluster::{PATIENCE, in_force, installed, kubectl, kubectl_ok, posted_to, words};
 use crate::support::{
     eventually,
     process::{Process, Workspace},
@@ -102,15 +102,14 @@ impl UseCase {
     }
 
     /// What has arrived at the inbox.
-    fn inbox(&self) -> Vec<Value> {
-        let log = self.kubectl(&["logs", "deployment/inbox"]);
-        log.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("alert ")?).ok()).collect()
+    async fn inbox(&self) -> Vec<Value> {
+        posted_to(&self.shop, "inbox").await
     }
 
     /// Waits until something with this value of a field has arrived at the inbox.
     async fn told(&self, field: &str, value: &str) -> Value {
         let what = format!("the inbox has {value}");
-        let arrived = async || self.inbox().into_iter().find(|alert| alert[field] == value);
+        let arrived = async || self.inbox().await.into_iter().find(|alert| alert[field] == value);
         eventually(&what, PATIENCE, arrived).await
     }
 

@@ -60,6 +60,6 @@ async fn what_is_pushed_is_built_and_rolled_out_and_rolled_back_when_it_does_not
 
     // The same commit again is no second delivery.
     push(&case, "2").await;
-    let titles: Vec<_> = case.inbox().iter().map(|alert| alert["title"].clone()).collect();
+    let titles: Vec<_> = case.inbox().await.iter().map(|alert| alert["title"].clone()).collect();
     assert_eq!(titles.len(), 2, "{titles:?}");
 }

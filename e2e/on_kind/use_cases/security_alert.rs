@@ -10,7 +10,8 @@ async fn alert(case: &UseCase, rule: &str, pod: &str, wanted: bool) -> Value {
     let path = format!("/api/v1/namespaces/{}/services/alertmanager:9093/proxy/api/v2/alerts", case.shop.name);
     let subject = format!("{}/Pod/{pod}", case.shop.name);
     eventually(&format!("{rule} alerts of {pod}: {wanted}"), PATIENCE, async || {
-        let alerts: Vec<Value> = serde_json::from_str(&case.kubectl(&["get", "--raw", &path])).expect("JSON");
+        let request = http::Request::get(path.as_str()).body(Vec::new()).expect("a request");
+        let alerts: Vec<Value> = case.shop.client.request(request).await.ok()?;
         let labels = |alert: &Value| alert["labels"]["alertname"] == rule && alert["labels"]["subject"] == subject;
         let found = alerts.into_iter().find(labels);
         (found.is_some() == wanted).then(|| found.unwrap_or_default())

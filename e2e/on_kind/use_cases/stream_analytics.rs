@@ -29,8 +29,8 @@ async fn a_mean_that_gets_beyond_its_bound_is_a_decision_and_so_is_its_return() 
     read("press-1", 26.0).await;
     eventually("the machine may run at full speed again", PATIENCE, async || {
         let full = json!({"machine": "press-1", "decision": "full", "mean": 65.0});
-        case.inbox().iter().any(|told| told["data"] == full).then_some(())
+        case.inbox().await.iter().any(|told| told["data"] == full).then_some(())
     })
     .await;
-    assert_eq!(case.inbox().len(), 2, "and of press-2 there is nothing to decide");
+    assert_eq!(case.inbox().await.len(), 2, "and of press-2 there is nothing to decide");
 }
