@@ -118,7 +118,7 @@ pub async fn send(services: &Arc<Services>, who: &Account, name: &str, what: ByH
         permitted(&cx, name, right).await?;
     }
     tracing::info!(sink = %format_args!("{}/{name}", who.namespace), account = %who, "something is sent by hand");
-    match sink::deliver_to(&cx, &entry, sink, name, parcel).await {
+    match sink::deliver_once(&cx, &entry, sink, name, parcel).await {
         Ok(delivered) => Ok(Taken { kind: entry.kind, delivered }),
         Err(failure) => Err(not_taken(who, name, failure)),
     }
@@ -202,7 +202,10 @@ mod tests {
     use crate::{
         actions::testing::{common, services},
         kubernetes::fake::Fake,
-        sinks::testing::{Service, sink as spec},
+        sinks::{
+            Turn,
+            testing::{Service, notification, sink as spec},
+        },
     };
 
     fn notice(text: &str) -> ByHand {
@@ -266,6 +269,28 @@ mod tests {
         let deliveries = services.sinks.get("shop", "oncall").expect("there").deliveries();
         assert_eq!(deliveries.delivered, 1);
         assert!(deliveries.last_error.is_some_and(|error| error.contains("busy")));
+    }
+
+    #[tokio::test]
+    async fn what_is_beyond_the_limit_of_a_sink_is_refused_and_takes_no_turn_of_the_rules() {
+        let service = Service::new(&[(200, "ok")]).await;
+        let fake = without("nothing");
+        let services = services(&fake);
+        let limited =
+            format!(r#"{{"rateLimit": {{"notifications": 1, "per": "1h"}}, "webhook": {{"url": "{}"}}}}"#, service.url);
+        services.sinks.set("shop", "oncall", 1, &spec(&limited)).expect("a sink");
+        send(&services, &who(), "oncall", notice("t")).await.expect("taken");
+        let hour = Duration::from_secs(3_600);
+        for _ in 0..3 {
+            let refused = send(&services, &who(), "oncall", notice("t")).await.expect_err("refused");
+            assert!(matches!(&refused, NotTaken::Limited { after, .. } if *after <= hour), "{refused}");
+            assert!(refused.to_string().contains("1 within 1h at most; try again in"), "{refused}");
+        }
+        assert_eq!(service.requests().len(), 1);
+        let entry = services.sinks.get("shop", "oncall").expect("there");
+        let (limit, of_rule) = (entry.limit.as_ref().expect("a limit"), Parcel::Notification(Box::new(notification())));
+        let turn = entry.limiter.turn(limit, &of_rule, false, tokio::time::Instant::now());
+        assert!(matches!(turn, Turn::Wait(wait) if wait <= hour), "{turn:?}");
     }
 
     #[tokio::test]

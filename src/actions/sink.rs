@@ -42,27 +42,46 @@ pub(super) fn check<'e>(entry: &'e Entry, name: &str, parcel: &Parcel) -> Result
 }
 
 /// Delivers to the sink of this name, if it takes this and its limit lets it.
-pub(super) async fn deliver(cx: &Context, name: &str, parcel: Parcel) -> Result<Delivered, Failure> {
+pub(super) async fn deliver(cx: &Context, name: &str, mut parcel: Parcel) -> Result<Delivered, Failure> {
     let entry = find(cx, name).await?;
     let sink = check(&entry, name, &parcel)?;
-    deliver_to(cx, &entry, sink, name, parcel).await
+    let unlinked = linked(&entry, &mut parcel);
+    let delivered = limited(cx, &entry, sink, (name, &parcel)).await?;
+    Ok(noted(delivered, unlinked))
 }
 
-/// Delivers to a sink that takes this, if its limit lets it.
-pub(super) async fn deliver_to(
+/// Delivers to a sink that takes this, if its limit lets it now: nobody comes back for a later turn, so it takes none, and goes into no digest.
+pub(super) async fn deliver_once(
     cx: &Context,
     entry: &Entry,
     sink: &Sink,
     name: &str,
     mut parcel: Parcel,
 ) -> Result<Delivered, Failure> {
-    let unlinked = match (&mut parcel, &entry.link) {
+    if let Some(limit) = &entry.limit {
+        let turn = entry.limiter.once(limit, Instant::now());
+        turn.map_err(|wait| Failure { kind: FailureKind::Turn(wait), message: reached(name, limit) })?;
+    }
+    let unlinked = linked(entry, &mut parcel);
+    let delivered = with_secrets(cx, entry, sink, (name, &parcel)).await?;
+    Ok(noted(delivered, unlinked))
+}
+
+/// Adds the sink's link to a notification, or tells why not.
+fn linked(entry: &Entry, parcel: &mut Parcel) -> Option<String> {
+    match (parcel, &entry.link) {
         (Parcel::Notification(notification), Some(link)) => link.add(notification).err(),
         _ => None,
-    };
-    let delivered = limited(cx, entry, sink, (name, &parcel)).await?;
-    let note: Vec<String> = delivered.note.into_iter().chain(unlinked).collect();
-    Ok(Delivered { note: (!note.is_empty()).then(|| note.join("; ")), ..delivered })
+    }
+}
+
+fn noted(delivered: Delivered, more: Option<String>) -> Delivered {
+    let note: Vec<String> = delivered.note.into_iter().chain(more).collect();
+    Delivered { note: (!note.is_empty()).then(|| note.join("; ")), status: delivered.status }
+}
+
+fn reached(name: &str, SinkRateLimit { notifications, per }: &SinkRateLimit) -> String {
+    format!("EventSink {name} is sent {notifications} within {per} at most")
 }
 
 /// Delivers it, or all that waits as one, or says how long it has to wait.
@@ -80,9 +99,7 @@ async fn limited(
             Ok(Delivered { status: 0, note })
         }
         Turn::Wait(wait) => {
-            let SinkRateLimit { notifications, per } = limit;
-            let message =
-                format!("EventSink {name} is sent {notifications} within {per} at most: it waits for its turn");
+            let message = format!("{}: it waits for its turn", reached(name, limit));
             Err(Failure { kind: FailureKind::Turn(wait), message })
         }
         Turn::Digest(telling) => {

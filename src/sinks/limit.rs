@@ -88,6 +88,22 @@ impl Limiter {
             Parcel::Publication(one) => state.alone(&one.event.id, (most, per), now),
         }
     }
+
+    /// Takes a turn that is free now, for what does not come back for a later one.
+    ///
+    /// # Errors
+    /// How long none is free.
+    pub fn once(&self, limit: &SinkRateLimit, now: Instant) -> Result<(), Duration> {
+        let (most, per) = (limit.notifications.max(1) as usize, limit.per.get());
+        let mut state = self.0.lock();
+        state.forget(per, now);
+        let at = state.free((most, per), now);
+        if at > now {
+            return Err(at - now);
+        }
+        state.sent.push_back(now);
+        Ok(())
+    }
 }
 
 impl Telling<'_> {
@@ -287,6 +303,20 @@ mod tests {
             assert!(matches!(turn, Turn::Told(60)), "{turn:?}");
         }
         assert!(matches!(limiter.turn(&limit(2), &one(99), true, now + seconds(70)), Turn::Send));
+    }
+
+    #[test]
+    fn what_does_not_come_back_takes_a_turn_now_or_none() {
+        let (limiter, start) = (Limiter::default(), Instant::now());
+        assert_eq!(limiter.once(&limit(1), start), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(limiter.once(&limit(1), start + seconds(20)), Err(seconds(40)));
+        }
+        assert_eq!(limiter.once(&limit(1), start + seconds(60)), Ok(()));
+        let turn = limiter.turn(&limit(1), &one(0), false, start + seconds(60));
+        assert!(matches!(turn, Turn::Wait(wait) if wait == seconds(60)), "{turn:?}");
+        // It is the turn of the one that waits.
+        assert_eq!(limiter.once(&limit(1), start + seconds(120)), Err(seconds(60)));
     }
 
     #[test]
