@@ -161,7 +161,8 @@ impl Way {
             let Ok(data) = frame.context("read the operator's answer")?.into_data() else { continue };
             held.extend_from_slice(&data);
             let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else { continue };
-            for line in held[..end].split(|byte| *byte == b'\n') {
+            // An empty one tells that the answer goes on.
+            for line in held[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 take(line)?;
             }
             held.drain(..=end);

@@ -2,7 +2,7 @@
 //!
 //! Whoever asks says what the rule would listen to: scopes of kinds (`of=apps/v1/Deployment@shop`, `of=v1/Node@*`), for which the account needs `list` and `watch` there,
 //! as the rule would; EventSources of its namespace (`source=github`), for which it needs `get`; and whether it listens to rules of its namespace (`rules=true`). The answer is NDJSON: one line that tells when the archive
-//! begins, one for each event, and one that tells how it ended; without that one it is not whole.
+//! begins, one for each event, and one that tells how it ended; without that one it is not whole. An empty line tells that it goes on while nothing is found.
 //!
 //! It is read out of turn: piece by piece while the reader takes them, one piece at a time in the whole process, and no more than half of the time.
 
@@ -144,6 +144,9 @@ impl Reading {
             line(&mut lines, &json!({ "end": end }));
         } else {
             self.archive = Some(archive);
+        }
+        if lines.is_empty() {
+            lines.push(b'\n');
         }
         Ok(lines)
     }
