@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{PATIENCE, Rules, Version};
+use super::{PATIENCE, Rules, Tracked, Version};
 use crate::{
     actions::{self, Services},
     api::EventRuleSpec,
@@ -18,19 +18,31 @@ use crate::{
 
 /// What would be refused is asked for again after so long: the kind may be new, or a webhook of another mind.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Rules that are looked at each second. Most write nothing that the rule alone tells, and nobody is asked about them.
-const AT_ONCE: usize = 64;
+/// Rules that are looked at each second, those first that have waited longest. What else is to be done for rules waits meanwhile, for 20 s where a webhook
+/// answers nothing.
+const AT_ONCE: usize = 16;
 /// Rules that are looked at beside each other.
 const BESIDE: usize = 8;
 
 impl Rules {
     /// Asks about the rules whose turn it is, once for each version; only those whose account has the rights.
     pub(super) async fn rehearse(&mut self, now: Instant) {
-        let due = self.rules.iter().filter(|(_, tracked)| {
-            tracked.rights_at.is_some() && tracked.granted && tracked.rehearse_at.is_some_and(|at| at <= now)
-        });
-        let due = due.filter_map(|(uid, tracked)| Some((uid.clone(), tracked.rule.clone(), tracked.wanted.clone()?)));
-        let looks: Vec<_> = due.take(AT_ONCE).collect();
+        let is_ready = |tracked: &Tracked| tracked.rights_at.is_some() && tracked.granted && tracked.wanted.is_some();
+        let mut due: Vec<(Instant, String)> = self
+            .rules
+            .iter()
+            .filter(|(_, tracked)| is_ready(tracked))
+            .filter_map(|(uid, tracked)| tracked.rehearse_at.filter(|at| *at <= now).map(|at| (at, uid.clone())))
+            .collect();
+        due.sort();
+        due.truncate(AT_ONCE);
+        let looks: Vec<_> = due
+            .into_iter()
+            .filter_map(|(_, uid)| {
+                let tracked = self.rules.get(&uid)?;
+                Some((uid, tracked.rule.clone(), tracked.wanted.clone()?))
+            })
+            .collect();
         let services = &self.services;
         let look = async |(uid, rule, version): (String, RuleRef, Version)| {
             let answer = tokio::time::timeout(PATIENCE, refused(services, &rule, &version.spec)).await;
