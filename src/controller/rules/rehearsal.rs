@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{PATIENCE, Rules, Tracked, Version};
 use crate::{
     actions::{self, Services},
-    api::EventRuleSpec,
+    api::{Action, EventRuleSpec},
     record::{Account, RuleRef},
     status::Part,
     text,
@@ -68,6 +68,36 @@ async fn refused(services: &Arc<Services>, rule: &RuleRef, spec: &EventRuleSpec)
     for action in spec.all_actions() {
         let why = actions::rehearse(services, action, rule, &account).await;
         refused.extend(why.map(|why| format!("action {}: {why}", action.name)));
+        // What comes after it may be refused for no other reason than that this is not there yet.
+        if makes_room(action) {
+            break;
+        }
     }
     refused
+}
+
+/// Whether later actions may write into what this one makes: a namespace, or a kind.
+fn makes_room(action: &Action) -> bool {
+    let created = action.create.as_deref().map(|create| &create.manifest);
+    let made = created.or_else(|| action.apply.as_deref().map(|apply| &apply.manifest));
+    made.is_some_and(|manifest| manifest["kind"] == "Namespace" || manifest["kind"] == "CustomResourceDefinition")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_and_a_kind_are_made_for_what_comes_after() {
+        let makes = |way: &str, kind: &str| {
+            let manifest = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "a"}});
+            let action =
+                serde_json::from_value(json!({"name": "act", way: {"manifest": manifest}})).expect("an action");
+            makes_room(&action)
+        };
+        assert!(makes("create", "Namespace") && makes("apply", "Namespace"));
+        assert!(makes("apply", "CustomResourceDefinition") && !makes("create", "ConfigMap"));
+    }
 }
