@@ -12,6 +12,8 @@ use crate::{actions::failure::is_missing_right, api::ActionOutcome, kubernetes::
 /// How much of the log becomes a result: its last lines. A result may have 16 KiB as JSON, where a quote or a line break takes two bytes, and the Job's
 /// own words want some: 2 × 6 + 1.
 const LOG_LINES: i64 = 20;
+/// Bytes that a line of a log has at most: kubelets count what is longer as several. What is read is cut at its end, so it must be all of them.
+const LOG_LINE: i64 = 16 << 10;
 const LOG_BYTES: usize = 6 * 1024;
 /// Characters of words of the API server.
 const WORDS: usize = 300;
@@ -66,7 +68,7 @@ pub(super) async fn of_job(cx: &Context, job: &str, uid: &str, outcome: ActionOu
         container: Some(container),
         previous: lives_again,
         tail_lines: Some(LOG_LINES),
-        limit_bytes: i64::try_from(LOG_BYTES * 4).ok(),
+        limit_bytes: Some(LOG_LINES * LOG_LINE),
         ..LogParams::default()
     };
     let log = pods.logs(pod.metadata.name.as_deref().unwrap_or_default(), &params).await;
