@@ -141,16 +141,18 @@ impl Step<'_> {
     /// Judges the target by `failExpression` and by `expression`.
     fn look(&self, place: &str, target: &Value) -> Look {
         let scope = self.scope().with_value("target", target);
+        let is_secret = target["apiVersion"] == "v1" && target["kind"] == "Secret";
+        let shown = |words: String| if is_secret { "what is in a Secret is not shown".to_owned() } else { words };
         if let Some(program) =
             self.compiled.fails_when.as_ref().filter(|program| matches!(program.test(&scope), Ok(true)))
         {
-            return Look::Never(format!("{place}.failExpression gives true: {}", program.saw(&scope)));
+            return Look::Never(format!("{place}.failExpression gives true: {}", shown(program.saw(&scope))));
         }
         let Some(program) = &self.compiled.wait_for else { return Look::Met };
         match program.test(&scope) {
             Ok(true) => Look::Met,
-            Ok(false) => Look::NotYet(program.saw(&scope)),
-            Err(error) => Look::NotYet(error.to_string()),
+            Ok(false) => Look::NotYet(shown(program.saw(&scope))),
+            Err(error) => Look::NotYet(shown(error.to_string())),
         }
     }
 }
