@@ -18,8 +18,8 @@ use crate::{
 
 /// How long it may take in all: the notification is waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Bytes of a log that are read.
-const LOG_BYTES: i64 = 16 << 10;
+/// Bytes of a log that are read: all of its last 10 lines, for what is read is cut at its end. Kubelets count a line of more than 16 KiB as several.
+const LOG_BYTES: i64 = 160 << 10;
 /// Events of an object that are looked at.
 const EVENTS: u32 = 50;
 
