@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::{Retry, SinkError, broker::Kept};
+use super::super::{REQUEST_TIMEOUT, Retry, SinkError, broker::Kept};
 use crate::net::{
     Wire,
     mqtt::{Client, Error, Greeting, Incoming, Limits, Message, Outgoing, Words},
@@ -75,8 +75,8 @@ struct Line {
     in_flight: usize,
     /// The last packet identifier.
     last: u16,
-    /// Who waits for which.
-    waiting: HashMap<u16, oneshot::Sender<Answer>>,
+    /// Who waits for which, and since when.
+    waiting: HashMap<u16, (Instant, oneshot::Sender<Answer>)>,
 }
 
 /// Serves until nobody can ask any more, or the connection ends.
@@ -90,7 +90,7 @@ async fn serve(mut line: Line, mut requests: mpsc::Receiver<Request>) {
     tracing::debug!(%error, "the connection of a sink to its broker ended");
     // Whoever asks from now on makes another one; those who wait hear why.
     requests.close();
-    for (_, answer) in line.waiting {
+    for (_, (_, answer)) in line.waiting {
         let _ = answer.send(Err(error.clone()));
     }
     while let Ok(request) = requests.try_recv() {
@@ -112,7 +112,7 @@ impl Line {
                             // Nothing was sent, and the others go on.
                             Err(error @ Error::Unsendable(_)) => drop(answer.send(Err(failed(&error)))),
                             sent => {
-                                self.waiting.insert(id, answer);
+                                self.waiting.insert(id, (Instant::now(), answer));
                                 sent?;
                             }
                         }
@@ -121,7 +121,7 @@ impl Line {
                 packet = self.client.next() => {
                     heard = Instant::now();
                     if let Incoming::Taken(id, taken) = packet?
-                        && let Some(answer) = self.waiting.remove(&id)
+                        && let Some((_, answer)) = self.waiting.remove(&id)
                     {
                         let _ = answer.send(taken.map_err(|words| refused(&words)));
                     }
@@ -129,6 +129,10 @@ impl Line {
                 () = sleep_until(ping_at) => {
                     if heard.elapsed() > self.keep_alive {
                         return Err(Error::Silent(self.keep_alive));
+                    }
+                    // Whoever waited for it may have given up long ago, and it would take the place of others for ever.
+                    if self.waiting.values().any(|(since, _)| since.elapsed() > REQUEST_TIMEOUT) {
+                        return Err(Error::Silent(REQUEST_TIMEOUT));
                     }
                     ping_at = Instant::now() + self.keep_alive / 2;
                     self.client.send([Outgoing::Ping]).await?;
