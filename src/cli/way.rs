@@ -102,7 +102,7 @@ impl Way {
         match accounts.create_token_request(account, &PostParams::default(), &request).await {
             Ok(made) => made.status.and_then(|status| status.token).context("the API server gave no token"),
             Err(kube::Error::Api(status)) if status.code == 403 => bail!(
-                "what the rule saw is for those who may make a token of its account {account}: {}\n{}",
+                "the operator answers those who may make a token of ServiceAccount {account}: {}\n{}",
                 status.message,
                 grant(
                     &format!("signalbox-token-{account}"),
