@@ -20,6 +20,8 @@ use crate::{
 const NAME: &str = "sent-by-hand";
 /// The type of the event that notifications are about.
 const TYPE: &str = "dev.signalbox.test";
+/// How the `source` of what rules publish begins.
+const OF_RULES: &str = "/apis/signalbox.dev/";
 /// Bytes, as in the action `notify`.
 const TITLE: usize = 4096;
 const TEXT: usize = 16 << 10;
@@ -156,6 +158,10 @@ fn parcel(cx: &Context, name: &str, what: ByHand) -> Result<Parcel, NotTaken> {
         ByHand::Notice(notice) => notice,
         ByHand::Event(event) => {
             rule_event::emittable(&event.type_).map_err(|why| NotTaken::Unfit(format!("type {why}")))?;
+            if event.source.starts_with(OF_RULES) {
+                let why = format!("source must not begin with {OF_RULES}: by that it is known what rules publish");
+                return Err(NotTaken::Unfit(why));
+            }
             return Ok(Parcel::Publication(Box::new(Publication { event: *event, topic: None, key: None, hops: 1 })));
         }
     };
@@ -301,10 +307,12 @@ mod tests {
         let url = format!(r#"{{"webhook": {{"url": "{}"}}}}"#, service.url);
         services.sinks.set("shop", "oncall", 1, &spec(&url)).expect("a sink");
         let event = |type_: &str| ByHand::Event(Box::new(Event::new("1", "/s", type_, json!({}))));
+        let of_rule = Event::new("1", rule_event::event_source("shop", "web"), "com.acme.paid", json!({}));
         for (what, words) in [
             (notice(&"x".repeat(TEXT + 1)), "16384 are allowed"),
             (event("com.acme.paid"), "takes notifications and no events"),
             (event("dev.signalbox.rule.fired"), "must not begin with dev.signalbox."),
+            (ByHand::Event(Box::new(of_rule)), "source must not begin with /apis/signalbox.dev/"),
         ] {
             let refused = send(&services, &who(), "oncall", what).await.expect_err("refused");
             assert!(matches!(&refused, NotTaken::Unfit(why) if why.contains(words)), "{words}: {refused}");
