@@ -115,9 +115,11 @@ impl Reading {
     /// The next lines. The archive is given back when there are more.
     async fn piece(&mut self, mut archive: Box<dyn Archive>) -> io::Result<Vec<u8>> {
         tokio::time::sleep(self.rest).await;
-        let _turn = self.slot.turn().await;
+        let turn = self.slot.turn().await;
         let (sight, told, began) = (Arc::clone(&self.sight), self.told, Instant::now());
         let reading = tokio::task::spawn_blocking(move || {
+            // Whoever asked may be gone before it is read.
+            let _turn = turn;
             let found = archive.next(PIECE);
             found.map(|entries| (lines(entries, &sight, told), archive))
         });
