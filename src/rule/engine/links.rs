@@ -42,7 +42,7 @@ struct Link {
 
 impl Links {
     fn add(&mut self, link: Link) {
-        if self.by_event.contains_key(&link.event) {
+        if self.by_event.contains_key(&link.event) || self.is_circle(&link) {
             return;
         }
         if self.order.len() >= MOST {
@@ -51,6 +51,13 @@ impl Links {
         self.order.push_back(link.event.clone());
         self.by_event.insert(link.event.clone(), link);
         self.changed = true;
+    }
+
+    /// Whether the event led to itself: the answer to a write that leaves an object as it was names the version that was there already.
+    fn is_circle(&self, link: &Link) -> bool {
+        let mut causes =
+            std::iter::successors(link.cause.as_ref(), |event| self.by_event.get(event.as_str())?.cause.as_ref());
+        causes.any(|event| *event == link.event)
     }
 }
 

@@ -371,6 +371,22 @@ fn changes_that_come_of_each_other_by_more_steps_than_eight_are_a_loop_and_what_
 }
 
 #[test]
+fn a_write_that_leaves_an_object_as_it_was_makes_no_circle_of_what_led_to_it() {
+    let mut engine = engine();
+    let answered = |engine: &mut Engine, cause: u64, version: u64| {
+        let mut open = writing("f1", "a");
+        open.event = update("a", cause).event;
+        engine.wrote(&open, &effect("a", version, false));
+    };
+    answered(&mut engine, 5, 5);
+    answered(&mut engine, 5, 6);
+    answered(&mut engine, 6, 5);
+    answered(&mut engine, 6, 7);
+    let led = |version| engine.led(&update("a", version).event, &update("a", version).origin).len();
+    assert_eq!([led(5), led(6), led(7)], [0, 1, 2]);
+}
+
+#[test]
 fn a_deletion_that_a_rule_made_is_a_step_of_a_chain() {
     let mut engine = engine();
     chained(&mut engine, 2..=9);
