@@ -127,6 +127,9 @@ impl State {
             Record::Beside(beside) => {
                 self.engine.fold(head, record);
                 self.ledger.beside(beside);
+                if let (Some(open), Some(effect)) = (self.ledger.get(&beside.firing), &beside.effect) {
+                    self.engine.wrote(&open, effect);
+                }
                 self.touched_firings.insert(beside.firing.clone());
             }
             Record::Outcome(outcome) => {

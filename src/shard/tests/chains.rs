@@ -1,7 +1,11 @@
 //! Chains of rules: an event that follows from a record is appended once, wherever the process ends.
 
 use super::*;
-use crate::{api::ActionOutcome, record::Outcome};
+use crate::{
+    api::ActionOutcome,
+    event::TYPE_RESOURCE_DELETED,
+    record::{Beside, Outcome},
+};
 
 fn rule(name: &str, source: serde_json::Value, action: serde_json::Value) -> [Record; 2] {
     rule_that(name, source, json!({"actions": [action]}))
@@ -148,4 +152,28 @@ async fn what_failed_is_told_once_to_whoever_hears_of_it_and_not_to_itself() {
     assert_eq!((fired(&shard, "watch"), shard.state.ledger.len()), (1, 0));
     let shard = again(shard, dir.path()).await;
     assert_eq!(fired(&shard, "watch"), 1);
+}
+
+#[tokio::test]
+async fn that_an_object_goes_which_a_step_took_away_beside_its_own_comes_of_the_rule_also_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    for record in put(2).into_iter().chain([event(1, 0)]) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    shard.append(shard.write(0).expect("it fired")).await;
+    let Some(Record::Written(Written { firing, action, effect })) = shard.answer(7) else { panic!("it fired") };
+    let writes = Writes { rule: uid(), object: "shop/Pod/p".to_owned() };
+    let effect = Some(Effect { gone: true, resource_version: None, ..effect });
+    shard.append(Record::Beside(Beside { firing, action, writes, over: true, effect })).await;
+    shard.turn().await;
+    let Record::Event(mut gone) = change(7, 0) else { panic!("no event") };
+    gone.origin.uid = "e7".to_owned();
+    let event = Arc::make_mut(&mut gone.event);
+    (event.id, event.type_) = ("e7/9".to_owned(), TYPE_RESOURCE_DELETED.to_owned());
+    let led = |shard: &Loop| shard.state.engine.led(&gone.event, &gone.origin).into_iter().cloned().collect::<Vec<_>>();
+    assert_eq!(led(&shard), [uid()]);
+    drop(shard);
+    assert_eq!(led(&Loop::open(dir.path())), [uid()]);
 }
