@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::{Backtest, MOST_OF_DUMP, Trial, TrialError, instant};
 use crate::{
     api::Counts,
-    event::{Event, Origin, Seen, WatchKey, event_source, rule_event},
+    event::{Event, Kept, Old, Origin, Seen, Values, WatchKey, event_source, rule_event},
     record::EventInput,
-    rule::{Rule, values},
+    rule::{Followed, Rule, values},
     sources::{Plan, plan},
 };
 
@@ -146,30 +146,39 @@ impl Rerun {
     /// Notes the values that the rule follows, and which are others than before: the operator may have followed others, for other rules.
     fn followed(&mut self, event: &Event, mut origin: Origin) -> Origin {
         let followed = self.trial.engine.interest().followed(&origin.watch);
-        if followed.is_empty() {
+        if followed.is_empty() || !event.is_change() {
             return origin;
         }
         let key = (origin.watch.clone(), origin.uid.clone());
         let Some((seen, object)) = origin.seen.as_mut().zip(event.data.get("object")) else {
-            self.seen.remove(&key);
+            if let Some(before) = self.seen.remove(&key) {
+                recall(&mut origin, &before, &followed);
+            }
             return origin;
         };
         // What the operator followed as well it knows from before the archive begins.
         let told = (seen.values.take(), std::mem::take(&mut origin.changed));
         seen.values = values(&followed, object);
         let before = self.seen.insert(key, seen.clone());
-        for one in followed.iter() {
+        for one in followed.iter().filter(|one| !one.is_old()) {
             let now = seen.value(one.id);
             let of_operator = told.0.as_ref().and_then(|values| values.get(one.id)).is_some();
             let changed = match &before {
-                Some(before) => before.value(one.id).is_some() && before.value(one.id) != now,
-                None => of_operator && told.1.contains(&one.id),
+                Some(before) => match (before.value(one.id), now) {
+                    (Some(before), Some(now)) => before != now,
+                    (before, None) => one.is_selector() && before.is_some(),
+                    (None, Some(_)) => false,
+                },
+                None => told.1.contains(&one.id),
             };
             if changed {
                 origin.changed.push(one.id);
-            } else if before.is_none() && !of_operator && !one.is_selector() && event.is_change() {
+            } else if before.is_none() && !of_operator && !one.is_selector() {
                 self.unknown.changes += usize::from(event.data["operation"] == "Update");
             }
+        }
+        if let Some(before) = before {
+            recall(&mut origin, &before, &followed);
         }
         origin
     }
@@ -182,6 +191,25 @@ impl Rerun {
             || (concern.regarding_owner_for.contains(account) && lookups.owner(account).is_none());
         self.unknown.lookups += usize::from(lacks);
         self.trial.judge(input, &concern)
+    }
+}
+
+/// Tells what the object was like before, as far as the operator did not keep that for other rules.
+fn recall(origin: &mut Origin, before: &Seen, followed: &[Followed]) {
+    let told = origin.old.take().unwrap_or_default();
+    let seen = before.values.as_deref();
+    let old = followed.iter().filter_map(|one| {
+        let kept = told.get(one.id).or_else(|| seen?.old(one.id))?;
+        Some((one.id, kept.clone()))
+    });
+    let old: Vec<(u64, Kept)> = old.collect();
+    origin.old = (!old.is_empty()).then(|| Box::new(Old(old)));
+    // Of an object that nobody saw go.
+    if let Some(last) = &mut origin.last {
+        let selectors = followed.iter().filter(|one| one.is_selector()).map(|one| one.id);
+        let matched = |id: u64| last.get(id).or_else(|| before.value(id)).unwrap_or(0);
+        let known: Vec<(u64, u64)> = selectors.map(|id| (id, matched(id))).collect();
+        **last = Values::of(known);
     }
 }
 

@@ -64,6 +64,42 @@ fn values_that_nobody_followed_are_followed_from_the_first_update_on() {
 }
 
 #[test]
+fn what_an_object_was_like_is_known_from_the_second_event_on_although_no_rule_read_it_at_the_time() {
+    let mut body = spec(json!({"operations": ["Update"]}));
+    body["when"] = json!([{"name": "grows", "expression": "oldObject.spec.replicas < object.spec.replicas"}]);
+    let mut rerun = rerun(body);
+    for (at, replicas) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
+        rerun.happen(START + at, update(None, "shop", 7 + at.unsigned_abs(), replicas)).expect("it goes on");
+    }
+    let (backtest, _) = rerun.end(instant(START + 9)).expect("it ends");
+    assert_eq!(backtest.firings.iter().map(|firing| firing.at).collect::<Vec<_>>(), [3]);
+    assert_eq!(backtest.errors.len(), 1, "of the first it cannot be told");
+}
+
+#[test]
+fn of_an_object_that_nobody_saw_go_it_is_known_whether_it_had_the_labels() {
+    let mut rerun =
+        rerun(spec(json!({"selector": {"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}})));
+    let seen = update(None, "shop", 7, 1);
+    let change = resource::Change {
+        watch: &seen.origin.watch,
+        source: "/d",
+        operation: Operation::Delete,
+        gap: true,
+        seen_at: instant(START),
+    };
+    let last = seen.origin.seen.clone().expect("it is there");
+    let (event, origin) = resource::from_memory("of-shop", &last, Values::default(), change);
+    let gone = EventInput { event: Arc::new(event), origin, only: None, lookups: Lookups::default() };
+    for (at, input) in [(1, seen), (2, gone)] {
+        rerun.happen(START + at, input).expect("it goes on");
+    }
+    let (backtest, _) = rerun.end(instant(START + 9)).expect("it ends");
+    assert_eq!(backtest.firings.iter().map(|firing| firing.at).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(backtest.errors.len(), 0);
+}
+
+#[test]
 fn what_is_due_until_the_end_happens() {
     let mut absent = spec(json!({}));
     absent["trigger"] = json!({"absent": {"for": "1m"}});
