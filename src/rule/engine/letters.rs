@@ -19,10 +19,12 @@ impl Engine {
         }
     }
 
-    /// An event that could not be judged is judged again, by the version in force: [`Engine::take_released`] has it. False while there is none.
+    /// An event that could not be judged is judged again, by the version in force: [`Engine::take_released`] has it. False while there is none, and while
+    /// that is suspended: nothing would judge it.
     pub fn judge_again(&mut self, head: &Head, replay: &Replay) -> bool {
         let uid = &replay.open.firing.rule.uid;
-        let Some(input) = self.rule(uid).and_then(|rule| replay.input(rule.generation)) else { return false };
+        let in_force = self.rule(uid).filter(|rule| !rule.spec.suspend);
+        let Some(input) = in_force.and_then(|rule| replay.input(rule.generation)) else { return false };
         self.released.push(Released { rule: uid.clone(), position: head.position, input });
         true
     }

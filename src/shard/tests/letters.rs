@@ -219,3 +219,24 @@ async fn an_event_that_brings_the_panic_out_once_more_is_kept_once_more() {
     assert_eq!((shard.all().len(), kept(&shard)), (0, (1, json!(1))));
     assert_ne!(shard.state.letters.of_rule(&uid()).next(), Some(&id));
 }
+
+#[tokio::test]
+async fn an_event_that_could_not_be_judged_stays_kept_while_its_rule_is_suspended() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = poisoned(dir.path()).await;
+    let id = shard.state.letters.of_rule(&uid()).next().cloned().expect("a letter");
+    let letter = read(&shard, &id).await.expect("it is kept");
+    let replay = Replay { of: id.clone(), open: Box::new(letter.open), unjudged: letter.unjudged };
+    let [Record::RulePut(mut suspended), ..] = put(4) else { panic!("no rule") };
+    Arc::make_mut(&mut suspended.spec).suspend = true;
+    for record in [Record::RulePut(suspended), Record::Replay(replay.clone())] {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    assert_eq!((shard.all().len(), kept(&shard)), (0, (1, json!(1))));
+    for record in put(8).into_iter().chain([Record::Replay(replay)]) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    assert_eq!((shard.all().len(), kept(&shard)), (1, (0, json!(0))));
+}
