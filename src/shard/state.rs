@@ -137,10 +137,8 @@ impl State {
                 self.ledger.settle(outcome);
                 let open = self.ledger.get(&outcome.firing);
                 if let Some(open) = open {
-                    let emitted = emitted(head, &open, outcome);
-                    emitted.iter().for_each(|emitted| self.engine.told(&open, &emitted.event));
+                    self.tell(&open, emitted(head, &open, outcome));
                     outcome.effect.iter().for_each(|effect| self.engine.wrote(&open, effect));
-                    self.sequels.extend(emitted);
                 }
                 self.touched_firings.insert(outcome.firing.clone());
                 self.remember(head, &outcome.firing, outcome.remember.as_deref());
@@ -148,7 +146,8 @@ impl State {
             Record::Finished(finished) => {
                 self.engine.fold(head, record);
                 if let Some(open) = self.ledger.finish(finished) {
-                    self.sequels.extend(self.engine.tells_failed(head, &open, finished));
+                    let told = self.engine.tells_failed(head, &open, finished);
+                    self.tell(&open, told);
                     self.engine.ended(head, &open, finished);
                     self.keep(head, open, finished);
                 }
@@ -176,6 +175,14 @@ impl State {
         self.ledger.begin(OpenFiring { firing, event, events, spec, steps });
         self.touched_firings.insert(id.clone());
         self.opened.push(id);
+    }
+
+    /// An event follows from what the firing did, and comes of it.
+    fn tell(&mut self, open: &OpenFiring, told: Option<EventInput>) {
+        if let Some(told) = told {
+            self.engine.told(open, &told.event);
+            self.sequels.push(told);
+        }
     }
 
     /// The firings that the last records have opened by themselves, since the last call.
@@ -232,7 +239,8 @@ impl State {
         self.letters.take(&replay.of);
         self.engine.keeps_letters(rule, self.letters.count(rule) as u64);
         self.touched_firings.insert(open.firing.id.clone());
-        self.sequels.extend(self.engine.tells_fired(&open));
+        let told = self.engine.tells_fired(&open);
+        self.tell(&open, told);
         self.ledger.reopen(open);
     }
 
@@ -261,7 +269,11 @@ impl State {
             let firing = match decision {
                 Decision::Fired(firing) => firing,
                 Decision::Resolved { rule, group, since } => {
-                    self.sequels.extend(self.engine.tells_resolved(head, because, (rule, group, *since)));
+                    let told = self.engine.tells_resolved(head, because, (rule, group, *since));
+                    if let (Some(told), Some(input)) = (&told, input) {
+                        self.engine.told_end(rule, &told.event, &input.event);
+                    }
+                    self.sequels.extend(told);
                     continue;
                 }
                 _ => continue,
@@ -271,7 +283,8 @@ impl State {
             let Some(event) = self.engine.event_of(firing, input) else { continue };
             let events = self.engine.events_of(firing, input);
             let open = OpenFiring { firing: firing.clone(), event, events, spec, steps: BTreeMap::new() };
-            self.sequels.extend(self.engine.tells_fired(&open));
+            let told = self.engine.tells_fired(&open);
+            self.tell(&open, told);
             self.ledger.begin(open);
             self.touched_firings.insert(firing.id.clone());
         }

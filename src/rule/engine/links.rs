@@ -90,9 +90,14 @@ impl Engine {
         self.links.add(link(open, key(&effect.uid, version)));
     }
 
-    /// A step has emitted an event.
+    /// A step has emitted an event, or an event tells how the firing fares.
     pub fn told(&mut self, open: &OpenFiring, event: &Event) {
         self.links.add(link(open, event.id.clone()));
+    }
+
+    /// An event tells that what the rule had fired for has ended, because of the other one.
+    pub fn told_end(&mut self, rule: &RuleUid, event: &Event, because: &Event) {
+        self.links.add(Link { event: event.id.clone(), rule: rule.clone(), cause: of(because) });
     }
 
     /// The rules that led to the event by what they wrote, the last first; no more than tell that there are too many.

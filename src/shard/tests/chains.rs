@@ -146,6 +146,9 @@ async fn what_failed_is_told_once_to_whoever_hears_of_it_and_not_to_itself() {
         (&json!("first"), &json!("done"), &json!("shop/Pod/p0"))
     );
     assert_eq!(data["event"]["id"], "e1/1");
+    let origin = crate::event::rule_event::origin("shop", &open.event.id);
+    let led: Vec<_> = shard.state.engine.led(&open.event, &origin).into_iter().cloned().collect();
+    assert_eq!(led, [RuleUid("first".into())], "what comes of it is one step further");
     // It fails as well.
     shard.bus.record(shard.finish_oldest(FiringOutcome::Failed).expect("a firing")).expect("record");
     shard.turn().await;
