@@ -221,6 +221,8 @@ impl Table {
                 let (pod, backoff) = (name.clone(), Backoff::default());
                 Container { pod, since, life: None, opened, gap, reading: None, again: now, backoff, gone: None }
             });
+            // It may have left the selection for a moment only.
+            known.gone = None;
             let life = status.life();
             if known.life != life {
                 (known.life, known.again) = (life, now);

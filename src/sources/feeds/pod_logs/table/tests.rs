@@ -178,6 +178,10 @@ async fn a_pod_that_is_gone_is_read_for_a_moment_and_forgotten() {
     assert!(stage.table.containers.is_empty() && stage.marks.is_empty() && stage.table.pods() == 0);
 
     let jobs = stage.seen(&pod("08:30:00", running(0)));
+    stage.table.gone("u-1", &mut stage.marks, Instant::now());
+    assert!(stage.seen(&pod("08:30:00", running(0))).is_empty(), "it is selected again, and still being read");
+    tokio::time::advance(GRACE).await;
+    assert!(stage.due().is_empty() && !jobs[0].stop.is_cancelled(), "it stays");
     stage.ended(&jobs[0], FAULT);
     let unread = stage.table.gone("u-1", &mut stage.marks, Instant::now());
     assert_eq!(unread, ["web-1/app"], "what it wrote since the fault was not read");
