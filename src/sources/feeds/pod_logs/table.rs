@@ -238,8 +238,8 @@ impl Table {
         let of = |key: &Key| key.0 == uid;
         for (key, container) in self.containers.iter_mut().filter(|(key, _)| of(key)) {
             container.gone = Some(now + GRACE);
-            if container.reading.is_none() && container.life.is_some() && (container.gap || container.opened.is_none())
-            {
+            let wanted = container.life.is_some_and(|life| container.wants(&life));
+            if container.reading.is_none() && wanted && (container.gap || container.opened.is_none()) {
                 unread.push(format!("{}/{}", container.pod, key.1));
             }
         }

@@ -186,6 +186,10 @@ async fn a_pod_that_is_gone_is_read_for_a_moment_and_forgotten() {
     let unread = stage.table.gone("u-1", &mut stage.marks, Instant::now());
     assert_eq!(unread, ["web-1/app"], "what it wrote since the fault was not read");
     assert!(stage.table.containers.is_empty());
+
+    // One that had ended before anybody asked is cleared away.
+    assert!(stage.seen(&pod("07:00:00", json!({"state": ended("07:30:00")}))).is_empty());
+    assert!(stage.table.gone("u-1", &mut stage.marks, Instant::now()).is_empty(), "nothing of it was wanted");
 }
 
 #[test]
