@@ -129,6 +129,10 @@ impl Memory {
         self.0.lock().rate.as_mut().is_none_or(|rate| rate.admits(at))
     }
 
+    fn put_back(&self, at: Timestamp) {
+        self.0.lock().rate.iter_mut().for_each(|rate| rate.put_back(at));
+    }
+
     fn mark(&self, key: &Key) -> Option<Mark> {
         self.0.lock().marks.get(key).cloned()
     }

@@ -30,8 +30,7 @@ impl Rate {
 
     /// Whether one more line of then is within the limit.
     pub(super) fn admits(&mut self, at: Timestamp) -> bool {
-        let per = i128::try_from(self.limit.per.get().as_nanos()).unwrap_or(i128::MAX).max(1);
-        let mut time = at.as_nanosecond().div_euclid(per);
+        let mut time = self.time(at);
         if self.times.len() >= TIMES && !self.times.contains_key(&time) {
             match self.times.first_key_value() {
                 Some((oldest, _)) if time < *oldest => time = *oldest,
@@ -44,6 +43,20 @@ impl Rate {
         }
         *lines += 1;
         true
+    }
+
+    /// A line of then that was within the limit was not taken, and is read again.
+    pub(super) fn put_back(&mut self, at: Timestamp) {
+        let oldest = self.times.first_key_value().map(|(oldest, _)| *oldest);
+        let time = oldest.map_or_else(|| self.time(at), |oldest| self.time(at).max(oldest));
+        if let Some(lines) = self.times.get_mut(&time) {
+            *lines = lines.saturating_sub(1);
+        }
+    }
+
+    fn time(&self, at: Timestamp) -> i128 {
+        let per = i128::try_from(self.limit.per.get().as_nanos()).unwrap_or(i128::MAX).max(1);
+        at.as_nanosecond().div_euclid(per)
     }
 }
 
@@ -75,6 +88,15 @@ mod tests {
         }
         assert_eq!(rate.times.len(), TIMES);
         assert!((0..100).all(|second| !rate.admits(at(second))), "they share the oldest time");
+    }
+
+    #[test]
+    fn a_line_that_was_not_taken_does_not_count() {
+        let mut rate = rate(1, "10s");
+        rate.put_back(at(5));
+        assert!(rate.admits(at(5)) && !rate.admits(at(6)));
+        rate.put_back(at(5));
+        assert!(rate.admits(at(6)) && !rate.admits(at(5)));
     }
 
     #[test]

@@ -99,6 +99,18 @@ struct Found {
     body: Vec<u8>,
 }
 
+/// Lines that count for the limit. Dropped before they are taken, they count no more: they are read again.
+struct Admitted<'a> {
+    memory: &'a Memory,
+    lines: &'a [Found],
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.lines.iter().for_each(|one| self.memory.put_back(one.at));
+    }
+}
+
 impl<'a> Reader<'a> {
     pub(super) fn new(
         feed: &'a Feed,
@@ -257,9 +269,11 @@ impl<'a> Reader<'a> {
     async fn take(&self, found: &[Found], reading: &Reading<'_>) -> Result<(), Trouble> {
         let job = reading.job;
         if !found.is_empty() {
+            let mut admitted = Admitted { memory: self.memory(), lines: found };
             let message = |one| message(one, job, self.feed);
             let messages: Vec<Message<'_>> = found.iter().map(message).collect();
             self.feed.take(&messages).await.map_err(Trouble::Down)?;
+            admitted.lines = &[];
         }
         let opened = if reading.previous { job.was } else { Some((job.life, false)) };
         if let Some(place) = reading.cursor.place() {
