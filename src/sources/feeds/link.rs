@@ -119,7 +119,11 @@ impl Shared {
     pub(super) fn listen(&self, listens: bool) {
         let mut listened = self.listened.lock();
         match (listens, *listened) {
-            (true, Listened::Not) => *listened = Listened::Since(Instant::now()),
+            (true, Listened::Not) => {
+                *listened = Listened::Since(Instant::now());
+                // A task that was told to end may have noted more since.
+                self.pod_logs.forget();
+            }
             (true, Listened::Always | Listened::Since(_)) => {}
             (false, _) => {
                 *listened = Listened::Not;
