@@ -17,7 +17,10 @@ mod tests;
 use std::{convert::Infallible, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{Api, core::Selector};
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -104,10 +107,15 @@ pub async fn missing_rights(
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<Kept>);
 
+/// Labels of Pods, and names of containers.
+type Selection = (LabelSelector, Vec<String>);
+
 #[derive(Debug, Default)]
 struct Kept {
     /// From when on lines are looked at, of containers of which none was.
     from: Option<Timestamp>,
+    /// What is selected, and from when on lines are looked at of containers that are selected since.
+    selected: Option<(Selection, Timestamp)>,
     marks: Marks,
     rate: Option<Rate>,
 }
@@ -118,11 +126,18 @@ impl Memory {
         *self.0.lock() = Kept::default();
     }
 
-    /// A run begins: gives from when on lines are looked at, which is what the first one has said.
-    fn begin(&self, spec: &PodLogsSource, from: Timestamp) -> Timestamp {
+    /// A run begins: gives from when on lines are looked at, which is what the first one has said, and the same of what an edit has selected, which is
+    /// what the first one after it has said.
+    fn begin(&self, spec: &PodLogsSource, from: Timestamp) -> (Timestamp, Timestamp) {
         let mut kept = self.0.lock();
         kept.rate.get_or_insert_with(|| Rate::new(spec.rate_limit)).set(spec.rate_limit);
-        *kept.from.get_or_insert(from)
+        let selection = (spec.selector.clone(), spec.containers.clone());
+        let since = match &kept.selected {
+            Some((known, since)) if *known == selection => *since,
+            _ => from,
+        };
+        kept.selected = Some((selection, since));
+        (*kept.from.get_or_insert(from), since)
     }
 
     fn admits(&self, at: Timestamp) -> bool {
@@ -153,10 +168,10 @@ pub(super) async fn run(spec: &PodLogsSource, feed: &Feed) -> Result<Infallible,
     let selector = Selector::try_from(spec.selector.clone());
     let selector = selector.map_err(|error| Down::refused(format!("podLogs.selector: {error}")))?;
     permitted(feed).await?;
-    let from = feed.shared.pod_logs().begin(spec, beginning(feed).await?);
+    let (from, selected) = feed.shared.pod_logs().begin(spec, beginning(feed).await?);
     let notes = Mutex::new(Notes::default());
     let reader = Reader::new(feed, spec, &pattern, &notes);
-    let mut table = Table::new(from, &spec.containers);
+    let mut table = Table::new(from, &spec.containers).selected(selected);
     let mut changes = std::pin::pin!(changes(reader.client.clone(), reader.pods.clone(), selector));
     let (mut readings, mut first) = (FuturesUnordered::new(), true);
     let (mut tick, mut rights_at) = (interval(TICK), Instant::now() + RIGHTS);

@@ -177,6 +177,8 @@ pub(super) enum Ended {
 pub(super) struct Table {
     /// Where nothing else is known, lines before are not looked at.
     from: Timestamp,
+    /// The same of containers of which nothing is remembered: since when they are selected.
+    selected: Timestamp,
     /// Names of containers; none: all.
     only: Vec<String>,
     containers: BTreeMap<Key, Container>,
@@ -185,7 +187,12 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(from: Timestamp, only: &[String]) -> Self {
-        Self { from, only: only.to_vec(), containers: BTreeMap::new(), pods: HashSet::new() }
+        Self { from, selected: from, only: only.to_vec(), containers: BTreeMap::new(), pods: HashSet::new() }
+    }
+
+    /// The same, where others were selected until then.
+    pub(super) fn selected(self, since: Timestamp) -> Self {
+        Self { selected: since, ..self }
     }
 
     /// These are all Pods: gives the containers of those that are gone of which lines may not have been read.
@@ -193,7 +200,8 @@ impl Table {
         let there: HashSet<&str> = pods.iter().map(|pod| pod.metadata.uid.as_str()).collect();
         let gone: Vec<String> = self.pods.iter().filter(|uid| !there.contains(uid.as_str())).cloned().collect();
         let unread = gone.iter().flat_map(|uid| self.gone(uid, marks, now)).collect();
-        marks.retain(|key, _| there.contains(key.0.as_str()) || self.containers.contains_key(key));
+        let asked = |key: &Key| self.only.is_empty() || self.only.contains(&key.1);
+        marks.retain(|key, _| there.contains(key.0.as_str()) && asked(key) || self.containers.contains_key(key));
         pods.iter().for_each(|pod| self.seen(pod, sight, marks, now));
         unread
     }
@@ -202,12 +210,12 @@ impl Table {
     pub(super) fn seen(&mut self, pod: &Pod, sight: Sight, marks: &Marks, now: Instant) {
         let Metadata { name, uid, creation_timestamp, .. } = &pod.metadata;
         self.pods.insert(uid.clone());
+        let (first, selected) = (self.from, self.selected);
         // One that gets the labels later tells from then on.
-        let is_new = creation_timestamp.as_ref().is_some_and(|created| created.0 >= self.from);
-        let since = match sight {
-            _ if is_new => None,
-            Sight::First => Some(self.from),
-            Sight::Later(at) => Some(at.max(self.from)),
+        let since = |from: Timestamp| match sight {
+            _ if creation_timestamp.as_ref().is_some_and(|created| created.0 >= from) => None,
+            Sight::First => Some(from),
+            Sight::Later(at) => Some(at.max(from)),
         };
         let status = pod.status.iter();
         let all = status.flat_map(|status| {
@@ -216,7 +224,9 @@ impl Table {
         for status in all.flatten().flatten().filter(|one| self.only.is_empty() || self.only.contains(&one.name)) {
             let key = (uid.clone(), status.name.clone());
             let known = self.containers.entry(key).or_insert_with_key(|key| {
-                let opened = marks.get(key).and_then(|mark| mark.opened);
+                let mark = marks.get(key);
+                let since = since(if mark.is_some() { first } else { selected });
+                let opened = mark.and_then(|mark| mark.opened);
                 let gap = opened.is_some();
                 let (pod, backoff) = (name.clone(), Backoff::default());
                 Container { pod, since, life: None, opened, gap, reading: None, again: now, backoff, gone: None }

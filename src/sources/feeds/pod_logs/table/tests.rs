@@ -142,6 +142,24 @@ async fn another_run_goes_on_where_the_one_before_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_edit_selects_is_read_from_then_on_and_what_was_selected_before_goes_on() {
+    let run = |mark: Option<Mark>| {
+        let mut table = Table::new(at("06:00:00"), &[]).selected(at("08:00:00"));
+        let key = ("u-1".to_owned(), "app".to_owned());
+        let mut marks: Marks = mark.into_iter().map(|mark| (key.clone(), mark)).collect();
+        table.listed(&[pod("07:00:00", running(0))], Sight::First, &mut marks, Instant::now());
+        short(&table.due(100, Instant::now()).0)
+    };
+    assert_eq!(run(None), ["0 since 2026-11-30T08:00:00Z"], "not what it wrote while nobody asked");
+    assert_eq!(run(Some(Mark { place: None, opened: Some((0, false)) })), ["0 gap"]);
+
+    let mut table = Table::new(at("08:00:00"), &["app".to_owned()]);
+    let mut marks: Marks = ["app", "proxy"].map(|name| (("u-1".to_owned(), name.to_owned()), Mark::default())).into();
+    table.listed(&[pod("07:00:00", running(0))], Sight::First, &mut marks, Instant::now());
+    assert_eq!(marks.into_keys().map(|key| key.1).collect::<Vec<_>>(), ["app"], "the other is not asked for any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn so_many_are_read_at_once_and_one_that_has_ended_gives_its_place_to_another() {
     let mut stage = Stage::new();
     let pods: Vec<Pod> = (0..5)
