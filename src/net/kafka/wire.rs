@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Bytes of an answer: 16 topics of 10,000 partitions with three replicas each need half of it.
 const MAX_ANSWER: usize = 16 << 20;
+/// Elements of a list. Each takes several times the memory of what is sent, and of brokers each is asked for by name.
+const MAX_ELEMENTS: i32 = 100_000;
 
 /// What can be asked: number and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +135,14 @@ impl<'a> Reading<'a> {
         self.take(usize::try_from(length.max(0)).ok()?)
     }
 
-    /// As many as are announced, each of which takes at least a byte.
+    /// As many as are announced, each of which takes at least a byte; [`MAX_ELEMENTS`] at most.
     pub(super) fn list<T>(&mut self, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.i32()?.max(0);
+        if count > MAX_ELEMENTS {
+            return None;
+        }
         let mut all = Vec::new();
-        for _ in 0..self.i32()?.max(0) {
+        for _ in 0..count {
             all.push(one(self)?);
         }
         Some(all)
@@ -191,6 +197,9 @@ mod tests {
         assert_eq!((all.bool(), all.bool()), (Some(true), None));
         // No room is made for two thousand millions.
         assert_eq!(Reading(b"\x7f\xff\xff\xff\0\x01").list(Reading::i16), None);
+        let mut many = (MAX_ELEMENTS + 1).to_be_bytes().to_vec();
+        many.resize(300_000, 0);
+        assert_eq!(Reading(&many).list(Reading::i16), None);
         assert_eq!((Reading(b"\0\x05ab").text(), Reading(b"\0\x01\xff").text()), (None, None));
     }
 }
