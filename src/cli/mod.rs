@@ -72,9 +72,9 @@ enum Output {
 enum Command {
     #[command(flatten)]
     Offline(Offline),
-    /// Print the Roles that the accounts of rules in files need and no more, as YAML to apply. Needs a cluster that knows the kinds, and no operator.
+    /// Print the Roles that the accounts of rules and EventSources in files need and no more, as YAML to apply. Needs a cluster that knows the kinds, and no operator.
     Rbac {
-        /// Files or folders of rules; `-` is standard input.
+        /// Files or folders of rules and EventSources; `-` is standard input.
         #[arg(short, long = "filename", required = true)]
         filename: Vec<PathBuf>,
     },

@@ -1,15 +1,15 @@
-//! `kubectl signalbox rbac`: the Roles that the accounts of rules need, and nothing else, as YAML to apply.
+//! `kubectl signalbox rbac`: the Roles that the accounts of rules and EventSources need, and nothing else, as YAML to apply.
 //!
 //! What is needed is what the operator asks the API server for; which resources kinds are is asked of the API server of the kubeconfig.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::{End, files};
 use crate::{
     actions,
-    api::{Action, OnError, Target},
+    api::{Action, EventSourceSpec, OnError, Target},
     kubernetes::{Cluster, Right, client_of_person, roles},
     record::Account,
     rule::Rule,
@@ -22,29 +22,63 @@ const FILLED: &str = "filled-in";
 pub(super) async fn run(paths: &[PathBuf], namespace: Option<&str>) -> anyhow::Result<End> {
     let client = client_of_person().await.context("read the kubeconfig")?;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
-    let rules = match files::rules(paths, &namespace)? {
-        Ok(rules) => rules,
-        Err(end) => return Ok(end),
-    };
+    let manifests = files::manifests(paths, &namespace)?;
+    if !manifests.faults.is_empty() {
+        return Ok(End::bad_input(&manifests.faults));
+    }
+    if manifests.rules.is_empty() && manifests.event_sources.is_empty() {
+        bail!("there is no EventRule and no EventSource in the files");
+    }
     let cluster = Cluster::with_client(client);
-    let (mut text, mut accounts) = (String::new(), BTreeMap::<Account, (Vec<&str>, Vec<Right>)>::new());
-    for rule in &rules {
+    let (mut text, mut accounts) = (String::new(), BTreeMap::<Account, Needs<'_>>::new());
+    for source in &manifests.event_sources {
+        let rights = of_source(&source.spec, &source.namespace);
+        let account = Account { namespace: source.namespace.clone(), name: source.spec.service_account_name.clone() };
+        if !rights.is_empty() {
+            let needs = accounts.entry(account).or_default();
+            needs.sources.push(&source.name);
+            needs.rights.extend(rights);
+        }
+    }
+    for rule in manifests.rules.iter().map(|manifest| &manifest.rule) {
         let (rights, unknown) = of_rule(&cluster, rule).await;
         for why in unknown {
             let _ = writeln!(text, "# {}: {why}", rule.rule);
         }
-        let (names, all) = accounts.entry(rule.account.clone()).or_default();
-        names.push(&rule.rule.name);
-        all.extend(rights);
+        let needs = accounts.entry(rule.account.clone()).or_default();
+        needs.rules.push(&rule.rule.name);
+        needs.rights.extend(rights);
     }
-    for (account, (names, rights)) in accounts {
-        // One rule gives its own name, several that of their account.
-        let name = if let [only] = names.as_slice() { only } else { account.name.as_str() };
-        for role in roles(&format!("signalbox-rule-{name}"), &account, &rights) {
+    for (account, needs) in accounts {
+        for role in roles(&needs.role(&account), &account, &needs.rights) {
             let _ = write!(text, "---\n{}", serde_saphyr::to_string(&role).context("write YAML")?);
         }
     }
     Ok(End::Good(text))
+}
+
+/// What an account needs, and for whom.
+#[derive(Default)]
+struct Needs<'a> {
+    rules: Vec<&'a str>,
+    sources: Vec<&'a str>,
+    rights: Vec<Right>,
+}
+
+impl Needs<'_> {
+    /// One rule gives its own name, several that of their account; so do EventSources where no rule has their account.
+    fn role(&self, account: &Account) -> String {
+        let (kind, names) = if self.rules.is_empty() { ("source", &self.sources) } else { ("rule", &self.rules) };
+        let name: &str = if let [only] = names.as_slice() { only } else { account.name.as_str() };
+        format!("signalbox-{kind}-{name}")
+    }
+}
+
+/// The rights that an EventSource's account needs.
+fn of_source(spec: &EventSourceSpec, namespace: &str) -> Vec<Right> {
+    let secret = |name: &str| Right::new("get", "", "secrets").within(Some(namespace)).named(name);
+    let secrets = spec.secrets().into_iter().map(|key| secret(&key.name));
+    secrets.chain(sources::feeds::rights(spec, namespace)).collect()
 }
 
 /// The rights that a rule's account needs, and what of them cannot be told.
@@ -133,6 +167,24 @@ mod tests {
         let (rights, unknown) = of_rule(&Cluster::with_client(fake.client()), &rule).await;
         assert_eq!(unknown, Vec::<String>::new());
         rights.iter().map(told).collect()
+    }
+
+    #[test]
+    fn a_source_needs_its_secrets_and_what_it_reads_of_pods() {
+        let of = |spec: serde_json::Value| -> Vec<String> {
+            let spec: EventSourceSpec = serde_json::from_value(spec).expect("a spec");
+            of_source(&spec, "shop").iter().map(told).collect()
+        };
+        let logs = json!({"podLogs": {"selector": {}, "pattern": "failed"}});
+        assert_eq!(of(logs), ["list core pods in shop", "watch core pods in shop", "get core pods.log in shop"]);
+        let key = json!({"name": "redis", "key": "password"});
+        let stream = json!({"redis": {"server": "redis", "stream": "jobs", "auth": {"passwordSecretRef": key}}});
+        assert_eq!(of(stream), ["get core secrets/redis in shop"]);
+        let account = Account { namespace: "shop".into(), name: "ops".into() };
+        let role = |rules: Vec<&'static str>, sources| Needs { rules, sources, rights: Vec::new() }.role(&account);
+        assert_eq!(role(vec![], vec!["talk"]), "signalbox-source-talk");
+        assert_eq!(role(vec!["web"], vec!["talk"]), "signalbox-rule-web");
+        assert_eq!(role(vec!["web", "api"], vec![]), "signalbox-rule-ops");
     }
 
     #[tokio::test]

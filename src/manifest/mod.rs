@@ -9,6 +9,7 @@ mod warnings;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use node::{Node, Place};
@@ -16,7 +17,7 @@ pub use source::{Source, YamlError};
 pub use warnings::in_order;
 
 use crate::{
-    api::{self, EventRuleSpec},
+    api::{self, EventRuleSpec, EventSourceSpec},
     event::{MAX_LEVELS, levels},
     record::{RuleRef, RuleUid},
     rule::{self, Fault, Rule},
@@ -64,11 +65,24 @@ impl Manifest {
     }
 }
 
+/// An EventSource in a file.
+#[derive(Debug)]
+pub struct SourceManifest {
+    /// Where it is to be.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub spec: EventSourceSpec,
+}
+
 /// The rules in files, and everything that is wrong with them.
 #[derive(Debug, Default)]
 pub struct Manifests {
     /// The rules without fault, in the order of the files.
     pub rules: Vec<Manifest>,
+    /// The EventSources without fault, in the order of the files.
+    pub event_sources: Vec<SourceManifest>,
     /// What is wrong.
     pub faults: Vec<Finding>,
     seen: BTreeMap<String, String>,
@@ -103,6 +117,12 @@ impl Manifests {
                     Err(of_compiler) => faults = of_compiler,
                 }
             }
+            if kind == "EventSource" && faults.is_empty() {
+                match event_source(&document, namespace) {
+                    Ok(of_file) => self.event_sources.push(of_file),
+                    Err(of_spec) => faults = of_spec,
+                }
+            }
             for fault in faults {
                 self.fault(&source, &document, &fault);
             }
@@ -131,12 +151,21 @@ impl Manifests {
         }
         let rule = RuleRef { uid: RuleUid(full.into()), namespace, name: name.to_owned() };
         let spec = document.get("spec").map(Node::json).unwrap_or_default();
-        rule::compile(&rule, 1, &Arc::new(spec_of(&spec, document)?))
+        rule::compile(&rule, 1, &Arc::new(spec_of::<EventRuleSpec>(&spec, document)?))
     }
 }
 
+fn event_source(document: &Node, namespace: &str) -> Result<SourceManifest, Vec<Fault>> {
+    let text = |path: &str| document.nearest(path).text().map(str::to_owned);
+    let name = document.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Node::text);
+    let name = name.ok_or_else(|| vec![Fault::new("metadata", "name is missing")])?.to_owned();
+    let namespace = text("metadata.namespace").unwrap_or_else(|| namespace.to_owned());
+    let spec = document.get("spec").map(Node::json).unwrap_or_default();
+    Ok(SourceManifest { namespace, name, spec: spec_of(&spec, document)? })
+}
+
 /// The spec, or what is wrong with it: durations, each with its field, else the first fault that is found.
-fn spec_of(spec: &Value, document: &Node) -> Result<EventRuleSpec, Vec<Fault>> {
+fn spec_of<T: DeserializeOwned>(spec: &Value, document: &Node) -> Result<T, Vec<Fault>> {
     if levels(spec) > MAX_LEVELS {
         return Err(vec![Fault::new("spec", format!("lists and maps are nested deeper than {MAX_LEVELS} levels"))]);
     }
