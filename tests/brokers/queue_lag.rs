@@ -152,7 +152,7 @@ async fn a_worker_of_redis_is_scaled_up_and_to_nothing_and_back_and_not_by_a_mom
     let scale = |to: i32| json!({"target": {"kind": "Deployment", "name": "worker"}, "to": to});
     let rule = json!({
         "sources": [{"name": "depth", "ref": {"name": "plant", "types": ["dev.signalbox.queue.lag"]}}],
-        "trigger": {"value": {"expression": "double(event.data.lag)", "within": "10s", "above": "4", "clear": "0", "for": "5s", "noData": "Hold"}},
+        "trigger": {"value": {"expression": "double(event.data.lag)", "within": "10s", "above": "4", "clear": "0", "for": "8s", "noData": "Hold"}},
         "actions": [{"name": "grow", "scale": scale(3)}],
         "resolveActions": [{"name": "rest", "scale": scale(0)}],
     });
