@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,8 @@ use crate::sources::watch::Backoff;
 const GRACE: Duration = Duration::from_secs(10);
 /// A log that ended by itself is looked at again after so long: by then status tells why.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A Pod that is seen for the first time so long after it was made, longer than a watch may be silent, has got its labels later.
+const OLD: SignedDuration = SignedDuration::from_hours(1);
 
 /// `metadata.uid` of the Pod, and the container's name.
 pub(super) type Key = (String, String);
@@ -209,11 +214,14 @@ impl Table {
     /// A Pod is there, or has changed.
     pub(super) fn seen(&mut self, pod: &Pod, sight: Sight, marks: &Marks, now: Instant) {
         let Metadata { name, uid, creation_timestamp, .. } = &pod.metadata;
-        self.pods.insert(uid.clone());
+        let comes = self.pods.insert(uid.clone());
         let (first, selected) = (self.from, self.selected);
+        let created = creation_timestamp.as_ref().map(|created| created.0);
         // One that gets the labels later tells from then on.
+        let is_old = |at: Timestamp| comes && created.is_some_and(|created| created.duration_until(at) > OLD);
         let since = |from: Timestamp| match sight {
-            _ if creation_timestamp.as_ref().is_some_and(|created| created.0 >= from) => None,
+            Sight::Later(at) if is_old(at) => Some(at.max(from)),
+            _ if created.is_some_and(|created| created >= from) => None,
             Sight::First => Some(from),
             Sight::Later(at) => Some(at.max(from)),
         };

@@ -129,6 +129,22 @@ async fn what_was_there_before_anybody_asked_is_no_news() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_gets_its_labels_late_tells_from_then_on_and_one_that_starts_late_tells_all() {
+    let mut table = Table::new(at("06:00:00"), &[]);
+    let mut see = |pod: &Pod, time: &str| {
+        table.seen(pod, Sight::Later(at(time)), &Marks::new(), Instant::now());
+        short(&table.due(100, Instant::now()).0)
+    };
+    let mut pending = pod("07:00:00", running(0));
+    pending.metadata.uid = "u-2".to_owned();
+    let started = pending.clone();
+    pending.status = None;
+    assert_eq!(see(&pod("07:00:00", running(0)), "09:00:00"), ["0 since 2026-11-30T09:00:00Z"]);
+    assert_eq!(see(&pending, "07:00:00"), [""; 0]);
+    assert_eq!(see(&started, "09:00:00"), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_run_goes_on_where_the_one_before_was() {
     let mut stage = Stage::new();
     let place = Some(Place { at: at("08:31:00"), lines: 1 });
