@@ -32,10 +32,10 @@ async fn sampling(shop: &Shop, place: Value, text: &str) -> Sink {
     sink
 }
 
-/// Waits until a sample that is taken from now on says so.
+/// Waits until a sample that is taken from now on says so. Where there was no connection, the next attempt may take a while.
 async fn sampled(sink: &Sink, wanted: &str) {
     let before = sink.requests().len();
-    eventually(&format!("a sample says {wanted}"), PATIENCE, async || {
+    eventually(&format!("a sample says {wanted}"), 2 * PATIENCE, async || {
         sink.requests().iter().skip(before).any(|request| request.json()["text"] == wanted).then_some(())
     })
     .await;
