@@ -296,3 +296,17 @@ fn all_faults_are_told() {
     assert_eq!(faults.len(), 4, "{faults:?}");
     assert!(faults.iter().zip(&places).all(|(fault, place)| fault.starts_with(place.as_str())), "{faults:?}");
 }
+
+#[test]
+fn what_an_edit_selects_is_looked_at_from_then_on_and_the_rest_from_where_it_was() {
+    let memory = Memory::default();
+    let spec = |more: Value| serde_json::from_value::<PodLogsSource>(spec(more)).expect("a spec");
+    let at = |second: i64| Timestamp::from_second(second).expect("a time");
+    let (before, edited) = (spec(json!({})), spec(json!({"containers": ["app"]})));
+    assert_eq!(memory.begin(&before, at(1)), (at(1), at(1)));
+    assert_eq!(memory.begin(&spec(json!({"pattern": "other"})), at(2)), (at(1), at(1)), "the same Pods");
+    assert_eq!(memory.begin(&edited, at(3)), (at(1), at(3)));
+    assert_eq!(memory.begin(&edited, at(4)), (at(1), at(3)));
+    memory.forget();
+    assert_eq!(memory.begin(&edited, at(5)), (at(5), at(5)));
+}
