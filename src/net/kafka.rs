@@ -133,7 +133,7 @@ impl Words {
         let Some(code) = error.rdkafka_error_code() else { return };
         // The same code is said of what a connection brings and of a record.
         let (code, reason) = match code {
-            RDKafkaErrorCode::BadMessage if !reason.starts_with("Message") => {
+            RDKafkaErrorCode::BadMessage if !OF_RECORDS.iter().any(|words| reason.starts_with(*words)) => {
                 (RDKafkaErrorCode::BrokerTransportFailure, format!("{reason}: {FOREIGN}"))
             }
             code => (code, reason.to_owned()),
@@ -214,6 +214,9 @@ pub fn fault(code: RDKafkaErrorCode, words: &str) -> Fault {
         _ => Fault::Unreachable(words),
     }
 }
+
+/// How begins what librdkafka says of a record.
+const OF_RECORDS: [&str; 2] = ["Message", "Decompression"];
 
 /// What is said of whoever answers what no broker does.
 const FOREIGN: &str = "whoever answers there does not speak Kafka's protocol, or wants TLS";
@@ -328,8 +331,14 @@ mod tests {
         assert!(
             matches!(&foreign, Some(Fault::Unreachable(words)) if words.contains("does not speak Kafka's protocol"))
         );
-        let stuck = said("MessageSet at offset 7 (61 bytes) failed CRC32C check");
-        assert!(matches!(&stuck, Some(Fault::Refused(words)) if words.contains("move the group past it")), "{stuck:?}");
+        for reason in [
+            "MessageSet at offset 7 (61 bytes) failed CRC32C check",
+            "Decompression (codec 0x3) of message at 7 of 61 bytes failed: Local: Bad message format",
+        ] {
+            let stuck = said(reason);
+            let told = matches!(&stuck, Some(Fault::Refused(words)) if words.contains("move the group past it"));
+            assert!(told, "{stuck:?}");
+        }
     }
 
     #[test]
