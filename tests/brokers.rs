@@ -14,15 +14,18 @@ mod support;
 
 mod brokers {
     mod amqp;
+    mod amqp_sink;
     mod kafka;
     mod mosquitto;
     mod mqtt;
     mod mqtt_sink;
     mod nats;
+    mod nats_sink;
     mod publishing;
     mod queue_lag;
     mod rabbitmq;
     mod redis;
+    mod redis_sink;
     mod servers;
     mod told;
 }

@@ -1,8 +1,11 @@
 //! The kind EventSink.
 
+mod amqp;
 mod email;
 mod mqtt;
+mod nats;
 mod people;
+mod redis;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
@@ -10,15 +13,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use amqp::AmqpSink;
 pub use email::{Email, EmailSecurity};
 pub use mqtt::{MqttMode, MqttSink};
+pub use nats::{NatsAcknowledge, NatsSink};
 pub use people::{Discord, PagerDuty, Slack, Teams};
+pub use redis::RedisSink;
 
 use super::{Duration, StatusCondition, schema};
 
 /// The kinds of sink, for messages.
-pub const ONE_SINK: &str =
-    "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents and mqtt must be set";
+pub const ONE_SINK: &str = "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents, nats, mqtt, amqp and redis must be set";
 /// Whether one of them is set: a line for each.
 const IS_ONE_SINK: &str = concat!(
     "[has(self.slack)",
@@ -29,7 +34,10 @@ const IS_ONE_SINK: &str = concat!(
     ", has(self.webhook)",
     ", has(self.alertmanager)",
     ", has(self.cloudEvents)",
+    ", has(self.nats)",
     ", has(self.mqtt)",
+    ", has(self.amqp)",
+    ", has(self.redis)",
     "].filter(set, set).size() == 1"
 );
 
@@ -94,9 +102,18 @@ pub struct EventSinkSpec {
     /// Any HTTP endpoint that takes CloudEvents 1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_events: Option<CloudEvents>,
+    /// Subjects of NATS, and streams of JetStream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsSink>,
     /// A broker of MQTT 3.1.1 or 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttSink>,
+    /// A broker of AMQP 0.9.1, such as RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amqp: Option<AmqpSink>,
+    /// A stream of Redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisSink>,
 }
 
 fn default_service_account() -> String {
@@ -122,6 +139,12 @@ pub enum SinkKind<'a> {
     Alertmanager(&'a Alertmanager),
     /// `cloudEvents`
     CloudEvents(&'a CloudEvents),
+    /// `nats`
+    Nats(&'a NatsSink),
+    /// `amqp`
+    Amqp(&'a AmqpSink),
+    /// `redis`
+    Redis(&'a RedisSink),
     /// `mqtt`
     Mqtt(&'a MqttSink),
 }
@@ -138,6 +161,9 @@ impl EventSinkSpec {
             self.webhook.as_ref().map(SinkKind::Webhook),
             self.alertmanager.as_ref().map(SinkKind::Alertmanager),
             self.cloud_events.as_ref().map(SinkKind::CloudEvents),
+            self.nats.as_ref().map(SinkKind::Nats),
+            self.amqp.as_ref().map(SinkKind::Amqp),
+            self.redis.as_ref().map(SinkKind::Redis),
             self.mqtt.as_ref().map(SinkKind::Mqtt),
         ];
         let mut set = kinds.into_iter().flatten();
@@ -157,9 +183,17 @@ impl SinkKind<'_> {
             Self::Webhook(_) => "webhook",
             Self::Alertmanager(_) => "alertmanager",
             Self::CloudEvents(_) => "cloudEvents",
+            Self::Nats(_) => "nats",
+            Self::Amqp(_) => "amqp",
+            Self::Redis(_) => "redis",
             Self::Mqtt(_) => "mqtt",
         }
     }
+}
+
+/// What brokers that have headers are sent unless their sink says otherwise.
+fn binary() -> CloudEventsMode {
+    CloudEventsMode::Binary
 }
 
 /// How much a sink is sent at most.

@@ -39,9 +39,9 @@ pub use duration::{Duration, ParseDurationError};
 pub use emit::{Emit, RuleEvents};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
-    AlertLabel, Alertmanager, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink, EventSinkSpec,
-    EventSinkStatus, Header, MqttMode, MqttSink, ONE_SINK, PagerDuty, SecretKeyRef, Signing, SigningScheme, SinkKind,
-    SinkRateLimit, Slack, Teams, Webhook,
+    AlertLabel, Alertmanager, AmqpSink, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink,
+    EventSinkSpec, EventSinkStatus, Header, MqttMode, MqttSink, NatsAcknowledge, NatsSink, ONE_SINK, PagerDuty,
+    RedisSink, SecretKeyRef, Signing, SigningScheme, SinkKind, SinkRateLimit, Slack, Teams, Webhook,
 };
 pub use event_source::PodLogsSource;
 pub use event_source::{

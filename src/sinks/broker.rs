@@ -24,17 +24,17 @@ pub(super) trait Kept: Send + Sync + 'static {
 }
 
 impl Server {
-    /// Notes what is wrong; `kind` is the field of the spec.
+    /// Notes what is wrong; `path` is the field of the address, such as `mqtt.address`.
     pub(super) fn new(
-        kind: &str,
+        path: &str,
         address: Result<(String, u16), AddressFault>,
         (tls, login): (Option<&Tls>, Option<&Login>),
         faults: &mut Vec<String>,
     ) -> Option<Self> {
         if let Some(tls) = tls {
-            tls.faults(&format!("{kind}.tls"), faults);
+            tls.faults(&format!("{}.tls", path.split('.').next().unwrap_or_default()), faults);
         }
-        let (host, port) = address.map_err(|fault| faults.push(format!("{kind}.address: {fault}"))).ok()?;
+        let (host, port) = address.map_err(|fault| faults.push(format!("{path}: {fault}"))).ok()?;
         Some(Self { host, port, tls: tls.cloned(), login: login.cloned() })
     }
 
@@ -47,23 +47,11 @@ impl Server {
     pub(super) fn key(
         &self,
         kind: &'static str,
-        secrets: &Secrets,
-        needed: &[SecretKeyRef],
-        more: &[&str],
+        secrets: (&Secrets, &[SecretKeyRef]),
+        more: &[String],
     ) -> Result<Key, SinkError> {
-        let Self { host, port, tls, login } = self;
-        let port = port.to_string();
-        let name = tls.as_ref().map(|tls| tls.server_name.as_deref().unwrap_or(host));
-        // Which of the secrets are there, and what for, makes a difference, not what they are called.
-        let which = tls.as_ref().map(|tls| (tls.ca_secret_ref.is_some(), tls.client_key_secret_ref.is_some()));
-        let (which, login) = (format!("{which:?}"), format!("{:?}", login.as_ref().map(|login| &login.username)));
-        let mut parts: Vec<&[u8]> =
-            [host, port.as_str(), name.unwrap_or_default(), &which, &login].map(str::as_bytes).to_vec();
-        parts.extend(more.iter().map(|part| part.as_bytes()));
-        for key in needed {
-            parts.push(secrets.get(key)?.bytes());
-        }
-        Ok(Key::of(kind, parts))
+        let own = [self.name(), format!("{:?}", self.login.as_ref().map(|login| &login.username))];
+        key(kind, self.tls.as_ref(), secrets, &[own.as_slice(), more].concat())
     }
 
     /// A connection, past the guard.
@@ -83,6 +71,57 @@ impl Server {
         let Some(Login { username, password_secret_ref }) = &self.login else { return Ok(None) };
         Ok(Some((username, secrets.text(password_secret_ref)?)))
     }
+}
+
+/// What a connection is kept by: all that makes connections differ, with the values of these keys of Secrets.
+pub(super) fn key(
+    kind: &'static str,
+    tls: Option<&Tls>,
+    (secrets, needed): (&Secrets, &[SecretKeyRef]),
+    parts: &[String],
+) -> Result<Key, SinkError> {
+    // Which of the secrets are there, and what for, makes a difference, not what they are called.
+    let tls = tls.map(|tls| (&tls.server_name, tls.ca_secret_ref.is_some(), tls.client_key_secret_ref.is_some()));
+    let tls = format!("{tls:?}");
+    let mut all: Vec<&[u8]> = parts.iter().chain([&tls]).map(String::as_bytes).collect();
+    for key in needed {
+        all.push(secrets.get(key)?.bytes());
+    }
+    Ok(Key::of(kind, all))
+}
+
+/// Whether a name is one that a pattern stands for: of the parts between dots, `one` stands for any, and `rest` at the end for what follows: as for NATS
+/// and AMQP, where it may be nothing with the latter.
+#[cfg(any(feature = "amqp", feature = "nats"))]
+pub(super) fn fits(pattern: &str, name: &str, (one, rest): (&str, &str)) -> bool {
+    let mut parts = name.split('.');
+    let mut wanted = pattern.split('.').peekable();
+    while let Some(part) = wanted.next() {
+        if part == rest && wanted.peek().is_none() {
+            return rest == "#" || parts.next().is_some();
+        }
+        match parts.next() {
+            Some(known) if part == one || part == known => {}
+            _ => return false,
+        }
+    }
+    parts.next().is_none()
+}
+
+/// Notes the patterns of the field `path` that [`fits`] does not know.
+#[cfg(any(feature = "amqp", feature = "nats"))]
+pub(super) fn odd_patterns(path: &str, patterns: &[String], (one, rest): (&str, &str), faults: &mut Vec<String>) {
+    let odd = |pattern: &String| {
+        let mut parts = pattern.split('.').peekable();
+        std::iter::from_fn(|| parts.next().map(|part| (part, parts.peek().is_none()))).any(|(part, last)| match part {
+            "" => true,
+            part if part == rest => !last,
+            part => part != one && (part.contains(one) || part.contains(rest)),
+        })
+    };
+    faults.extend(patterns.iter().filter(|pattern| odd(pattern)).map(|pattern| {
+        format!("{path} {pattern:?}: is made of words with dots between them; {one} stands for a whole word, {rest} for all that follow, at the end")
+    }));
 }
 
 /// The connection of this key: the one that is kept, if it has not ended, or else a new one.
@@ -121,4 +160,35 @@ pub(super) async fn by<T>(
 /// The same in words that can be shown: what a broker says is cut, made one line, and holds no secret.
 pub(super) fn shown(error: SinkError, secrets: &Secrets) -> SinkError {
     SinkError { message: line(&secrets.redact(&error.message)), ..error }
+}
+
+#[cfg(all(test, any(feature = "amqp", feature = "nats")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_stands_for_parts_between_dots() {
+        for (pattern, name, is) in [
+            ("orders.*", "orders.paid", true),
+            ("orders.*", "orders.paid.7", false),
+            ("orders.*", "orders", false),
+            ("orders.>", "orders.paid.7", true),
+            ("orders.>", "orders", false),
+            ("orders", "orders", true),
+            ("orders", "order", false),
+            (">", "a.b", true),
+        ] {
+            assert_eq!(fits(pattern, name, ("*", ">")), is, "{pattern} {name}");
+        }
+        assert!(fits("orders.#", "orders", ("*", "#")) && fits("#", "a.b", ("*", "#")));
+    }
+
+    #[test]
+    fn a_pattern_that_would_stand_for_nothing_is_refused() {
+        let patterns = ["a", "a.*", "*.b", "a.>", ">", "a.>.b", "a*", "a..b", "", "a.b>"].map(str::to_owned);
+        let mut faults = Vec::new();
+        odd_patterns("nats.allowedSubjects", &patterns, ("*", ">"), &mut faults);
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert!(faults[0].starts_with("nats.allowedSubjects \"a.>.b\": is made of words"), "{}", faults[0]);
+    }
 }

@@ -91,7 +91,7 @@ impl Publisher for CloudEvents {
 }
 
 /// A value as a header has it: space, quotes, percent and all that is not printable ASCII percent-encoded (section 3.1.3.2 of the binding).
-fn encoded(value: &str) -> String {
+pub(super) fn encoded(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {

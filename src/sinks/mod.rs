@@ -4,6 +4,8 @@
 //! notifications too, as events. It does not know the Kubernetes client: the Secrets it needs are read by the caller. Retries, too, are the caller's.
 
 mod alertmanager;
+#[cfg(feature = "amqp")]
+mod amqp;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "mqtt", feature = "nats", feature = "redis"))]
 mod broker;
 mod cloud_events;
@@ -18,8 +20,12 @@ mod limit;
 mod link;
 #[cfg(feature = "mqtt")]
 mod mqtt;
+#[cfg(feature = "nats")]
+mod nats;
 mod pagerduty;
 mod publication;
+#[cfg(feature = "redis")]
+mod redis;
 mod registry;
 mod secrets;
 mod slack;
@@ -284,6 +290,12 @@ pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
         Some(SinkKind::Webhook(spec)) => Sink::Notifier(Box::new(webhook::Webhook::new(spec)?)),
         Some(SinkKind::Alertmanager(spec)) => Sink::Notifier(Box::new(alertmanager::Alertmanager::new(spec)?)),
         Some(SinkKind::CloudEvents(spec)) => Sink::Publisher(Box::new(cloud_events::CloudEvents::new(spec)?)),
+        #[cfg(feature = "nats")]
+        Some(SinkKind::Nats(spec)) => Sink::Publisher(Box::new(nats::Nats::new(spec)?)),
+        #[cfg(feature = "amqp")]
+        Some(SinkKind::Amqp(spec)) => Sink::Publisher(Box::new(amqp::Amqp::new(spec)?)),
+        #[cfg(feature = "redis")]
+        Some(SinkKind::Redis(spec)) => Sink::Publisher(Box::new(redis::Redis::new(spec)?)),
         #[cfg(feature = "mqtt")]
         Some(SinkKind::Mqtt(spec)) => Sink::Publisher(Box::new(mqtt::Mqtt::new(spec)?)),
         None => return Err(BuildError(vec![ONE_SINK.to_owned()])),

@@ -12,7 +12,7 @@ use self::session::Session;
 use super::{
     BuildError, Delivered, Publication, Publisher, Reach, STRUCTURED, Secrets, SinkError,
     broker::{Server, by, connected, deadline, shown},
-    topics::Topics,
+    topics::{Topics, Words},
 };
 use crate::{
     api::{MqttMode, MqttProtocol, MqttSink, SecretKeyRef},
@@ -42,7 +42,7 @@ impl Mqtt {
     pub(super) fn new(spec: &MqttSink) -> Result<Self, BuildError> {
         let mut faults = Vec::new();
         let way = (spec.tls.as_ref(), spec.login.as_ref());
-        let server = Server::new("mqtt", spec.broker(), way, &mut faults);
+        let server = Server::new("mqtt.address", spec.broker(), way, &mut faults);
         let version = match spec.protocol {
             MqttProtocol::V5 => Version::V5,
             MqttProtocol::V311 => Version::V311,
@@ -58,7 +58,8 @@ impl Mqtt {
         for filter in &spec.allowed_topics {
             faults.extend(topic::check(filter).err().map(|fault| format!("mqtt.allowedTopics {filter:?}: {fault}")));
         }
-        let topics = Topics::new(("mqtt", "topic"), spec.topic.as_ref(), &spec.allowed_topics, topic::matches);
+        let words = Words { kind: "mqtt", topic: "topic", allowed: "allowedTopics" };
+        let topics = Topics::new(words, spec.topic.as_ref(), &spec.allowed_topics, topic::matches);
         let needed = spec.secrets().cloned().collect();
         match server {
             Some(server) if faults.is_empty() => Ok(Self { spec: spec.clone(), version, server, topics, needed }),
@@ -112,7 +113,7 @@ impl Mqtt {
     async fn send(&self, message: Message, secrets: &Secrets, reach: Reach<'_>) -> Result<Delivered, SinkError> {
         let (deadline, name) = (deadline(), format!("the broker {}", self.server.name()));
         let own = [format!("{:?}", self.version), self.spec.client_id.clone().unwrap_or_default()];
-        let key = self.server.key("mqtt", secrets, &self.needed, &own.each_ref().map(String::as_str))?;
+        let key = self.server.key("mqtt", (secrets, &self.needed), &own)?;
         let making = connected(reach.connections, key, || self.connect(secrets, reach));
         let session = by(deadline, &name, making).await?;
         fits(&message, session.limits())?;

@@ -1,5 +1,8 @@
 //! What every kind of sink that speaks HTTP holds to.
 
+#[cfg(all(feature = "amqp", feature = "mqtt", feature = "nats", feature = "redis"))]
+mod brokers;
+
 use std::time::Duration;
 
 use super::{

@@ -42,8 +42,8 @@ async fn a_command_reaches_the_device_with_its_attributes_and_that_nobody_listen
     drop(device);
     shop.event("p2.1", "p2", "BackOff").await;
     delivered(&shop, 2).await;
-    let said = ended(&shop, "command", "Succeeded").await;
-    assert!(said.contains("no matching subscribers"), "{said}");
+    let told = |status: &Value| status["recent"][0].to_string().contains("no matching subscribers");
+    shop.rule_status("command", "that nobody listens is told", told).await;
     // What the event says leads nowhere else.
     shop.rule("elsewhere", publishes(json!({"topic": "plant/${event.data.regarding.name}/x/command", "data": 1})))
         .await;
@@ -171,7 +171,7 @@ async fn what_is_cancelled_stops_and_a_broker_that_says_nothing_is_not_waited_fo
     let refused = alone.publish(event("1", json!(1)));
     let error = refused.await.expect_err("nobody answers");
     assert_eq!(error.retry, Retry::After(None));
-    assert!(error.message.contains("did not answer within 20 s"), "{error}");
+    assert!(error.message.contains("did not answer"), "{error}");
 }
 
 #[tokio::test]

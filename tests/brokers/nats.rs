@@ -50,7 +50,7 @@ impl Server {
         server
     }
 
-    async fn begin(&mut self) {
+    pub async fn begin(&mut self) {
         let mut command = Command::new(program("nats"));
         command.arg("-c").arg(self.workspace.path().join("server.conf"));
         self.process = Some(self.workspace.spawn("nats-server", command));
@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// `kill -9`.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process = None;
     }
 
@@ -67,7 +67,7 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         let address = self.address();
         eventually("a client is connected", PATIENCE, async || async_nats::connect(&address).await.ok()).await
     }

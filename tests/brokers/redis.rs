@@ -31,7 +31,7 @@ pub struct Server {
 
 impl Server {
     /// `config` names files as `FOLDER/<name>`.
-    async fn start(config: &str, files: &[(&str, &str)]) -> Self {
+    pub async fn start(config: &str, files: &[(&str, &str)]) -> Self {
         let (port, workspace) = (free_port(), Workspace::new("redis"));
         let folder = workspace.path().display().to_string();
         let text = format!("bind 127.0.0.1\ndir {folder}\nappendonly yes\nappendfsync always\nsave \"\"\n{config}\n");
@@ -48,12 +48,17 @@ impl Server {
         Self::start("port PORT", &[]).await
     }
 
-    async fn begin(&mut self) {
+    pub async fn begin(&mut self) {
         let mut command = Command::new(program("redis"));
         command.arg(self.workspace.path().join("redis.conf"));
         self.process = Some(self.workspace.spawn("redis-server", command));
         let port = self.port;
         eventually("redis-server listens", PATIENCE, async || TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
     }
 
     pub fn address(&self) -> String {

@@ -115,6 +115,10 @@ async fn what_a_sink_does_not_take_is_refused_before_it_is_recorded() {
             "publish: type must not begin with",
         ),
         (json!({"sinkRef": {"name": "broker"}, "subject": "a\nb"}), "publish: subject has control characters"),
+        (
+            json!({"sinkRef": {"name": "broker"}, "topic": "orders"}),
+            "EventSink broker is of kind cloudEvents, whose address says where events go: leave publish.topic out",
+        ),
         (json!({"sinkRef": {"name": "broker"}, "key": null}), "key is null"),
         (json!({"sinkRef": {"name": "broker"}, "data": "x".repeat(MAX_DATA)}), "65536 are allowed"),
     ] {

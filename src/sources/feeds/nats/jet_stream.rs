@@ -18,11 +18,12 @@ use super::{
         feed::{Feed, Taken},
         link::Down,
     },
-    ANSWER, BATCH, message,
+    BATCH, message,
 };
 use crate::{
     api::{JetStream, NatsDeliverPolicy, NatsSource},
     event::message::Message,
+    net::nats::ANSWER,
 };
 
 /// Bytes that JetStream is asked for at once: one message of the largest size, with what the server counts beside its body.

@@ -26,8 +26,6 @@ use crate::{
     event::{cloud_events::attribute, message::Message},
 };
 
-/// How long the server may take to answer what is asked about streams and consumers.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Messages that are taken together. A server takes messages of 1 MiB, unless it is told otherwise: 64 MiB at most.
 const BATCH: usize = 64;
 /// The header by which publishers tell JetStream that a message is the same.

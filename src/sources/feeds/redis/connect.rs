@@ -1,16 +1,18 @@
 //! Connections to a server.
 
-use std::{pin::Pin, time::Duration};
+use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
     super::{feed::Feed, link::Down},
-    bound::Bounded,
     reader::BLOCK,
 };
-use crate::api::RedisServer;
+use crate::{
+    api::RedisServer,
+    net::redis::{Driver, Login, connect as speak},
+};
 
 /// How long the server may take until it has taken the credentials.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -18,30 +20,22 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// network that carries 35 MB a second; over a slower one it is never done, and status says so.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// What goes on with a connection; the connection ends with it, or when it is dropped.
-pub(in crate::sources::feeds) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A connection to the server. What it answers is bounded by [`Bounded`].
+/// A connection to the server.
 pub(in crate::sources::feeds) async fn connect(
     at: RedisServer<'_>,
     feed: &Feed,
 ) -> Result<(MultiplexedConnection, Driver), Down> {
     let (host, port) = at.address().map_err(|fault| Down::refused(fault.to_string()))?;
-    let stream = Bounded::new(feed.open(&host, port, at.tls).await?);
-    let mut info = RedisConnectionInfo::default().set_db(at.database.into());
-    if let Some(auth) = at.auth {
-        info = info.set_password(feed.secret(&auth.password_secret_ref)?);
-        if let Some(name) = &auth.username {
-            info = info.set_username(name);
-        }
-    }
+    let stream = feed.open(&host, port, at.tls).await?;
+    let credentials = match at.auth {
+        Some(auth) => Some((auth.username.as_deref(), feed.secret(&auth.password_secret_ref)?)),
+        None => None,
+    };
     // A question that the server holds is one that takes long.
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(BLOCK + ANSWER));
-    let connecting = MultiplexedConnection::new_with_config(&info, stream, config);
+    let connecting = speak(stream, Login { database: at.database, credentials }, BLOCK + ANSWER);
     let connected = timeout(CONNECT, connecting).await;
     let silent = |_| Down::unreachable(format!("{}: no answer within 10 s", at.server));
-    let (connection, driver) = connected.map_err(silent)?.map_err(|error| down(at.server, "connect", &error))?;
-    Ok((connection, Box::pin(driver)))
+    connected.map_err(silent)?.map_err(|error| down(at.server, "connect", &error))
 }
 
 /// The driver of a connection has ended.

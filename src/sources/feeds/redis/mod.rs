@@ -1,7 +1,6 @@
 //! `redis`: streams of Redis, by consumer groups.
 
 mod answer;
-mod bound;
 mod connect;
 mod message;
 mod reader;
