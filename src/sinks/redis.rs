@@ -1,12 +1,14 @@
 //! `redis`: an event as an entry of a stream of Redis.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use redis::{ErrorKind, RedisError, aio::MultiplexedConnection, cmd};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    BuildError, CONTENT_TYPE, Delivered, Publication, Publisher, REQUEST_TIMEOUT, Reach, Retry, STRUCTURED, Secrets,
-    SinkError,
+    BuildError, CONTENT_TYPE, Connections, Delivered, Key, Publication, Publisher, REQUEST_TIMEOUT, Reach, Retry,
+    STRUCTURED, Secrets, SinkError,
     broker::{Kept, Server, by, connected, deadline, shown},
     topics::{Topics, Words},
 };
@@ -32,6 +34,23 @@ pub(super) struct Redis {
 struct Line {
     connection: MultiplexedConnection,
     driver: AbortOnDropHandle<()>,
+}
+
+/// A connection that was asked something. It is given up unless it answers, also when whoever asked waits no longer: servers of Redis give no other sign of
+/// life, and nothing would come over one that hangs any more.
+struct Asked<'a> {
+    connections: &'a Connections,
+    key: Key,
+    line: &'a Arc<Line>,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.connections.discard(self.key, self.line);
+        }
+    }
 }
 
 impl Kept for Line {
@@ -107,11 +126,10 @@ impl Redis {
             let added = add.query_async::<String>(&mut connection).await;
             added.map_err(|error| failed(&format!("add to stream {stream}"), &error))
         };
+        let mut asked = Asked { connections: reach.connections, key, line: &line, answered: false };
         let added = by(deadline, &name, added).await;
         // After an error of the connection nothing comes over it any more.
-        if added.as_ref().is_err_and(|error| error.retry == Retry::After(None)) {
-            reach.connections.discard(key, &line);
-        }
+        asked.answered = !added.as_ref().is_err_and(|error| error.retry == Retry::After(None));
         added.map(|_| Delivered::default())
     }
 }

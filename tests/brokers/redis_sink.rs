@@ -1,8 +1,11 @@
 //! EventSinks of kind `redis`, before a real server.
 
+use std::time::Duration;
+
 use redis::{Value as Answer, cmd};
 use serde_json::json;
 use signalbox::sinks::{Publication, Retry};
+use tokio::time::timeout;
 
 use super::{
     publishing::{Alone, delivered, ended, event, mend, not_delivering, publishes, sink},
@@ -88,6 +91,12 @@ async fn a_server_that_is_away_or_full_is_tried_again_and_what_it_refuses_is_tol
     assert_eq!(wrong.retry, Retry::FreshSecrets, "{wrong}");
     let guarded = Alone::new(spec, &[("password", "s3cret-word")]).guarded().publish(event("3", json!(1))).await;
     assert_eq!(guarded.expect_err("loopback").retry, Retry::Never);
+
+    // The server says nothing, and the action's own timeout is shorter than the sink's: nobody asks over that connection again.
+    ask(&mut client, &["CLIENT", "PAUSE", "60000", "WRITE"]).await;
+    let silent = timeout(Duration::from_secs(1), alone.publish(to("jobs-silent"))).await;
+    assert_eq!((silent.is_err(), alone.connections.len()), (true, 0));
+    ask(&mut client, &["CLIENT", "UNPAUSE"]).await;
 
     server.kill();
     shop.event("p3.1", "p3", "BackOff").await;
