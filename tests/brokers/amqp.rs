@@ -146,7 +146,8 @@ async fn what_the_broker_refuses_is_told_in_its_words_and_mended_without_a_resta
     shop.sink("oncall", &sink.url("/")).await;
     let spec = json!({"amqp": source(&shared().await.address(), "late")});
     shop.create(GROUP, "EventSource", "plant", json!({"spec": spec})).await;
-    shop.rule("tell", tells("${string(event.data)}")).await;
+    // It is ready when the source is.
+    shop.create(GROUP, "EventRule", "tell", json!({"spec": tells("${string(event.data)}")})).await;
     let refused = |status: &Value| condition(status, "Authenticated")["status"] == "False";
     let status = source_when(&shop, "plant", "the password is wrong", refused).await;
     let said = condition(&status, "Authenticated")["message"].as_str().unwrap_or_default().to_owned();

@@ -10,6 +10,7 @@ use rdkafka::{
 };
 use serde_json::{Value, json};
 
+use super::told::GROUP;
 use crate::{
     secret_in,
     support::{
@@ -20,14 +21,22 @@ use crate::{
 };
 use server::{Kafka, PASSWORD, Sent, USER, shared};
 
-/// A rule that tells each event of the EventSource `orders` with this text.
+/// A rule that tells each event of the EventSource `orders` with this text, and is ready.
 async fn telling(shop: &Shop, text: &str, when: Value) {
-    let rule = json!({
+    shop.rule("tell", tells(text, &when)).await;
+}
+
+/// The same where the EventSource cannot connect: the rule is ready only when it can.
+async fn telling_one_day(shop: &Shop) {
+    shop.create(GROUP, "EventRule", "tell", json!({"spec": tells("${event.data}", &json!([]))})).await;
+}
+
+fn tells(text: &str, when: &Value) -> Value {
+    json!({
         "sources": [{"name": "order", "ref": {"name": "orders"}}],
         "when": when,
         "actions": [{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": text}}],
-    });
-    shop.rule("tell", rule).await;
+    })
 }
 
 /// What the sink was told, sorted, each as often as it was told.
@@ -56,7 +65,7 @@ async fn connected(shop: &Shop) -> Value {
 }
 
 async fn source(shop: &Shop, kafka: Value) {
-    shop.create("signalbox.dev/v1alpha1", "EventSource", "orders", json!({"spec": {"kafka": kafka}})).await;
+    shop.create(GROUP, "EventSource", "orders", json!({"spec": {"kafka": kafka}})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +197,7 @@ async fn a_wrong_password_and_a_broker_that_is_away_are_told_and_mended_without_
     let login =
         json!({"mechanism": "Plain", "username": USER, "passwordSecretRef": {"name": "kafka", "key": "password"}});
     source(&shop, json!({"brokers": [kafka.login()], "topics": ["orders"], "group": "login", "sasl": login})).await;
-    telling(&shop, "${event.data}", json!([])).await;
+    telling_one_day(&shop).await;
     let refused = |status: &Value| condition(status, "Authenticated")["status"] == "False";
     let status = shop.status("EventSource", "orders", "not authenticated", refused).await;
     let words = condition(&status, "Authenticated")["message"].to_string();
@@ -218,7 +227,7 @@ async fn brokers_that_are_where_nobody_may_connect_to_and_topics_that_are_not_th
     let (shop, sink) = (site.namespace("kafka").await, Sink::start().await);
     shop.sink("oncall", &sink.url("/")).await;
     source(&shop, json!({"brokers": [kafka.elsewhere()], "topics": ["missing"], "group": "astray"})).await;
-    telling(&shop, "${event.data}", json!([])).await;
+    telling_one_day(&shop).await;
     let says = async |what: &str| {
         let refused = |status: &Value| {
             let connected = condition(status, "Connected");
@@ -229,7 +238,7 @@ async fn brokers_that_are_where_nobody_may_connect_to_and_topics_that_are_not_th
     says("there is no topic missing: create it").await;
     let spec = |brokers: String, topic: &str| json!({"spec": {"kafka": {"brokers": [brokers], "topics": [topic]}}});
     let edit = async |spec: Value| {
-        let (api, patch) = (shop.api("signalbox.dev/v1alpha1", "EventSource"), kube::api::Patch::Merge(spec));
+        let (api, patch) = (shop.api(GROUP, "EventSource"), kube::api::Patch::Merge(spec));
         api.patch("orders", &kube::api::PatchParams::default(), &patch).await.expect("edit the EventSource");
     };
     kafka.topic("astray", 1).await;
@@ -306,7 +315,7 @@ async fn a_worker_is_scaled_by_what_waits_in_its_topic_and_to_nothing_when_nothi
     kafka.topic("work", 2).await;
     shop.deployment("worker", 0).await;
     let lag = json!({"queueLag": {"interval": "1s", "kafka": {"brokers": [kafka.broker()], "topics": ["work"], "group": "workers"}}});
-    shop.create("signalbox.dev/v1alpha1", "EventSource", "backlog", json!({"spec": lag})).await;
+    shop.create(GROUP, "EventSource", "backlog", json!({"spec": lag})).await;
     let scale = |to: i32| json!({"target": {"kind": "Deployment", "name": "worker"}, "to": to});
     let rule = json!({
         "sources": [{"name": "depth", "ref": {"name": "backlog", "types": ["dev.signalbox.queue.lag"]}}],

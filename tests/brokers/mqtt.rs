@@ -203,7 +203,8 @@ async fn a_password_that_is_mended_and_certificates_are_taken_as_the_broker_want
             "serverName": "localhost"}}});
     shop.sink("oncall", &sink.url("/")).await;
     shop.create(GROUP, "EventSource", "plant", json!({"spec": source})).await;
-    shop.rule("tell", tells("${string(event.data)}")).await;
+    // It is ready when the source is.
+    shop.create(GROUP, "EventRule", "tell", json!({"spec": tells("${string(event.data)}")})).await;
     let refused = |status: &Value| condition(status, "Authenticated")["status"] == "False";
     let status = source_when(&shop, "plant", "the password is wrong", refused).await;
     let said = condition(&status, "Authenticated")["message"].as_str().unwrap_or_default().to_owned();
