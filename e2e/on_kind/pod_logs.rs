@@ -17,7 +17,7 @@ fn talker(name: &str, fault: &str) -> Value {
          echo \"order {name}-$life-$i failed\"; echo \"order {name}-$life-$i shipped\" >&2; i=$((i+1)); done; \
          if [ $life = 0 ]; then {fault}; fi; exec busybox sleep 3600"
     );
-    json!({"metadata": {"labels": {"app": "talker"}}, "spec": {
+    json!({"metadata": {"name": name, "labels": {"app": "talker"}}, "spec": {
         "terminationGracePeriodSeconds": 1,
         "volumes": [{"name": "state", "emptyDir": {}}],
         "containers": [{
