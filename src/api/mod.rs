@@ -6,37 +6,28 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 mod action;
-mod approve;
 mod brakes;
 mod connection;
 mod duration;
-mod emit;
 mod event_rule;
 mod event_sink;
 mod event_source;
-mod http;
-mod nodes;
-mod objects;
-mod patch;
-mod publish;
-mod restore;
 mod schema;
 mod silence;
 mod source;
 mod status;
-mod target;
 mod trigger;
-mod wait;
 
 pub use action::{
-    Action, ActionKind, Autoscaler, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, NotifyOperation, OnError,
-    Retry, Rollout, RolloutOperation, Scale, ScaleAmount, Severity, SinkRef,
+    Action, ActionKind, Apply, Approve, Autoscaler, Cordon, Create, DEFAULT_PUBLISHED_TYPE, Delete, Drain, Emit, Evict,
+    Http, HttpMethod, Job, JobFrom, JobScript, JobWait, Notify, NotifyField, NotifyOperation, OnError, OnUnknown,
+    Patch, PatchFault, PatchType, Propagation, Publish, Restore, RestoreWhen, Retry, Rollout, RolloutOperation, Scale,
+    ScaleAmount, SetImage, Severity, SinkRef, Taint, TaintEffect, Target, TargetFrom, Uncordon, Wait, WaitFor,
+    WaitForRollout, is_json,
 };
-pub use approve::Approve;
 pub use brakes::{ActiveWindow, Breaker, Dedupe, LastSuppressed, Normalizer, Weekday};
 pub use connection::{AddressFault, Login, Tls, address};
 pub use duration::{Duration, ParseDurationError};
-pub use emit::{Emit, RuleEvents};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, AmqpSink, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink,
@@ -61,28 +52,20 @@ pub use event_source::{
     NatsSource,
 };
 pub use event_source::{DEFAULT_REDIS_TYPE, RedisAuth, RedisLag, RedisServer, RedisSource, RedisStart};
-pub use http::{Http, HttpMethod, OnUnknown};
-pub use nodes::{Cordon, Drain, Taint, TaintEffect, Uncordon};
-pub use objects::{Apply, Create, Delete, Evict, Propagation, SetImage};
-pub use patch::{Patch, PatchFault, PatchType};
-pub use publish::{DEFAULT_PUBLISHED_TYPE, Publish, is_json};
-pub use restore::{Restore, RestoreWhen};
 pub use silence::{MAX_SILENCES, SILENCE, Silence};
 pub use source::{
     ClusterScoped, Condition, EventSourceRef, EventType, Existing, KubernetesEventSource, Missed, NamespaceSelection,
-    NamespacesFrom, OnGap, Operation, Regarding, ResourceSource, ScheduleSource, Source, SourceKind,
+    NamespacesFrom, OnGap, Operation, Regarding, ResourceSource, RuleEvents, ScheduleSource, Source, SourceKind,
 };
 pub use status::{
     ActionOutcome, ActionStatus, ActiveGroup, ConditionStatus, ConditionType, Counts, EventRef, EventRuleStatus,
     FiringKind, FiringOutcome, FiringStatus, LastError, LastNearMiss, Reason, StatusCondition, Suppressed,
 };
-pub use target::{Target, TargetFrom};
 pub use trigger::{
     AbsentTrigger, Aggregation, AllTrigger, AnomalyTrigger, BatchTrigger, Budget, BudgetScope, CountTrigger,
     DEFAULT_MAX_GROUPS, Direction, DueTrigger, EventMatch, GroupKey, GroupLimits, HeldStep, HeldTrigger, NoData,
     SequenceTrigger, Throttle, Trigger, ValueTrigger,
 };
-pub use wait::{Wait, WaitFor, WaitForRollout};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "signalbox.dev";

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{RuleEvents, schema};
+use super::schema;
 
 /// One kind of event that a rule looks at. Exactly one of `kubernetesEvent`, `resource`, `ref`, `schedule` and `events` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -224,6 +224,16 @@ pub enum Missed {
     Once,
     /// None.
     Skip,
+}
+
+/// Events of rules of this namespace: what they `emit`, and `dev.signalbox.rule.fired`, `.failed` and `.resolved`. Needs no right. A rule does not hear of
+/// itself, and one that had a part in how an event came about does not fire for it: `suppressed.loop`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleEvents {
+    /// Values of `event.type` to take, such as `dev.signalbox.rule.failed` or `com.acme.*`; `*` stands for any characters, `?` for one.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    pub types: Vec<String>,
 }
 
 /// What happened to an object.

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Restore, Target, schema};
+use super::{Restore, Target};
+use crate::api::schema;
 
 /// Changes an object of any kind by a patch, once: a repetition writes nothing that was written or that somebody else has changed since. The rule's
 /// account needs `get` and `patch` on it.

@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, Target, schema};
+use super::Target;
+use crate::api::{Duration, schema};
 
 /// What an action waits for after it has changed its target. Exactly one of `rollout` and `expression` is set. What is not so within `timeout` fails
 /// the action; what it changed stays as it is. Waiting goes on after a restart of the operator, to the same end.

@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{SinkRef, schema};
+use super::SinkRef;
+use crate::api::schema;
 
 /// Publishes an event of CloudEvents 1.0 through an EventSink that takes events: one of `cloudEvents` or of a broker. Its `id` is the step's, the same for
 /// every repetition, its `source` is the rule, its `time` is that of the event that made the rule fire. What was received more than once has the same id.

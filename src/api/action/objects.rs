@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{PatchFault, Target, patch::FIXED_METADATA, schema};
+use super::{PatchFault, Target, patch::FIXED_METADATA};
+use crate::api::schema;
 
 /// Creates an object of any kind: a Workflow, a PipelineRun, a NetworkPolicy. The rule's account needs `create` and `get` on it. A repetition finds what
 /// was created, by its annotation `signalbox.dev/caused-by`; an object of this name that somebody else has created is left alone and fails the action.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use crate::api::Duration;
 
 /// Waits for `kubectl signalbox approve`, by somebody who has the verb `approve` on the rule; who it was is `actions.<name>.by`. What is denied, or not
 /// approved in time, fails. Waiting goes on after a restart, to the same end. Needs the chart's ValidatingAdmissionPolicy: where it is not in force

@@ -1,11 +1,10 @@
-//! `emit` of an action, and the source `events` that hears of it.
+//! `emit` of an action.
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::schema;
+use crate::api::schema;
 
 /// Puts an event on the bus, once, for the rules of this namespace that have a source `events`. Needs no right.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -25,14 +24,4 @@ pub struct Emit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub data: Option<Value>,
-}
-
-/// Events of rules of this namespace: what they `emit`, and `dev.signalbox.rule.fired`, `.failed` and `.resolved`. Needs no right. A rule does not hear of
-/// itself, and one that had a part in how an event came about does not fire for it: `suppressed.loop`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RuleEvents {
-    /// Values of `event.type` to take, such as `dev.signalbox.rule.failed` or `com.acme.*`; `*` stands for any characters, `?` for one.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
-    pub types: Vec<String>,
 }

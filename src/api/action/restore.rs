@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use crate::api::Duration;
 
 /// When the former value is given back. Exactly one of `after` and `when` is set. Of each object a rule remembers what it was before the first firing
 /// that changed it; it is given back when no firing holds it any more, or when the rule is deleted, unless somebody else has changed it since. After a

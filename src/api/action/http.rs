@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Header, SecretKeyRef, schema};
+use crate::api::{Header, SecretKeyRef, schema};
 
 /// Sends a request to an HTTP endpoint; the answer is the result. Every request of one action of one firing has the same `Idempotency-Key`. Redirects
 /// are not followed.
