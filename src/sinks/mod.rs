@@ -15,6 +15,7 @@ mod discord;
 mod email;
 mod endpoint;
 mod fit;
+mod hook;
 pub mod incident;
 mod limit;
 mod link;
@@ -38,6 +39,7 @@ mod webhook;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use hook::Hook;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -282,8 +284,8 @@ pub struct BuildError(pub Vec<String>);
 pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
     Ok(match spec.kind() {
         Some(SinkKind::Slack(spec)) => Sink::Notifier(slack::of(spec)?),
-        Some(SinkKind::Teams(spec)) => Sink::Notifier(Box::new(teams::Teams::new(spec))),
-        Some(SinkKind::Discord(spec)) => Sink::Notifier(Box::new(discord::Discord::new(spec))),
+        Some(SinkKind::Teams(spec)) => Sink::Notifier(Box::new(Hook::new(&teams::MANNER, &spec.url_secret_ref))),
+        Some(SinkKind::Discord(spec)) => Sink::Notifier(Box::new(Hook::new(&discord::MANNER, &spec.url_secret_ref))),
         Some(SinkKind::PagerDuty(spec)) => Sink::Notifier(Box::new(pagerduty::PagerDuty::new(spec))),
         #[cfg(feature = "email")]
         Some(SinkKind::Email(spec)) => Sink::Notifier(Box::new(email::Email::new(spec)?)),
