@@ -60,7 +60,7 @@ impl Action for Evict {
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let aim = Aim::filled(cx, &self.0.target, filled).await?;
             let kind = &aim.resource.api;
             if kind.api_version != "v1" || kind.kind != "Pod" {
                 return Err(Failure::last(format!("evict {}: only a Pod can be evicted", aim.title())));

@@ -56,7 +56,7 @@ impl Action for Wait {
                     Request::Until { until: cx.services.clock.now().wall.saturating_add(micros) }
                 }
                 (None, Some(target)) => {
-                    let aim = Aim::new(cx, target, filled.get("target").unwrap_or(&Value::Null)).await?;
+                    let aim = Aim::filled(cx, target, filled).await?;
                     let step = Step::new(cx, aim);
                     let now = step.get().await?;
                     Request::For(Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), None))
