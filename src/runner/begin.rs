@@ -59,3 +59,8 @@ pub(super) fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<Stri
         format!("not carried out: it could begin only {seconds} s after {of}, later than startingDeadline allows")
     })
 }
+
+/// Whether nothing is changed. What was changed before the rule was told to observe is given back.
+pub(super) fn observes(rule: &Rule, open: &OpenFiring) -> bool {
+    rule.spec.mode == RuleMode::Observe && open.firing.restores.is_none()
+}

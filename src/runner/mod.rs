@@ -22,6 +22,7 @@ mod told;
 mod tries;
 mod undo;
 mod wait;
+mod way;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
