@@ -10,11 +10,14 @@ mod objects;
 mod patch;
 mod publish;
 mod restore;
+mod rule;
 mod wait_for;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
+
+pub use rule::{CompiledAction, CompiledSource, Rule};
 
 use super::{
     breaker,
@@ -22,120 +25,20 @@ use super::{
     change::{self, Followed},
     dedupe::Dedupe,
     fault::Fault,
-    filter::{Filter, Kind},
+    filter::Filter,
     groups::micros,
     spend::Spend,
     trigger,
     windows::Windows,
 };
 use crate::{
-    api::{
-        BudgetScope, Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, FiringKind, GroupKey, GroupLimits, Trigger, Variable,
-    },
+    api::{Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Trigger, Variable},
     poison,
     record::{Account, RuleRef},
 };
 
 /// Values of `oldObject` that a rule may read: as many are kept of each object.
 const MAX_PLACES: usize = 16;
-
-/// A rule that can judge and act: one version of it.
-#[derive(Debug)]
-pub struct Rule {
-    /// The rule.
-    pub rule: RuleRef,
-    /// `metadata.generation` of the spec.
-    pub generation: i64,
-    /// The spec as it was put.
-    pub spec: Arc<EventRuleSpec>,
-    /// The ServiceAccount whose rights the rule has.
-    pub account: Account,
-    /// Its sources.
-    pub sources: Vec<CompiledSource>,
-    /// Its actions.
-    pub actions: Vec<CompiledAction>,
-    resolve_actions: Vec<CompiledAction>,
-    /// What it does when a firing has failed.
-    pub failure_actions: Vec<CompiledAction>,
-    steps: Vec<Vec<CompiledAction>>,
-    pub(super) variables: Vec<(String, Program)>,
-    pub(super) conditions: Vec<(String, Program)>,
-    pub(super) group_by: Vec<(String, Program)>,
-    pub(super) max_groups: usize,
-    pub(super) trigger: Option<trigger::Trigger>,
-    pub(super) dedupe: Option<Dedupe>,
-    pub(super) windows: Windows,
-    pub(super) breaker: Option<breaker::Limit>,
-    /// `throttle.cooldown`, in microseconds.
-    pub(super) cooldown: Option<i64>,
-    pub(super) budget: Option<Spend>,
-    /// What its expressions read of the regarded object that is not in the Event.
-    pub(super) looked_up: LookedUp,
-    /// What its expressions read of objects as they were.
-    pub(super) old: Vec<Followed>,
-}
-
-/// A source of a rule.
-#[derive(Debug)]
-pub struct CompiledSource {
-    /// `sources[].name`
-    pub name: String,
-    pub(super) filter: Filter,
-    pub(super) conditions: Vec<(String, Program)>,
-}
-
-/// An action of a rule.
-#[derive(Debug)]
-pub struct CompiledAction {
-    /// `actions[].name`
-    pub name: String,
-    /// The condition of this action only.
-    pub if_expression: Option<Program>,
-    /// `waitFor.expression`, over `target`.
-    pub wait_for: Option<Program>,
-    /// `waitFor.failExpression`, over `target`.
-    pub fails_when: Option<Program>,
-    /// The action kind's own object, such as `scale`; `job.script` is never filled in.
-    pub body: Template,
-}
-
-impl CompiledAction {
-    /// One that has nothing to fill in.
-    pub fn bare(name: &str) -> Self {
-        let body = Template::fixed(Value::Null, name);
-        Self { name: name.to_owned(), if_expression: None, wait_for: None, fails_when: None, body }
-    }
-}
-
-impl Rule {
-    /// Whether it has anything to remember of groups.
-    pub(super) fn keeps_groups(&self) -> bool {
-        self.trigger.is_some()
-            || self.dedupe.is_some()
-            || self.cooldown.is_some()
-            || self.budget.is_some_and(|budget| budget.scope == BudgetScope::Group)
-    }
-
-    /// What a firing of this kind does, as [`EventRuleSpec::actions_of`] says.
-    pub fn actions_of(&self, kind: FiringKind, step: Option<u32>) -> &[CompiledAction] {
-        match kind {
-            FiringKind::Fired | FiringKind::Repeated => &self.actions,
-            FiringKind::Resolved => &self.resolve_actions,
-            FiringKind::Restored => &[],
-            FiringKind::Step => step.and_then(|step| self.steps.get(step as usize)).map_or(&[], Vec::as_slice),
-        }
-    }
-
-    /// The source of this name.
-    pub(super) fn source(&self, name: &str) -> Option<&CompiledSource> {
-        self.sources.iter().find(|source| source.name == name)
-    }
-
-    /// The action of this name, of those that the rule does when it fires.
-    pub fn action(&self, name: &str) -> Option<&CompiledAction> {
-        self.actions.iter().find(|action| action.name == name)
-    }
-}
 
 /// Compiles a rule's spec.
 ///
@@ -369,13 +272,6 @@ impl Compiler {
             compiled.push((key.name.clone(), program));
         }
         compiled
-    }
-}
-
-impl CompiledSource {
-    /// Whether the source needs labels of the regarded object for its filter.
-    pub(super) fn selects_regarding(&self) -> bool {
-        matches!(self.filter.kind(), Kind::KubernetesEvent { selector: Some(_), .. })
     }
 }
 
