@@ -4,6 +4,8 @@ use std::fmt;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
+use crate::record::{Decision, SuppressedReason};
+
 /// How far a watch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WatchState {
@@ -34,6 +36,35 @@ pub(super) struct EventLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct DecisionLabels {
     pub(super) decision: &'static str,
+}
+
+impl DecisionLabels {
+    pub(super) fn of(decision: &Decision) -> Self {
+        let decision = match decision {
+            Decision::Fired(_) => "Fired",
+            Decision::Counted { .. } => "Counted",
+            Decision::Noted { .. } => "Noted",
+            Decision::Passed { .. } => "Passed",
+            Decision::Resolved { .. } => "Resolved",
+            Decision::Suppressed { reason: SuppressedReason::Cooldown, .. } => "SuppressedByCooldown",
+            Decision::Suppressed { reason: SuppressedReason::TooManyGroups, .. } => "SuppressedByTooManyGroups",
+            Decision::Suppressed { reason: SuppressedReason::TooMuchState, .. } => "SuppressedByTooMuchState",
+            Decision::Suppressed { reason: SuppressedReason::Budget, .. } => "SuppressedByBudget",
+            Decision::Suppressed { reason: SuppressedReason::Backlog, .. } => "SuppressedByBacklog",
+            Decision::Suppressed { reason: SuppressedReason::OwnWrite, .. } => "SuppressedByOwnWrite",
+            Decision::Suppressed { reason: SuppressedReason::Concurrency, .. } => "SuppressedByConcurrency",
+            Decision::Suppressed { reason: SuppressedReason::Dedupe, .. } => "SuppressedByDedupe",
+            Decision::Suppressed { reason: SuppressedReason::OutsideActiveWindow, .. } => {
+                "SuppressedOutsideActiveWindow"
+            }
+            Decision::Suppressed { reason: SuppressedReason::Stopped, .. } => "SuppressedByStop",
+            Decision::Suppressed { reason: SuppressedReason::Loop, .. } => "SuppressedByLoop",
+            Decision::Suppressed { reason: SuppressedReason::Silence, .. } => "SuppressedBySilence",
+            Decision::Deferred { .. } => "Deferred",
+            Decision::Errored { .. } => "Errored",
+        };
+        Self { decision }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

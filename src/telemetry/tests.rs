@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{Position, RuleUid};
+use crate::record::{Position, RuleUid, SuppressedReason};
 
 #[test]
 fn what_has_not_failed_yet_is_written_as_zero() {
