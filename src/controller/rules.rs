@@ -374,6 +374,7 @@ async fn append(bus: &Arc<dyn Bus>, record: Record) -> Result<bool, BusError> {
     }
 }
 
+mod due;
 mod rehearsal;
 mod rights;
 mod silences;
