@@ -7,6 +7,7 @@
 mod back;
 mod difference;
 mod entry;
+mod refused;
 mod touched;
 
 use kube::{
@@ -20,16 +21,12 @@ pub(super) use back::{Kept, take_back};
 pub(super) use entry::{Entry, Image, Taints};
 
 use super::{
-    Context, Done, Failure, FailureKind, Undo,
-    failure::is_missing_right,
-    text,
+    Context, Done, Failure, Undo, text,
     write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{api::PatchType, kubernetes::Right};
 use difference::{differences, sentence};
-
-/// The API server does not say which operation it was.
-const UNFIT: &str = "an operation does not fit the object: a path that is not there, or a test that fails";
+use refused::UNFIT;
 
 /// Nothing of a Secret is in the log but what the rule itself says.
 pub(super) const NOT_KEPT: &str = "what a Secret held is not kept, so it cannot be given back";
@@ -313,49 +310,6 @@ impl Fields {
     pub(super) fn is_secret(&self) -> bool {
         is_secret(&self.object.api_version, &self.object.kind)
     }
-
-    fn failure(&self, step: &Step<'_>, error: &kube::Error) -> Failure {
-        let failure = step.failure(error, self.words().present, on(step.right("patch"), self.subresource.as_deref()));
-        let kube::Error::Api(status) = error else { return failure };
-        let title = self.object.title();
-        let causes = status.details.iter().flat_map(|details| &details.causes);
-        let said = match status.code {
-            409 if causes.into_iter().any(|cause| cause.reason == "FieldManagerConflict") => {
-                format!("{}; force: true takes the fields over", status.message)
-            }
-            415 if self.type_ == PatchType::Strategic => {
-                format!("{} has no Strategic patches, which are for built-in kinds: use type Merge", self.object.kind)
-            }
-            404 if self.subresource.is_some() => {
-                let subresource = self.subresource.as_deref().unwrap_or_default();
-                format!("it is not there any more, or {} has no subresource {subresource}", self.object.kind)
-            }
-            422 if self.type_ == PatchType::JSON && status.message.starts_with("the server rejected our request") => {
-                UNFIT.to_owned()
-            }
-            // Refusals repeat values.
-            400..500 if self.is_secret() && failure.kind == FailureKind::Final && !is_missing_right(status) => {
-                format!("the API server refuses it as {} (what it says is not shown for a Secret)", status.reason)
-            }
-            _ => match after_the_object(&status.message) {
-                Some(reason) => reason.to_owned(),
-                None => return failure,
-            },
-        };
-        Failure::last(format!("{} {title}: {said}", self.words().present))
-    }
-}
-
-/// What the API server says of a patch after having repeated the whole object: `patch: Invalid value: "{\"apiVersion\":…}": unknown field`.
-fn after_the_object(message: &str) -> Option<&str> {
-    let (_, quoted) = message.split_once("patch: Invalid value: \"{")?;
-    let mut escaped = false;
-    let end = quoted.bytes().position(|byte| {
-        let ends = byte == b'"' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        ends
-    })?;
-    quoted[end + 1..].strip_prefix(": ")
 }
 
 /// The field manager of what a rule applies: fields that an earlier firing of it has applied and this one does not name go.
@@ -401,16 +355,4 @@ pub(super) fn texts(patch: &mut Value) -> Result<(), Failure> {
 fn written_out(value: &mut Value) -> Result<(), Failure> {
     *value = Value::String(text::of(Some(value), "a label or annotation")?);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_told_without_the_object_that_it_repeats() {
-        let message = r#" "" is invalid: patch: Invalid value: "{\"a\":\"b\\\"c\"}": strict decoding error: unknown field "spec.x""#;
-        assert_eq!(after_the_object(message), Some("strict decoding error: unknown field \"spec.x\""));
-        assert_eq!(after_the_object("spec.replicas: Invalid value: -1: must be greater"), None);
-    }
 }
