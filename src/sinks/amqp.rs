@@ -3,7 +3,6 @@
 //! There is no binding of CloudEvents for this version; names of headers are those of that for AMQP 1.0, as brokers that speak both pass them on.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md>
 
-use futures::future::BoxFuture;
 use lapin::{
     BasicProperties, Confirmation, Connection, Error, ErrorKind,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -13,8 +12,8 @@ use tokio::io::{copy_bidirectional, duplex};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    BuildError, Delivered, Publication, Publisher, Reach, Retry, STRUCTURED, Secrets, SinkError,
-    broker::{self, Kept, Server, by, connected, deadline, shown},
+    BuildError, Delivered, Publication, Reach, Retry, STRUCTURED, Secrets, SinkError,
+    broker::{self, Broker, Kept, Server, by, connected, deadline},
     topics::{Topics, Words},
 };
 use crate::{
@@ -124,6 +123,16 @@ impl Amqp {
         })?;
         Ok(Line { connection, bytes })
     }
+}
+
+impl Broker for Amqp {
+    fn needed(&self) -> &[SecretKeyRef] {
+        &self.needed
+    }
+
+    fn place<'t>(&'t self, topic: Option<&'t str>) -> Result<&'t str, String> {
+        self.routing_key(topic)
+    }
 
     async fn send(
         &self,
@@ -200,34 +209,10 @@ fn short(text: &str) -> Result<ShortString, &'static str> {
     ShortString::try_new(text).map_err(|_| "it has more than 255 bytes")
 }
 
-impl Publisher for Amqp {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        self.needed.clone()
-    }
-
-    fn check(&self, topic: Option<&str>) -> Result<(), String> {
-        self.routing_key(topic).map(drop)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        publication: &'a Publication,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let key = self.routing_key(publication.topic.as_deref());
-            let key = key.map_err(|why| SinkError::never(format!("the sink {why}")))?;
-            let sent = self.send(key, publication, secrets, reach).await;
-            sent.map_err(|error| shown(error, secrets))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sinks::testing::notification;
+    use crate::sinks::{Publisher as _, testing::notification};
 
     #[test]
     fn an_event_is_a_message_with_headers_or_one_document() {
