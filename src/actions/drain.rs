@@ -20,7 +20,7 @@ use super::{
     cordon::unschedulable,
     eviction::{Answer, Pod},
     fields::{self, Fields, Verb},
-    node,
+    node, recording,
     target::key,
     write::{self, Change as _},
 };
@@ -106,7 +106,7 @@ impl Action for Drain {
                 pods: pods.len(),
                 deadline: cx.services.clock.now().wall.saturating_add(limit),
             };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -164,7 +164,7 @@ impl Action for Drain {
 }
 
 fn read(request: &Value) -> Result<Request, Failure> {
-    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 fn list_right() -> Right {

@@ -9,6 +9,7 @@ use super::{
     Action, Attempt, Context, Done, Failure, FailureKind, Undo,
     deletion::doomed,
     eviction::{Answer, Pod},
+    recording,
     target::{Aim, filled_key, fixed, key},
     write::{Object, Step},
 };
@@ -68,7 +69,7 @@ impl Action for Evict {
             let step = Step::new(cx, aim);
             let (uid, another) = doomed(&step, filled).await?;
             let request = Request { object: Object::new(&step.aim, uid, None), another };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -161,7 +162,7 @@ async fn ask(cx: &Context, object: &Object, params: &PostParams) -> Result<Answe
 }
 
 fn read(request: &Value) -> Result<Request, Failure> {
-    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 fn result(object: &Object) -> Value {

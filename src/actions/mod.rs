@@ -27,6 +27,7 @@ mod notify;
 mod patch;
 mod pods;
 mod publish;
+mod recording;
 mod rehearsal;
 mod rollout;
 mod scale;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Action, Attempt, Context, Done, Failure, FailureKind, Undo,
+    Action, Attempt, Context, Done, Failure, FailureKind, Undo, recording,
     target::{Aim, fixed},
     write::{Object, Step},
 };
@@ -63,7 +63,7 @@ impl Action for Wait {
                 }
                 _ => return Err(Failure::last("exactly one of for and expression must be set")),
             };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -124,7 +124,7 @@ impl Wait {
 }
 
 fn read(request: &Value) -> Result<Request, Failure> {
-    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 fn done(outcome: ActionOutcome, message: String) -> Done {
