@@ -183,10 +183,14 @@ async fn replay(
     let head = rules.bus.append(Record::Replay(replay.clone())).await.map_err(failed)?;
     rules.bus.durable(head.position).await.map_err(failed)?;
     let id = of.clone();
-    let there = rules.ask_after(head.position, move |state| state.letters.find(&id).is_some()).await?;
-    if there {
-        let why = "the rule is not in force: kubectl describe eventrule tells why";
-        return Err(Refusal(StatusCode::CONFLICT, format!("firing {of} is not run again: {why}")));
+    let kept = move |state: &crate::shard::State| state.letters.find(&id).map(|_| state.engine.stopped().cloned());
+    if let Some(stopped) = rules.ask_after(head.position, kept).await? {
+        // What fires of itself waits with the others; an event that is judged meanwhile would be over.
+        let stopped = stopped.filter(|_| replay.unjudged.is_some());
+        return Err(Refusal(
+            StatusCode::CONFLICT,
+            format!("firing {of} is not run again: {}", told::not_again(stopped)),
+        ));
     }
     let told = match replay.unjudged {
         Some(_) => json!({"judged": true}),
