@@ -7,6 +7,7 @@
 mod archive;
 mod entry;
 mod pages;
+mod places;
 mod sinks;
 mod told;
 
@@ -20,7 +21,6 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use self::{entry::Visitors, pages::Page};
 use crate::{
@@ -40,7 +40,7 @@ pub struct Rules {
     /// What is sent by hand, and who may watch what.
     services: Arc<Services>,
     /// Places for what is being sent by hand.
-    sending: Semaphore,
+    sending: places::Places,
     /// Those who read the archive.
     slots: archive::Slots,
 }
@@ -207,7 +207,7 @@ impl Rules {
     /// Answers made of the shard's state and the letters in the log's view. What is sent by hand goes the way of what rules send.
     pub fn new(desk: Desk, bus: Arc<dyn Bus>, services: Arc<Services>) -> Self {
         let visitors = Visitors::new(services.cluster.clone());
-        let (sending, slots) = (Semaphore::new(sinks::AT_ONCE), archive::Slots::default());
+        let (sending, slots) = (places::Places::default(), archive::Slots::default());
         Self { desk, bus, visitors, replaying: tokio::sync::Mutex::default(), services, sending, slots }
     }
 
