@@ -265,6 +265,8 @@ pub struct Context {
     pub said: Arc<[String]>,
     /// Whether it tells that what the rule had fired for is over: it is one of `resolveActions`.
     pub resolves: bool,
+    /// Whether it only ends incidents: the rule was deleted or suspended.
+    pub closes: bool,
     /// The event that made the rule fire.
     pub event: Arc<Event>,
     /// How many steps of rules led to the firing.
@@ -309,6 +311,7 @@ impl Context {
             count: None,
             said: Arc::new([]),
             resolves: false,
+            closes: false,
             event: Arc::new(event),
             hops: 0,
             wrote: Arc::new(|_| ()),

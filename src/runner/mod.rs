@@ -197,7 +197,7 @@ impl Runner {
         self.push(open, Job { id: id.clone(), rule: Some(rule), held: None, gone });
     }
 
-    /// The same for a firing whose rule may be gone: one that gives something back.
+    /// The same for a firing whose rule may be gone: one that gives something back, or ends incidents.
     pub fn start_alone(&self, id: &FiringId, open: &Brief) {
         let gone = self.0.gone_of(open);
         self.push(open, Job { id: id.clone(), rule: None, held: None, gone });
@@ -321,7 +321,7 @@ fn is_lane(lane: &str, group: &str) -> bool {
 impl Inner {
     /// Tells when the firing's rule is gone, and with it the reason for the firing. What was changed is given back all the same.
     fn gone_of(&self, brief: &Brief) -> CancellationToken {
-        match brief.restores {
+        match brief.outlives() {
             true => CancellationToken::new(),
             false => self.rules.lock().entry(brief.rule.clone()).or_default().clone(),
         }
@@ -357,7 +357,7 @@ impl Inner {
             };
             // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
             let begun = job.held.is_some() || (job.rule.is_none() && !open.steps.is_empty());
-            let slow = if begun || open.firing.restores.is_some() || job.gone.is_cancelled() {
+            let slow = if begun || open.firing.restores.is_some() || open.firing.closes || job.gone.is_cancelled() {
                 None
             } else {
                 let (rule, group, now) = (&open.firing.rule, &open.firing.group, Instant::now());
