@@ -107,7 +107,7 @@ struct Inner {
     bus: Arc<dyn Bus>,
     firings: Firings,
     build: Box<Build>,
-    /// The last version of each rule that was compiled for a firing of an earlier process.
+    /// The last version of each rule that was compiled for a firing of an earlier process, or of a rule that is gone, while such firings wait.
     compiled: Mutex<HashMap<RuleUid, Arc<Rule>>>,
     lanes: Mutex<Lanes<Job>>,
     pace: Mutex<Pace>,
@@ -346,7 +346,13 @@ impl Inner {
             return;
         }
         while !self.stop.is_cancelled() {
-            let Some((lane, job)) = self.next(&rule) else { return };
+            let Some((lane, job)) = self.next(&rule) else {
+                // The rule may be gone for ever.
+                if !self.lanes.lock().has(&rule, |_| true) {
+                    self.compiled.lock().remove(&rule);
+                }
+                return;
+            };
             let open = tokio::select! {
                 () = self.kill.cancelled() => return,
                 open = firing::fetch(&self, &rule, &job.id) => open,
