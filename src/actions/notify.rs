@@ -93,6 +93,12 @@ impl Action for Notify {
     ) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
             let request = recording::read::<Request>(request)?;
+            if cx.closes && sink::find(cx, &request.sink).await?.sink.as_ref().is_ok_and(|sink| !sink.keeps_incidents())
+            {
+                let message = format!("EventSink {} keeps no incidents: nothing was sent", request.sink);
+                let (outcome, result) = (ActionOutcome::Unchanged, Value::Null);
+                return Ok(Done { outcome, message, result, effect: None, reason: None });
+            }
             let parcel = parcel(cx, &request, attempt);
             let delivered = sink::deliver(cx, &request.sink, parcel).await?;
             let note = delivered.note.map(|note| format!(" ({note})")).unwrap_or_default();

@@ -87,7 +87,13 @@ impl Action for Scale {
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let amount = self.0.amount().ok_or_else(|| Failure::last("exactly one of to and by must be set"))?;
+            let amount = match &self.0.to_expression {
+                Some(_) => amount::evaluated(filled.get("toExpression").unwrap_or(&Value::Null), self.0.max)?,
+                None => self
+                    .0
+                    .amount()
+                    .ok_or_else(|| Failure::last("exactly one of to, toExpression and by must be set"))?,
+            };
             let aim = Aim::filled(cx, &self.0.target, filled).await?;
             refuse_without_scale(&aim)?;
             let step = Step::new(cx, aim);

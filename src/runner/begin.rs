@@ -15,6 +15,7 @@ use crate::{
 pub(super) fn is_let(inner: &Inner, open: &OpenFiring, rule: &Rule) -> bool {
     let firing = &open.firing;
     firing.restores.is_some()
+        || firing.closes
         || rule.spec.mode == RuleMode::Observe
         || is_begun(open)
         || inner.gates.lock().lets(&firing.rule.uid, &firing.id)

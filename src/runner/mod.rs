@@ -69,7 +69,7 @@ struct Inner {
     bus: Arc<dyn Bus>,
     firings: Firings,
     build: Box<Build>,
-    /// The last version of each rule that was compiled for a firing of an earlier process.
+    /// The last version of each rule that was compiled for a firing of an earlier process, or of a rule that is gone, while such firings wait.
     compiled: Mutex<HashMap<RuleUid, Arc<Rule>>>,
     lanes: Mutex<Lanes<Job>>,
     pace: Mutex<Pace>,
@@ -159,7 +159,7 @@ impl Runner {
         self.push(open, Job { id: id.clone(), rule: Some(rule), held: None, gone });
     }
 
-    /// The same for a firing whose rule may be gone: one that gives something back.
+    /// The same for a firing whose rule may be gone: one that gives something back, or ends incidents.
     pub fn start_alone(&self, id: &FiringId, open: &Brief) {
         let gone = self.0.gone_of(open);
         self.push(open, Job { id: id.clone(), rule: None, held: None, gone });
@@ -274,7 +274,7 @@ impl Runner {
 impl Inner {
     /// Tells when the firing's rule is gone, and with it the reason for the firing. What was changed is given back all the same.
     fn gone_of(&self, brief: &Brief) -> CancellationToken {
-        match brief.restores {
+        match brief.outlives() {
             true => CancellationToken::new(),
             false => self.rules.lock().entry(brief.rule.clone()).or_default().clone(),
         }

@@ -311,6 +311,7 @@ impl<'a> Way<'a> {
             group: self.open.firing.group.clone(),
             count: self.open.firing.count,
             said: self.said.as_slice().into(),
+            closes: self.open.firing.closes,
             resolves: self.open.firing.kind == FiringKind::Resolved && !self.is_after_failure(),
             event: Arc::clone(&self.open.event),
             hops: self.open.trail().hops,

@@ -14,7 +14,13 @@ impl Inner {
             return;
         }
         while !self.stop.is_cancelled() {
-            let Some((lane, job)) = self.next(&rule) else { return };
+            let Some((lane, job)) = self.next(&rule) else {
+                // The rule may be gone for ever.
+                if !self.lanes.lock().has(&rule, |_| true) {
+                    self.compiled.lock().remove(&rule);
+                }
+                return;
+            };
             let open = tokio::select! {
                 () = self.kill.cancelled() => return,
                 open = firing::fetch(&self, &rule, &job.id) => open,
@@ -25,7 +31,7 @@ impl Inner {
             };
             // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
             let begun = job.held.is_some() || (job.rule.is_none() && !open.steps.is_empty());
-            let slow = if begun || open.firing.restores.is_some() || job.gone.is_cancelled() {
+            let slow = if begun || open.firing.restores.is_some() || open.firing.closes || job.gone.is_cancelled() {
                 None
             } else {
                 let (rule, group, now) = (&open.firing.rule, &open.firing.group, Instant::now());

@@ -69,7 +69,7 @@ pub fn recover(bus: &dyn Bus, most: usize) -> Result<Recovered, RecoveryError> {
     state.take_opened();
     // A rule whose row could not be read may be there all the same.
     let known =
-        |(_, brief): &(FiringId, Brief)| brief.restores || !damage.is_empty() || state.engine.knows(&brief.rule);
+        |(_, brief): &(FiringId, Brief)| brief.outlives() || !damage.is_empty() || state.engine.knows(&brief.rule);
     let (open, orphans) = state.ledger.open().map(|(id, brief)| (id.clone(), brief.clone())).partition(known);
     let last =
         recovery.tail.iter().rev().find(|entry| !tells_of_start(&entry.record)).map(|entry| entry.head.stamp.wall);

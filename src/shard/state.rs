@@ -141,6 +141,9 @@ impl State {
             }
             Record::Replay(replay) => self.replay(head, replay),
         }
+        for open in self.engine.take_closings() {
+            self.open_alone(open);
+        }
         self.position = head.position;
     }
 
@@ -174,9 +177,14 @@ impl State {
 
     /// Opens a firing that gives something back of a rule that is gone.
     fn give_back(&mut self, firing: Firing, spec: Arc<EventRuleSpec>) {
-        let id = firing.id.clone();
         let (event, events, steps) = (event_of_restore(&firing), Vec::new(), BTreeMap::new());
-        self.ledger.begin(OpenFiring { firing, event, events, spec, steps });
+        self.open_alone(OpenFiring { firing, event, events, spec, steps });
+    }
+
+    /// Opens a firing that follows from the record itself.
+    fn open_alone(&mut self, open: OpenFiring) {
+        let id = open.firing.id.clone();
+        self.ledger.begin(open);
         self.touched_firings.insert(id.clone());
         self.opened.push(id);
     }

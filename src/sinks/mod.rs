@@ -76,6 +76,11 @@ pub trait Notifier: Send + Sync {
         false
     }
 
+    /// Whether what it is told stays open on the other side until it is told that it is over.
+    fn keeps_incidents(&self) -> bool {
+        false
+    }
+
     /// Tells the notification, once. Calls with the same [`Notification::id`] are the same notification.
     ///
     /// # Cancel safety
@@ -157,6 +162,11 @@ impl Sink {
     /// Whether people read it, who can be told of many notifications as one.
     pub fn is_for_people(&self) -> bool {
         matches!(self, Self::Notifier(sink) if sink.is_for_people())
+    }
+
+    /// Whether what it is told stays open on the other side until it is told that it is over.
+    pub fn keeps_incidents(&self) -> bool {
+        matches!(self, Self::Notifier(sink) if sink.keeps_incidents())
     }
 
     /// Whether the sink takes it. `kind` is the field of the spec, for messages.

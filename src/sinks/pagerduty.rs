@@ -38,6 +38,10 @@ impl Notifier for PagerDuty {
         vec![self.key.clone()]
     }
 
+    fn keeps_incidents(&self) -> bool {
+        true
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

@@ -174,6 +174,7 @@ fn firing(rule: &str, group: &str, id: &str, actions: &[Value]) -> OpenFiring {
             step: None,
             planned: None,
             restores: None,
+            closes: false,
             value: None,
             baseline: None,
             input: Position(1),
