@@ -53,7 +53,7 @@ pub use event_source::{
 pub use event_source::{AmqpBinding, AmqpBroker, AmqpLag, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use event_source::{
     DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaLag, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart,
-    QueueKind, QueueLagSource, one_place_of,
+    KafkaTls, QueueKind, QueueLagSource, one_place_of,
 };
 pub use event_source::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use event_source::{

@@ -6,9 +6,10 @@
 //! time; what it says to them until then is how Kafka's protocol begins, and nothing of what they say is shown.
 
 mod ask;
+mod scram;
 mod wire;
 
-use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -19,6 +20,8 @@ use rdkafka::{
     metadata::{Metadata, MetadataBroker, MetadataTopic},
 };
 use tokio::runtime::Handle;
+
+use crate::api::KafkaMechanism;
 
 pub use ask::{Answer, ask};
 
@@ -34,6 +37,8 @@ const ATTEMPT: Duration = Duration::from_millis(500);
 pub struct Settings<'a> {
     /// Hosts and ports of brokers to begin with.
     pub brokers: Vec<(String, u16)>,
+    /// By TLS.
+    pub tls: Option<Trust<'a>>,
     /// By SASL.
     pub login: Option<Login<'a>>,
     /// What the client calls itself; the brokers write it into their logs.
@@ -42,12 +47,20 @@ pub struct Settings<'a> {
 
 /// A login by SASL.
 pub struct Login<'a> {
-    /// As Kafka calls it: `PLAIN`.
-    pub mechanism: &'static str,
+    /// How the password is shown.
+    pub mechanism: KafkaMechanism,
     /// The user name.
     pub username: &'a str,
     /// The password.
     pub password: &'a str,
+}
+
+/// Whom to trust, and what to show; all PEM.
+pub struct Trust<'a> {
+    /// The certificates of authorities.
+    pub authorities: Cow<'a, str>,
+    /// The client's certificate, with those between it and its authority, and its key.
+    pub identity: Option<(&'a str, &'a str)>,
 }
 
 /// What went wrong.
@@ -71,9 +84,25 @@ impl Settings<'_> {
         let servers: Vec<String> = self.brokers.iter().map(|(host, port)| written(host, *port)).collect();
         config.set("bootstrap.servers", servers.join(","));
         config.set("client.id", &self.client_id);
-        config.set("security.protocol", if self.login.is_some() { "sasl_plaintext" } else { "plaintext" });
+        config.set(
+            "security.protocol",
+            match (&self.tls, &self.login) {
+                (None, None) => "plaintext",
+                (None, Some(_)) => "sasl_plaintext",
+                (Some(_), None) => "ssl",
+                (Some(_), Some(_)) => "sasl_ssl",
+            },
+        );
+        if let Some(tls) = &self.tls {
+            config.set("ssl.ca.pem", &*tls.authorities);
+            config.set("enable.ssl.certificate.verification", "true");
+            config.set("ssl.endpoint.identification.algorithm", "https");
+            if let Some((certificate, key)) = tls.identity {
+                config.set("ssl.certificate.pem", certificate).set("ssl.key.pem", key);
+            }
+        }
         if let Some(login) = &self.login {
-            config.set("sasl.mechanism", login.mechanism);
+            config.set("sasl.mechanism", login.mechanism.name());
             config.set("sasl.username", login.username).set("sasl.password", login.password);
         }
         config.set("socket.keepalive.enable", "true");

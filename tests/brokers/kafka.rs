@@ -1,5 +1,6 @@
 //! Sources of kind `kafka` and `queueLag` on a real Apache Kafka and a real API server.
 
+mod secure;
 mod server;
 
 use std::time::Duration;

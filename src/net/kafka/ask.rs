@@ -9,8 +9,12 @@ use tokio::{
     time::timeout,
 };
 
+use crate::api::KafkaMechanism;
+
 use super::{
-    ANSWER, FOREIGN, Fault, Login, Places, Settings, fault, topic_fault,
+    ANSWER, FOREIGN, Fault, Login, Places, Settings, fault,
+    scram::{Hash, Scram},
+    topic_fault,
     wire::{Broken, Connection, Question, Reading, Writing},
 };
 
@@ -74,7 +78,7 @@ async fn log_in<S>(broker: &mut Connection<S>, login: &Login<'_>) -> Result<(), 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = broker.ask(SASL_HANDSHAKE, &Writing::default().text(login.mechanism)).await;
+    let answer = broker.ask(SASL_HANDSHAKE, &Writing::default().text(login.mechanism.name())).await;
     let answer = answer.map_err(|error| silent(&error))?;
     let mut answer = Reading(&answer);
     let (error, known) = (answer.i16(), answer.list(Reading::text));
@@ -82,13 +86,29 @@ where
     match code(error) {
         None => {}
         Some(RDKafkaErrorCode::UnsupportedSASLMechanism) => {
-            let (ours, known) = (login.mechanism, known.join(", "));
+            let (ours, known) = (login.mechanism.name(), known.join(", "));
             return Err(Fault::Unauthenticated(format!("the broker does not take {ours}, but {known}")));
         }
         Some(code) => return Err(Fault::Unauthenticated(format!("the broker takes no login here: {code}"))),
     }
-    let token = format!("\0{}\0{}", login.username, login.password);
-    authenticate(broker, token.as_bytes()).await.map(drop)
+    let hash = match login.mechanism {
+        KafkaMechanism::Plain => {
+            let token = format!("\0{}\0{}", login.username, login.password);
+            return authenticate(broker, token.as_bytes()).await.map(drop);
+        }
+        KafkaMechanism::ScramSha256 => Hash::Sha256,
+        KafkaMechanism::ScramSha512 => Hash::Sha512,
+    };
+    let scram = Scram::new(hash, login.username, login.password).map_err(Fault::Unreachable)?;
+    let challenge = authenticate(broker, scram.first().as_bytes()).await?;
+    let (last, wanted) = scram.last(&challenge).map_err(Fault::Unauthenticated)?;
+    let proof = authenticate(broker, last.as_bytes()).await?;
+    if proof == wanted.as_bytes() {
+        Ok(())
+    } else {
+        let why = "the broker does not know the password by itself: it may be none of the cluster's";
+        Err(Fault::Unauthenticated(why.to_owned()))
+    }
 }
 
 /// Shows a token; gives the broker's.
@@ -172,14 +192,25 @@ fn foreign() -> Fault {
 
 /// Whoever is there says nothing that tells what is wrong.
 fn silent(error: &Broken) -> Fault {
+    use io::ErrorKind as Kind;
     Fault::Unreachable(match error {
         Broken::Foreign => FOREIGN.to_owned(),
-        Broken::Ended(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the connection was ended instead of an answer: a broker does so where it wants a login (sasl) or TLS, or none".to_owned()
+        Broken::Ended(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            format!("{error}: a broker ends TLS so where it wants a certificate, or another one ({SHOWN})")
+        }
+        Broken::Ended(error)
+            if matches!(error.kind(), Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe) =>
+        {
+            format!(
+                "the connection was ended instead of an answer: a broker does so where it wants a login (sasl), TLS (tls) or a certificate ({SHOWN}), or none"
+            )
         }
         Broken::Ended(error) => error.to_string(),
     })
 }
+
+/// Where a certificate to show is named.
+const SHOWN: &str = "tls.clientCertificateSecretRef";
 
 #[cfg(test)]
 mod tests {
@@ -215,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_speak_the_protocol_is_told_so() {
-        let settings = Settings { brokers: Vec::new(), login: None, client_id: "me".to_owned() };
+        let settings = Settings { brokers: Vec::new(), tls: None, login: None, client_id: "me".to_owned() };
         for (says, told) in [(&b"HTTP/1.0 400 Bad Request"[..], "does not speak Kafka's protocol"), (b"", "login")] {
             let (near, mut far) = tokio::io::duplex(1 << 10);
             far.write_all(says).await.expect("room");

@@ -28,9 +28,12 @@ use super::{
     link::{Down, DownReason},
 };
 use crate::{
-    api::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSource, address},
+    api::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaSource, KafkaTls, Tls, address},
     event::message::extension_named,
-    net::kafka::{self, ANSWER, Answer, Fault, Login, Places, Settings},
+    net::{
+        kafka::{self, ANSWER, Answer, Fault, Login, Places, Settings, Trust},
+        system_pem,
+    },
 };
 
 /// What is wrong with a spec.
@@ -57,7 +60,7 @@ pub(super) fn faults(spec: &KafkaSource) -> Vec<String> {
 /// Dropped, the member leaves its group. Records that were not said to be taken come again.
 pub(super) async fn run(spec: &KafkaSource, feed: &Feed) -> Result<Infallible, Down> {
     let settings = settings(spec.cluster(), feed)?;
-    let places = look(&settings, &spec.topics, &spec.group, feed).await?;
+    let places = look(&settings, spec.cluster(), &spec.topics, &spec.group, feed).await?;
     let member = Member::new(&in_group(settings.config(), &spec.group)).map_err(down)?;
     let (client, start, of_group) = (member.share(), spec.start, places.clone());
     blocking(move || survey::begin(&*client, &of_group, start)).await?;
@@ -102,18 +105,29 @@ async fn keep_looking(
 
 /// The cluster, and how to get in.
 pub(super) fn settings<'a>(cluster: KafkaCluster<'a>, feed: &'a Feed) -> Result<Settings<'a>, Down> {
+    let tls = cluster.tls.map(|tls| trust(tls, feed)).transpose()?;
     let login = match cluster.sasl {
         None => None,
         Some(sasl) => Some(Login {
-            mechanism: match sasl.mechanism {
-                KafkaMechanism::Plain => "PLAIN",
-            },
+            mechanism: sasl.mechanism,
             username: &sasl.username,
             password: feed.secret(&sasl.password_secret_ref)?,
         }),
     };
     let brokers = cluster.brokers.iter().filter_map(|broker| address(broker, KAFKA_PORT).ok()).collect();
-    Ok(Settings { brokers, login, client_id: feed.identity() })
+    Ok(Settings { brokers, tls, login, client_id: feed.identity() })
+}
+
+fn trust<'a>(tls: &'a KafkaTls, feed: &'a Feed) -> Result<Trust<'a>, Down> {
+    let identity = match (&tls.client_certificate_secret_ref, &tls.client_key_secret_ref) {
+        (Some(certificate), Some(key)) => Some((feed.secret(certificate)?, feed.secret(key)?)),
+        _ => None,
+    };
+    let authorities = match &tls.ca_secret_ref {
+        Some(key) => feed.secret(key)?.into(),
+        None => system_pem().into(),
+    };
+    Ok(Trust { authorities, identity })
 }
 
 fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
@@ -137,19 +151,32 @@ fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
 
 /// Asks for the cluster's brokers, the group's coordinator and the partitions of these topics, and looks whether all of these brokers may be connected to.
 /// Until then nobody connects to any but those to begin with.
-pub(super) async fn look(settings: &Settings<'_>, topics: &[String], group: &str, feed: &Feed) -> Result<Places, Down> {
+pub(super) async fn look(
+    settings: &Settings<'_>,
+    cluster: KafkaCluster<'_>,
+    topics: &[String],
+    group: &str,
+    feed: &Feed,
+) -> Result<Places, Down> {
     allowed(&settings.brokers, feed).await?;
-    let answer = ask(settings, topics, group, feed).await?;
+    let tls = cluster.tls.map(KafkaTls::tls);
+    let answer = ask(settings, tls.as_ref(), topics, group, feed).await?;
     let places = answer.places().map_err(down)?;
     allowed(&answer.brokers, feed).await?;
     Ok(places)
 }
 
 /// Asks the brokers to begin with, one after the other, until one answers.
-async fn ask(settings: &Settings<'_>, topics: &[String], group: &str, feed: &Feed) -> Result<Answer, Down> {
+async fn ask(
+    settings: &Settings<'_>,
+    tls: Option<&Tls>,
+    topics: &[String],
+    group: &str,
+    feed: &Feed,
+) -> Result<Answer, Down> {
     let mut first = None;
     for (host, port) in &settings.brokers {
-        let asked = match feed.open(host, *port, None).await {
+        let asked = match feed.open(host, *port, tls).await {
             Ok(stream) => kafka::ask(stream, settings, topics, group).await.map_err(|fault| {
                 let Down { reason, message } = down(fault);
                 Down::new(reason, format!("{host}:{port}: {message}"))
