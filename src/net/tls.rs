@@ -52,7 +52,7 @@ pub fn system_roots() -> RootCertStore {
 
 /// The certificates of the authorities that the system trusts, as PEM: for clients that do not take them otherwise.
 #[cfg(feature = "kafka")]
-pub fn system_pem() -> String {
+pub(super) fn system_pem() -> String {
     let found = rustls_native_certs::load_native_certs().certs;
     let pem = |one: &CertificateDer<'_>| {
         let lines = data_encoding::BASE64.encode(one);

@@ -25,9 +25,9 @@ const SASL_AUTHENTICATE: Question = Question(36, 0);
 
 /// What a cluster says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(super) struct Answer {
     /// Hosts and ports of its brokers, and of the coordinator of the group.
-    pub brokers: Vec<(String, u16)>,
+    pub(super) brokers: Vec<(String, u16)>,
     /// The topics: an error's number, or 0, and the partitions.
     topics: Vec<(String, i16, Vec<i32>)>,
 }
@@ -37,7 +37,7 @@ impl Answer {
     ///
     /// # Errors
     /// Names the topic that there is none of, or that may not be read.
-    pub fn places(&self) -> Result<Places, Fault> {
+    pub(super) fn places(&self) -> Result<Places, Fault> {
         let topic = |(name, error, partitions): &(String, i16, Vec<i32>)| match code(*error) {
             None => Ok((name.clone(), partitions.clone())),
             Some(code) => Err(topic_fault(name, code)),
@@ -46,14 +46,19 @@ impl Answer {
     }
 }
 
-/// Asks a broker for the cluster's brokers, these topics and where this group is; it logs in before. It takes [`ANSWER`] at most.
+/// Asks a broker for the cluster's brokers, these topics and, where one is named, where this group is; it logs in before. It takes [`ANSWER`] at most.
 ///
 /// # Errors
 /// In the broker's words, or with what may be wrong where it has none.
 ///
 /// # Cancel safety
 /// Dropped, the connection ends.
-pub async fn ask<S>(stream: S, settings: &Settings<'_>, topics: &[String], group: &str) -> Result<Answer, Fault>
+pub(super) async fn ask<S>(
+    stream: S,
+    settings: &Settings<'_>,
+    topics: &[String],
+    group: Option<&str>,
+) -> Result<Answer, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -65,7 +70,9 @@ where
         let fields = Writing::default().texts(topics).i8(0);
         let answer = broker.ask(METADATA, &fields).await.map_err(|error| silent(&error))?;
         let mut answer = metadata(&mut Reading(&answer)).ok_or_else(foreign)?;
-        answer.brokers.extend(coordinator(&mut broker, group).await?);
+        if let Some(group) = group {
+            answer.brokers.extend(coordinator(&mut broker, group).await?);
+        }
         answer.brokers.sort_unstable();
         answer.brokers.dedup();
         Ok(answer)
@@ -251,7 +258,7 @@ mod tests {
             let (near, mut far) = tokio::io::duplex(1 << 10);
             far.write_all(says).await.expect("room");
             far.shutdown().await.expect("an end");
-            let fault = ask(near, &settings, &[], "group").await.expect_err("no answer");
+            let fault = ask(near, &settings, &[], Some("group")).await.expect_err("no answer");
             assert!(matches!(&fault, Fault::Unreachable(words) if words.contains(told)), "{fault}");
         }
     }

@@ -25,15 +25,12 @@ pub(super) use survey::lag;
 use super::{
     feed::Feed,
     kind::{kept_faults, type_fault},
-    link::{Down, DownReason},
+    link::Down,
 };
 use crate::{
-    api::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaSource, KafkaTls, Tls, address},
+    api::{DEFAULT_KAFKA_TYPE, KafkaCluster, KafkaSource},
     event::message::extension_named,
-    net::{
-        kafka::{self, ANSWER, Answer, Fault, Login, Places, Settings, Trust},
-        system_pem,
-    },
+    net::kafka::{self, ANSWER, Fault, Places, Settings},
 };
 
 /// What is wrong with a spec.
@@ -60,7 +57,7 @@ pub(super) fn faults(spec: &KafkaSource) -> Vec<String> {
 /// Dropped, the member leaves its group. Records that were not said to be taken come again.
 pub(super) async fn run(spec: &KafkaSource, feed: &Feed) -> Result<Infallible, Down> {
     let settings = settings(spec.cluster(), feed)?;
-    let places = look(&settings, spec.cluster(), &spec.topics, &spec.group, feed).await?;
+    let places = look(&settings, &spec.topics, &spec.group, feed).await?;
     let member = Member::new(&in_group(settings.config(), &spec.group)).map_err(down)?;
     let (client, start, of_group) = (member.share(), spec.start, places.clone());
     blocking(move || survey::begin(&*client, &of_group, start)).await?;
@@ -105,29 +102,7 @@ async fn keep_looking(
 
 /// The cluster, and how to get in.
 pub(super) fn settings<'a>(cluster: KafkaCluster<'a>, feed: &'a Feed) -> Result<Settings<'a>, Down> {
-    let tls = cluster.tls.map(|tls| trust(tls, feed)).transpose()?;
-    let login = match cluster.sasl {
-        None => None,
-        Some(sasl) => Some(Login {
-            mechanism: sasl.mechanism,
-            username: &sasl.username,
-            password: feed.secret(&sasl.password_secret_ref)?,
-        }),
-    };
-    let brokers = cluster.brokers.iter().filter_map(|broker| address(broker, KAFKA_PORT).ok()).collect();
-    Ok(Settings { brokers, tls, login, client_id: feed.identity() })
-}
-
-fn trust<'a>(tls: &'a KafkaTls, feed: &'a Feed) -> Result<Trust<'a>, Down> {
-    let identity = match (&tls.client_certificate_secret_ref, &tls.client_key_secret_ref) {
-        (Some(certificate), Some(key)) => Some((feed.secret(certificate)?, feed.secret(key)?)),
-        _ => None,
-    };
-    let authorities = match &tls.ca_secret_ref {
-        Some(key) => feed.secret(key)?.into(),
-        None => system_pem().into(),
-    };
-    Ok(Trust { authorities, identity })
+    Settings::of(cluster, feed.identity(), |key| feed.secret(key))
 }
 
 fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
@@ -149,62 +124,14 @@ fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
     config
 }
 
-/// Asks for the cluster's brokers, the group's coordinator and the partitions of these topics, and looks whether all of these brokers may be connected to.
-/// Until then nobody connects to any but those to begin with.
-pub(super) async fn look(
-    settings: &Settings<'_>,
-    cluster: KafkaCluster<'_>,
-    topics: &[String],
-    group: &str,
-    feed: &Feed,
-) -> Result<Places, Down> {
-    allowed(&settings.brokers, feed).await?;
-    let tls = cluster.tls.map(KafkaTls::tls);
-    let answer = ask(settings, tls.as_ref(), topics, group, feed).await?;
-    let places = answer.places().map_err(down)?;
-    allowed(&answer.brokers, feed).await?;
-    Ok(places)
+/// The partitions of these topics, after a look whether all brokers and the group's coordinator may be connected to.
+pub(super) async fn look(settings: &Settings<'_>, topics: &[String], group: &str, feed: &Feed) -> Result<Places, Down> {
+    kafka::look(settings, (topics, Some(group)), feed.connector(), feed.roots()).await
 }
 
-/// Asks the brokers to begin with, one after the other, until one answers.
-async fn ask(
-    settings: &Settings<'_>,
-    tls: Option<&Tls>,
-    topics: &[String],
-    group: &str,
-    feed: &Feed,
-) -> Result<Answer, Down> {
-    let mut first = None;
-    for (host, port) in &settings.brokers {
-        let asked = match feed.open(host, *port, tls).await {
-            Ok(stream) => kafka::ask(stream, settings, topics, group).await.map_err(|fault| {
-                let Down { reason, message } = down(fault);
-                Down::new(reason, format!("{host}:{port}: {message}"))
-            }),
-            Err(down) => Err(down),
-        };
-        match asked {
-            Ok(answer) => return Ok(answer),
-            Err(down) if down.reason == DownReason::Unreachable => drop(first.get_or_insert(down)),
-            // The others would say the same.
-            Err(down) => return Err(down),
-        }
-    }
-    Err(first.unwrap_or_else(|| Down::refused("there are no brokers to begin with: name one")))
-}
-
-/// Looks whether all addresses of these hosts may be connected to. One that has none now, nobody connects to.
+/// Looks whether all addresses of these hosts may be connected to.
 pub(super) async fn allowed(brokers: &[(String, u16)], feed: &Feed) -> Result<(), Down> {
-    for (host, port) in brokers {
-        if !kafka::is_host(host) {
-            return Err(Down::refused(format!("the cluster says that a broker is at {host:?}, which is no host")));
-        }
-        match feed.permits(host, *port).await {
-            Err(down) if down.reason == DownReason::Refused => return Err(down),
-            Err(_) | Ok(()) => {}
-        }
-    }
-    Ok(())
+    Ok(kafka::allowed(brokers, feed.connector()).await?)
 }
 
 /// Does what blocks in a thread for that. Dropped, it goes on there: each question ends by itself.
@@ -223,5 +150,11 @@ pub(super) fn down(fault: Fault) -> Down {
         Fault::Unreachable(words) => Down::unreachable(words),
         Fault::Unauthenticated(words) => Down::unauthenticated(words),
         Fault::Refused(words) => Down::refused(words),
+    }
+}
+
+impl From<Fault> for Down {
+    fn from(fault: Fault) -> Self {
+        down(fault)
     }
 }

@@ -27,7 +27,7 @@ struct Group<'a> {
 /// Connects, and samples until the connection breaks.
 pub(super) async fn run(place: &KafkaLag, sampler: Sampler<'_>) -> Result<Infallible, Down> {
     let settings = settings(place.cluster(), sampler.feed)?;
-    look(&settings, place.cluster(), &place.topics, &place.group, sampler.feed).await?;
+    look(&settings, &place.topics, &place.group, sampler.feed).await?;
     let mut config = settings.config();
     config.set("group.id", &place.group);
     let client = BaseConsumer::from_config_and_context(&config, Listener::default());
