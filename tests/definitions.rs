@@ -56,7 +56,7 @@ async fn a_sink_of_no_kind_or_of_two_is_refused_in_words() {
         let output = plane().await.try_apply(&manifest).await;
         let said = words(&output);
         let refused = said.contains(
-            "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents, nats, mqtt, amqp and redis must be set",
+            "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents, nats, kafka, mqtt, amqp and redis must be set",
         );
         assert_eq!((output.status.success(), refused), (taken, !taken), "{spec}: {said}");
     }

@@ -2,6 +2,7 @@
 
 mod amqp;
 mod email;
+mod kafka;
 mod mqtt;
 mod nats;
 mod people;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub use amqp::AmqpSink;
 pub use email::{Email, EmailSecurity};
+pub use kafka::KafkaSink;
 pub use mqtt::{MqttMode, MqttSink};
 pub use nats::{NatsAcknowledge, NatsSink};
 pub use people::{Discord, PagerDuty, Slack, Teams};
@@ -23,7 +25,7 @@ pub use redis::RedisSink;
 use super::{Duration, StatusCondition, schema};
 
 /// The kinds of sink, for messages.
-pub const ONE_SINK: &str = "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents, nats, mqtt, amqp and redis must be set";
+pub const ONE_SINK: &str = "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents, nats, kafka, mqtt, amqp and redis must be set";
 /// Whether one of them is set: a line for each.
 const IS_ONE_SINK: &str = concat!(
     "[has(self.slack)",
@@ -35,6 +37,7 @@ const IS_ONE_SINK: &str = concat!(
     ", has(self.alertmanager)",
     ", has(self.cloudEvents)",
     ", has(self.nats)",
+    ", has(self.kafka)",
     ", has(self.mqtt)",
     ", has(self.amqp)",
     ", has(self.redis)",
@@ -105,6 +108,9 @@ pub struct EventSinkSpec {
     /// Subjects of NATS, and streams of JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSink>,
+    /// Topics of Apache Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSink>,
     /// A broker of MQTT 3.1.1 or 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<MqttSink>,
@@ -141,6 +147,8 @@ pub enum SinkKind<'a> {
     CloudEvents(&'a CloudEvents),
     /// `nats`
     Nats(&'a NatsSink),
+    /// `kafka`
+    Kafka(&'a KafkaSink),
     /// `amqp`
     Amqp(&'a AmqpSink),
     /// `redis`
@@ -162,6 +170,7 @@ impl EventSinkSpec {
             self.alertmanager.as_ref().map(SinkKind::Alertmanager),
             self.cloud_events.as_ref().map(SinkKind::CloudEvents),
             self.nats.as_ref().map(SinkKind::Nats),
+            self.kafka.as_ref().map(SinkKind::Kafka),
             self.amqp.as_ref().map(SinkKind::Amqp),
             self.redis.as_ref().map(SinkKind::Redis),
             self.mqtt.as_ref().map(SinkKind::Mqtt),
@@ -184,6 +193,7 @@ impl SinkKind<'_> {
             Self::Alertmanager(_) => "alertmanager",
             Self::CloudEvents(_) => "cloudEvents",
             Self::Nats(_) => "nats",
+            Self::Kafka(_) => "kafka",
             Self::Amqp(_) => "amqp",
             Self::Redis(_) => "redis",
             Self::Mqtt(_) => "mqtt",

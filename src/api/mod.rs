@@ -40,8 +40,8 @@ pub use emit::{Emit, RuleEvents};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, AmqpSink, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink,
-    EventSinkSpec, EventSinkStatus, Header, MqttMode, MqttSink, NatsAcknowledge, NatsSink, ONE_SINK, PagerDuty,
-    RedisSink, SecretKeyRef, Signing, SigningScheme, SinkKind, SinkRateLimit, Slack, Teams, Webhook,
+    EventSinkSpec, EventSinkStatus, Header, KafkaSink, MqttMode, MqttSink, NatsAcknowledge, NatsSink, ONE_SINK,
+    PagerDuty, RedisSink, SecretKeyRef, Signing, SigningScheme, SinkKind, SinkRateLimit, Slack, Teams, Webhook,
 };
 pub use event_source::PodLogsSource;
 pub use event_source::{

@@ -16,6 +16,8 @@ mod email;
 mod endpoint;
 mod fit;
 pub mod incident;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod limit;
 mod link;
 #[cfg(feature = "mqtt")]
@@ -292,6 +294,8 @@ pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
         Some(SinkKind::CloudEvents(spec)) => Sink::Publisher(Box::new(cloud_events::CloudEvents::new(spec)?)),
         #[cfg(feature = "nats")]
         Some(SinkKind::Nats(spec)) => Sink::Publisher(Box::new(nats::Nats::new(spec)?)),
+        #[cfg(feature = "kafka")]
+        Some(SinkKind::Kafka(spec)) => Sink::Publisher(Box::new(kafka::Kafka::new(spec)?)),
         #[cfg(feature = "amqp")]
         Some(SinkKind::Amqp(spec)) => Sink::Publisher(Box::new(amqp::Amqp::new(spec)?)),
         #[cfg(feature = "redis")]

@@ -1,7 +1,7 @@
 //! Sources of kind `kafka` and `queueLag` on a real Apache Kafka and a real API server.
 
 mod secure;
-mod server;
+pub mod server;
 
 use std::time::Duration;
 

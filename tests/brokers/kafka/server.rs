@@ -7,14 +7,14 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer as _},
-    message::{Header, OwnedHeaders},
+    consumer::{BaseConsumer, Consumer as _, StreamConsumer},
+    message::{Header, OwnedHeaders, OwnedMessage},
     producer::{FutureProducer, FutureRecord, Producer as _},
 };
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
     brokers::servers::{Authority, program},
@@ -247,6 +247,22 @@ impl Kafka {
             records.push(Sent { value: Some(text.as_bytes()), ..Sent::default() });
         }
         self.send(topic, &records).await;
+    }
+
+    /// The first records of a topic with so many partitions, once there are so many.
+    pub async fn records(&self, topic: &str, partitions: i32, count: usize) -> Vec<OwnedMessage> {
+        let client: StreamConsumer = self.config().set("group.id", "reader").create().expect("a client");
+        let mut places = TopicPartitionList::new();
+        for partition in 0..partitions {
+            places.add_partition_offset(topic, partition, Offset::Beginning).expect("a place");
+        }
+        client.assign(&places).expect("assigned");
+        let mut all = Vec::new();
+        while all.len() < count {
+            let record = timeout(ANSWER, client.recv()).await.expect("a record in time").expect("a record");
+            all.push(record.detach());
+        }
+        all
     }
 
     /// Where a group goes on in a partition; nothing before it has begun.
