@@ -16,6 +16,7 @@ mod brokers {
     mod amqp;
     mod amqp_sink;
     mod kafka;
+    mod kafka_sink;
     mod mosquitto;
     mod mqtt;
     mod mqtt_sink;

@@ -56,7 +56,7 @@ async fn a_sink_of_no_kind_or_of_two_is_refused_in_words() {
         let output = plane().await.try_apply(&manifest).await;
         let said = words(&output);
         let refused = said.contains(
-            "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents, nats, mqtt, amqp and redis must be set",
+            "exactly one of slack, teams, discord, pagerduty, email, webhook, alertmanager, cloudEvents, nats, kafka, mqtt, amqp and redis must be set",
         );
         assert_eq!((output.status.success(), refused), (taken, !taken), "{spec}: {said}");
     }
@@ -194,10 +194,19 @@ async fn an_action_of_no_kind_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_scale_to_and_by_at_once_is_refused_in_words() {
-    let action = "{name: grow, scale: {target: {kind: Deployment, name: web}, to: 3, by: \"1\"}}";
-    let said = try_rule(&format!("{{{SOURCE}, actions: [{action}]}}")).await;
-    assert!(said.contains("exactly one of to and by must be set"), "{said}");
+async fn a_scale_says_in_one_way_how_many() {
+    for (amount, taken) in [
+        ("to: 3, by: \"1\"", false),
+        ("to: 3, toExpression: \"4\"", false),
+        ("toExpression: \"4\", by: \"1\"", false),
+        ("min: 1", false),
+        ("toExpression: int(event.data.count), max: 9", true),
+    ] {
+        let action = format!("{{name: grow, scale: {{target: {{kind: Deployment, name: web}}, {amount}}}}}");
+        let said = try_rule(&format!("{{{SOURCE}, actions: [{action}]}}")).await;
+        let refused = said.contains("exactly one of to, toExpression and by must be set");
+        assert_eq!(refused, !taken, "{amount}: {said}");
+    }
 }
 
 #[tokio::test]

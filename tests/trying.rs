@@ -67,7 +67,7 @@ fn run(folder: &Path, line: &str) -> (i32, String, String) {
 fn the_samples_do_what_their_cases_say() {
     let (code, said, error) = run(Path::new("."), "test -f deploy/samples --cases deploy/cases");
     assert_eq!(code, 0, "{said}{error}");
-    assert!(said.ends_with("24 cases, 0 failed\n") && said.starts_with("ok    a pod that crashed"), "{said}");
+    assert!(said.ends_with("25 cases, 0 failed\n") && said.starts_with("ok    a pod that crashed"), "{said}");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn what_is_wrong_with_a_rule_is_told_with_line_and_column() {
         ),
         ("atLeast: 3,", "atLeast: 0,", "error: rule.yaml:12:22: spec.trigger.count.atLeast: must be 1 or more"),
         ("by: \"1\"", "by: 1", "spec.actions[0].scale.by: must be a text; put it in quotes"),
-        ("by: \"1\"", "to: 3, by: \"1\"", "exactly one of to and by must be set"),
+        ("by: \"1\"", "to: 3, by: \"1\"", "exactly one of to, toExpression and by must be set"),
         ("text: \"${string(count)}", "text: \"${string(cnt)}", "error: rule.yaml:19:57: spec.actions[1].notify.text: "),
         ("v1alpha1", "v1", "error: rule.yaml:1:13: apiVersion: signalbox.dev/v1 is not served"),
         ("kind: EventRule", "kind: EventRul", "error: rule.yaml:2:7: kind: EventRul is no kind"),
@@ -236,6 +236,7 @@ spec:
     sequence: {within: 10m, steps: [{source: a}, {source: b}]}
   actions:
     - {name: grow, scale: {target: {kind: Deployment, name: web}, by: "1"}}
+    - {name: fit, scale: {target: {kind: Deployment, name: web}, toExpression: event.data.n}}
 "#;
     let noisy = "apiVersion: signalbox.dev/v1alpha1\nkind: EventRule\nmetadata: {name: noisy}\nspec:\n  sources: [{name: all, kubernetesEvent: {}}]\n  \
                  actions: [{name: tell, notify: {sinkRef: {name: s}, text: x}}]\n";
@@ -247,8 +248,9 @@ warning: a.yaml:8:14: spec.sources[2].name: no step of the trigger looks at sour
 warning: a.yaml:9:53: spec.variables[1].name: variable unused is never used
 warning: a.yaml:10:37: spec.when[0].expression: is always true: it can be left out
 warning: a.yaml:14:71: spec.actions[0].scale.by: adds replicas at each firing, without end: set max
+warning: a.yaml:15:80: spec.actions[1].scale.toExpression: what an event says is bounded by nothing but 1000000: set max
 warning: b.yaml:5:25: spec.sources[0].kubernetesEvent: takes every Kubernetes Event, and each fires: say which, or set throttle
-2 rules without error, 0 errors, 6 warnings
+2 rules without error, 0 errors, 7 warnings
 ";
     assert_eq!((code, said.replace("./", "").as_str()), (0, expected));
     assert_eq!(bench.run("lint -f . --strict").0, 1);

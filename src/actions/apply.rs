@@ -10,7 +10,7 @@ use super::{
     deletion,
     fields::{self, Fields, Verb},
     manifest::{Filled, Written},
-    target::key,
+    target::{key, recorded_key},
     write::{self, Change as _, Step},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl Action for Apply {
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
-        object(namespace, request).or_else(|| key(namespace, request.get("kind")?.as_str()?, request))
+        object(namespace, request).or_else(|| recorded_key(namespace, request))
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {

@@ -9,7 +9,7 @@ use super::{
     deletion,
     manifest::Written,
     name,
-    target::{key, short, text},
+    target::{key, recorded_key, short, text},
 };
 use crate::{
     api,
@@ -93,7 +93,7 @@ impl Action for Create {
 /// The object that a recorded request creates or deletes.
 pub(super) fn object(namespace: &str, request: &Value) -> Option<String> {
     if let Some(deleted) = request.get("delete") {
-        return key(namespace, deleted.get("kind")?.as_str()?, deleted);
+        return recorded_key(namespace, deleted);
     }
     let object = request.pointer("/create/object")?;
     key(namespace, object.get("kind")?.as_str()?, object.get("metadata")?)

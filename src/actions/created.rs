@@ -14,7 +14,7 @@ use super::{
     Attempt, Back, CAUSED_BY, Context, Done, Failure, Undo, deletion,
     fields::rule_manager,
     manifest::{Filled, refused},
-    name,
+    name, recording,
     target::Aim,
     undo::{named, same, step},
     write::{Object, Step},
@@ -68,7 +68,7 @@ impl Request {
     }
 
     pub(super) fn to_request(&self) -> Result<Value, Failure> {
-        serde_json::to_value(self).map_err(|error| Failure::last(format!("record the request: {error}")))
+        recording::of(self)
     }
 
     /// Creates the object, or finds the one that an earlier attempt created.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     Action, Attempt, Context, Done, Failure, Undo,
     deletion::{Request, doomed},
-    target::{Aim, filled_key, fixed, key},
+    target::{Aim, filled_key, fixed, recorded_key},
     write::{Object, Step},
 };
 use crate::{
@@ -38,13 +38,12 @@ impl Action for Delete {
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
-        let object = request.get("delete")?;
-        key(namespace, object.get("kind")?.as_str()?, object)
+        recorded_key(namespace, request.get("delete")?)
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let aim = Aim::filled(cx, &self.0.target, filled).await?;
             let step = Step::new(cx, aim);
             let (uid, another) = doomed(&step, filled).await?;
             let request = Request::new(Object::new(&step.aim, uid, None), self.0.propagation);

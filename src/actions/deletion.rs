@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Attempt, Context, Done, Failure,
+    Attempt, Context, Done, Failure, recording,
     target::{Aim, uid_of_event},
     write::{Object, Step},
 };
@@ -54,7 +54,7 @@ impl Request {
     }
 
     pub(super) fn to_request(&self) -> Result<Value, Failure> {
-        serde_json::to_value(self).map_err(|error| Failure::last(format!("record the request: {error}")))
+        recording::of(self)
     }
 
     /// The object.

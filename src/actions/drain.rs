@@ -2,7 +2,10 @@
 //!
 //! Nothing about the Pods is recorded: whichever there are is seen again and again, also after a restart, until the end that was recorded.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -20,7 +23,7 @@ use super::{
     cordon::unschedulable,
     eviction::{Answer, Pod},
     fields::{self, Fields, Verb},
-    node,
+    node, recording,
     target::key,
     write::{self, Change as _},
 };
@@ -106,7 +109,7 @@ impl Action for Drain {
                 pods: pods.len(),
                 deadline: cx.services.clock.now().wall.saturating_add(limit),
             };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -164,7 +167,7 @@ impl Action for Drain {
 }
 
 fn read(request: &Value) -> Result<Request, Failure> {
-    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 fn list_right() -> Right {
@@ -237,21 +240,23 @@ async fn drain(cx: &Context, request: &Request, cordon: Done) -> Result<Done, Fa
     let left = Duration::from_micros(u64::try_from(request.deadline.saturating_sub(now)).unwrap_or(0));
     let began = Instant::now();
     let node = &request.cordon.object().name;
+    let mut unsure = Unsure::new();
     loop {
         let mut pause = (began.elapsed() / 10).clamp(SHORTEST, LONGEST);
         let (still, last) = match movable(cx, node, request.force).await {
-            Ok(pods) if pods.is_empty() => {
+            // Why a Pod went is asked as long as there is time.
+            Ok(pods) if pods.is_empty() && (unsure.is_empty() || began.elapsed() >= left) => {
                 let message = format!("{}; {} went", cordon.message, counted(request.pods));
                 return Ok(Done { outcome: ActionOutcome::Succeeded, message, result: result(request, 0), ..cordon });
             }
             Ok(pods) => {
-                let (why, after) = round(cx, &pods).await?;
+                let (why, after) = round(cx, &pods, &mut unsure).await?;
                 pause = after.map_or(pause, |after| after.max(pause));
                 let goes = pods.iter().find(|one| !one.alone);
                 let why = why.or_else(|| goes.map(|one| format!("{} still goes", one.pod.title())));
                 let last = [why, alone(&pods).map(|alone| format!("{alone}; {FORCE}"))];
                 let last = last.into_iter().flatten().collect::<Vec<_>>().join("; ");
-                if goes.is_none() {
+                if goes.is_none() && unsure.is_empty() && !pods.is_empty() {
                     return Ok(kept(request, cordon, pods.len(), &last));
                 }
                 (pods.len(), last)
@@ -272,21 +277,25 @@ async fn drain(cx: &Context, request: &Request, cordon: Done) -> Result<Done, Fa
     }
 }
 
-/// Asks once for every Pod that does not go yet and is not left alone. Gives what stood in the way, and when to ask again; what is said of one Pod does not
-/// keep the others.
+/// Pods that were asked for without an answer, by uid: they may go because of that, or not.
+type Unsure = BTreeMap<String, Pod>;
+
+/// Asks once for every Pod that does not go yet and is not left alone, and again for those of which no answer came. Gives what stood in the way, and when
+/// to ask again; what is said of one Pod does not keep the others.
 ///
 /// # Errors
 /// Final when a right is missing.
-async fn round(cx: &Context, pods: &[Movable]) -> Result<(Option<String>, Option<Duration>), Failure> {
-    let params = PostParams { dry_run: false, field_manager: Some(cx.manager()) };
+async fn round(
+    cx: &Context,
+    pods: &[Movable],
+    unsure: &mut Unsure,
+) -> Result<(Option<String>, Option<Duration>), Failure> {
     let (mut refused, mut said, mut soonest) = (None, None, None);
-    for one in pods.iter().filter(|one| !one.leaves && !one.alone) {
-        let evicting = async {
-            let answer = one.pod.evict(cx, &params).await;
-            let goes = matches!(answer, Ok(Answer::Accepted));
-            (answer, goes)
-        };
-        match cx.beside(one.pod.taken(REASON), evicting).await {
+    let mut asked: Vec<Pod> = unsure.values().cloned().collect();
+    let new = pods.iter().filter(|one| !one.leaves && !one.alone && !unsure.contains_key(&one.pod.uid));
+    asked.extend(new.map(|one| one.pod.clone()));
+    for pod in asked {
+        match ask(cx, &pod, unsure).await {
             Ok(Answer::Accepted | Answer::Gone | Answer::Another) => {}
             Ok(Answer::Refused(why)) => refused = Some(why),
             Ok(Answer::NotNow { why, after }) => {
@@ -298,6 +307,46 @@ async fn round(cx: &Context, pods: &[Movable]) -> Result<(Option<String>, Option
         }
     }
     Ok((refused.or(said), soonest))
+}
+
+/// Asks for one Pod. Its eviction may have been carried out though the answer was lost, so the rule waits with what it hears of the Pod until it is known
+/// whether it goes.
+async fn ask(cx: &Context, pod: &Pod, unsure: &mut Unsure) -> Result<Answer, Failure> {
+    let effect = pod.taken(REASON);
+    let again = unsure.contains_key(&pod.uid);
+    if !again {
+        cx.begins(&effect);
+    } else if went(cx, pod).await? {
+        // It did not go before it was asked for: an earlier round did it, for all that can be told.
+        unsure.remove(&pod.uid);
+        cx.over(&effect, true);
+        return Ok(Answer::Accepted);
+    }
+    let answer = pod.evict(cx, &PostParams { dry_run: false, field_manager: Some(cx.manager()) }).await;
+    if answer.as_ref().is_err_and(|failure| failure.kind != FailureKind::Final) {
+        unsure.insert(pod.uid.clone(), pod.clone());
+        return answer;
+    }
+    unsure.remove(&pod.uid);
+    let goes = match answer {
+        Ok(Answer::Accepted) => true,
+        Ok(Answer::Gone | Answer::Another) => again,
+        Ok(Answer::Refused(_) | Answer::NotNow { .. }) | Err(_) => false,
+    };
+    cx.over(&effect, goes);
+    answer
+}
+
+/// Whether the Pod goes or has gone. It is not asked to go for that: a budget is charged before the API server looks at the uid.
+async fn went(cx: &Context, pod: &Pod) -> Result<bool, Failure> {
+    let kind = ApiResource::erase::<core::Pod>(&());
+    let pods: Api<DynamicObject> =
+        Api::namespaced_with(cx.services.cluster.as_account(&cx.account), &pod.namespace, &kind);
+    let listed = pods.list_metadata(&ListParams::default().fields(&format!("metadata.name={}", pod.name))).await;
+    let listed = listed
+        .map_err(|error| Failure::of_kube(&error, &format!("look at {}", pod.title()), &cx.account, list_right()))?;
+    let stays = |now: &ObjectMeta| now.uid.as_ref() == Some(&pod.uid) && now.deletion_timestamp.is_none();
+    Ok(!listed.items.iter().any(|now| stays(&now.metadata)))
 }
 
 fn late(request: &Request, cordon: Done, still: usize, last: &str) -> Done {

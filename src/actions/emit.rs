@@ -4,10 +4,9 @@
 //! once, whatever was repeated.
 
 use futures::future::BoxFuture;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, text};
+use super::{Action, Attempt, Context, Done, Failure, recording, text};
 use crate::{
     api::{self, ActionOutcome},
     bus::Permit,
@@ -58,7 +57,7 @@ impl Emit {
 }
 
 fn read(request: &Value) -> Result<Emitted, Failure> {
-    Emitted::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 impl Action for Emit {

@@ -9,6 +9,7 @@ use super::{
     Action, Attempt, Context, Done, Failure, FailureKind, Undo,
     deletion::doomed,
     eviction::{Answer, Pod},
+    recording,
     target::{Aim, filled_key, fixed, key},
     write::{Object, Step},
 };
@@ -60,7 +61,7 @@ impl Action for Evict {
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let aim = Aim::filled(cx, &self.0.target, filled).await?;
             let kind = &aim.resource.api;
             if kind.api_version != "v1" || kind.kind != "Pod" {
                 return Err(Failure::last(format!("evict {}: only a Pod can be evicted", aim.title())));
@@ -68,7 +69,7 @@ impl Action for Evict {
             let step = Step::new(cx, aim);
             let (uid, another) = doomed(&step, filled).await?;
             let request = Request { object: Object::new(&step.aim, uid, None), another };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -161,7 +162,7 @@ async fn ask(cx: &Context, object: &Object, params: &PostParams) -> Result<Answe
 }
 
 fn read(request: &Value) -> Result<Request, Failure> {
-    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 fn result(object: &Object) -> Value {

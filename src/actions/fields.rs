@@ -21,7 +21,7 @@ pub(super) use back::{Kept, take_back};
 pub(super) use entry::{Entry, Image, Taints};
 
 use super::{
-    Context, Done, Failure, Undo, text,
+    Context, Done, Failure, Undo, recording, text,
     write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{api::PatchType, kubernetes::Right};
@@ -219,7 +219,7 @@ impl Fields {
     /// # Errors
     /// Final when it is none.
     pub(super) fn of(request: &Value) -> Result<Self, Failure> {
-        Self::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+        recording::read(request)
     }
 
     /// With what it changes, where that may have to be given back.

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Action, Attempt, Context, Done, Failure, FailureKind, Undo, secrets};
+use super::{Action, Attempt, Context, Done, Failure, FailureKind, Undo, recording, secrets};
 use crate::{
     api::{self, OnUnknown, SecretKeyRef},
     bus::Permit,
@@ -131,7 +131,7 @@ impl Action for Http {
     fn render<'a>(&'a self, _cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
             let request = Request::new(&self.spec, filled)?;
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 

@@ -27,6 +27,7 @@ mod notify;
 mod patch;
 mod pods;
 mod publish;
+mod recording;
 mod rehearsal;
 mod rollout;
 mod scale;
@@ -265,6 +266,8 @@ pub struct Context {
     pub said: Arc<[String]>,
     /// Whether it tells that what the rule had fired for is over: it is one of `resolveActions`.
     pub resolves: bool,
+    /// Whether it only ends incidents: the rule was deleted or suspended.
+    pub closes: bool,
     /// The event that made the rule fire.
     pub event: Arc<Event>,
     /// How many steps of rules led to the firing.
@@ -309,6 +312,7 @@ impl Context {
             count: None,
             said: Arc::new([]),
             resolves: false,
+            closes: false,
             event: Arc::new(event),
             hops: 0,
             wrote: Arc::new(|_| ()),
@@ -323,12 +327,27 @@ impl Context {
     /// # Cancel safety
     /// That of `taking`; the rule then waits with what it hears of the object until the step has its outcome.
     async fn beside<T>(&self, effect: Effect, taking: impl Future<Output = (T, bool)>) -> T {
-        let namespace = effect.namespace.as_deref().unwrap_or(&self.rule.namespace);
-        let object = format!("{namespace}/{}/{}", effect.kind, effect.name);
-        (self.beside)(&object, Side::Begins);
+        self.begins(&effect);
         let (answer, goes) = taking.await;
-        (self.beside)(&object, Side::Over(goes.then_some(&effect)));
+        self.over(&effect, goes);
         answer
+    }
+
+    /// It is about to take one more object away: the rule waits with what it hears of it until [`Context::over`] tells whether it goes, or the step has its
+    /// outcome.
+    fn begins(&self, effect: &Effect) {
+        (self.beside)(&self.object_of(effect), Side::Begins);
+    }
+
+    /// Whether an object that was to be taken away goes.
+    fn over(&self, effect: &Effect, goes: bool) {
+        (self.beside)(&self.object_of(effect), Side::Over(goes.then_some(effect)));
+    }
+
+    /// As [`Action::object`] names it.
+    fn object_of(&self, effect: &Effect) -> String {
+        let namespace = effect.namespace.as_deref().unwrap_or(&self.rule.namespace);
+        format!("{namespace}/{}/{}", effect.kind, effect.name)
     }
 
     /// `<firing>-<action>`: the same for every repetition of the step.

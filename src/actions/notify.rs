@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use story::Story;
 
-use super::{Action, Attempt, Context, Done, Failure, Undo, sink, text};
+use super::{Action, Attempt, Context, Done, Failure, Undo, recording, sink, text};
 use crate::{
     api::{self, ActionOutcome, NotifyField, NotifyOperation, Severity},
     bus::Permit,
@@ -80,7 +80,7 @@ impl Action for Notify {
                 },
             };
             sink::check(&entry, &request.sink, &parcel(cx, &request, Attempt::First))?;
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -92,8 +92,13 @@ impl Action for Notify {
         _permit: Permit,
     ) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
-            let request = Request::deserialize(request)
-                .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
+            let request = recording::read::<Request>(request)?;
+            if cx.closes && sink::find(cx, &request.sink).await?.sink.as_ref().is_ok_and(|sink| !sink.keeps_incidents())
+            {
+                let message = format!("EventSink {} keeps no incidents: nothing was sent", request.sink);
+                let (outcome, result) = (ActionOutcome::Unchanged, Value::Null);
+                return Ok(Done { outcome, message, result, effect: None, reason: None });
+            }
             let parcel = parcel(cx, &request, attempt);
             let delivered = sink::deliver(cx, &request.sink, parcel).await?;
             let note = delivered.note.map(|note| format!(" ({note})")).unwrap_or_default();
@@ -113,8 +118,7 @@ impl Action for Notify {
 
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
-            let request = Request::deserialize(request)
-                .map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
+            let request = recording::read::<Request>(request)?;
             let entry = sink::find(cx, &request.sink).await?;
             sink::check(&entry, &request.sink, &parcel(cx, &request, Attempt::First))?;
             let Request { sink, title, text, .. } = &request;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     Action, Attempt, Back, Context, Done, Failure, Undo,
     fields::{self, Fields, NOT_KEPT, Verb, on, texts},
-    target::{Aim, filled_key, fixed, key},
+    target::{Aim, filled_key, fixed, recorded_key},
     write::{self, Change as _, Step},
 };
 use crate::{
@@ -39,7 +39,7 @@ impl Action for Patch {
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
-        key(namespace, request.get("kind")?.as_str()?, request)
+        recorded_key(namespace, request)
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
@@ -51,7 +51,7 @@ impl Action for Patch {
                 return Err(Failure::last(join(told)));
             }
             texts(&mut patch)?;
-            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let aim = Aim::filled(cx, &self.0.target, filled).await?;
             let step = Step::new(cx, aim);
             let now = step.get().await?;
             let api::Patch { type_, subresource, force, .. } = self.0.clone();

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Context, Done, Failure, Undo, sink, text};
+use super::{Action, Attempt, Context, Done, Failure, Undo, recording, sink, text};
 use crate::{
     api::{self, ActionOutcome, DEFAULT_PUBLISHED_TYPE},
     bus::Permit,
@@ -94,7 +94,7 @@ struct Given {
 
 impl Request {
     fn read(recorded: &Value) -> Result<Self, Failure> {
-        Self::deserialize(recorded).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+        recording::read(recorded)
     }
 
     fn parcel(self, cx: &Context) -> Parcel {
@@ -145,7 +145,7 @@ impl Action for Publish {
             let request = self.request(cx, filled)?;
             let entry = sink::find(cx, &request.sink).await?;
             sink::check(&entry, &request.sink, &request.clone().parcel(cx))?;
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 

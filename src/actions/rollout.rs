@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Attempt, Back, Context, Done, Failure, Undo,
-    target::{Aim, filled_key, fixed, key},
+    target::{Aim, filled_key, fixed, recorded_key},
     undo,
     write::{self, Change, Object, Step, Verdict, Words},
 };
@@ -85,7 +85,7 @@ impl Action for Rollout {
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
-        key(namespace, request.get("kind")?.as_str()?, request)
+        recorded_key(namespace, request)
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
@@ -93,7 +93,7 @@ impl Action for Rollout {
             if let Some(fault) = self.0.fault() {
                 return Err(Failure::last(fault));
             }
-            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let aim = Aim::filled(cx, &self.0.target, filled).await?;
             refuse_without_rollout(&aim)?;
             self.refuse_operation(&aim)?;
             let step = Step::new(cx, aim);

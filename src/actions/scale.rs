@@ -20,7 +20,7 @@ use seen::{Key, Seen};
 use super::{
     Action, Attempt, Back, Context, Done, Failure, FailureKind, Undo,
     fields::{self, Fields, Verb},
-    target::{Aim, filled_key, fixed, key},
+    target::{Aim, filled_key, fixed, recorded_key},
     write::{self, Change, Object, Step, Verdict, Words},
 };
 use crate::{
@@ -82,13 +82,19 @@ impl Action for Scale {
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
-        key(namespace, request.get("kind")?.as_str()?, request)
+        recorded_key(namespace, request)
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
         Box::pin(async move {
-            let amount = self.0.amount().ok_or_else(|| Failure::last("exactly one of to and by must be set"))?;
-            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let amount = match &self.0.to_expression {
+                Some(_) => amount::evaluated(filled.get("toExpression").unwrap_or(&Value::Null), self.0.max)?,
+                None => self
+                    .0
+                    .amount()
+                    .ok_or_else(|| Failure::last("exactly one of to, toExpression and by must be set"))?,
+            };
+            let aim = Aim::filled(cx, &self.0.target, filled).await?;
             refuse_without_scale(&aim)?;
             let step = Step::new(cx, aim);
             plan(&step, &self.0, &|from| amount::desired(amount, from, self.0.min, self.0.max)).await

@@ -10,7 +10,7 @@ use super::{
     Action, Attempt, Back, Context, Done, Failure, Undo,
     fields::{Entry, Fields, Image, Verb},
     pods,
-    target::{Aim, filled_key, fixed, key, text},
+    target::{Aim, filled_key, fixed, recorded_key, text},
     undo::{self, is_witnessed, named, same},
     write::{self, Change as _, Step},
 };
@@ -53,7 +53,7 @@ impl Action for SetImage {
     }
 
     fn target_again(&self, namespace: &str, request: &Value) -> Option<String> {
-        key(namespace, request.get("kind")?.as_str()?, request)
+        recorded_key(namespace, request)
     }
 
     fn render<'a>(&'a self, cx: &'a Context, filled: &'a Value) -> BoxFuture<'a, Result<Value, Failure>> {
@@ -61,7 +61,7 @@ impl Action for SetImage {
             let image = text(filled.get("image"), "image")?;
             let image = Reference::parse(&image).map_err(|error| Failure::last(format!("no image: {error}")))?;
             let name = text(filled.get("container"), "container")?;
-            let aim = Aim::new(cx, &self.0.target, filled.get("target").unwrap_or(&Value::Null)).await?;
+            let aim = Aim::filled(cx, &self.0.target, filled).await?;
             let step = Step::new(cx, aim);
             let place = place(&step.aim)?;
             let now = step.get().await?;

@@ -36,7 +36,7 @@ impl Aim {
         Right::new(verb, &kind.group, &kind.plural).within(self.namespace.as_deref()).named(&self.name)
     }
 
-    /// The target of `filled`, the JSON of `spec` with its texts filled in.
+    /// The target that is `spec` with its texts filled in.
     ///
     /// # Errors
     /// Final when a part is missing, is no name, or is a namespace that was not allowed.
@@ -59,6 +59,14 @@ impl Aim {
         }
         let namespace = resource.namespaced.then_some(namespace);
         Ok(Self { resource, name, namespace })
+    }
+
+    /// The target of `filled`, an action's JSON with its texts filled in.
+    ///
+    /// # Errors
+    /// As [`Aim::new`].
+    pub(super) async fn filled(cx: &Context, spec: &api::Target, filled: &Value) -> Result<Self, Failure> {
+        Self::new(cx, spec, filled.get("target").unwrap_or(&Value::Null)).await
     }
 
     /// The target that the event has led to, which was checked then.
@@ -94,6 +102,11 @@ pub(super) fn filled_key(own_namespace: &str, spec: &api::Target, filled: &Value
     let target = filled.get("target")?;
     let kind = if spec.from.is_some() { target.get("kind")?.as_str()? } else { &spec.kind };
     key(own_namespace, kind, target)
+}
+
+/// The same for the object of a recorded request.
+pub(super) fn recorded_key(own_namespace: &str, request: &Value) -> Option<String> {
+    key(own_namespace, request.get("kind")?.as_str()?, request)
 }
 
 fn allowed(spec: &api::Target, written: &str, namespace: String) -> Result<String, Failure> {

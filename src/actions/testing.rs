@@ -34,6 +34,7 @@ pub(crate) fn context(fake: &Fake) -> Context {
         count: None,
         said: Arc::new([]),
         resolves: false,
+        closes: false,
         event: Arc::new(event()),
         hops: 0,
         wrote: Arc::new(|_| ()),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Action, Attempt, Context, Done, Failure, FailureKind, Undo,
+    Action, Attempt, Context, Done, Failure, FailureKind, Undo, recording,
     target::{Aim, fixed},
     write::{Object, Step},
 };
@@ -56,14 +56,14 @@ impl Action for Wait {
                     Request::Until { until: cx.services.clock.now().wall.saturating_add(micros) }
                 }
                 (None, Some(target)) => {
-                    let aim = Aim::new(cx, target, filled.get("target").unwrap_or(&Value::Null)).await?;
+                    let aim = Aim::filled(cx, target, filled).await?;
                     let step = Step::new(cx, aim);
                     let now = step.get().await?;
                     Request::For(Object::new(&step.aim, now.metadata.uid.unwrap_or_default(), None))
                 }
                 _ => return Err(Failure::last("exactly one of for and expression must be set")),
             };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -124,7 +124,7 @@ impl Wait {
 }
 
 fn read(request: &Value) -> Result<Request, Failure> {
-    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 fn done(outcome: ActionOutcome, message: String) -> Done {

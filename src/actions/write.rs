@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Attempt, Context, Done, Failure, FailureKind, gitops, target::Aim};
+use super::{Attempt, Context, Done, Failure, FailureKind, gitops, recording, target::Aim};
 use crate::{
     api::ActionOutcome,
     bus::Permit,
@@ -162,7 +162,7 @@ pub(super) trait Change: Serialize + DeserializeOwned + Send + Sync {
 
     /// The request as it is recorded.
     fn to_request(&self) -> Result<Value, Failure> {
-        serde_json::to_value(self).map_err(|error| Failure::last(format!("record the request: {error}")))
+        recording::of(self)
     }
 }
 
@@ -244,8 +244,7 @@ pub(super) async fn observe<C: Change>(cx: &Context, request: &Value) -> Result<
 
 /// Reads a recorded request and finds its object's kind.
 pub(super) async fn recorded<'a, C: Change>(cx: &'a Context, request: &Value) -> Result<(C, Step<'a>), Failure> {
-    let change =
-        C::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))?;
+    let change: C = recording::read(request)?;
     let Object { api_version, kind, namespace, name, .. } = change.object();
     let resource = cx.services.cluster.resolve(Some(api_version), kind).await?;
     let step = Step::new(cx, Aim { resource, name: name.clone(), namespace: namespace.clone() });

@@ -106,7 +106,8 @@ pub struct EventRuleSpec {
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]
     pub actions: Vec<Action>,
     /// What is done when what the rule has fired for has ended, in this order; whatever `throttle` says. Needs a trigger that has an end:
-    /// `held`, `absent`, `value` or `anomaly`. When the rule is changed, suspended or deleted meanwhile, it is not done. Fields are explained at `actions`.
+    /// `held`, `absent`, `value` or `anomaly`. When the rule is changed, suspended or deleted meanwhile, it is not done; incidents that `notify` has opened are
+    /// ended when it is suspended or deleted. Fields are explained at `actions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Map(vec!["name".into()]))]

@@ -31,8 +31,8 @@ pub use duration::{Duration, ParseDurationError};
 pub use event_rule::{ConcurrencyPolicy, DEFAULT_SERVICE_ACCOUNT, EventRule, EventRuleSpec, RuleMode, Variable};
 pub use event_sink::{
     AlertLabel, Alertmanager, AmqpSink, CloudEvents, CloudEventsMode, Discord, Email, EmailSecurity, EventSink,
-    EventSinkSpec, EventSinkStatus, Header, MqttMode, MqttSink, NatsAcknowledge, NatsSink, ONE_SINK, PagerDuty,
-    RedisSink, SecretKeyRef, Signing, SigningScheme, SinkKind, SinkRateLimit, Slack, Teams, Webhook,
+    EventSinkSpec, EventSinkStatus, Header, KafkaSink, MqttMode, MqttSink, NatsAcknowledge, NatsSink, ONE_SINK,
+    PagerDuty, RedisSink, SecretKeyRef, Signing, SigningScheme, SinkKind, SinkRateLimit, Slack, Teams, Webhook,
 };
 pub use event_source::PodLogsSource;
 pub use event_source::{
@@ -44,7 +44,7 @@ pub use event_source::{
 pub use event_source::{AmqpBinding, AmqpBroker, AmqpLag, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 pub use event_source::{
     DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaLag, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart,
-    QueueKind, QueueLagSource, one_place_of,
+    KafkaTls, QueueKind, QueueLagSource, one_place_of,
 };
 pub use event_source::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use event_source::{

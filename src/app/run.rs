@@ -1,12 +1,12 @@
 //! The operator: opens the log, recovers the state, starts every part, and stops them in the order that loses nothing.
 
+mod start;
+
 use std::{future::Future, net::IpAddr, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -14,30 +14,23 @@ use tokio_util::sync::CancellationToken;
 use super::{
     admission,
     begin::{self, Readiness},
-    control, gap, lease, otlp,
+    lease,
     pace::{self, LateStatus},
-    webhooks::{self, Webhooks},
+    webhooks,
 };
 use crate::{
-    api::EventRuleSpec,
     bus::{Bus, BusError, Firings},
-    clock::{Clock, Quota},
+    clock::Clock,
     config::Settings,
-    controller::{self, Known, Synced},
-    kubernetes::{self, Authority, Cluster, Taken},
+    controller::Synced,
+    kubernetes::{Authority, Cluster, Taken},
     net::{Guard, Http},
-    record::RuleRef,
     runner::Runner,
-    server::{LateRules, Rules},
-    shard::{self, Bounds, Recovered, Shard, State, Suppressions, Ticks},
+    server::LateRules,
+    shard::{self, Recovered},
     sinks::Registry,
-    sources::{NearMisses, Supervisor},
-    status::{Part, StatusQueue, Writer},
-    telemetry::{Metrics, traces::Traces},
+    telemetry::Metrics,
 };
-
-/// Reports that wait: the relay only copies them into the status queue, so a burst of a few hundred rules fits.
-const REPORTS: usize = 256;
 
 type Ended = (&'static str, anyhow::Result<()>);
 
@@ -228,154 +221,6 @@ impl Operator {
         tracing::info!("stopped");
         Ok(())
     }
-
-    /// Traces, and the task that sends them, where an endpoint is configured.
-    fn traces(&self, late: &mut JoinSet<Ended>) -> anyhow::Result<Traces> {
-        let Some(endpoint) = &self.settings.otlp_endpoint else { return Ok(Traces::default()) };
-        let dropped = self.metrics.spans_dropped();
-        let (headers, pod) = (&self.settings.otlp_headers, &self.settings.pod_name);
-        let exporter = otlp::Exporter::new(endpoint, headers, pod, dropped.clone())?;
-        let (traces, spans) = Traces::new(dropped, Clock::real(0).now().wall);
-        late.spawn(named("traces", ok(exporter.run(spans, self.last_stop.clone()))));
-        Ok(traces)
-    }
-
-    /// Starts everything; gives the shard's loop, which the caller runs.
-    fn start(
-        &self,
-        recovered: Recovered,
-        senders: TcpListener,
-        synced: &Synced,
-        tasks: &mut JoinSet<Ended>,
-        late: &mut JoinSet<Ended>,
-    ) -> anyhow::Result<impl Future<Output = Result<(), BusError>> + Send + 'static> {
-        let Recovered { mut state, mut memory, open, orphans, listened, .. } = recovered;
-        // Before the shard starts what is new: events come in as soon as EventSources are known.
-        for (rule, gate) in state.engine.take_gates() {
-            self.runner.gate(rule, gate);
-        }
-        if let Some(stopped) = state.engine.stopped() {
-            self.runner.hold(stopped.lasts(Clock::real(0).now()));
-        }
-        for (id, brief) in open.iter().filter(|(_, brief)| brief.restores) {
-            if !state.engine.gives(&brief.rule, id) {
-                self.runner.held_again(id.clone());
-            }
-        }
-        self.runner.resume(open);
-        self.runner.end(orphans);
-        let known = known_rules(&state);
-        let (events, event_writer) = kubernetes::event_channel(
-            self.cluster.own().clone(),
-            &self.settings.pod_name,
-            self.metrics.kubernetes_events_dropped(),
-        );
-        let status = StatusQueue::new(events);
-        let _ = self.slowed.set(status.clone());
-        let away = gap::away(listened);
-        gap::tell(&status, &state, away);
-        if let (Some(name), Some(taken)) = (&self.settings.lease, &self.taken) {
-            lease::tell(&status, name, taken, &self.bus.id().0);
-        }
-        let (interest, interest_of_rules) = watch::channel(state.engine.interest());
-        let (reports, reported) = mpsc::channel(REPORTS);
-        let misses = near_misses(&status);
-        let guard = guard(&self.settings)?;
-        let rules = interest_of_rules.clone();
-        let webhooks = Webhooks::new(&self.bus, &mut memory, rules, misses.clone(), &self.metrics, guard);
-        let (supervisor, sources) =
-            Supervisor::new(self.cluster.clone(), Arc::clone(&self.bus), interest_of_rules, memory, reports);
-        let traces = self.traces(late)?;
-        let supervisor = supervisor
-            .with_metrics(Arc::clone(&self.metrics))
-            .with_near_misses(misses.clone())
-            .with_event_sources(webhooks.names.clone())
-            .with_away(away)
-            .with_access_recheck(self.settings.access_recheck);
-        let sinks_synced = Synced::default();
-
-        let last = self.last_stop.clone();
-        late.spawn(named("Kubernetes Events", ok(async move { event_writer.run(last).await })));
-        let writer = Writer::new(status.clone(), self.cluster.own().clone(), Arc::clone(&self.metrics));
-        let last = self.last_stop.clone();
-        late.spawn(named("status", ok(async move { writer.run(last).await })));
-
-        let stop = self.stop.clone();
-        tasks.spawn(named("sources", async move { Ok(supervisor.run(stop).await?) }));
-        tasks.spawn(named("webhooks", webhooks.serve(senders, self.stop.clone())));
-        tasks.spawn(named("Secrets of webhooks", webhooks.keep(self.cluster.clone(), self.stop.clone())));
-        let fed = webhooks.feed(self.cluster.clone(), self.authority.clone(), self.stop.clone());
-        tasks.spawn(named("feeds", fed));
-        let followed = webhooks.follow(self.cluster.clone(), status.clone(), self.stop.clone());
-        tasks.spawn(named("EventSources", followed));
-        let (relayed, stop) = (controller::relay(reported, status.clone(), self.stop.clone()), self.stop.clone());
-        tasks.spawn(named("reports", ok(relayed)));
-        let sinks =
-            controller::Sinks::new(self.cluster.clone(), self.registry.clone(), status.clone(), sinks_synced.clone());
-        let client = self.cluster.own().clone();
-        tasks.spawn(named("sinks", async move { Ok(controller::run(sinks, client, stop).await?) }));
-        let stopped = state.engine.stopped().cloned();
-        let switch = control::follow(&self.settings, &self.cluster, &self.bus, stopped, self.stop.clone())?;
-        if let Some(switch) = switch {
-            tasks.spawn(named("the switch for all rules", switch));
-        }
-        let rules = controller::Rules::new(
-            self.runner.services(),
-            Arc::clone(&self.bus),
-            Arc::new(sources),
-            status.clone(),
-            known,
-            synced.clone(),
-        );
-        let (runner, client, stop) = (self.runner.clone(), self.cluster.own().clone(), self.stop.clone());
-        tasks.spawn(named("rules", async move {
-            // Firings may need the sinks.
-            if stop.run_until_cancelled(sinks_synced.wait()).await.is_some() {
-                runner.begin();
-                controller::run(rules, client, stop).await?;
-            }
-            Ok(())
-        }));
-
-        let (desk, questions) = shard::desk();
-        let _ = self.rules.set(Rules::new(desk, Arc::clone(&self.bus), self.runner.services()));
-        let reader = self.bus.reader().context("read the log: it has another reader")?;
-        let shard = Shard {
-            bus: Arc::clone(&self.bus),
-            state,
-            runner: self.runner.clone(),
-            bounds: Bounds::open(self.settings.open_firings),
-            status,
-            interest,
-            misses,
-            suppressions: Suppressions::default(),
-            questions,
-            metrics: Arc::clone(&self.metrics),
-            traces,
-            clock: Clock::real(0),
-            ticks: Ticks::default(),
-        };
-        Ok(shard.run(reader, self.shard_stop.clone()))
-    }
-}
-
-/// Rules that are looked at in a second, for what they nearly took: with 50 µs each this is 1 % of a core.
-const EXPLAINED_PER_SECOND: u32 = 200;
-
-fn near_misses(status: &StatusQueue) -> NearMisses {
-    let status = status.clone();
-    NearMisses::new(Quota::per_second(EXPLAINED_PER_SECOND), move |miss| {
-        status.publish(&miss.rule.clone(), Part::NearMiss(miss));
-    })
-}
-
-fn known_rules(state: &State) -> Vec<Known> {
-    let known = |(rule, generation, spec): (&RuleRef, i64, &Arc<EventRuleSpec>)| {
-        let judging = state.engine.progress(&rule.uid).and_then(|progress| progress.generation);
-        let (spec, silences) = (Arc::clone(spec), state.engine.silences(&rule.uid).to_vec());
-        Known { rule: rule.clone(), generation, in_force: judging == Some(generation), spec, silences }
-    };
-    state.engine.known().map(known).collect()
 }
 
 /// Waits until every task has ended, and gives the first failure.

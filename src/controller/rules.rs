@@ -1,5 +1,10 @@
 //! The controller of EventRules: decode → compile → account → `RulePut` → watches → status.
 
+mod due;
+mod rehearsal;
+mod rights;
+mod silences;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -8,6 +13,8 @@ use std::{
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
+
+pub(super) use rights::missing;
 
 use super::{Object, Synced, decode, watch::Reconcile};
 use crate::{
@@ -20,6 +27,7 @@ use crate::{
     sources::{Handle, Wanted},
     status::{Part, StatusQueue},
 };
+use silences::{Silences, hush};
 
 /// An account that may not be used is looked at again after so long.
 const UNUSABLE: Duration = Duration::from_secs(10);
@@ -374,10 +382,5 @@ async fn append(bus: &Arc<dyn Bus>, record: Record) -> Result<bool, BusError> {
     }
 }
 
-mod rehearsal;
-mod rights;
-mod silences;
-pub(super) use rights::missing;
-use silences::{Silences, hush};
 #[cfg(test)]
 mod tests;

@@ -114,6 +114,10 @@ impl Warnings<'_> {
                 let message = "adds replicas at each firing, without end: set max";
                 self.warn(&format!("spec.actions[{index}].scale.by"), message);
             }
+            if scale.to_expression.is_some() {
+                let message = "what an event says is bounded by nothing but 1000000: set max";
+                self.warn(&format!("spec.actions[{index}].scale.toExpression"), message);
+            }
         }
     }
 

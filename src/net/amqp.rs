@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -20,10 +21,15 @@ use lapin::{
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use parking_lot::Mutex;
+use rustls::AlertDescription;
+use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
 /// Seconds without a word after which either side takes the other for gone.
 const HEARTBEAT: u16 = 30;
+
+/// How long after the stream takes nothing any more what the broker said before is looked for, and how long the client may take to say why it ended.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A stream of any kind.
 trait Bytes: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
@@ -76,6 +82,43 @@ pub async fn connect(
     Connection::connector(uri, runtime, take, ConnectionProperties::default().with_connection_name(name.into())).await
 }
 
+/// Carries bytes to and from the broker until either way ends, and tells how. Where nothing can be sent any more, what the broker said before that comes
+/// first: an alert of TLS tells why.
+///
+/// # Errors
+/// Those of the streams.
+///
+/// # Cancel safety
+/// Dropped, bytes may be lost: the streams are of no use any more.
+pub async fn carried(
+    inward: impl Future<Output = io::Result<()>>,
+    outward: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let mut inward = pin!(inward);
+    let sent = tokio::select! {
+        ended = &mut inward => return ended,
+        ended = outward => ended,
+    };
+    let Err(broken) = sent else { return Ok(()) };
+    match timeout(LAST_WORDS, inward).await {
+        Ok(Err(said)) => Err(said),
+        Ok(Ok(())) | Err(_) => Err(broken),
+    }
+}
+
+/// What TLS says of the connection's end, if it ended by that. The client knows only that there are no bytes any more.
+pub fn said_by_tls(error: &io::Error) -> Option<String> {
+    let said = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match said {
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            format!(
+                "{said}: it wants to be shown a certificate: set tls.clientCertificateSecretRef and clientKeySecretRef"
+            )
+        }
+        _ => said.to_string(),
+    })
+}
+
 /// A reactor that connects to nothing: its streams are given.
 #[derive(Clone, Debug)]
 struct Given(Tokio);
@@ -106,4 +149,35 @@ impl Reactor for Given {
 
 fn elsewhere() -> io::Error {
     io::Error::other("the connection ended: another one is made by who asked for it")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    fn alert() -> io::Error {
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        io::Error::new(io::ErrorKind::InvalidData, alert)
+    }
+
+    fn pipe() -> io::Error {
+        io::ErrorKind::BrokenPipe.into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_broker_said_last_comes_before_that_it_takes_nothing_any_more() {
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Err(alert())
+        };
+        let ended = carried(later, ready(Err(pipe()))).await.expect_err("it broke");
+        let told = said_by_tls(&ended).expect("an alert");
+        assert!(told.contains("tls.clientCertificateSecretRef"), "{told}");
+        let ended = carried(pending(), ready(Err(pipe()))).await.expect_err("it broke");
+        assert_eq!((ended.kind(), said_by_tls(&ended)), (io::ErrorKind::BrokenPipe, None));
+        carried(pending(), ready(Ok(()))).await.expect("the client has ended it");
+        carried(ready(Ok(())), pending()).await.expect("the broker has ended it");
+    }
 }

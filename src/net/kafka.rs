@@ -1,18 +1,21 @@
 //! Clients of Kafka: what librdkafka is told of a cluster, and what it says of it.
 //!
 //! librdkafka resolves names and connects by itself, and tells nobody before it does. Whoever makes a client first lets the guard judge the brokers to
-//! begin with, then asks one of those for the cluster's brokers and the group's coordinator over a connection of its own ([`ask()`]), and lets it judge these:
+//! begin with, then asks one of those for the cluster's brokers and the group's coordinator over a connection of its own ([`look()`]), and lets it judge these:
 //! the client connects to no other, unless the cluster names others later or a name's addresses change. Those it is to be asked for ([`brokers`]) all the
 //! time; what it says to them until then is how Kafka's protocol begins, and nothing of what they say is shown.
 
 mod ask;
+mod look;
+mod scram;
+mod settings;
 mod wire;
 
 use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
@@ -20,7 +23,8 @@ use rdkafka::{
 };
 use tokio::runtime::Handle;
 
-pub use ask::{Answer, ask};
+pub use look::{allowed, look};
+pub use settings::{Login, Settings, Trust};
 
 /// Topics and their partitions.
 pub type Places = Vec<(String, Vec<i32>)>;
@@ -29,26 +33,6 @@ pub type Places = Vec<(String, Vec<i32>)>;
 pub const ANSWER: Duration = Duration::from_secs(10);
 /// How long one attempt of [`metadata`] may take, between which it is looked what the client has to say.
 const ATTEMPT: Duration = Duration::from_millis(500);
-
-/// A cluster, and how to get in.
-pub struct Settings<'a> {
-    /// Hosts and ports of brokers to begin with.
-    pub brokers: Vec<(String, u16)>,
-    /// By SASL.
-    pub login: Option<Login<'a>>,
-    /// What the client calls itself; the brokers write it into their logs.
-    pub client_id: String,
-}
-
-/// A login by SASL.
-pub struct Login<'a> {
-    /// As Kafka calls it: `PLAIN`.
-    pub mechanism: &'static str,
-    /// The user name.
-    pub username: &'a str,
-    /// The password.
-    pub password: &'a str,
-}
 
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,24 +48,14 @@ pub enum Fault {
     Refused(String),
 }
 
-impl Settings<'_> {
-    /// What librdkafka is told.
-    pub fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        let servers: Vec<String> = self.brokers.iter().map(|(host, port)| written(host, *port)).collect();
-        config.set("bootstrap.servers", servers.join(","));
-        config.set("client.id", &self.client_id);
-        config.set("security.protocol", if self.login.is_some() { "sasl_plaintext" } else { "plaintext" });
-        if let Some(login) = &self.login {
-            config.set("sasl.mechanism", login.mechanism);
-            config.set("sasl.username", login.username).set("sasl.password", login.password);
+impl Fault {
+    /// The same, of whoever is there.
+    fn at(self, place: &str) -> Self {
+        match self {
+            Self::Unreachable(words) => Self::Unreachable(format!("{place}: {words}")),
+            Self::Unauthenticated(words) => Self::Unauthenticated(format!("{place}: {words}")),
+            Self::Refused(words) => Self::Refused(format!("{place}: {words}")),
         }
-        config.set("socket.keepalive.enable", "true");
-        config.set("socket.connection.setup.timeout.ms", "10000");
-        // Brokers that close idle connections are no news.
-        config.set("log.connection.close", "false");
-        config.set_log_level(RDKafkaLogLevel::Info);
-        config
     }
 }
 
@@ -116,11 +90,6 @@ impl<T: Send + Sync + 'static> Drop for Outside<T> {
             Err(_) => drop(client),
         }
     }
-}
-
-/// `host:port`, as librdkafka reads it.
-fn written(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// What a client has said last of what is wrong. A clone is the same.

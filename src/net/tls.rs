@@ -50,6 +50,18 @@ pub fn system_roots() -> RootCertStore {
     roots
 }
 
+/// The certificates of the authorities that the system trusts, as PEM: for clients that do not take them otherwise.
+#[cfg(feature = "kafka")]
+pub(super) fn system_pem() -> String {
+    let found = rustls_native_certs::load_native_certs().certs;
+    let pem = |one: &CertificateDer<'_>| {
+        let lines = data_encoding::BASE64.encode(one);
+        let lines: Vec<&str> = lines.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    };
+    found.iter().map(pem).collect()
+}
+
 /// The authorities of a PEM file.
 fn authorities(pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();

@@ -28,11 +28,23 @@ pub enum WireError {
     #[error("{0} is no name of a server")]
     Name(String),
     /// The server's certificate is not one to trust, or it speaks no TLS.
-    #[error("TLS with {0}: {1}")]
+    #[error("TLS with {0}: {1}{advice}", advice = advice(.1))]
     Handshake(String, #[source] io::Error),
     /// The server says nothing.
     #[error("TLS with {0}: no answer within 10 s")]
     Silent(String),
+}
+
+/// What helps where a handshake comes to nothing.
+fn advice(error: &io::Error) -> &'static str {
+    use rustls::{CertificateError as Fault, Error};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(Fault::UnknownIssuer)) => ": name its authority by tls.caSecretRef",
+        Some(Error::InvalidCertificate(Fault::NotValidForName | Fault::NotValidForNameContext { .. })) => {
+            ": connect by a name that it is for"
+        }
+        _ => "",
+    }
 }
 
 impl WireError {

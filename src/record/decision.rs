@@ -336,6 +336,10 @@ pub struct Firing {
     /// Of [`FiringKind::Restored`], what it gives back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<Box<Change>>,
+    /// Of [`FiringKind::Resolved`]: the rule was deleted or suspended while what it had fired for lasted. It ends incidents, and is carried out also when the
+    /// rule is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closes: bool,
 }
 
 impl Firing {

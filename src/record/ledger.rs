@@ -126,6 +126,10 @@ pub struct Brief {
     /// Set when it gives back a remembered value: [`crate::api::FiringKind::Restored`]. It waits for nobody, and is carried out also when the rule is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restores: bool,
+    /// Set when it ends the incidents of a rule that was deleted or suspended: it is carried out also when the rule is gone, after what is under way of its
+    /// group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closes: bool,
     /// The position of the event, or of the record before which something was due.
     pub input: Position,
     /// Counts the firings in the order in which they were opened: several may have one position.
@@ -147,11 +151,17 @@ impl Brief {
             group: firing.group.as_str().into(),
             side_by_side: spec.concurrency_policy == ConcurrencyPolicy::Allow || firing.restores.is_some(),
             restores: firing.restores.is_some(),
+            closes: firing.closes,
             input: firing.input,
             order: 0,
             since: firing.stamp.wall,
             acting: is_acting(open),
         }
+    }
+
+    /// Whether it is carried out also when the rule is gone.
+    pub fn outlives(&self) -> bool {
+        self.restores || self.closes
     }
 }
 

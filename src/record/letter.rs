@@ -70,6 +70,7 @@ impl DeadLetter {
             stamp: head.stamp,
             planned: None,
             restores: None,
+            closes: false,
         };
         let (event, spec) = (Arc::clone(&input.event), Arc::clone(spec));
         let EventInput { origin, lookups, only, .. } = input.clone();

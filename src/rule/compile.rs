@@ -55,7 +55,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     let held = spec.trigger.as_ref().is_some_and(|trigger| trigger.held.is_some());
     let names = if held { names.without("now") } else { names };
     let names = if spec.follows_objects() { names.without("oldObject") } else { names };
-    let mut compiler = Compiler { faults: Vec::new(), names, places: Vec::new() };
+    let mut compiler = Compiler { faults: Vec::new(), names, places: Vec::new(), looked_up: LookedUp::default() };
     compiler.header(spec);
     let variables = compiler.variables(&spec.variables);
     let conditions = compiler.conditions(&spec.when, "spec.when");
@@ -79,26 +79,6 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
     }
-    let conditions_of_sources = sources.iter().flat_map(|source| &source.conditions);
-    let looked_up = variables
-        .iter()
-        .chain(&conditions)
-        .chain(conditions_of_sources)
-        .chain(&group_by)
-        .map(|(_, program)| program)
-        .chain(dedupe.as_ref().map(Dedupe::expression))
-        .chain((actions.iter().chain(&resolve_actions).chain(steps.iter().flatten()).chain(&failure_actions)).flat_map(
-            |action| {
-                action
-                    .if_expression
-                    .iter()
-                    .chain(&action.wait_for)
-                    .chain(&action.fails_when)
-                    .chain(action.body.programs())
-            },
-        ))
-        .map(Program::looked_up)
-        .fold(LookedUp::default(), LookedUp::or);
     Ok(Arc::new(Rule {
         rule: rule.clone(),
         generation,
@@ -119,7 +99,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
         breaker,
         cooldown: spec.throttle.as_ref().and_then(|throttle| throttle.cooldown).map(|time| micros(time.get())),
         budget,
-        looked_up,
+        looked_up: compiler.looked_up,
         old,
     }))
 }
@@ -147,6 +127,8 @@ pub(super) struct Compiler {
     names: Names,
     /// What expressions read of `oldObject`.
     places: Vec<Place>,
+    /// What somebody has to look up for them, wherever they stand.
+    looked_up: LookedUp,
 }
 
 impl Compiler {
@@ -198,7 +180,7 @@ impl Compiler {
     pub(super) fn program(&mut self, source: &str, path: &str) -> Option<Program> {
         match Program::compile_all(source, &self.names) {
             Ok(program) => {
-                self.places.extend_from_slice(program.places());
+                self.reads(&program);
                 Some(program)
             }
             Err(faults) => {
@@ -206,6 +188,12 @@ impl Compiler {
                 None
             }
         }
+    }
+
+    /// Notes what the expression needs beside the event.
+    fn reads(&mut self, program: &Program) {
+        self.places.extend_from_slice(program.places());
+        self.looked_up = self.looked_up.or(program.looked_up());
     }
 
     /// What the expressions of the rule read of objects as they were.

@@ -65,11 +65,6 @@ impl Dedupe {
         })
     }
 
-    /// What the expression reads.
-    pub(super) fn expression(&self) -> &Program {
-        &self.expression
-    }
-
     /// The key of what the scope sees.
     ///
     /// # Errors

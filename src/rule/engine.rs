@@ -3,6 +3,7 @@
 //! Same records, same decisions. The shard writes decisions into the log and folds them back with [`Engine::decide`]; after a crash it takes them from
 //! the log. `judge` reads the state, `rows` saves it, and what changes it is here.
 
+mod closings;
 mod conclude;
 mod control;
 mod decide;
@@ -27,6 +28,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use closings::{Why, closings};
 use control::Switch;
 use due::Deadlines;
 pub(super) use judge::first_no;
@@ -49,8 +51,8 @@ use crate::{
     api::{ActionOutcome, ActionStatus, EventRuleSpec, FiringOutcome, LastError},
     event::Event,
     record::{
-        Account, Asked, EventInput, Finished, FiringId, Head, Intent, LogId, Outcome, Record, RulePut, RuleRef,
-        RuleUid, SourceRef, Stamp, approve_command, undone, whole,
+        Account, Asked, EventInput, Finished, FiringId, Head, Intent, LogId, OpenFiring, Outcome, Record, RulePut,
+        RuleRef, RuleUid, SourceRef, Stamp, approve_command, undone, whole,
     },
     text::cut,
 };
@@ -81,6 +83,8 @@ pub struct Engine {
     bytes: BTreeMap<String, u64>,
     /// What rules had fired for when they were changed.
     closed: Vec<(RuleRef, String)>,
+    /// What ends the incidents of rules that were deleted or suspended.
+    closings: Vec<OpenFiring>,
     interest: Arc<Interest>,
     changed: Changed,
 }
@@ -109,6 +113,7 @@ impl Engine {
             links: Links::default(),
             bytes: BTreeMap::new(),
             closed: Vec::new(),
+            closings: Vec::new(),
             interest: Arc::default(),
             changed: Changed::default(),
         }
@@ -120,7 +125,7 @@ impl Engine {
     pub fn fold(&mut self, head: &Head, record: &Record) {
         match record {
             Record::RulePut(put) => self.put(head, put),
-            Record::RuleRemove(uid) => self.remove(uid),
+            Record::RuleRemove(uid) => self.remove(head, uid),
             Record::Baseline(source) => {
                 self.listen(head, source, true);
                 self.caught_up(head, source);
@@ -193,10 +198,11 @@ impl Engine {
         self.promote(head, &uid);
     }
 
-    fn remove(&mut self, uid: &RuleUid) {
+    fn remove(&mut self, head: &Head, uid: &RuleUid) {
         let Some((rule, mut state)) = self.rules.remove(uid) else { return };
         if let Some(version) = &state.in_force {
             self.index.remove(&version.rule);
+            self.closings.extend(closings(&self.log, head, &version.rule, &state.groups, Why::Deleted));
         }
         self.open.retain(|_, rule| rule != uid);
         self.writing.retain(|_, rule| rule != uid);
@@ -242,14 +248,17 @@ impl Engine {
             Arc::make_mut(&mut self.interest).remove(&version.rule);
         }
         let was_tripped = state.breaker.trip().is_some();
+        let before = state.in_force.as_ref().map(|version| Arc::clone(&version.rule));
         let anew = state.promote();
         let suspended = state.in_force.as_ref().is_some_and(|version| version.rule.spec.suspend);
-        let (mut touched, mut closed) = (Vec::new(), Vec::new());
+        let (mut touched, mut closed, mut ends) = (Vec::new(), Vec::new(), None);
         if state.in_force.as_ref().is_some_and(|version| version.rule.spec.follows_objects()) {
             state.begun = Begun::at(head.stamp.at);
         }
         if anew || suspended {
             // What is suspended is not caught up: it may end unseen.
+            let before = before.filter(|_| suspended);
+            ends = before.map(|before| closings(&self.log, head, &before, &state.groups, Why::Suspended));
             (touched, closed) = state.groups.drop_kept(head.stamp.at);
             state.settling = Settling::default();
         }
@@ -276,6 +285,10 @@ impl Engine {
             self.note_breaker(uid, true);
         }
         self.let_go(head, uid, &closed);
+        for open in ends.into_iter().flatten() {
+            self.begin(&open.firing, &open.event);
+            self.closings.push(open);
+        }
         self.reschedule_all(uid);
         // What came due while no version was in force was not given back.
         self.restore_remembered(uid);

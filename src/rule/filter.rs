@@ -112,66 +112,9 @@ impl Filter {
     /// What can be told of the event without looking anything up.
     pub(super) fn look(&self, origin: &Origin, event: &Event) -> Static {
         let watch = &origin.watch;
-        if !self.namespaces.scopes.contains(&watch.namespace) {
+        if !self.namespaces.scopes.contains(&watch.namespace) || !self.fits(origin, event) {
             return NO;
         }
-        let regarding_labels = match &self.kind {
-            Kind::KubernetesEvent { types, reasons, api_version, kind, names, selector } => {
-                let data = |field: &str| text(&event.data, &[field]);
-                let regarding = |field: &str| text(&event.data, &["regarding", field]);
-                let fits = is_kubernetes_event(watch, event)
-                    && (types.is_empty() || types.contains(&data("type")))
-                    && (reasons.is_empty() || reasons.iter().any(|reason| reason == data("reason")))
-                    && api_version.as_deref().is_none_or(|wanted| wanted == regarding("apiVersion"))
-                    && kind.as_deref().is_none_or(|wanted| wanted == regarding("kind"))
-                    && (names.is_empty() || names.iter().any(|name| name.matches(regarding("name"))));
-                if !fits {
-                    return NO;
-                }
-                selector.is_some()
-            }
-            Kind::Resource { api_version, kind, names, selector, operations, on_gap, .. } => {
-                let Some(operation) = operation(event) else { return NO };
-                let fits = watch.api_version == *api_version
-                    && watch.kind == *kind
-                    && (operations.is_empty() || operations.contains(&operation))
-                    && (*on_gap == OnGap::NetChange || !is_gap(event))
-                    && (names.is_empty()
-                        || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
-                    && selector.as_ref().is_none_or(|selector| {
-                        selects(selector, origin, event) != Some(false) || leaves(selector, origin, event)
-                    });
-                if !fits {
-                    return NO;
-                }
-                false
-            }
-            Kind::Reference { name, types } => {
-                let fits = event_source::name(origin) == Some(name)
-                    && (types.is_empty() || types.iter().any(|one| one.matches(&event.type_)));
-                if !fits {
-                    return NO;
-                }
-                false
-            }
-            Kind::Rules { types, own } => {
-                let fits = is_of_others(own, origin, event) && types.iter().any(|one| one.matches(&event.type_));
-                if !fits {
-                    return NO;
-                }
-                false
-            }
-            Kind::Schedule(schedule) => {
-                let fits = event.type_ == TYPE_SCHEDULE
-                    && event.source == schedule.event_source()
-                    && text(&event.data, &["cron"]) == schedule.cron
-                    && text(&event.data, &["timeZone"]) == schedule.time_zone;
-                if !fits {
-                    return NO;
-                }
-                false
-            }
-        };
         let namespace = namespace_of(watch, event);
         let namespace_labels = match (&self.namespaces.from, namespace) {
             (_, "") if self.namespaces.cluster_scoped => false,
@@ -181,7 +124,50 @@ impl Filter {
             (From::Names(_), _) => return NO,
             (From::Selector(_), _) => true,
         };
+        let regarding_labels = matches!(self.kind, Kind::KubernetesEvent { selector: Some(_), .. });
         Static { possible: true, namespace_labels, regarding_labels }
+    }
+
+    /// Whether it is an event of the kind that is wanted, as far as namespaces and the labels of other objects do not say otherwise.
+    fn fits(&self, origin: &Origin, event: &Event) -> bool {
+        let watch = &origin.watch;
+        match &self.kind {
+            Kind::KubernetesEvent { types, reasons, api_version, kind, names, .. } => {
+                let data = |field: &str| text(&event.data, &[field]);
+                let regarding = |field: &str| text(&event.data, &["regarding", field]);
+                is_kubernetes_event(watch, event)
+                    && (types.is_empty() || types.contains(&data("type")))
+                    && (reasons.is_empty() || reasons.iter().any(|reason| reason == data("reason")))
+                    && api_version.as_deref().is_none_or(|wanted| wanted == regarding("apiVersion"))
+                    && kind.as_deref().is_none_or(|wanted| wanted == regarding("kind"))
+                    && (names.is_empty() || names.iter().any(|name| name.matches(regarding("name"))))
+            }
+            Kind::Resource { api_version, kind, names, selector, operations, on_gap, .. } => {
+                let Some(operation) = operation(event) else { return false };
+                watch.api_version == *api_version
+                    && watch.kind == *kind
+                    && (operations.is_empty() || operations.contains(&operation))
+                    && (*on_gap == OnGap::NetChange || !is_gap(event))
+                    && (names.is_empty()
+                        || names.iter().any(|name| name.matches(text(&event.data, &["object", "metadata", "name"]))))
+                    && selector.as_ref().is_none_or(|selector| {
+                        selects(selector, origin, event) != Some(false) || leaves(selector, origin, event)
+                    })
+            }
+            Kind::Reference { name, types } => {
+                event_source::name(origin) == Some(name)
+                    && (types.is_empty() || types.iter().any(|one| one.matches(&event.type_)))
+            }
+            Kind::Rules { types, own } => {
+                is_of_others(own, origin, event) && types.iter().any(|one| one.matches(&event.type_))
+            }
+            Kind::Schedule(schedule) => {
+                event.type_ == TYPE_SCHEDULE
+                    && event.source == schedule.event_source()
+                    && text(&event.data, &["cron"]) == schedule.cron
+                    && text(&event.data, &["timeZone"]) == schedule.time_zone
+            }
+        }
     }
 
     /// The selector whose answer is to be remembered of every object: an update tells what an object had before only by that, and one that is gone

@@ -15,6 +15,7 @@ use crate::{
 pub(super) fn is_let(inner: &Inner, open: &OpenFiring, rule: &Rule) -> bool {
     let firing = &open.firing;
     firing.restores.is_some()
+        || firing.closes
         || rule.spec.mode == RuleMode::Observe
         || is_begun(open)
         || inner.gates.lock().lets(&firing.rule.uid, &firing.id)
@@ -58,4 +59,9 @@ pub(super) fn expired(open: &OpenFiring, rule: &Rule, now: Stamp) -> Option<Stri
     (open.steps.is_empty() && late > deadline).then(|| {
         format!("not carried out: it could begin only {seconds} s after {of}, later than startingDeadline allows")
     })
+}
+
+/// Whether nothing is changed. What was changed before the rule was told to observe is given back.
+pub(super) fn observes(rule: &Rule, open: &OpenFiring) -> bool {
+    rule.spec.mode == RuleMode::Observe && open.firing.restores.is_none()
 }

@@ -5,10 +5,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    firing::Way,
     halt::{self, Halt},
     step::Part,
     undo::{self, Made},
+    way::Way,
 };
 use crate::{
     actions::{Done, Users},

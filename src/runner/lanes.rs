@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::record::RuleUid;
+use crate::record::{Brief, FiringId, RuleUid};
 
 /// Firings of one rule that give their place away while they only wait. Each asks the API server up to twice a second at first, and every five seconds
 /// later: 50 requests a second in all.
@@ -145,6 +145,16 @@ impl<T> Lanes<T> {
     pub(super) fn waiting(&self) -> usize {
         self.rules.values().flat_map(|lane| lane.groups.values()).map(VecDeque::len).sum()
     }
+}
+
+/// Firings of one lane are carried out one after the other: those of a group, unless the rule wants them side by side.
+pub(super) fn lane(id: &FiringId, open: &Brief) -> String {
+    if open.side_by_side { format!("{}\0{id}", open.group) } else { open.group.as_ref().to_owned() }
+}
+
+/// Whether the lane is one of the group.
+pub(super) fn is_lane(lane: &str, group: &str) -> bool {
+    lane.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'))
 }
 
 #[cfg(test)]

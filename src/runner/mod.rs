@@ -12,6 +12,7 @@ mod gate;
 mod halt;
 mod holders;
 mod lanes;
+mod limit;
 mod pace;
 mod render;
 mod restore;
@@ -22,12 +23,16 @@ mod told;
 mod tries;
 mod undo;
 mod wait;
+mod way;
+mod work;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use limit::{Limit, PerHour, Slow, Slowed};
 
 use crate::{
     actions::{self, Action, Services},
@@ -36,14 +41,13 @@ use crate::{
     clock::Clock,
     kubernetes::{Authority, Cluster},
     net::Http,
-    record::{Brief, FiringId, OpenFiring, RuleRef, RuleUid, whole},
+    record::{Brief, FiringId, RuleUid, whole},
     rule::{Gate, Rule},
     sinks::Registry,
-    status::Whose,
 };
 use gate::Gates;
 use holders::Holders;
-use lanes::Lanes;
+use lanes::{Lanes, lane};
 use pace::Pace;
 use targets::{Held, Targets};
 use timeout::Holds;
@@ -53,48 +57,6 @@ use timeout::Holds;
 pub const FIRINGS_PER_RULE: usize = 16;
 
 type Build = dyn Fn(&api::Action) -> Option<Box<dyn Action>> + Send + Sync;
-
-/// Is told when a group of a rule is slowed down, and until when; and when no group of the rule is any more.
-pub type Slowed = dyn Fn(&RuleRef, Option<Slow>) + Send + Sync;
-
-/// How fast one group of a rule may fire.
-pub struct Limit {
-    /// How many firings a group may begin in any minute; those beyond wait, in order. 0: any number.
-    pub firings_per_minute: u32,
-    /// How many firings the rules of one namespace, and all rules, may begin in any hour; those beyond wait.
-    pub per_hour: PerHour,
-    /// Who is told.
-    pub slowed: Box<Slowed>,
-}
-
-impl Limit {
-    /// No limit.
-    pub fn none() -> Self {
-        Self { firings_per_minute: 0, per_hour: PerHour::default(), slowed: Box::new(|_, _| ()) }
-    }
-}
-
-/// How many firings may begin in any hour; 0: any number. After a restart it is counted anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PerHour {
-    /// Of the rules of one namespace.
-    pub namespace: u32,
-    /// Of all rules.
-    pub everybody: u32,
-}
-
-/// A group of a rule that fires faster than the operator allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slow {
-    /// Whose limit it is.
-    pub whose: Whose,
-    /// The group.
-    pub group: String,
-    /// How many firings may begin in that time.
-    pub limit: usize,
-    /// How long until it goes on.
-    pub wait: Duration,
-}
 
 /// Carries firings out. A clone is the same runner; the tasks are owned by it and end with [`Runner::drain`].
 #[derive(Clone)]
@@ -107,7 +69,7 @@ struct Inner {
     bus: Arc<dyn Bus>,
     firings: Firings,
     build: Box<Build>,
-    /// The last version of each rule that was compiled for a firing of an earlier process.
+    /// The last version of each rule that was compiled for a firing of an earlier process, or of a rule that is gone, while such firings wait.
     compiled: Mutex<HashMap<RuleUid, Arc<Rule>>>,
     lanes: Mutex<Lanes<Job>>,
     pace: Mutex<Pace>,
@@ -197,7 +159,7 @@ impl Runner {
         self.push(open, Job { id: id.clone(), rule: Some(rule), held: None, gone });
     }
 
-    /// The same for a firing whose rule may be gone: one that gives something back.
+    /// The same for a firing whose rule may be gone: one that gives something back, or ends incidents.
     pub fn start_alone(&self, id: &FiringId, open: &Brief) {
         let gone = self.0.gone_of(open);
         self.push(open, Job { id: id.clone(), rule: None, held: None, gone });
@@ -309,19 +271,10 @@ impl Runner {
     }
 }
 
-/// Firings of one lane are carried out one after the other: those of a group, unless the rule wants them side by side.
-fn lane(id: &FiringId, open: &Brief) -> String {
-    if open.side_by_side { format!("{}\0{id}", open.group) } else { open.group.as_ref().to_owned() }
-}
-
-fn is_lane(lane: &str, group: &str) -> bool {
-    lane.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'))
-}
-
 impl Inner {
     /// Tells when the firing's rule is gone, and with it the reason for the firing. What was changed is given back all the same.
     fn gone_of(&self, brief: &Brief) -> CancellationToken {
-        match brief.restores {
+        match brief.outlives() {
             true => CancellationToken::new(),
             false => self.rules.lock().entry(brief.rule.clone()).or_default().clone(),
         }
@@ -338,72 +291,6 @@ impl Inner {
             let spec = open.firing.all_actions(&open.spec).find(|action| action.name == whole(name).0)?;
             (self.build)(spec)?.target_again(&open.firing.rule.namespace, request)
         })
-    }
-
-    /// Carries out firings of the rule until none is ready.
-    async fn work(self: Arc<Self>, rule: RuleUid) {
-        if self.stop.run_until_cancelled(self.go.cancelled()).await.is_none() {
-            return;
-        }
-        while !self.stop.is_cancelled() {
-            let Some((lane, job)) = self.next(&rule) else { return };
-            let open = tokio::select! {
-                () = self.kill.cancelled() => return,
-                open = firing::fetch(&self, &rule, &job.id) => open,
-            };
-            let Some(open) = open else {
-                self.lanes.lock().done(&rule, &lane);
-                continue;
-            };
-            // What an earlier process began is finished at once. A dead letter that is run again has steps, and is begun here.
-            let begun = job.held.is_some() || (job.rule.is_none() && !open.steps.is_empty());
-            let slow = if begun || open.firing.restores.is_some() || job.gone.is_cancelled() {
-                None
-            } else {
-                let (rule, group, now) = (&open.firing.rule, &open.firing.group, Instant::now());
-                match begin::will_observe(&self, &open) {
-                    true => self.pace.lock().begin_observed(rule, group, now),
-                    false => self.pace.lock().begin(rule, group, now),
-                }
-            };
-            if let Some(slow) = slow {
-                self.park(lane, job, &open, slow);
-                continue;
-            }
-            let (name, paced) = (open.firing.rule.clone(), open.firing.group.clone());
-            tokio::select! {
-                () = self.kill.cancelled() => return,
-                () = firing::carry_out(&self, job, open) => {}
-            }
-            let mut lanes = self.lanes.lock();
-            let rests = lanes.done(&rule, &lane) && !lanes.has(&rule, |lane| is_lane(lane, &paced));
-            drop(lanes);
-            if rests && self.pace.lock().rests(&rule, &paced) {
-                (self.slowed)(&name, None);
-            }
-        }
-    }
-
-    fn next(&self, rule: &RuleUid) -> Option<(String, Job)> {
-        self.lanes.lock().take(rule)
-    }
-
-    /// Lets the group rest for so long, or until its rule is gone, with the firing as its next.
-    fn park(self: &Arc<Self>, lane: String, job: Job, open: &OpenFiring, slow: Slow) {
-        let (rule, wait, gone) = (open.firing.rule.clone(), slow.wait, job.gone.clone());
-        (self.slowed)(&rule, Some(slow));
-        self.firings.give_back(&job.id);
-        self.lanes.lock().park(&rule.uid, &lane, job);
-        let inner = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let rests = gone.run_until_cancelled(tokio::time::sleep(wait));
-            if inner.stop.run_until_cancelled(rests).await.is_some() {
-                let more = inner.lanes.lock().unpark(&rule.uid, lane);
-                if more {
-                    inner.work(rule.uid).await;
-                }
-            }
-        });
     }
 
     /// The log has failed: nothing more can be done safely.

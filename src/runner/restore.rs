@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    firing::Way,
     halt::{self, Halt},
     step::Part,
+    way::Way,
 };
 use crate::{
     api::{self, ActionOutcome},

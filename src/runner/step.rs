@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inner, firing,
+    Inner, begin,
     halt::{Halt, caught, may_act},
     render::Rendered,
     targets::Held,
@@ -345,7 +345,7 @@ impl Step<'_> {
     }
 
     pub(super) fn observes(&self) -> bool {
-        firing::observes(self.rule, self.open)
+        begin::observes(self.rule, self.open)
     }
 
     pub(super) fn scope(&self) -> Scope<'_> {

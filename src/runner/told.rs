@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::firing::Way;
+use super::way::Way;
 use crate::{
     actions::{Side, TellBeside},
     record::{Beside, Effect, Record, Writes, Written},

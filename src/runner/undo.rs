@@ -5,10 +5,10 @@
 use serde_json::Value;
 
 use super::{
-    firing::Way,
     halt::{self, Halt},
     restore,
     step::Part,
+    way::Way,
 };
 use crate::{
     actions::{Undo, Waiting},

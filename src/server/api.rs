@@ -7,6 +7,7 @@
 mod archive;
 mod entry;
 mod pages;
+mod places;
 mod sinks;
 mod told;
 
@@ -20,7 +21,6 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use self::{entry::Visitors, pages::Page};
 use crate::{
@@ -40,7 +40,7 @@ pub struct Rules {
     /// What is sent by hand, and who may watch what.
     services: Arc<Services>,
     /// Places for what is being sent by hand.
-    sending: Semaphore,
+    sending: places::Places,
     /// Those who read the archive.
     slots: archive::Slots,
 }
@@ -183,10 +183,14 @@ async fn replay(
     let head = rules.bus.append(Record::Replay(replay.clone())).await.map_err(failed)?;
     rules.bus.durable(head.position).await.map_err(failed)?;
     let id = of.clone();
-    let there = rules.ask_after(head.position, move |state| state.letters.find(&id).is_some()).await?;
-    if there {
-        let why = "the rule is not in force: kubectl describe eventrule tells why";
-        return Err(Refusal(StatusCode::CONFLICT, format!("firing {of} is not run again: {why}")));
+    let kept = move |state: &crate::shard::State| state.letters.find(&id).map(|_| state.engine.stopped().cloned());
+    if let Some(stopped) = rules.ask_after(head.position, kept).await? {
+        // What fires of itself waits with the others; an event that is judged meanwhile would be over.
+        let stopped = stopped.filter(|_| replay.unjudged.is_some());
+        return Err(Refusal(
+            StatusCode::CONFLICT,
+            format!("firing {of} is not run again: {}", told::not_again(stopped)),
+        ));
     }
     let told = match replay.unjudged {
         Some(_) => json!({"judged": true}),
@@ -203,7 +207,7 @@ impl Rules {
     /// Answers made of the shard's state and the letters in the log's view. What is sent by hand goes the way of what rules send.
     pub fn new(desk: Desk, bus: Arc<dyn Bus>, services: Arc<Services>) -> Self {
         let visitors = Visitors::new(services.cluster.clone());
-        let (sending, slots) = (Semaphore::new(sinks::AT_ONCE), archive::Slots::default());
+        let (sending, slots) = (places::Places::default(), archive::Slots::default());
         Self { desk, bus, visitors, replaying: tokio::sync::Mutex::default(), services, sending, slots }
     }
 

@@ -5,6 +5,7 @@ pub mod admission;
 mod api;
 pub mod hooks;
 mod lobby;
+mod taken;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use api::{LateRules, Rules};
 
+use self::taken::Door;
 use crate::telemetry::{Metrics, OPEN_METRICS};
 
 /// How long answers under way may take at the end. They are made in milliseconds; a client that never finishes its question would hold up the
@@ -43,12 +45,16 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// Serves until `shutdown`, then finishes the answers under way, for at most 1 s.
+/// Serves until `shutdown`, then finishes the answers under way, for at most 1 s. A client that takes nothing of its answer for 30 s is cut.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> io::Result<()> {
-    let serving = axum::serve(listener, router(admin)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    serve_router(listener, router(admin), shutdown).await
+}
+
+async fn serve_router(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+    let serving = axum::serve(Door(listener), router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let patience = async {
         shutdown.cancelled().await;
         tokio::time::sleep(PATIENCE).await;
@@ -86,6 +92,7 @@ mod tests {
 
     use axum::{body::Body, http::Request};
     use http_body_util::BodyExt as _;
+    use parking_lot::Mutex;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -135,6 +142,33 @@ mod tests {
             Admin { metrics: Arc::new(Metrics::default()), ready: Arc::new(|| Ok(())), rules: LateRules::default() };
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
+        shutdown.cancel();
+        server.await.expect("no panic").expect("a clean end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // Held by the answer, as a place among those who read the archive is.
+        let (place, mut free) = tokio::sync::mpsc::channel::<()>(1);
+        let place = Arc::new(Mutex::new(Some(place)));
+        let endless = move || async move {
+            let place = place.lock().take();
+            Body::from_stream(futures::stream::repeat_with(move || {
+                let _place = &place;
+                Ok::<_, io::Error>(vec![b'.'; 1 << 16])
+            }))
+        };
+        let router = Router::new().route("/endless", get(endless));
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve_router(listener, router, shutdown.clone()));
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        client.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("a question");
+        let mut first = [0; 12];
+        client.read_exact(&mut first).await.expect("an answer begins");
+        assert_eq!(&first, b"HTTP/1.1 200");
+        assert_eq!(free.recv().await, None);
         shutdown.cancel();
         server.await.expect("no panic").expect("a clean end");
     }

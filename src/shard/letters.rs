@@ -212,10 +212,11 @@ fn common() -> u64 {
     COMMON
 }
 
-/// Whether a firing that ended so is kept: what was only observed has nothing to be run again. What is to be given back is never only observed.
+/// Whether a firing that ended so is kept: what was only observed has nothing to be run again, and what ends incidents is of a rule that is not as it was.
+/// What is to be given back is never only observed.
 pub(super) fn is_kept(open: &OpenFiring, outcome: FiringOutcome) -> bool {
     let acts = open.spec.mode != RuleMode::Observe || open.firing.restores.is_some();
-    outcome == FiringOutcome::Failed && acts
+    outcome == FiringOutcome::Failed && acts && !open.firing.closes
 }
 
 #[cfg(test)]

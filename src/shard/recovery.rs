@@ -54,77 +54,111 @@ pub fn recover(bus: &dyn Bus, most: usize) -> Result<Recovered, RecoveryError> {
     // First of all: nothing is due by what is recorded from here on before the sources have caught up.
     bus.record(Record::Started)?;
     let mut damage = recovery.damage;
-    let mut memory = WatchMemory::new();
-    let (mut briefs, mut whole) = (Vec::new(), Vec::new());
-    let (mut engine_rows, mut letter_rows) = (Vec::new(), Vec::new());
-    let mut listened = None;
-    for (table, key, value) in recovery.rows {
-        match table {
-            Table::FiringIndex => match serde_json::from_slice::<Brief>(&value) {
-                Ok(brief) => briefs.push((FiringId(String::from_utf8_lossy(&key).into()), brief)),
-                Err(error) => damage.push(format!("open firing {}: {error}", String::from_utf8_lossy(&key))),
-            },
-            // Of a view without an index of them.
-            Table::Firings => match serde_json::from_slice::<OpenFiring>(&value) {
-                Ok(open) => whole.push(open),
-                Err(error) => damage.push(format!("open firing {}: {error}", String::from_utf8_lossy(&key))),
-            },
-            Table::Watches => match watch_row(&key, &value) {
-                Ok((watch, uid, seen)) => drop(memory.entry(watch).or_default().insert(uid, seen)),
-                Err(error) => damage.push(format!("watch memory {}: {error}", String::from_utf8_lossy(&key))),
-            },
-            Table::Meta if key == state::LISTENED => listened = serde_json::from_slice(&value).ok(),
-            Table::Rules | Table::Groups | Table::Meta => engine_rows.push((table, key, value)),
-            Table::DeadLetterIndex => letter_rows.push((key, value)),
-            Table::DeadLetters => {}
-        }
-    }
-    let (engine, lost) = Engine::restore(bus.id().clone(), engine_rows);
+    let Rows { mut memory, briefs, whole, engine, letters, listened } = Rows::read(recovery.rows, &mut damage);
+    let (engine, lost) = Engine::restore(bus.id().clone(), engine);
     damage.extend(lost);
-    let (letters, lost) = Letters::restore(letter_rows, |rule| engine.knows(rule));
+    let (letters, lost) = Letters::restore(letters, |rule| engine.knows(rule));
     damage.extend(lost);
     let ledger = ledger(bus, briefs, &whole, &mut damage);
     let mut state = State::new(bus.id().clone(), engine, ledger, letters, &memory, recovery.applied);
     whole.into_iter().for_each(|open| state.rewrite(open.firing.id));
-
-    let mut judgements = Judgements::of(recovery.applied, &recovery.tail);
-    let sequels: HashSet<&str> = recovery.tail.iter().filter_map(|entry| sequel(&entry.record)).collect();
-    for entry in &recovery.tail {
-        note(&mut memory, &entry.record);
-        if let Some(id) = entry.record.firing() {
-            bring(bus, &state.ledger, id, &mut damage);
-        }
-        while let Some(deadline) = state.due(entry) {
-            if !decide_due(bus, &mut state, entry, &deadline, &mut judgements, most)? {
-                break;
-            }
-        }
-        if let Record::Event(input) = &*entry.record {
-            let judged = state.engine.judge(&entry.head, input);
-            decide(bus, &mut state, &entry.head, input, judged, None, &mut judgements)?;
-        }
-        state.fold(&entry.head, &entry.record);
-        for released in state.engine.take_released() {
-            let judged = state.engine.judge_released(&entry.head, &released);
-            let head = released.head(&entry.head);
-            decide(bus, &mut state, &head, &released.input, judged, Some(entry.head.position), &mut judgements)?;
-        }
-        // What follows from a record comes after it: where it is missing, so is everything after it.
-        for sequel in state.take_sequels().into_iter().filter(|sequel| !sequels.contains(sequel.event.id.as_str())) {
-            bus.record(Record::Event(Box::new(sequel)))?;
-        }
-    }
+    replay(bus, &mut state, &mut memory, (recovery.applied, recovery.tail.as_slice()), &mut damage, most)?;
     // The process that evicted them has counted them.
     state.letters.take_evicted();
     // They are among the open ones.
     state.take_opened();
     // A rule whose row could not be read may be there all the same.
     let known =
-        |(_, brief): &(FiringId, Brief)| brief.restores || !damage.is_empty() || state.engine.knows(&brief.rule);
+        |(_, brief): &(FiringId, Brief)| brief.outlives() || !damage.is_empty() || state.engine.knows(&brief.rule);
     let (open, orphans) = state.ledger.open().map(|(id, brief)| (id.clone(), brief.clone())).partition(known);
     let last =
         recovery.tail.iter().rev().find(|entry| !tells_of_start(&entry.record)).map(|entry| entry.head.stamp.wall);
     Ok(Recovered { state, memory, open, orphans, damage, replayed: recovery.tail.len(), listened: listened.max(last) })
+}
+
+/// A row of the view: its table, key and value.
+type Row = (Table, Vec<u8>, Vec<u8>);
+
+/// The rows of the view, as far as they are read here.
+#[derive(Default)]
+struct Rows {
+    memory: WatchMemory,
+    briefs: Vec<(FiringId, Brief)>,
+    /// Of a view without an index of open firings.
+    whole: Vec<OpenFiring>,
+    /// For the engine.
+    engine: Vec<Row>,
+    /// Keys and values of the index of dead letters.
+    letters: Vec<(Vec<u8>, Vec<u8>)>,
+    /// As [`Recovered::listened`], by the view.
+    listened: Option<i64>,
+}
+
+impl Rows {
+    /// What cannot be read is told by `damage`.
+    fn read(rows: Vec<Row>, damage: &mut Vec<String>) -> Self {
+        let mut all = Self::default();
+        for (table, key, value) in rows {
+            match table {
+                Table::FiringIndex => match serde_json::from_slice::<Brief>(&value) {
+                    Ok(brief) => all.briefs.push((FiringId(String::from_utf8_lossy(&key).into()), brief)),
+                    Err(error) => damage.push(format!("open firing {}: {error}", String::from_utf8_lossy(&key))),
+                },
+                Table::Firings => match serde_json::from_slice::<OpenFiring>(&value) {
+                    Ok(open) => all.whole.push(open),
+                    Err(error) => damage.push(format!("open firing {}: {error}", String::from_utf8_lossy(&key))),
+                },
+                Table::Watches => match watch_row(&key, &value) {
+                    Ok((watch, uid, seen)) => drop(all.memory.entry(watch).or_default().insert(uid, seen)),
+                    Err(error) => damage.push(format!("watch memory {}: {error}", String::from_utf8_lossy(&key))),
+                },
+                Table::Meta if key == state::LISTENED => all.listened = serde_json::from_slice(&value).ok(),
+                Table::Rules | Table::Groups | Table::Meta => all.engine.push((table, key, value)),
+                Table::DeadLetterIndex => all.letters.push((key, value)),
+                Table::DeadLetters => {}
+            }
+        }
+        all
+    }
+}
+
+/// Folds the tail, which comes after the position that is applied, and decides what was not decided before the end.
+fn replay(
+    bus: &dyn Bus,
+    state: &mut State,
+    memory: &mut WatchMemory,
+    (applied, tail): (Position, &[Entry]),
+    damage: &mut Vec<String>,
+    most: usize,
+) -> Result<(), BusError> {
+    let mut judgements = Judgements::of(applied, tail);
+    let sequels: HashSet<&str> = tail.iter().filter_map(|entry| sequel(&entry.record)).collect();
+    for entry in tail {
+        note(memory, &entry.record);
+        if let Some(id) = entry.record.firing() {
+            bring(bus, &state.ledger, id, damage);
+        }
+        while let Some(deadline) = state.due(entry) {
+            if !decide_due(bus, state, entry, &deadline, &mut judgements, most)? {
+                break;
+            }
+        }
+        if let Record::Event(input) = &*entry.record {
+            let judged = state.engine.judge(&entry.head, input);
+            decide(bus, state, &entry.head, input, judged, None, &mut judgements)?;
+        }
+        state.fold(&entry.head, &entry.record);
+        for released in state.engine.take_released() {
+            let judged = state.engine.judge_released(&entry.head, &released);
+            let head = released.head(&entry.head);
+            decide(bus, state, &head, &released.input, judged, Some(entry.head.position), &mut judgements)?;
+        }
+        // What follows from a record comes after it: where it is missing, so is everything after it.
+        for sequel in state.take_sequels().into_iter().filter(|sequel| !sequels.contains(sequel.event.id.as_str())) {
+            bus.record(Record::Event(Box::new(sequel)))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a process may have recorded this when it started, before it listened.

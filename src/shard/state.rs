@@ -10,8 +10,8 @@ use crate::{
     api::EventRuleSpec,
     event::{Origin, Seen, WatchKey, rule_event},
     record::{
-        Control, DeadLetter, Deadline, Decision, Delta, Entry, EventInput, Finished, Firing, FiringId, Head, Ledger,
-        LogId, OpenFiring, Position, Record, Release, Remember, Replay, RuleUid, Stamp, Table,
+        Control, DeadLetter, Deadline, Decision, Delta, Effect, Entry, EventInput, Finished, Firing, FiringId, Head,
+        Ledger, LogId, OpenFiring, Position, Record, Release, Remember, Replay, RuleUid, Stamp, Table,
     },
     rule::{Engine, Rule, SeenBy, emitted, event_of_restore, give_back_at_once},
 };
@@ -119,43 +119,50 @@ impl State {
             Record::Written(written) => {
                 self.engine.fold(head, record);
                 self.ledger.written(written);
-                if let Some(open) = self.ledger.get(&written.firing) {
-                    self.engine.wrote(&open, &written.effect);
-                }
-                self.touched_firings.insert(written.firing.clone());
+                self.wrote(&written.firing, Some(&written.effect));
             }
             Record::Beside(beside) => {
                 self.engine.fold(head, record);
                 self.ledger.beside(beside);
-                if let (Some(open), Some(effect)) = (self.ledger.get(&beside.firing), &beside.effect) {
-                    self.engine.wrote(&open, effect);
-                }
-                self.touched_firings.insert(beside.firing.clone());
+                self.wrote(&beside.firing, beside.effect.as_ref());
             }
             Record::Outcome(outcome) => {
                 self.engine.fold(head, record);
                 self.ledger.settle(outcome);
-                let open = self.ledger.get(&outcome.firing);
-                if let Some(open) = open {
+                if let Some(open) = self.ledger.get(&outcome.firing) {
                     self.tell(&open, emitted(head, &open, outcome));
-                    outcome.effect.iter().for_each(|effect| self.engine.wrote(&open, effect));
                 }
-                self.touched_firings.insert(outcome.firing.clone());
+                self.wrote(&outcome.firing, outcome.effect.as_ref());
                 self.remember(head, &outcome.firing, outcome.remember.as_deref());
             }
             Record::Finished(finished) => {
                 self.engine.fold(head, record);
-                if let Some(open) = self.ledger.finish(finished) {
-                    let told = self.engine.tells_failed(head, &open, finished);
-                    self.tell(&open, told);
-                    self.engine.ended(head, &open, finished);
-                    self.keep(head, open, finished);
-                }
-                self.touched_firings.insert(finished.firing.clone());
+                self.finish(head, finished);
             }
             Record::Replay(replay) => self.replay(head, replay),
         }
+        for open in self.engine.take_closings() {
+            self.open_alone(open);
+        }
         self.position = head.position;
+    }
+
+    /// The firing is another one now, and its rule knows what it wrote.
+    fn wrote(&mut self, firing: &FiringId, effect: Option<&Effect>) {
+        if let (Some(open), Some(effect)) = (self.ledger.get(firing), effect) {
+            self.engine.wrote(&open, effect);
+        }
+        self.touched_firings.insert(firing.clone());
+    }
+
+    fn finish(&mut self, head: &Head, finished: &Finished) {
+        if let Some(open) = self.ledger.finish(finished) {
+            let told = self.engine.tells_failed(head, &open, finished);
+            self.tell(&open, told);
+            self.engine.ended(head, &open, finished);
+            self.keep(head, open, finished);
+        }
+        self.touched_firings.insert(finished.firing.clone());
     }
 
     /// What a step has changed whose rule is gone already is given back at once: nobody else will.
@@ -170,9 +177,14 @@ impl State {
 
     /// Opens a firing that gives something back of a rule that is gone.
     fn give_back(&mut self, firing: Firing, spec: Arc<EventRuleSpec>) {
-        let id = firing.id.clone();
         let (event, events, steps) = (event_of_restore(&firing), Vec::new(), BTreeMap::new());
-        self.ledger.begin(OpenFiring { firing, event, events, spec, steps });
+        self.open_alone(OpenFiring { firing, event, events, spec, steps });
+    }
+
+    /// Opens a firing that follows from the record itself.
+    fn open_alone(&mut self, open: OpenFiring) {
+        let id = open.firing.id.clone();
+        self.ledger.begin(open);
         self.touched_firings.insert(id.clone());
         self.opened.push(id);
     }

@@ -81,6 +81,10 @@ impl Notifier for Alertmanager {
         self.endpoint.secrets().cloned().collect()
     }
 
+    fn keeps_incidents(&self) -> bool {
+        true
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,

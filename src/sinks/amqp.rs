@@ -3,23 +3,27 @@
 //! There is no binding of CloudEvents for this version; names of headers are those of that for AMQP 1.0, as brokers that speak both pass them on.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md>
 
-use futures::future::BoxFuture;
+use std::io;
+
 use lapin::{
     BasicProperties, Confirmation, Connection, Error, ErrorKind,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tokio::io::{copy_bidirectional, duplex};
+use tokio::{
+    io::{copy, duplex, split},
+    time::timeout,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    BuildError, Delivered, Publication, Publisher, Reach, Retry, STRUCTURED, Secrets, SinkError,
-    broker::{self, Kept, Server, by, connected, deadline, shown},
+    BuildError, Delivered, Publication, Reach, Retry, STRUCTURED, Secrets, SinkError,
+    broker::{self, Broker, Kept, Server, by, connected, deadline},
     topics::{Topics, Words},
 };
 use crate::{
     api::{AmqpSink, CloudEventsMode, SecretKeyRef},
-    net::amqp::{Login, connect},
+    net::amqp::{LAST_WORDS, Login, carried, connect, said_by_tls},
 };
 
 /// What names of headers that hold attributes begin with.
@@ -47,7 +51,7 @@ pub(super) struct Amqp {
 struct Line {
     connection: Connection,
     /// Between the client, which has a thread of its own that ends with its stream, and the broker.
-    bytes: AbortOnDropHandle<()>,
+    bytes: AbortOnDropHandle<io::Result<()>>,
 }
 
 impl Kept for Line {
@@ -108,21 +112,30 @@ impl Amqp {
     }
 
     async fn connect(&self, secrets: &Secrets, reach: Reach<'_>) -> Result<Line, SinkError> {
-        let mut stream = self.server.open(secrets, reach).await?;
+        let stream = self.server.open(secrets, reach).await?;
         let (username, password) = self.server.login(secrets)?.unwrap_or((GUEST, GUEST));
-        let (near, mut far) = duplex(BETWEEN);
-        let bytes = tokio::spawn(async move { drop(copy_bidirectional(&mut stream, &mut far).await) });
+        let (near, far) = duplex(BETWEEN);
+        let bytes = tokio::spawn(async move {
+            let ((mut from_broker, mut to_broker), (mut from_client, mut to_client)) = (split(stream), split(far));
+            let inward = async { copy(&mut from_broker, &mut to_client).await.map(drop) };
+            carried(inward, async { copy(&mut from_client, &mut to_broker).await.map(drop) }).await
+        });
         let bytes = AbortOnDropHandle::new(bytes);
         let login = Login { username, password, virtual_host: &self.spec.virtual_host };
-        let connection = connect(near, login, "signalbox").await.map_err(|error| match code(&error) {
-            Some(ACCESS_REFUSED) => SinkError { retry: Retry::FreshSecrets, message: error.to_string() },
-            // The virtual host may be made, and the broker may be about to start.
-            Some(_) => SinkError::later(error.to_string()),
-            None => {
-                SinkError::later(format!("{error}: look whether the port is that of AMQP, and whether it wants TLS"))
-            }
-        })?;
-        Ok(Line { connection, bytes })
+        match connect(near, login, "signalbox").await {
+            Ok(connection) => Ok(Line { connection, bytes }),
+            Err(error) => Err(not_let_in(&error, bytes).await),
+        }
+    }
+}
+
+impl Broker for Amqp {
+    fn needed(&self) -> &[SecretKeyRef] {
+        &self.needed
+    }
+
+    fn place<'t>(&'t self, topic: Option<&'t str>) -> Result<&'t str, String> {
+        self.routing_key(topic)
     }
 
     async fn send(
@@ -188,6 +201,21 @@ impl Line {
     }
 }
 
+/// Why there is no connection.
+async fn not_let_in(error: &Error, bytes: AbortOnDropHandle<io::Result<()>>) -> SinkError {
+    match code(error) {
+        Some(ACCESS_REFUSED) => return SinkError { retry: Retry::FreshSecrets, message: error.to_string() },
+        // The virtual host may be made, and the broker may be about to start.
+        Some(_) => return SinkError::later(error.to_string()),
+        None => {}
+    }
+    let broke = timeout(LAST_WORDS, bytes).await.ok().and_then(Result::ok).and_then(Result::err);
+    let by_tls = broke.as_ref().and_then(said_by_tls);
+    SinkError::later(
+        by_tls.unwrap_or_else(|| format!("{error}: look whether the port is that of AMQP, and whether it wants TLS")),
+    )
+}
+
 /// What the broker says, as a number; nothing when it says nothing.
 fn code(error: &Error) -> Option<u16> {
     match error.kind() {
@@ -200,34 +228,10 @@ fn short(text: &str) -> Result<ShortString, &'static str> {
     ShortString::try_new(text).map_err(|_| "it has more than 255 bytes")
 }
 
-impl Publisher for Amqp {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        self.needed.clone()
-    }
-
-    fn check(&self, topic: Option<&str>) -> Result<(), String> {
-        self.routing_key(topic).map(drop)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        publication: &'a Publication,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let key = self.routing_key(publication.topic.as_deref());
-            let key = key.map_err(|why| SinkError::never(format!("the sink {why}")))?;
-            let sent = self.send(key, publication, secrets, reach).await;
-            sent.map_err(|error| shown(error, secrets))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sinks::testing::notification;
+    use crate::sinks::{Publisher as _, testing::notification};
 
     #[test]
     fn an_event_is_a_message_with_headers_or_one_document() {

@@ -1,13 +1,59 @@
 //! What sinks of brokers share: the way to the server, connections that are kept, and how long everything may take.
 
+use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Connections, Key, REQUEST_TIMEOUT, Reach, Secrets, SinkError};
+use super::{Connections, Delivered, Key, Publication, Publisher, REQUEST_TIMEOUT, Reach, Secrets, SinkError};
 use crate::{
     api::{AddressFault, Login, SecretKeyRef, Tls},
     net::{Wire, open, tls_of},
     text::line,
 };
+
+/// A sink of a broker: an event goes to one place there.
+pub(super) trait Broker: Send + Sync {
+    /// The Secrets that it needs.
+    fn needed(&self) -> &[SecretKeyRef];
+
+    /// Where an event for this topic goes, or, without one, where the sink itself says.
+    ///
+    /// # Errors
+    /// As [`Publisher::check`].
+    fn place<'t>(&'t self, topic: Option<&'t str>) -> Result<&'t str, String>;
+
+    /// As [`Publisher::publish`]; what it says of an error need not be fit to be shown.
+    fn send(
+        &self,
+        place: &str,
+        publication: &Publication,
+        secrets: &Secrets,
+        reach: Reach<'_>,
+    ) -> impl Future<Output = Result<Delivered, SinkError>> + Send;
+}
+
+impl<B: Broker> Publisher for B {
+    fn secrets(&self) -> Vec<SecretKeyRef> {
+        self.needed().to_vec()
+    }
+
+    fn check(&self, topic: Option<&str>) -> Result<(), String> {
+        self.place(topic).map(drop)
+    }
+
+    fn publish<'a>(
+        &'a self,
+        publication: &'a Publication,
+        secrets: &'a Secrets,
+        reach: Reach<'a>,
+    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
+        Box::pin(async move {
+            let place = self.place(publication.topic.as_deref());
+            let place = place.map_err(|why| SinkError::never(format!("the sink {why}")))?;
+            let sent = self.send(place, publication, secrets, reach).await;
+            sent.map_err(|error| shown(error, secrets))
+        })
+    }
+}
 
 /// A server of a broker, and how to get in.
 pub(super) struct Server {
@@ -157,7 +203,7 @@ pub(super) async fn by<T>(
     })
 }
 
-/// The same in words that can be shown: what a broker says is cut, made one line, and holds no secret.
+/// The error in words that can be shown: what a broker says is cut, made one line, and holds no secret.
 pub(super) fn shown(error: SinkError, secrets: &Secrets) -> SinkError {
     SinkError { message: line(&secrets.redact(&error.message)), ..error }
 }

@@ -3,19 +3,16 @@
 //! Limits: <https://discord.com/developers/docs/resources/message#embed-object-embed-limits>; a message beyond one is refused as a whole. They are counted
 //! here in UTF-16, which is never less than what Discord counts.
 
-use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError,
+    Notification,
     fit::{Writing, one_line},
+    hook::Manner,
     link,
 };
-use crate::{
-    api::{self, NotifyField, NotifyOperation, SecretKeyRef, Severity},
-    net::{Call, Response},
-};
+use crate::api::{NotifyField, NotifyOperation, Severity};
 
 /// Of a title.
 const TITLE: usize = 256;
@@ -28,8 +25,6 @@ const VALUE: usize = 1_024;
 const MOST_FIELDS: usize = 25;
 /// Of the line that says where it comes from.
 const FOOTER: usize = 500;
-/// What errors call the address.
-const NAME: &str = "Discord";
 /// A link with another text than its address, and what could be a mention, stay what they are.
 const MARKDOWN: Writing = Writing {
     escape: |c| match c {
@@ -41,52 +36,8 @@ const MARKDOWN: Writing = Writing {
     size: char::len_utf16,
 };
 
-/// The sink.
-pub(super) struct Discord {
-    url: SecretKeyRef,
-}
-
-impl Discord {
-    pub(super) fn new(spec: &api::Discord) -> Self {
-        Self { url: spec.url_secret_ref.clone() }
-    }
-}
-
-impl Notifier for Discord {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        vec![self.url.clone()]
-    }
-
-    fn is_for_people(&self) -> bool {
-        true
-    }
-
-    fn deliver<'a>(
-        &'a self,
-        notification: &'a Notification,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let url = secrets.text(&self.url)?;
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let (method, timeout, body) =
-                (Method::POST, REQUEST_TIMEOUT, message(notification).to_string().into_bytes());
-            let response = reach.http.call(Call { method, url, name: NAME, headers, body, timeout }).await?;
-            if response.status.is_success() {
-                return Ok(Delivered { status: response.status.as_u16(), note: None });
-            }
-            Err(error(&response, secrets))
-        })
-    }
-}
-
-fn error(response: &Response, secrets: &Secrets) -> SinkError {
-    let error = SinkError::answered(NAME, response, secrets);
-    // A webhook that was made anew has another address, which is in the Secret.
-    if response.status == StatusCode::NOT_FOUND { SinkError { retry: Retry::FreshSecrets, ..error } } else { error }
-}
+/// How Discord is told.
+pub(super) static MANNER: Manner = Manner { name: "Discord", message, plain: None, gone: &[StatusCode::NOT_FOUND] };
 
 fn message(notification: &Notification) -> Value {
     let Notification { severity, text, event, rule, operation, .. } = notification;

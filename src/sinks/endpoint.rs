@@ -1,11 +1,11 @@
-//! An HTTP endpoint that users name: its address, its headers, and a POST to it. Shared by the sinks that are such an endpoint.
+//! An HTTP endpoint that users name: its address, its headers, and a POST to it. Shared by the sinks that are such an endpoint; and a POST to any other.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{Delivered, REQUEST_TIMEOUT, Secrets, SinkError};
 use crate::{
     api::{Header, SecretKeyRef},
-    net::{self, Call, HOPS, Http, IDEMPOTENCY_KEY},
+    net::{self, Call, HOPS, Http, IDEMPOTENCY_KEY, Response},
 };
 
 /// The endpoint.
@@ -121,6 +121,14 @@ impl Endpoint {
             Err(SinkError::answered(name, &response, secrets))
         }
     }
+}
+
+/// Posts JSON to an address that is not the user's to choose, or that is a secret as a whole; errors call it `name`.
+pub(super) async fn post_json(http: &Http, name: &str, url: &str, body: Vec<u8>) -> Result<Response, SinkError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let (method, timeout) = (Method::POST, REQUEST_TIMEOUT);
+    Ok(http.call(Call { method, url, name, headers, body, timeout }).await?)
 }
 
 /// The header's name, unless it is none or one that is not for users to set.

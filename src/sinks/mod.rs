@@ -15,7 +15,10 @@ mod discord;
 mod email;
 mod endpoint;
 mod fit;
+mod hook;
 pub mod incident;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod limit;
 mod link;
 #[cfg(feature = "mqtt")]
@@ -38,6 +41,7 @@ mod webhook;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use hook::Hook;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -69,6 +73,11 @@ pub trait Notifier: Send + Sync {
 
     /// Whether people read it, who can be told of many notifications as one.
     fn is_for_people(&self) -> bool {
+        false
+    }
+
+    /// Whether what it is told stays open on the other side until it is told that it is over.
+    fn keeps_incidents(&self) -> bool {
         false
     }
 
@@ -153,6 +162,11 @@ impl Sink {
     /// Whether people read it, who can be told of many notifications as one.
     pub fn is_for_people(&self) -> bool {
         matches!(self, Self::Notifier(sink) if sink.is_for_people())
+    }
+
+    /// Whether what it is told stays open on the other side until it is told that it is over.
+    pub fn keeps_incidents(&self) -> bool {
+        matches!(self, Self::Notifier(sink) if sink.keeps_incidents())
     }
 
     /// Whether the sink takes it. `kind` is the field of the spec, for messages.
@@ -282,8 +296,8 @@ pub struct BuildError(pub Vec<String>);
 pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
     Ok(match spec.kind() {
         Some(SinkKind::Slack(spec)) => Sink::Notifier(slack::of(spec)?),
-        Some(SinkKind::Teams(spec)) => Sink::Notifier(Box::new(teams::Teams::new(spec))),
-        Some(SinkKind::Discord(spec)) => Sink::Notifier(Box::new(discord::Discord::new(spec))),
+        Some(SinkKind::Teams(spec)) => Sink::Notifier(Box::new(Hook::new(&teams::MANNER, &spec.url_secret_ref))),
+        Some(SinkKind::Discord(spec)) => Sink::Notifier(Box::new(Hook::new(&discord::MANNER, &spec.url_secret_ref))),
         Some(SinkKind::PagerDuty(spec)) => Sink::Notifier(Box::new(pagerduty::PagerDuty::new(spec))),
         #[cfg(feature = "email")]
         Some(SinkKind::Email(spec)) => Sink::Notifier(Box::new(email::Email::new(spec)?)),
@@ -292,6 +306,8 @@ pub fn build(spec: &EventSinkSpec) -> Result<Sink, BuildError> {
         Some(SinkKind::CloudEvents(spec)) => Sink::Publisher(Box::new(cloud_events::CloudEvents::new(spec)?)),
         #[cfg(feature = "nats")]
         Some(SinkKind::Nats(spec)) => Sink::Publisher(Box::new(nats::Nats::new(spec)?)),
+        #[cfg(feature = "kafka")]
+        Some(SinkKind::Kafka(spec)) => Sink::Publisher(Box::new(kafka::Kafka::new(spec)?)),
         #[cfg(feature = "amqp")]
         Some(SinkKind::Amqp(spec)) => Sink::Publisher(Box::new(amqp::Amqp::new(spec)?)),
         #[cfg(feature = "redis")]

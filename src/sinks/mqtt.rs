@@ -6,12 +6,10 @@ mod session;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
-use futures::future::BoxFuture;
-
 use self::session::Session;
 use super::{
-    BuildError, Delivered, Publication, Publisher, Reach, STRUCTURED, Secrets, SinkError,
-    broker::{Server, by, connected, deadline, shown},
+    BuildError, Delivered, Publication, Reach, STRUCTURED, Secrets, SinkError,
+    broker::{Broker, Server, by, connected, deadline},
     topics::{Topics, Words},
 };
 use crate::{
@@ -109,8 +107,25 @@ impl Mqtt {
             Client::connect(stream, self.version, connect).await.map_err(|error| session::failed(&error))?;
         Ok(Session::begin(client, greeting))
     }
+}
 
-    async fn send(&self, message: Message, secrets: &Secrets, reach: Reach<'_>) -> Result<Delivered, SinkError> {
+impl Broker for Mqtt {
+    fn needed(&self) -> &[SecretKeyRef] {
+        &self.needed
+    }
+
+    fn place<'t>(&'t self, topic: Option<&'t str>) -> Result<&'t str, String> {
+        self.topic(topic)
+    }
+
+    async fn send(
+        &self,
+        topic: &str,
+        publication: &Publication,
+        secrets: &Secrets,
+        reach: Reach<'_>,
+    ) -> Result<Delivered, SinkError> {
+        let message = self.message(topic, publication);
         let (deadline, name) = (deadline(), format!("the broker {}", self.server.name()));
         let own = [format!("{:?}", self.version), self.spec.client_id.clone().unwrap_or_default()];
         let key = self.server.key("mqtt", (secrets, &self.needed), &own)?;
@@ -128,30 +143,6 @@ impl Mqtt {
                 Err(error)
             }
         }
-    }
-}
-
-impl Publisher for Mqtt {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        self.needed.clone()
-    }
-
-    fn check(&self, topic: Option<&str>) -> Result<(), String> {
-        self.topic(topic).map(drop)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        publication: &'a Publication,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let topic = self.topic(publication.topic.as_deref());
-            let topic = topic.map_err(|why| SinkError::never(format!("the sink {why}")))?;
-            let sent = self.send(self.message(topic, publication), secrets, reach).await;
-            sent.map_err(|error| shown(error, secrets))
-        })
     }
 }
 

@@ -8,7 +8,6 @@ use async_nats::{
     Client, Event, HeaderMap, HeaderValue, RequestErrorKind,
     jetstream::{self, context::PublishErrorKind},
 };
-use futures::future::BoxFuture;
 use tokio::{
     sync::{broadcast, mpsc},
     time::sleep,
@@ -16,8 +15,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    BuildError, Delivered, Publication, Publisher, Reach, Retry, STRUCTURED, Secrets, SinkError,
-    broker::{self, Kept, by, connected, deadline, shown},
+    BuildError, Delivered, Publication, Reach, Retry, STRUCTURED, Secrets, SinkError,
+    broker::{self, Broker, Kept, by, connected, deadline},
     cloud_events::encoded,
     topics::{Topics, Words},
 };
@@ -141,6 +140,16 @@ impl Nats {
         let (said, _) = broadcast::channel(SAID);
         let listening = AbortOnDropHandle::new(tokio::spawn(listen(told, said.clone())));
         Ok(Line { client, said, listening })
+    }
+}
+
+impl Broker for Nats {
+    fn needed(&self) -> &[SecretKeyRef] {
+        &self.needed
+    }
+
+    fn place<'t>(&'t self, topic: Option<&'t str>) -> Result<&'t str, String> {
+        self.subject(topic)
     }
 
     async fn send(
@@ -293,30 +302,6 @@ fn literal(subject: &str) -> Result<(), &'static str> {
         return Err("a subject is made of tokens with dots between them, without white space and wildcards");
     }
     Ok(())
-}
-
-impl Publisher for Nats {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        self.needed.clone()
-    }
-
-    fn check(&self, topic: Option<&str>) -> Result<(), String> {
-        self.subject(topic).map(drop)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        publication: &'a Publication,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let subject = self.subject(publication.topic.as_deref());
-            let subject = subject.map_err(|why| SinkError::never(format!("the sink {why}")))?;
-            let sent = self.send(subject, publication, secrets, reach).await;
-            sent.map_err(|error| shown(error, secrets))
-        })
-    }
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@
 //! characters; 202 is taken, 400 is refused for good, 429 and 5xx are to be repeated. An event that resolves what is not open has no effect there.
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError, fit::PLAIN, level};
-use crate::{
-    api::{self, NotifyOperation, SecretKeyRef},
-    net::Call,
+use super::{
+    Delivered, Notification, Notifier, Reach, Retry, Secrets, SinkError, endpoint::post_json, fit::PLAIN, level,
 };
+use crate::api::{self, NotifyOperation, SecretKeyRef};
 
 /// Characters of a summary.
 const SUMMARY: usize = 1024;
@@ -39,6 +38,10 @@ impl Notifier for PagerDuty {
         vec![self.key.clone()]
     }
 
+    fn keeps_incidents(&self) -> bool {
+        true
+    }
+
     fn deliver<'a>(
         &'a self,
         notification: &'a Notification,
@@ -47,10 +50,7 @@ impl Notifier for PagerDuty {
     ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
         Box::pin(async move {
             let (body, note) = event(notification, secrets.text(&self.key)?);
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let (method, timeout) = (Method::POST, REQUEST_TIMEOUT);
-            let response = reach.http.call(Call { method, url: &self.url, name: NAME, headers, body, timeout }).await?;
+            let response = post_json(reach.http, NAME, &self.url, body).await?;
             if response.status.is_success() {
                 return Ok(Delivered { status: response.status.as_u16(), note });
             }

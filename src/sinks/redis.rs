@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use redis::{ErrorKind, RedisError, aio::MultiplexedConnection, cmd};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    BuildError, CONTENT_TYPE, Connections, Delivered, Key, Publication, Publisher, REQUEST_TIMEOUT, Reach, Retry,
-    STRUCTURED, Secrets, SinkError,
-    broker::{Kept, Server, by, connected, deadline, shown},
+    BuildError, CONTENT_TYPE, Connections, Delivered, Key, Publication, REQUEST_TIMEOUT, Reach, Retry, STRUCTURED,
+    Secrets, SinkError,
+    broker::{Broker, Kept, Server, by, connected, deadline},
     topics::{Topics, Words},
 };
 use crate::{
@@ -99,6 +98,16 @@ impl Redis {
         let (connection, driver) = connecting.await.map_err(|error| failed("connect", &error))?;
         Ok(Line { connection, driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
     }
+}
+
+impl Broker for Redis {
+    fn needed(&self) -> &[SecretKeyRef] {
+        &self.needed
+    }
+
+    fn place<'t>(&'t self, topic: Option<&'t str>) -> Result<&'t str, String> {
+        self.topics.of(topic)
+    }
 
     async fn send(
         &self,
@@ -156,30 +165,6 @@ fn failed(what: &str, error: &RedisError) -> SinkError {
             SinkError::later(format!("{what}: the answer is not one that Redis gives"))
         }
         _ => SinkError::never(message),
-    }
-}
-
-impl Publisher for Redis {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        self.needed.clone()
-    }
-
-    fn check(&self, topic: Option<&str>) -> Result<(), String> {
-        self.topics.of(topic).map(drop)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        publication: &'a Publication,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let stream = self.topics.of(publication.topic.as_deref());
-            let stream = stream.map_err(|why| SinkError::never(format!("the sink {why}")))?;
-            let sent = self.send(stream, publication, secrets, reach).await;
-            sent.map_err(|error| shown(error, secrets))
-        })
     }
 }
 

@@ -6,18 +6,15 @@
 mod bot;
 
 use bot::Bot;
-use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    BuildError, Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError,
+    BuildError, Notification, Notifier,
     fit::{Writing, one_line},
+    hook::{Hook, Manner},
 };
-use crate::{
-    api::{self, SecretKeyRef, Severity},
-    net::{Call, Http, Response},
-};
+use crate::api::{self, Severity};
 
 /// Characters of a header block.
 const HEADER: usize = 150;
@@ -39,7 +36,7 @@ const MARKUP: Writing = Writing { escape, size: |_| 1 };
 /// The sink of a spec.
 pub(super) fn of(spec: &api::Slack) -> Result<Box<dyn Notifier>, BuildError> {
     match (&spec.url_secret_ref, &spec.token_secret_ref, &spec.channel) {
-        (Some(url), None, None) if spec.api_url.is_none() => Ok(Box::new(Slack { url: url.clone() })),
+        (Some(url), None, None) if spec.api_url.is_none() => Ok(Box::new(Hook::new(&MANNER, url))),
         (None, Some(token), Some(channel)) => {
             let api = spec.api_url.clone().unwrap_or_else(|| API.to_owned());
             Ok(Box::new(Bot { token: token.clone(), channel: channel.clone(), api }))
@@ -52,59 +49,8 @@ pub(super) fn of(spec: &api::Slack) -> Result<Box<dyn Notifier>, BuildError> {
     }
 }
 
-/// An incoming webhook.
-struct Slack {
-    url: SecretKeyRef,
-}
-
-impl Notifier for Slack {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        vec![self.url.clone()]
-    }
-
-    fn is_for_people(&self) -> bool {
-        true
-    }
-
-    fn deliver<'a>(
-        &'a self,
-        notification: &'a Notification,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let url = secrets.text(&self.url)?;
-            let response = post(reach.http, url, &message(notification)).await?;
-            match response.status {
-                status if status.is_success() => Ok(Delivered { status: status.as_u16(), note: None }),
-                StatusCode::BAD_REQUEST => {
-                    let refused = error(&response, secrets);
-                    let again = post(reach.http, url, &plain(notification)).await?;
-                    if !again.status.is_success() {
-                        return Err(refused);
-                    }
-                    let note = Some(format!("{refused}; sent as plain text instead"));
-                    Ok(Delivered { status: again.status.as_u16(), note })
-                }
-                _ => Err(error(&response, secrets)),
-            }
-        })
-    }
-}
-
-async fn post(http: &Http, url: &str, message: &Value) -> Result<Response, SinkError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let body = message.to_string().into_bytes();
-    let (method, timeout) = (Method::POST, REQUEST_TIMEOUT);
-    Ok(http.call(Call { method, url, name: NAME, headers, body, timeout }).await?)
-}
-
-fn error(response: &Response, secrets: &Secrets) -> SinkError {
-    let error = SinkError::answered(NAME, response, secrets);
-    // A webhook that was replaced answers 404 `no_service`: its new address is in the Secret.
-    if response.status == StatusCode::NOT_FOUND { SinkError { retry: Retry::FreshSecrets, ..error } } else { error }
-}
+/// How an incoming webhook is told; one that was replaced answers 404 `no_service`.
+static MANNER: Manner = Manner { name: NAME, message, plain: Some(plain), gone: &[StatusCode::NOT_FOUND] };
 
 /// The message in blocks: title, text, fields in tens, and a line that says where it comes from. At most 5 of the 50 blocks allowed.
 fn message(notification: &Notification) -> Value {

@@ -3,18 +3,15 @@
 //! <https://learn.microsoft.com/en-us/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using>: messages of at most 28 KB, four requests a
 //! second, 429 beyond. A mention needs an entity beside the text, so a text pings nobody.
 
-use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    Delivered, Notification, Notifier, REQUEST_TIMEOUT, Reach, Retry, Secrets, SinkError,
+    Notification,
     fit::{Writing, one_line},
+    hook::Manner,
 };
-use crate::{
-    api::{self, NotifyOperation, SecretKeyRef, Severity},
-    net::Call,
-};
+use crate::api::{NotifyOperation, Severity};
 
 /// Bytes of a message: 28 KB, with some room for how they are counted.
 const MESSAGE: usize = 27_000;
@@ -22,8 +19,6 @@ const MESSAGE: usize = 27_000;
 const TITLE: usize = 256;
 const FACT: usize = 500;
 const TEXT: usize = 8_000;
-/// What errors call the address.
-const NAME: &str = "Teams";
 /// Text blocks know links and emphasis: what would be a link stays what it is.
 const MARKDOWN: Writing = Writing {
     escape: |c| match c {
@@ -34,56 +29,17 @@ const MARKDOWN: Writing = Writing {
     size: |_| 1,
 };
 
-/// The sink.
-pub(super) struct Teams {
-    url: SecretKeyRef,
-}
-
-impl Teams {
-    pub(super) fn new(spec: &api::Teams) -> Self {
-        Self { url: spec.url_secret_ref.clone() }
-    }
-}
-
-impl Notifier for Teams {
-    fn secrets(&self) -> Vec<SecretKeyRef> {
-        vec![self.url.clone()]
-    }
-
-    fn is_for_people(&self) -> bool {
-        true
-    }
-
-    fn deliver<'a>(
-        &'a self,
-        notification: &'a Notification,
-        secrets: &'a Secrets,
-        reach: Reach<'a>,
-    ) -> BoxFuture<'a, Result<Delivered, SinkError>> {
-        Box::pin(async move {
-            let url = secrets.text(&self.url)?;
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let (method, timeout, body) = (Method::POST, REQUEST_TIMEOUT, message(notification));
-            let response = reach.http.call(Call { method, url, name: NAME, headers, body, timeout }).await?;
-            if response.status.is_success() {
-                return Ok(Delivered { status: response.status.as_u16(), note: None });
-            }
-            let error = SinkError::answered(NAME, &response, secrets);
-            // A Workflow that was made anew has another address, which is in the Secret.
-            let gone = [StatusCode::NOT_FOUND, StatusCode::GONE].contains(&response.status);
-            Err(if gone { SinkError { retry: Retry::FreshSecrets, ..error } } else { error })
-        })
-    }
-}
+/// How Teams is told.
+pub(super) static MANNER: Manner =
+    Manner { name: "Teams", message, plain: None, gone: &[StatusCode::NOT_FOUND, StatusCode::GONE] };
 
 /// The message, cut until it is small enough.
-fn message(notification: &Notification) -> Vec<u8> {
+fn message(notification: &Notification) -> Value {
     let mut most = TEXT;
     loop {
-        let body = card(notification, most).to_string().into_bytes();
-        if body.len() <= MESSAGE || most < 100 {
-            return body;
+        let message = card(notification, most);
+        if message.to_string().len() <= MESSAGE || most < 100 {
+            return message;
         }
         most /= 2;
     }

@@ -1,6 +1,6 @@
 //! What every kind of sink that speaks HTTP holds to.
 
-#[cfg(all(feature = "amqp", feature = "mqtt", feature = "nats", feature = "redis"))]
+#[cfg(all(feature = "amqp", feature = "kafka", feature = "mqtt", feature = "nats", feature = "redis"))]
 mod brokers;
 
 use std::time::Duration;

@@ -239,7 +239,7 @@ async fn a_broker_is_trusted_by_its_authority_and_name_and_shown_a_certificate()
     edit(spec("ca", "another.shop.svc", true)).await;
     source_when(&shop, "plant", "another's certificate", refused("not valid for name")).await;
     edit(spec("ca", "rabbitmq.shop.svc", false)).await;
-    source_when(&shop, "plant", "it shows no certificate", refused("")).await;
+    source_when(&shop, "plant", "it shows no certificate", refused("set tls.clientCertificateSecretRef")).await;
     edit(spec("ca", "rabbitmq.shop.svc", true)).await;
     source_when(&shop, "plant", "connected", connected).await;
     publish(&channel, ("", "tls"), b"by TLS", BasicProperties::default()).await;

@@ -1,6 +1,7 @@
 //! Sources of kind `kafka` and `queueLag` on a real Apache Kafka and a real API server.
 
-mod server;
+mod secure;
+pub mod server;
 
 use std::time::Duration;
 

@@ -96,6 +96,26 @@ async fn what_an_autoscaler_manages_is_left_to_it_unless_the_rule_says_otherwise
 }
 
 #[tokio::test]
+async fn as_many_replicas_as_an_expression_gives_are_set_and_taken_back() {
+    let mut stage = Stage::new("evaluated", RULES).await;
+    let mut actions = scale(web(), json!({"toExpression": "size(event.data.message)", "max": 7}));
+    let then = json!({"name": "more", "scale": {"target": web(), "toExpression": "actions.grow.to + 1"}});
+    actions.as_array_mut().expect("a list").push(then);
+    let open = stage.firing("s8", actions);
+    let finished = stage.run(open).await;
+    assert_eq!((finished.outcome, stage.replicas().await), (FiringOutcome::Succeeded, Some(8)), "{}", finished.message);
+    assert_eq!(stage.intent("grow").request["to"], 7);
+
+    let wrong = json!([{"name": "less", "scale": {"target": web(), "to": 1}},
+        {"name": "fail", "scale": {"target": web(), "toExpression": "event.data.message"}, "onError": "Undo"}]);
+    let open = stage.firing("s9", wrong);
+    let finished = stage.run(open).await;
+    let told = "toExpression gave no whole number, but a text";
+    assert!(finished.outcome == FiringOutcome::Failed && finished.message.contains(told), "{}", finished.message);
+    assert_eq!(stage.replicas().await, Some(8), "it is taken back");
+}
+
+#[tokio::test]
 async fn an_account_that_may_not_see_autoscalers_scales_unless_the_rule_insists() {
     let rules = r#"[{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get", "patch"]}]"#;
     let mut stage = Stage::new("blind", rules).await;

@@ -127,6 +127,7 @@ impl Stage {
                 step: None,
                 planned: None,
                 restores: None,
+                closes: false,
                 value: None,
                 baseline: None,
                 input: Position(0),

@@ -1,9 +1,16 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use parking_lot::Mutex;
-use std::sync::Arc;
 
 use super::*;
 use crate::{
-    actions::testing::{action, common, context},
+    actions::{
+        Side,
+        testing::{action, common, context},
+    },
     kubernetes::fake::{Fake, failure as status},
 };
 
@@ -44,6 +51,18 @@ struct Site {
 
 impl Site {
     fn new(pods: &[&str], refused: &'static str, answer: (u16, Value)) -> Self {
+        Self::of(pods, move |name| (name == refused).then(|| (answer.clone(), false)))
+    }
+
+    /// The first answer to an eviction is lost. Whether it was carried out all the same.
+    fn losing(pods: &[&str], carried: bool) -> Self {
+        let lost = AtomicBool::new(false);
+        let answer = move || (status(504, "Timeout", "too slow"), carried);
+        Self::of(pods, move |_| (!lost.swap(true, Ordering::Relaxed)).then(answer))
+    }
+
+    /// What is said to the eviction of the Pod of a name, and whether it goes all the same; nothing: it is accepted.
+    fn of(pods: &[&str], said: impl Fn(&str) -> Option<((u16, Value), bool)> + Send + Sync + 'static) -> Self {
         let pods: Arc<Mutex<Vec<String>>> = Arc::new(Mutex::new(pods.iter().map(|one| (*one).to_owned()).collect()));
         let held = Arc::clone(&pods);
         let fake = Fake::new(move |seen| match (seen.method.as_str(), seen.path.as_str()) {
@@ -52,7 +71,7 @@ impl Site {
                 json!({"apiVersion": "v1", "kind": "Node", "spec": {}, "metadata": {"name": "n1", "uid": "u1",
                     "resourceVersion": if seen.method == "GET" { "7" } else { "8" }}}),
             ),
-            ("GET", "/api/v1/pods") => {
+            ("GET", "/api/v1/pods" | "/api/v1/namespaces/shop/pods") => {
                 let running = seen.query.contains("status.phase");
                 let held = held.lock();
                 let items = held.iter().filter(|name| !running || !name.starts_with("ended")).map(|name| {
@@ -67,11 +86,10 @@ impl Site {
             }
             ("POST", path) if path.starts_with(EVICTION) => {
                 let name = path[EVICTION.len()..].trim_end_matches("/eviction");
-                if name == refused {
-                    return answer.clone();
-                }
-                held.lock().retain(|one| one != name);
-                (201, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+                let accepted = || ((201, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})), true);
+                let (answer, goes) = said(name).unwrap_or_else(accepted);
+                held.lock().retain(|one| !goes || one != name);
+                answer
             }
             _ => common(seen).unwrap_or_else(|| status(404, "NotFound", "not there")),
         });
@@ -113,6 +131,31 @@ async fn a_pod_that_is_refused_does_not_keep_the_others() {
         assert_eq!((done.outcome, done.reason), (ActionOutcome::Failed, Some(FailureReason::TimedOut)));
         assert!(done.message.contains("1 Pod left") && done.message.contains(&words), "{}", done.message);
         assert_eq!(site.left(), ["web-1"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_went_while_the_answer_was_lost_was_evicted_by_the_rule() {
+    for (carried, evictions) in [(true, 1), (false, 2)] {
+        let site = Site::losing(&["web-1"], carried);
+        let told: Arc<Mutex<Vec<(String, Option<bool>)>>> = Arc::default();
+        let heard = Arc::clone(&told);
+        let mut cx = context(&site.fake);
+        cx.beside = Arc::new(move |object, side| {
+            let goes = match side {
+                Side::Begins => None,
+                Side::Over(effect) => Some(effect.is_some_and(|effect| effect.gone && effect.uid == "web-1")),
+            };
+            heard.lock().push((object.to_owned(), goes));
+        });
+        let drain = action(json!({"name": "act", "drain": {"node": "n1"}, "timeout": "20s"}));
+        let request = drain.render(&cx, &json!({"node": "n1"})).await.expect("a request");
+        let done = drain.execute(&cx, &request, Attempt::First, Permit::for_test()).await.expect("an end");
+        assert_eq!((done.outcome, site.left().len()), (ActionOutcome::Succeeded, 0), "{}", done.message);
+        let pod = || "shop/Pod/web-1".to_owned();
+        assert_eq!(*told.lock(), [(pod(), None), (pod(), Some(true))], "nothing is said of it in between");
+        let asked = site.fake.requests().into_iter().filter(|seen| seen.path.ends_with("/eviction")).count();
+        assert_eq!(asked, evictions, "a budget is not charged for what has gone");
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    actions::{Context, Failure, text},
+    actions::{Context, Failure, recording, text},
     api::{self, Header, HttpMethod, SecretKeyRef},
     net::{self, HOPS, IDEMPOTENCY_KEY},
     sinks::Secrets,
@@ -51,7 +51,7 @@ impl Request {
     }
 
     pub(super) fn read(recorded: &Value) -> Result<Self, Failure> {
-        Self::deserialize(recorded).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+        recording::read(recorded)
     }
 
     /// `POST https://example.com/hooks`, for messages: a query may hold what not everybody is to see.

@@ -18,7 +18,7 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Action, Attempt, Back, CAUSED_BY, Context, Done, Failure, Undo, name, pods, target::key};
+use super::{Action, Attempt, Back, CAUSED_BY, Context, Done, Failure, Undo, name, pods, recording, target::key};
 use crate::{
     api::{self, ActionOutcome, JobWait},
     bus::Permit,
@@ -96,7 +96,7 @@ impl Action for Job {
                 deadline: cx.services.clock.now().wall.saturating_add(limit),
                 ttl_seconds: ttl.or(own_ttl),
             };
-            serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+            recording::of(&request)
         })
     }
 
@@ -194,7 +194,7 @@ impl Action for Job {
 }
 
 fn read(request: &Value) -> Result<Request, Failure> {
-    Request::deserialize(request).map_err(|error| Failure::last(format!("read the recorded request: {error}")))
+    recording::read(request)
 }
 
 fn jobs(cx: &Context) -> Api<DynamicObject> {

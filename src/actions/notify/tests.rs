@@ -71,6 +71,18 @@ async fn a_notification_is_rendered_and_sent_with_the_sinks_own_rights() {
 }
 
 #[tokio::test]
+async fn what_only_ends_incidents_is_sent_to_no_sink_that_keeps_none() {
+    let service = Service::new(&[(200, "ok")]).await;
+    let fake = serve(&Arc::new(Mutex::new(service.url.clone())));
+    let mut cx = context(&fake);
+    cx.closes = true;
+    cx.services.sinks.set("shop", "oncall", 1, &spec_of(SLACK)).expect("a sink");
+    let done = run(&cx).await.expect("nothing to do");
+    assert_eq!(done.outcome, ActionOutcome::Unchanged, "{}", done.message);
+    assert!(service.bodies().is_empty());
+}
+
+#[tokio::test]
 async fn a_sink_that_is_not_there_is_final() {
     let cx = context(&serve(&Arc::default()));
     let failure = run(&cx).await.expect_err("no sink");

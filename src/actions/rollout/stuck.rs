@@ -1,6 +1,8 @@
 //! Pods that keep a StatefulSet from going back: its controller replaces one after the other, and waits for the first that is not ready, for ever.
 //! [Forced rollback](https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback)
 
+use std::time::Duration;
+
 use k8s_openapi::{
     api::core::v1 as core,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -19,6 +21,11 @@ use crate::{actions::eviction::Pod, api::ActionOutcome, kubernetes::Right};
 const REVISION: &str = "controller-revision-hash";
 /// Reason of the Kubernetes Event.
 const REASON: &str = "DeletedByRule";
+
+/// Answers about one Pod that may be lost one after the other before the attempt has failed.
+const LOST: u32 = 3;
+/// The pause after one.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What tells the Pods that are stuck, as it was before the StatefulSet goes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,14 +67,14 @@ impl Stuck {
                 uid: uid.clone().unwrap_or_default(),
             };
             let deleting = async {
-                let answer = pods.delete(&pod.name, &params).await;
-                let goes = answer.is_ok();
+                let answer = delete(&pods, &pod.name, &params).await;
+                let goes = matches!(answer, Ok(true));
                 (answer, goes)
             };
             match cx.beside(pod.taken(REASON), deleting).await {
-                Ok(_) => deleted += 1,
+                Ok(true) => deleted += 1,
                 // It went by itself, and another one has its name perhaps.
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Ok(false) => {}
                 Err(error) => return Err(failure(&error, "delete")),
             }
         }
@@ -89,6 +96,22 @@ impl Stuck {
     }
 }
 
+/// Deletes the Pod; whether it goes because of that. An answer may be lost of what was carried out: it is asked for again until there is one, for a moment.
+async fn delete(pods: &Api<core::Pod>, name: &str, params: &DeleteParams) -> kube::Result<bool> {
+    let mut lost = 0;
+    loop {
+        match pods.delete(name, params).await {
+            Ok(_) => return Ok(true),
+            // It was there and stayed when it was asked for first: that did it, for all that can be told.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(lost > 0),
+            Err(kube::Error::Api(status)) if status.code < 500 => return Err(kube::Error::Api(status)),
+            Err(error) if lost == LOST => return Err(error),
+            Err(_) => lost += 1,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// What the account needs for it.
 pub(super) fn rights(aim: &Aim) -> Vec<Right> {
     ["list", "delete"].map(|verb| right(aim.namespace.as_deref().unwrap_or_default(), verb)).to_vec()
@@ -100,9 +123,44 @@ fn right(namespace: &str, verb: &str) -> Right {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::kubernetes::fake::{Fake, failure};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_went_while_the_answer_was_lost_was_deleted_by_the_rule() {
+        // What each request is answered, the last one for ever; and what comes of it.
+        let cases: [(&[u16], Result<bool, u16>); 7] = [
+            (&[200], Ok(true)),
+            (&[504, 200], Ok(true)),
+            (&[504, 404], Ok(true)),
+            (&[500, 504, 409], Ok(true)),
+            (&[404], Ok(false)),
+            (&[409], Ok(false)),
+            (&[504], Err(504)),
+        ];
+        for (answers, expected) in cases {
+            let asked = AtomicUsize::new(0);
+            let fake = Fake::new(move |_| {
+                let which = asked.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
+                match answers[which] {
+                    200 => (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})),
+                    404 => failure(404, "NotFound", "it is not there"),
+                    409 => failure(409, "Conflict", "it is another one"),
+                    code => failure(code, "Timeout", "too slow"),
+                }
+            });
+            let pods: Api<core::Pod> = Api::namespaced(fake.client(), "shop");
+            let came = delete(&pods, "db-0", &DeleteParams::default()).await.map_err(|error| match error {
+                kube::Error::Api(status) => status.code,
+                other => panic!("{other}"),
+            });
+            assert_eq!(came, expected, "{answers:?}");
+        }
+    }
 
     #[test]
     fn only_pods_of_the_bad_revision_that_are_not_ready_are_stuck() {

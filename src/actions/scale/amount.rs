@@ -1,6 +1,35 @@
 //! How many replicas to set.
 
-use crate::api::ScaleAmount;
+use serde_json::Value;
+
+use crate::{
+    actions::{Failure, FailureKind},
+    api::ScaleAmount,
+};
+
+/// Replicas that an expression may give where the rule has no `max`: as many as `to` may say.
+const MOST: i64 = 1_000_000;
+
+/// The number that `toExpression` has given. It is not repeated in an error but as a number: it may have come out of an event, and be long.
+pub(super) fn evaluated(value: &Value, max: Option<i32>) -> Result<ScaleAmount, Failure> {
+    let failure = |message: String| Failure { kind: FailureKind::Invalid, message };
+    let other = match value {
+        Value::Number(number) => match number.as_i64().or_else(|| number.as_u64().map(|_| i64::MAX)) {
+            Some(to) if to > MOST && max.is_none() => {
+                return Err(failure(format!("toExpression gave {number}, more than {MOST} replicas; max bounds it")));
+            }
+            // What is more than `max` is cut to it in any case.
+            Some(to) => return Ok(ScaleAmount::To(i32::try_from(to.max(0)).unwrap_or(i32::MAX))),
+            None => return Err(failure(format!("toExpression gave {number}, no whole number: int() makes one of it"))),
+        },
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::String(_) => "a text: int() makes a number of it",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    };
+    Err(failure(format!("toExpression gave no whole number, but {other}")))
+}
 
 /// The absolute number: of shares the change is rounded away from zero, so that `50%` of 1 changes something; the bounds always hold, and `max`
 /// before `min`.
@@ -23,8 +52,36 @@ fn away_from_zero(numerator: i64, denominator: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_an_expression_gives_is_a_number_of_replicas_or_an_error_that_says_why_not() {
+        for (value, max, to) in [
+            (json!(3), None, 3),
+            (json!(0), None, 0),
+            (json!(-7), None, 0),
+            (json!(1_000_000), None, 1_000_000),
+            (json!(1_000_001), Some(9), 1_000_001),
+            (json!(u64::MAX), Some(9), i32::MAX),
+        ] {
+            assert_eq!(evaluated(&value, max), Ok(ScaleAmount::To(to)), "{value}");
+        }
+        for (value, said) in [
+            (json!(1_000_001), "toExpression gave 1000001, more than 1000000 replicas; max bounds it"),
+            (json!(u64::MAX), "more than 1000000 replicas"),
+            (json!(2.5), "toExpression gave 2.5, no whole number: int() makes one of it"),
+            (json!(2.0), "toExpression gave 2.0, no whole number"),
+            (json!("3"), "toExpression gave no whole number, but a text: int() makes a number of it"),
+            (json!(null), "but null"),
+            (json!([3]), "but a list"),
+        ] {
+            let failure = evaluated(&value, None).expect_err("no number");
+            assert_eq!(failure.kind, FailureKind::Invalid, "{value}");
+            assert!(failure.message.contains(said), "{value}: {failure:?}");
+        }
+    }
 
     #[test]
     fn numbers_and_shares_become_absolute() {

@@ -9,6 +9,7 @@ use crate::{
     actions::{
         Context, Failure,
         fields::{Fields, Verb},
+        recording,
         target::Aim,
         write::Step,
     },
@@ -186,7 +187,7 @@ impl Found {
         let how = format!(" from {min}..{max} to {}..{} for {}", after.min, after.max, of.title());
         let more = json!({"from": before.json(), "to": after.json()}).as_object().cloned().unwrap_or_default();
         let request = Fields { how, more, ..request }.keeping(&step, &now).await?;
-        serde_json::to_value(request).map_err(|error| Failure::last(format!("record the request: {error}")))
+        recording::of(&request)
     }
 }
 

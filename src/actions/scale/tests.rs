@@ -161,6 +161,26 @@ async fn a_scale_is_rendered_absolute_and_written_to_the_subresource_only() {
 }
 
 #[tokio::test]
+async fn what_an_expression_gave_is_within_bounds_and_recorded_as_a_number() {
+    let world = World::new(Some(2));
+    let fake = serve(&world);
+    let spec = spec("web", json!({"toExpression": "value", "min": 3, "max": 8}));
+    for (gave, to) in [(json!(5), 5), (json!(0), 3), (json!(-4), 3), (json!(900), 8)] {
+        let mut filled = filled("web");
+        filled["toExpression"] = gave.clone();
+        let request = action(spec.clone()).render(&context(&fake), &filled).await.expect("a request");
+        assert_eq!((&request["from"], &request["to"]), (&json!(2), &json!(to)), "{gave}");
+    }
+    for gave in [json!(2.5), json!("5"), Value::Null] {
+        let mut filled = filled("web");
+        filled["toExpression"] = gave.clone();
+        let failure = action(spec.clone()).render(&context(&fake), &filled).await.expect_err("no number");
+        assert_eq!(failure.kind, FailureKind::Invalid, "{gave}");
+    }
+    assert!(fake.requests().iter().all(|seen| seen.method != "PATCH"));
+}
+
+#[tokio::test]
 async fn what_is_held_before_rendering_is_held_again_by_what_was_recorded() {
     let fake = Fake::new(|seen| common(seen).unwrap_or_else(|| (200, World::new(Some(2)).lock().scale())));
     let mut keys = Vec::new();

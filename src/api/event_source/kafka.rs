@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{self, address};
+use super::common::{self, Tls, address};
 use crate::api::SecretKeyRef;
 
 /// Type of the events of a source of kind `kafka` unless it says otherwise.
@@ -34,6 +34,9 @@ pub struct KafkaSource {
     /// Where a group begins that has taken nothing of a topic yet: `Latest`: with what comes from now on; `Earliest`: with the oldest record there is.
     #[serde(default)]
     pub start: KafkaStart,
+    /// TLS. Without it what is said, and the password of `Plain`, can be read by whoever can read along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
     /// Logs in by SASL. Default: without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
@@ -69,7 +72,7 @@ pub enum KafkaStart {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaSasl {
-    /// How the password is shown. `Plain` shows it as it is, to whoever can read along.
+    /// How the password is shown: `Plain` as it is, so use `tls` with it; `ScramSha256` and `ScramSha512` only that it is known.
     pub mechanism: KafkaMechanism,
     /// The user name.
     #[schemars(length(min = 1, max = 253))]
@@ -83,6 +86,49 @@ pub struct KafkaSasl {
 pub enum KafkaMechanism {
     /// PLAIN.
     Plain,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+impl KafkaMechanism {
+    /// As Kafka calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// Connections by TLS. `tls: {}` trusts the authorities that the operator's image trusts. A broker's certificate must be for the host that it is connected to
+/// by, its name or its IPv4 address; there is no way to leave the check out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaTls {
+    /// The certificates (PEM) of the authorities that are trusted, instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// The certificate (PEM, with those between it and its authority) that the operator shows; together with `clientKeySecretRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<SecretKeyRef>,
+    /// The private key (PEM) of that certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key_secret_ref: Option<SecretKeyRef>,
+}
+
+impl KafkaTls {
+    /// As other kinds say it.
+    pub fn tls(&self) -> Tls {
+        Tls {
+            ca_secret_ref: self.ca_secret_ref.clone(),
+            client_certificate_secret_ref: self.client_certificate_secret_ref.clone(),
+            client_key_secret_ref: self.client_key_secret_ref.clone(),
+            server_name: None,
+        }
+    }
 }
 
 /// A Kafka cluster, and how to get in.
@@ -90,6 +136,8 @@ pub enum KafkaMechanism {
 pub struct KafkaCluster<'a> {
     /// Brokers to begin with.
     pub brokers: &'a [String],
+    /// TLS.
+    pub tls: Option<&'a KafkaTls>,
     /// By SASL.
     pub sasl: Option<&'a KafkaSasl>,
 }
@@ -97,14 +145,16 @@ pub struct KafkaCluster<'a> {
 impl KafkaSource {
     /// The cluster.
     pub fn cluster(&self) -> KafkaCluster<'_> {
-        KafkaCluster { brokers: &self.brokers, sasl: self.sasl.as_ref() }
+        KafkaCluster { brokers: &self.brokers, tls: self.tls.as_ref(), sasl: self.sasl.as_ref() }
     }
 }
 
 impl KafkaCluster<'_> {
     /// The keys of Secrets that it names.
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
-        self.sasl.map(|sasl| sasl.password_secret_ref.clone()).into_iter().collect()
+        let tls = self.tls.map(KafkaTls::tls).unwrap_or_default();
+        let password = self.sasl.map(|sasl| &sasl.password_secret_ref);
+        tls.secrets().chain(password).cloned().collect()
     }
 
     /// Notes what is wrong with it below `path`, such as `kafka`.
@@ -112,7 +162,18 @@ impl KafkaCluster<'_> {
         if self.brokers.is_empty() {
             faults.push(format!("{path}.brokers: name at least one"));
         }
-        let wrong = self.brokers.iter().filter_map(|broker| address(broker, KAFKA_PORT).err());
-        faults.extend(wrong.map(|fault| format!("{path}.brokers: {fault}")));
+        if let Some(tls) = self.tls {
+            tls.tls().faults(&format!("{path}.tls"), faults);
+        }
+        for broker in self.brokers {
+            match address(broker, KAFKA_PORT) {
+                Err(fault) => faults.push(format!("{path}.brokers: {fault}")),
+                // librdkafka looks for the brackets in the certificate, too.
+                Ok((host, _)) if self.tls.is_some() && host.contains(':') => faults.push(format!(
+                    "{path}.brokers: {broker} cannot be checked by its certificate: with tls, name it, or write an IPv4 address"
+                )),
+                Ok(_) => {}
+            }
+        }
     }
 }

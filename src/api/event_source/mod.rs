@@ -19,7 +19,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use amqp::{AmqpBinding, AmqpBroker, AmqpQueue, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
-pub use kafka::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart};
+pub use kafka::{
+    DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSasl, KafkaSource, KafkaStart, KafkaTls,
+};
 pub use mqtt::{DEFAULT_MQTT_TYPE, MqttPayload, MqttProtocol, MqttRetained, MqttSource};
 pub use nats::{
     DEFAULT_NATS_TYPE, JetStream, NATS_PORT, NatsAuth, NatsCluster, NatsCore, NatsDeliverPolicy, NatsSource,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     amqp::{self, AmqpBroker},
     common::{self, Login, Tls},
-    kafka::{self, KafkaCluster, KafkaSasl},
+    kafka::{self, KafkaCluster, KafkaSasl, KafkaTls},
     nats::{NatsAuth, NatsCluster},
     redis::{self, RedisAuth, RedisServer},
 };
@@ -73,6 +73,9 @@ pub struct KafkaLag {
     /// The consumer group; `event.data.queue`.
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[!-~]+$"))]
     pub group: String,
+    /// TLS. Default: without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
     /// Logs in by SASL. Default: without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
@@ -210,7 +213,7 @@ impl QueueKind<'_> {
 impl KafkaLag {
     /// The cluster.
     pub fn cluster(&self) -> KafkaCluster<'_> {
-        KafkaCluster { brokers: &self.brokers, sasl: self.sasl.as_ref() }
+        KafkaCluster { brokers: &self.brokers, tls: self.tls.as_ref(), sasl: self.sasl.as_ref() }
     }
 }
 

@@ -28,21 +28,7 @@ impl Rules {
     /// Asks about the rules whose turn it is, once for each version; only those whose account has the rights.
     pub(super) async fn rehearse(&mut self, now: Instant) {
         let is_ready = |tracked: &Tracked| tracked.rights_at.is_some() && tracked.granted && tracked.wanted.is_some();
-        let mut due: Vec<(Instant, String)> = self
-            .rules
-            .iter()
-            .filter(|(_, tracked)| is_ready(tracked))
-            .filter_map(|(uid, tracked)| tracked.rehearse_at.filter(|at| *at <= now).map(|at| (at, uid.clone())))
-            .collect();
-        due.sort();
-        due.truncate(AT_ONCE);
-        let looks: Vec<_> = due
-            .into_iter()
-            .filter_map(|(_, uid)| {
-                let tracked = self.rules.get(&uid)?;
-                Some((uid, tracked.rule.clone(), tracked.wanted.clone()?))
-            })
-            .collect();
+        let looks = self.due(now, AT_ONCE, |tracked| tracked.rehearse_at.filter(|_| is_ready(tracked)));
         let services = &self.services;
         let look = async |(uid, rule, version): (String, RuleRef, Version)| {
             let answer = tokio::time::timeout(PATIENCE, refused(services, &rule, &version.spec)).await;

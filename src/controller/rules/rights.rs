@@ -29,20 +29,7 @@ const BESIDE: usize = 8;
 impl Rules {
     /// Looks at the rules whose turn it is, those first that have waited longest.
     pub(super) async fn look_at_rights(&mut self, now: Instant) {
-        let mut due: Vec<(Instant, String)> = self
-            .rules
-            .iter()
-            .filter_map(|(uid, tracked)| tracked.rights_at.filter(|at| *at <= now).map(|at| (at, uid.clone())))
-            .collect();
-        due.sort();
-        due.truncate(AT_ONCE);
-        let looks: Vec<_> = due
-            .into_iter()
-            .filter_map(|(_, uid)| {
-                let tracked = self.rules.get(&uid)?;
-                Some((uid, tracked.rule.clone(), tracked.wanted.clone()?))
-            })
-            .collect();
+        let looks = self.due(now, AT_ONCE, |tracked| tracked.rights_at);
         let cluster = &self.cluster;
         let look = async |(uid, rule, version): (String, RuleRef, Version)| {
             let answer = tokio::time::timeout(PATIENCE, missing(cluster, &rule, &version.spec)).await;

@@ -9,8 +9,12 @@ use tokio::{
     time::timeout,
 };
 
+use crate::api::KafkaMechanism;
+
 use super::{
-    ANSWER, FOREIGN, Fault, Login, Places, Settings, fault, topic_fault,
+    ANSWER, FOREIGN, Fault, Login, Places, Settings, fault,
+    scram::{Hash, Scram},
+    topic_fault,
     wire::{Broken, Connection, Question, Reading, Writing},
 };
 
@@ -21,9 +25,9 @@ const SASL_AUTHENTICATE: Question = Question(36, 0);
 
 /// What a cluster says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(super) struct Answer {
     /// Hosts and ports of its brokers, and of the coordinator of the group.
-    pub brokers: Vec<(String, u16)>,
+    pub(super) brokers: Vec<(String, u16)>,
     /// The topics: an error's number, or 0, and the partitions.
     topics: Vec<(String, i16, Vec<i32>)>,
 }
@@ -33,7 +37,7 @@ impl Answer {
     ///
     /// # Errors
     /// Names the topic that there is none of, or that may not be read.
-    pub fn places(&self) -> Result<Places, Fault> {
+    pub(super) fn places(&self) -> Result<Places, Fault> {
         let topic = |(name, error, partitions): &(String, i16, Vec<i32>)| match code(*error) {
             None => Ok((name.clone(), partitions.clone())),
             Some(code) => Err(topic_fault(name, code)),
@@ -42,14 +46,19 @@ impl Answer {
     }
 }
 
-/// Asks a broker for the cluster's brokers, these topics and where this group is; it logs in before. It takes [`ANSWER`] at most.
+/// Asks a broker for the cluster's brokers, these topics and, where one is named, where this group is; it logs in before. It takes [`ANSWER`] at most.
 ///
 /// # Errors
 /// In the broker's words, or with what may be wrong where it has none.
 ///
 /// # Cancel safety
 /// Dropped, the connection ends.
-pub async fn ask<S>(stream: S, settings: &Settings<'_>, topics: &[String], group: &str) -> Result<Answer, Fault>
+pub(super) async fn ask<S>(
+    stream: S,
+    settings: &Settings<'_>,
+    topics: &[String],
+    group: Option<&str>,
+) -> Result<Answer, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -61,7 +70,9 @@ where
         let fields = Writing::default().texts(topics).i8(0);
         let answer = broker.ask(METADATA, &fields).await.map_err(|error| silent(&error))?;
         let mut answer = metadata(&mut Reading(&answer)).ok_or_else(foreign)?;
-        answer.brokers.extend(coordinator(&mut broker, group).await?);
+        if let Some(group) = group {
+            answer.brokers.extend(coordinator(&mut broker, group).await?);
+        }
         answer.brokers.sort_unstable();
         answer.brokers.dedup();
         Ok(answer)
@@ -74,7 +85,7 @@ async fn log_in<S>(broker: &mut Connection<S>, login: &Login<'_>) -> Result<(), 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = broker.ask(SASL_HANDSHAKE, &Writing::default().text(login.mechanism)).await;
+    let answer = broker.ask(SASL_HANDSHAKE, &Writing::default().text(login.mechanism.name())).await;
     let answer = answer.map_err(|error| silent(&error))?;
     let mut answer = Reading(&answer);
     let (error, known) = (answer.i16(), answer.list(Reading::text));
@@ -82,13 +93,29 @@ where
     match code(error) {
         None => {}
         Some(RDKafkaErrorCode::UnsupportedSASLMechanism) => {
-            let (ours, known) = (login.mechanism, known.join(", "));
+            let (ours, known) = (login.mechanism.name(), known.join(", "));
             return Err(Fault::Unauthenticated(format!("the broker does not take {ours}, but {known}")));
         }
         Some(code) => return Err(Fault::Unauthenticated(format!("the broker takes no login here: {code}"))),
     }
-    let token = format!("\0{}\0{}", login.username, login.password);
-    authenticate(broker, token.as_bytes()).await.map(drop)
+    let hash = match login.mechanism {
+        KafkaMechanism::Plain => {
+            let token = format!("\0{}\0{}", login.username, login.password);
+            return authenticate(broker, token.as_bytes()).await.map(drop);
+        }
+        KafkaMechanism::ScramSha256 => Hash::Sha256,
+        KafkaMechanism::ScramSha512 => Hash::Sha512,
+    };
+    let scram = Scram::new(hash, login.username, login.password).map_err(Fault::Unreachable)?;
+    let challenge = authenticate(broker, scram.first().as_bytes()).await?;
+    let (last, wanted) = scram.last(&challenge).map_err(Fault::Unauthenticated)?;
+    let proof = authenticate(broker, last.as_bytes()).await?;
+    if proof == wanted.as_bytes() {
+        Ok(())
+    } else {
+        let why = "the broker does not know the password by itself: it may be none of the cluster's";
+        Err(Fault::Unauthenticated(why.to_owned()))
+    }
 }
 
 /// Shows a token; gives the broker's.
@@ -172,14 +199,25 @@ fn foreign() -> Fault {
 
 /// Whoever is there says nothing that tells what is wrong.
 fn silent(error: &Broken) -> Fault {
+    use io::ErrorKind as Kind;
     Fault::Unreachable(match error {
         Broken::Foreign => FOREIGN.to_owned(),
-        Broken::Ended(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the connection was ended instead of an answer: a broker does so where it wants a login (sasl) or TLS, or none".to_owned()
+        Broken::Ended(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            format!("{error}: a broker ends TLS so where it wants a certificate, or another one ({SHOWN})")
+        }
+        Broken::Ended(error)
+            if matches!(error.kind(), Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe) =>
+        {
+            format!(
+                "the connection was ended instead of an answer: a broker does so where it wants a login (sasl), TLS (tls) or a certificate ({SHOWN}), or none"
+            )
         }
         Broken::Ended(error) => error.to_string(),
     })
 }
+
+/// Where a certificate to show is named.
+const SHOWN: &str = "tls.clientCertificateSecretRef";
 
 #[cfg(test)]
 mod tests {
@@ -215,12 +253,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_speak_the_protocol_is_told_so() {
-        let settings = Settings { brokers: Vec::new(), login: None, client_id: "me".to_owned() };
+        let settings = Settings { brokers: Vec::new(), tls: None, login: None, client_id: "me".to_owned() };
         for (says, told) in [(&b"HTTP/1.0 400 Bad Request"[..], "does not speak Kafka's protocol"), (b"", "login")] {
             let (near, mut far) = tokio::io::duplex(1 << 10);
             far.write_all(says).await.expect("room");
             far.shutdown().await.expect("an end");
-            let fault = ask(near, &settings, &[], "group").await.expect_err("no answer");
+            let fault = ask(near, &settings, &[], Some("group")).await.expect_err("no answer");
             assert!(matches!(&fault, Fault::Unreachable(words) if words.contains(told)), "{fault}");
         }
     }

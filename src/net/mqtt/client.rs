@@ -10,9 +10,9 @@ use tokio::{
 use tokio_util::{bytes::BytesMut, codec::FramedRead};
 
 use super::{
-    Error, Qos, Version,
-    codec::{self, Incoming, Outgoing},
+    Error, Qos, Version, codec,
     frames::Frames,
+    packet::{Incoming, Outgoing},
 };
 
 /// How long the broker may take to answer CONNECT, and to take what is sent. Brokers that ask others for credentials take a second or two.

@@ -7,12 +7,13 @@
 mod client;
 mod codec;
 mod frames;
+mod packet;
 pub mod topic;
 
 use std::{fmt, io};
 
 pub use client::{Client, Connect, Greeting, Limits};
-pub use codec::{Incoming, Message, Outgoing, Properties, Published, Receipt, Subscription};
+pub use packet::{Incoming, Message, Outgoing, Properties, Published, Receipt, Subscription};
 
 /// Which version of the protocol is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

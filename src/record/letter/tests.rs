@@ -39,6 +39,7 @@ fn replay(spec: &Arc<EventRuleSpec>, steps: &[(&str, Step)]) -> Replay {
         step: None,
         planned: None,
         restores: None,
+        closes: false,
         value: None,
         baseline: None,
         input: Position(4),

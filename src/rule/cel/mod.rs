@@ -270,6 +270,11 @@ impl Program {
         self.0.type_.surely_not_bool()
     }
 
+    /// What it gives, when that is surely no whole number.
+    pub(super) fn surely_not_whole(&self) -> Option<&'static str> {
+        self.0.type_.surely_not_whole()
+    }
+
     /// The expression's value for what the scope holds, as JSON: times and durations as text.
     ///
     /// # Errors

@@ -103,6 +103,16 @@ impl Static {
         self.may_be(other) || self == Null || other == Null || self.is_number() && other.is_number()
     }
 
+    /// What an expression gives, when that is surely no whole number.
+    pub(super) fn surely_not_whole(self) -> Option<&'static str> {
+        match self {
+            Int | Uint => None,
+            Bool => Some("true or false"),
+            Double => Some("a double"),
+            other => other.surely_not_bool(),
+        }
+    }
+
     /// What a condition gives, when that is surely neither true nor false.
     pub(super) fn surely_not_bool(self) -> Option<&'static str> {
         match self {

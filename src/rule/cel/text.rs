@@ -228,6 +228,12 @@ impl Template {
         Self { path: path.to_owned(), root: Node::Fixed(value) }
     }
 
+    /// JSON that is the value of an expression.
+    pub(in crate::rule) fn evaluated(program: Program, path: &str) -> Self {
+        let text = Text { parts: vec![Part::Expression(program)] };
+        Self { path: path.to_owned(), root: Node::Text(text, Mode::Typed) }
+    }
+
     /// One object of several templates, such as an action of which some fields take expressions and others do not.
     pub(in crate::rule) fn object(fields: Vec<(String, Template)>, path: &str) -> Self {
         let fields = fields.into_iter().map(|(key, field)| (key, field.root)).collect();

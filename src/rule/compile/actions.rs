@@ -104,17 +104,38 @@ impl Compiler {
     }
 
     fn scale(&mut self, scale: &Scale, path: &str) -> Option<Template> {
-        if scale.amount().is_none() {
-            self.fault(
-                path,
-                "exactly one of to and by must be set, and by must be a number such as \"2\", \"-1\" or \"50%\"",
-            );
+        if let Some(fault) = scale.fault() {
+            self.fault(path, fault);
         }
         if matches!((scale.min, scale.max), (Some(min), Some(max)) if min > max) {
             self.fault(format!("{path}.min"), "must not be greater than max");
         }
         self.target(&scale.target, path);
-        self.fields(scale, TARGET_TEXTS, path)
+        let mut fields = Vec::new();
+        let mut whole = true;
+        for (key, value) in self.json(scale, path)? {
+            let path = format!("{path}.{key}");
+            let field = match (key.as_str(), &scale.to_expression) {
+                ("toExpression", Some(source)) => self.whole_number(source, &path),
+                ("target", _) => self.fields(&value, &["name", "namespace"], &path),
+                _ => {
+                    self.refuse_elsewhere(&value, &[], "", &path);
+                    Some(Template::fixed(value, &path))
+                }
+            };
+            whole &= field.is_some();
+            fields.extend(field.map(|field| (key, field)));
+        }
+        whole.then(|| Template::object(fields, path))
+    }
+
+    /// What an expression gives that says how many.
+    fn whole_number(&mut self, source: &str, path: &str) -> Option<Template> {
+        let program = self.program(source, path)?;
+        if let Some(other) = program.surely_not_whole() {
+            self.fault(path, format!("gives {other}, not a whole number; of a double int() makes one"));
+        }
+        Some(Template::evaluated(program, path))
     }
 
     fn rollout(&mut self, rollout: &Rollout, path: &str) -> Option<Template> {

@@ -3,14 +3,13 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Compiler, Mode, Program, Template};
+use super::{Compiler, Mode, Template};
 
 impl Compiler {
     pub(super) fn template(&mut self, value: &Value, mode: Mode, path: &str) -> Option<Template> {
         match Template::compile(value, mode, &self.names, path) {
             Ok(template) => {
-                let programs = template.programs();
-                self.places.extend(programs.into_iter().flat_map(Program::places).cloned());
+                template.programs().into_iter().for_each(|program| self.reads(program));
                 Some(template)
             }
             Err(faults) => {

@@ -93,6 +93,7 @@ impl Engine {
             stamp: moment.head.stamp,
             planned: fires.planned,
             restores: None,
+            closes: false,
         }
     }
 }

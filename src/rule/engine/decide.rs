@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Engine, MAX_ERROR, SeenBy, time};
 use crate::{
-    api::{EventRef, FiringKind, FiringOutcome, FiringStatus, LastError},
+    api::{EventRef, FiringKind, FiringOutcome, FiringStatus, LastError, Suppressed},
     event::Event,
     record::{Decision, EventInput, Firing, FiringId, Head, Mark, RuleUid, SuppressedReason},
     rule::groups::Cause,
@@ -71,21 +71,7 @@ impl Engine {
             }
             Decision::Suppressed { group, reason, occurrence, .. } => {
                 state.suppressed(group, *reason, head.stamp);
-                match reason {
-                    SuppressedReason::Cooldown => state.counts.suppressed.cooldown += 1,
-                    SuppressedReason::TooManyGroups => state.counts.suppressed.too_many_groups += 1,
-                    SuppressedReason::TooMuchState => state.counts.suppressed.too_much_state += 1,
-                    SuppressedReason::Budget => state.counts.suppressed.budget += 1,
-                    // Only a log that an earlier version wrote says so.
-                    SuppressedReason::Backlog => {}
-                    SuppressedReason::Concurrency => state.counts.suppressed.concurrency += 1,
-                    SuppressedReason::OutsideActiveWindow => state.counts.suppressed.outside_active_window += 1,
-                    SuppressedReason::Silence => state.counts.suppressed.silence += 1,
-                    SuppressedReason::Stopped => state.counts.suppressed.stopped += 1,
-                    SuppressedReason::Dedupe => state.counts.suppressed.dedupe += 1,
-                    SuppressedReason::OwnWrite => state.counts.suppressed.own_write += 1,
-                    SuppressedReason::Loop => state.counts.suppressed.looped += 1,
-                }
+                count(&mut state.counts.suppressed, *reason);
                 occurrence.map_or_else(Vec::new, |occurrence| state.note(group, Mark::Occurred(occurrence), None, now))
             }
             Decision::Deferred { object, .. } => {
@@ -151,6 +137,25 @@ impl Engine {
         self.changed.rows.insert(uid.clone());
         self.changed.progress.insert(uid.clone());
     }
+}
+
+/// Counts an event that did not fire.
+fn count(suppressed: &mut Suppressed, reason: SuppressedReason) {
+    *match reason {
+        SuppressedReason::Cooldown => &mut suppressed.cooldown,
+        SuppressedReason::TooManyGroups => &mut suppressed.too_many_groups,
+        SuppressedReason::TooMuchState => &mut suppressed.too_much_state,
+        SuppressedReason::Budget => &mut suppressed.budget,
+        // Only a log that an earlier version wrote says so.
+        SuppressedReason::Backlog => return,
+        SuppressedReason::Concurrency => &mut suppressed.concurrency,
+        SuppressedReason::OutsideActiveWindow => &mut suppressed.outside_active_window,
+        SuppressedReason::Silence => &mut suppressed.silence,
+        SuppressedReason::Stopped => &mut suppressed.stopped,
+        SuppressedReason::Dedupe => &mut suppressed.dedupe,
+        SuppressedReason::OwnWrite => &mut suppressed.own_write,
+        SuppressedReason::Loop => &mut suppressed.looped,
+    } += 1;
 }
 
 /// The rule that a decision is of.

@@ -19,11 +19,11 @@ impl Engine {
         }
     }
 
-    /// An event that could not be judged is judged again, by the version in force: [`Engine::take_released`] has it. False while there is none, and while
-    /// that is suspended: nothing would judge it.
+    /// An event that could not be judged is judged again, by the version in force: [`Engine::take_released`] has it. False while there is none, while that
+    /// is suspended, and while all rules are stopped: nothing would judge it, or come of it.
     pub fn judge_again(&mut self, head: &Head, replay: &Replay) -> bool {
         let uid = &replay.open.firing.rule.uid;
-        let in_force = self.rule(uid).filter(|rule| !rule.spec.suspend);
+        let in_force = self.rule(uid).filter(|rule| !rule.spec.suspend && self.stopped().is_none());
         let Some(input) = in_force.and_then(|rule| replay.input(rule.generation)) else { return false };
         self.released.push(Released { rule: uid.clone(), position: head.position, input });
         true

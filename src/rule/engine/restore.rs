@@ -110,6 +110,7 @@ fn firing(id: FiringId, rule: &RuleRef, generation: i64, head: &Head, change: &C
         stamp: head.stamp,
         planned: None,
         restores: Some(Box::new(change.clone())),
+        closes: false,
     }
 }
 

@@ -45,8 +45,9 @@ impl Engine {
         let Some((_, state)) = self.rules.get_mut(&finished.rule) else { return };
         let Some(rule) = state.in_force.as_ref().map(|version| &version.rule) else { return };
         let before = state.breaker.clone();
-        // That something could be given back says nothing of what the rule does.
+        // That something could be given back, or an incident ended, says nothing of what the rule does.
         let of_this = open.firing.restores.is_none()
+            && !open.firing.closes
             && open.firing.generation == rule.generation
             && open.spec.mode == RuleMode::Enforce;
         match rule.breaker.filter(|_| of_this) {

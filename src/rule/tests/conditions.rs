@@ -67,7 +67,7 @@ fn all_faults_of_a_spec_are_told_at_once_with_their_places() {
         "spec.when[1].expression:1:9: unknown name `evnt`",
         "spec.sources[0].kubernetesEvent.regarding.selector.matchExpressions[0].operator:1:1: unknown operator \"Is\"",
         "spec.sources[1]:1:1: exactly one of kubernetesEvent, resource, ref, schedule and events",
-        "spec.actions[0].scale:1:1: exactly one of to and by",
+        "spec.actions[0].scale:1:1: exactly one of to, toExpression and by",
         "spec.actions[0].scale.target.name:1:3: `actions` has no `tell`: known are none",
         "spec.actions[1].ifExpression:1:1: gives a number",
         "spec.actions[1].notify.sinkRef.name:1:1: takes no `${ }`",
@@ -134,6 +134,44 @@ fn actions_are_filled_in_and_scripts_are_not() {
         Ok(true)
     );
     assert!(rule.action("run").expect("the action").body.is_static());
+}
+
+#[test]
+fn how_many_replicas_is_a_whole_number_that_may_come_out_of_what_is_known() {
+    let scale = |expression: &str| {
+        let scale = json!({"target": {"kind": "Deployment", "name": "${event.data.regarding.name}"}, "toExpression": expression, "max": 9});
+        spec(json!({"actions": [{"name": "one", "wait": {"for": "1s"}}, {"name": "grow", "scale": scale}]}))
+    };
+    for (expression, told) in [
+        ("event.data.count / 2.0 > 3.0", "gives true or false, not a whole number"),
+        ("1.5 * 2.0", "gives a double, not a whole number; of a double int() makes one"),
+        ("event.id + 'x'", "gives a text, not a whole number"),
+        ("nope", "unknown name `nope`"),
+        ("value", "`value` is known in actions of a rule with trigger.value"),
+        ("actions.grow.to", "`actions` has no `grow`"),
+    ] {
+        let faults = compile(&rule_ref("web"), 1, &scale(expression)).expect_err("a fault");
+        let said = faults[0].to_string();
+        assert!(faults.len() == 1 && said.starts_with("spec.actions[1].scale.toExpression:1:"), "{faults:?}");
+        assert!(said.contains(told), "{expression}: {said}");
+    }
+    let input = about("shop", "web-1", "R", json!({"count": 7, "half": 3.5}));
+    let filled = |expression: &str| {
+        let rule = compile(&rule_ref("web"), 1, &scale(expression)).expect("compiles");
+        let scope = super::cel::Scope::new(&input.event, "any", &rule.rule, head(1, 0).stamp.timestamp());
+        rule.action("grow").expect("the action").body.fill(&scope)
+    };
+    for (expression, number) in [
+        ("event.data.count", json!(7)),
+        ("int(math.ceil(event.data.half))", json!(4)),
+        ("4u", json!(4)),
+        ("event.data.half", json!(3.5)),
+    ] {
+        let filled = filled(expression).expect("fills");
+        assert_eq!((&filled["toExpression"], &filled["target"]["name"]), (&number, &json!("web-1")), "{expression}");
+    }
+    let error = filled("event.data.none").expect_err("there is none");
+    assert_eq!(error.path, "spec.actions[1].scale.toExpression");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod budget;
 mod chains;
 mod changes;
 mod clocks;
+mod closings;
 mod conditions;
 mod counting;
 mod dedupe;

@@ -110,6 +110,7 @@ fn writing(firing: &str, name: &str) -> OpenFiring {
         step: None,
         planned: None,
         restores: None,
+        closes: false,
         value: None,
         baseline: None,
         input: Position(1),

@@ -185,6 +185,35 @@ fn rows_that_cannot_be_read_are_told_and_the_others_are_restored() {
 }
 
 #[test]
+fn what_an_expression_reads_of_the_regarded_object_is_looked_up_wherever_it_stands() {
+    let labelled = "event.data.regarding.?labels[?'app'].orValue('') == 'web'";
+    let events = |when: &str| json!([{"when": [{"name": "w", "expression": when}]}, {"source": "any"}]);
+    let tell = json!([{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": format!("${{{labelled}}}")}}]);
+    let wait = json!([{"name": "one", "wait": {"for": "1s"}}]);
+    let number = |trigger: &str| json!({"trigger": {trigger: {"expression": format!("{labelled} ? 1.0 : 0.0"), "within": "1m", "above": "0", "deviations": 4}}});
+    for (place, rule) in [
+        ("sequence", json!({"trigger": {"sequence": {"within": "1m", "steps": events(labelled)}}})),
+        (
+            "unless",
+            json!({"trigger": {"sequence": {"within": "1m", "steps": events("true"), "unless": events(labelled)[0]}}}),
+        ),
+        ("all", json!({"trigger": {"all": {"within": "1m", "of": events(labelled)}}})),
+        ("value", number("value")),
+        ("anomaly", number("anomaly")),
+        ("when", json!({"when": [{"name": "w", "expression": labelled}]})),
+        ("dedupe", json!({"dedupe": {"keyExpression": labelled, "within": "1m"}})),
+        ("actions", json!({"actions": tell})),
+        ("failureActions", json!({"actions": wait, "failureActions": tell})),
+    ] {
+        let engine = engine_with(rule);
+        let input = about("shop", "p", "R", json!({}));
+        let concern = engine.interest().concern(&input.origin, &input.event);
+        assert_eq!(concern.regarding_labels_for.len(), 1, "{place}");
+        assert!(concern.regarding_owner_for.is_empty(), "{place}");
+    }
+}
+
+#[test]
 fn interest_tells_what_must_be_looked_up_and_for_whom() {
     let mut engine = engine_with(
         json!({"serviceAccountName": "a", "sources": [{"name": "s", "kubernetesEvent": {"regarding": {"selector": {"matchLabels": {"x": "y"}}}}}]}),

@@ -17,8 +17,6 @@ use crate::{
 
 /// Bytes of a body: a text of 16 KiB in JSON, and an event of 64 KiB, fit.
 pub(super) const MOST: usize = 128 << 10;
-/// How many are under way at the same time: each holds a connection to a service that may not answer.
-pub(super) const AT_ONCE: usize = 8;
 /// How long one may take: two requests to a service may take 20 s each, and who asks waits for 30.
 const PATIENCE: Duration = Duration::from_secs(25);
 
@@ -39,8 +37,10 @@ pub(super) async fn deliver(
         return Err(Refusal(StatusCode::FORBIDDEN, how));
     }
     let what = read(&headers, &body)?;
-    let busy = || Refusal(StatusCode::TOO_MANY_REQUESTS, format!("{AT_ONCE} are being sent by hand: try again"));
-    let _one = rules.sending.try_acquire().map_err(|_| busy())?;
+    let busy = || {
+        Refusal(StatusCode::TOO_MANY_REQUESTS, "too much is being sent by hand: try again in some seconds".to_owned())
+    };
+    let _one = rules.sending.take(&namespace).ok_or_else(busy)?;
     let sent = tokio::time::timeout(PATIENCE, send_by_hand(&rules.services, &visitor, &name, what)).await;
     let late = || {
         let why =

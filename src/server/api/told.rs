@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{ActionOutcome, EventRef, FiringOutcome, FiringStatus},
-    record::{Account, DeadLetter, Finished, FiringId, OpenFiring, RuleRef, RuleUid, Step, whole},
+    record::{Account, DeadLetter, Finished, FiringId, OpenFiring, RuleRef, RuleUid, Step, Stopped, whole},
     shard::{Place, State},
 };
 
@@ -59,6 +59,16 @@ pub(super) fn account(open: &OpenFiring) -> Account {
 
 pub(super) fn acts_as(open: &OpenFiring, of: &Account) -> bool {
     account(open) == *of
+}
+
+/// Why a letter stays where it is.
+pub(super) fn not_again(stopped: Option<Stopped>) -> String {
+    match stopped {
+        Some(Stopped { by, .. }) => {
+            format!("{by} has stopped all rules, and nothing would come of its event: try again when it is released")
+        }
+        None => "the rule is not in force, or suspended: kubectl describe eventrule tells why".to_owned(),
+    }
 }
 
 /// A dead letter in a list.

@@ -31,6 +31,7 @@ fn letter(rule: &str, number: u64) -> DeadLetter {
         step: None,
         planned: None,
         restores: None,
+        closes: false,
         value: None,
         baseline: None,
         input: Position(number),

@@ -90,3 +90,30 @@ async fn ten_thousand_rules_are_replaced_while_events_flow_and_one_version_judge
     }
     assert!(fired.is_empty());
 }
+
+#[tokio::test]
+async fn what_ends_the_incidents_of_a_rule_that_is_deleted_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = Loop::open(dir.path());
+    let [Record::RulePut(mut put), first, second] = put(2) else { panic!("no rule") };
+    let spec = Arc::make_mut(&mut put.spec);
+    let trigger = json!({"value": {"expression": "double(event.data.count)", "within": "1h", "above": "0"}});
+    spec.trigger = serde_json::from_value(trigger).expect("a trigger");
+    let page = json!([{"name": "page", "notify": {"sinkRef": {"name": "pager"}, "text": "t"}}]);
+    spec.actions = serde_json::from_value(page).expect("actions");
+    for record in [Record::RulePut(put), first, second, event(1, 0)] {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    shard.append(shard.finish_oldest(FiringOutcome::Succeeded).expect("it fired")).await;
+    shard.append(Record::RuleRemove(uid())).await;
+    shard.turn().await;
+    let open = shard.all();
+    assert_eq!((open.len(), open[0].firing.closes), (1, true));
+    shard.checkpoint().await;
+    drop(shard);
+    let bus = super::open(dir.path());
+    let recovered = recover(&*bus, usize::MAX).expect("recover");
+    assert_eq!((recovered.open.len(), recovered.orphans.len()), (1, 0), "it is no orphan");
+    assert!(recovered.open[0].1.outlives());
+}

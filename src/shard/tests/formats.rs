@@ -37,6 +37,7 @@ fn fired(input: u64) -> Record {
         step: None,
         planned: None,
         restores: None,
+        closes: false,
         value: None,
         baseline: None,
     };

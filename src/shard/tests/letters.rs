@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    record::{DeadLetter, Replay},
+    record::{Control, DeadLetter, Replay},
     shard::Place,
 };
 
@@ -218,6 +218,30 @@ async fn an_event_that_brings_the_panic_out_once_more_is_kept_once_more() {
     shard.turn().await;
     assert_eq!((shard.all().len(), kept(&shard)), (0, (1, json!(1))));
     assert_ne!(shard.state.letters.of_rule(&uid()).next(), Some(&id));
+}
+
+#[tokio::test]
+async fn an_event_that_could_not_be_judged_stays_kept_while_all_rules_are_stopped() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shard = poisoned(dir.path()).await;
+    let id = shard.state.letters.of_rule(&uid()).next().cloned().expect("a letter");
+    let letter = read(&shard, &id).await.expect("it is kept");
+    let replay = Replay { of: id.clone(), open: Box::new(letter.open), unjudged: letter.unjudged };
+    let stop = Control::Stop { by: "ConfigMap a/b".into(), why: "a drill".into() };
+    for record in [Record::Control(stop), Record::Replay(replay.clone())] {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    assert_eq!((shard.all().len(), kept(&shard)), (0, (1, json!(1))));
+    drop(shard);
+    let mut shard = Loop::open(dir.path());
+    assert_eq!(kept(&shard), (1, json!(1)), "after a restart too");
+    let released = [Record::Control(Control::Release), Record::Replay(replay)];
+    for record in put(8).into_iter().chain(released) {
+        shard.append(record).await;
+    }
+    shard.turn().await;
+    assert_eq!((shard.all().len(), kept(&shard)), (1, (0, json!(0))));
 }
 
 #[tokio::test]

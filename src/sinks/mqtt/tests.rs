@@ -1,5 +1,5 @@
 use super::*;
-use crate::sinks::testing::notification;
+use crate::sinks::{Publisher as _, testing::notification};
 
 fn mqtt(spec: &str) -> Result<Mqtt, String> {
     let spec = serde_json::from_str(spec).expect("a spec");

@@ -37,6 +37,10 @@ impl Notifier for Bot {
         vec![self.token.clone()]
     }
 
+    fn keeps_incidents(&self) -> bool {
+        true
+    }
+
     fn is_for_people(&self) -> bool {
         true
     }

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    api::NotifyField,
+    api::{NotifyField, SecretKeyRef},
     sinks::{
-        build,
+        Delivered, Retry, Secrets, SinkError, build,
         testing::{Service, http, notification, sink, tell},
     },
 };

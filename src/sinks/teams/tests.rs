@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    api::NotifyField,
+    api::{NotifyField, SecretKeyRef},
     sinks::{
-        build,
+        Delivered, Retry, Secrets, SinkError, build,
         testing::{Service, http, notification, sink, tell},
     },
 };

@@ -9,10 +9,11 @@ use tokio::{
 use super::*;
 
 /// A spec of each kind; `ADDRESS` stands for the server's. The password is under the key `password`.
-const BROKERS: [&str; 5] = [
+const BROKERS: [&str; 6] = [
     r#"{"mqtt": {"address": "ADDRESS", "topic": "a", "login": {"username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"nats": {"servers": ["ADDRESS"], "subject": "a", "auth": {"tokenSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"nats": {"servers": ["ADDRESS"], "subject": "a", "acknowledge": "Server", "auth": {"login": {"username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}}"#,
+    r#"{"kafka": {"brokers": ["ADDRESS"], "topic": "a", "sasl": {"mechanism": "Plain", "username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"amqp": {"address": "ADDRESS", "routingKey": "a", "login": {"username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"redis": {"server": "ADDRESS", "stream": "a", "auth": {"passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
 ];

@@ -129,13 +129,9 @@ impl Feed {
         self.net.connector.resolve(host, port).await.map_err(|error| refusal(host, port, &error))
     }
 
-    /// Whether a client may connect to a host whose name it resolves by itself.
-    ///
-    /// # Errors
-    /// `Refused` when one of its addresses may not be connected to, `Unreachable` when it has none.
-    #[cfg(feature = "kafka")]
-    pub(super) async fn permits(&self, host: &str, port: u16) -> Result<(), Down> {
-        self.net.connector.permits(host, port).await.map_err(|error| refusal(host, port, &error))
+    /// For who connects, or judges addresses, without a feed.
+    pub(super) fn connector(&self) -> &Connector {
+        &self.net.connector
     }
 
     /// A connection, by TLS where `tls` says so.
@@ -152,8 +148,12 @@ impl Feed {
     /// # Errors
     /// When a certificate or a key cannot be used.
     pub(super) fn tls(&self, tls: &Tls, host: &str) -> Result<ClientConfig, Down> {
-        let roots = self.net.roots.get_or_init(|| Arc::new(system_roots()));
-        tls_of(tls, host, roots, |key| self.bytes(key))
+        tls_of(tls, host, self.roots(), |key| self.bytes(key))
+    }
+
+    /// The authorities that the system trusts.
+    pub(super) fn roots(&self) -> &Arc<RootCertStore> {
+        self.net.roots.get_or_init(|| Arc::new(system_roots()))
     }
 
     // === Status ===

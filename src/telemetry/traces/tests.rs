@@ -22,6 +22,7 @@ fn firing() -> Firing {
         step: None,
         planned: None,
         restores: None,
+        closes: false,
         value: None,
         baseline: None,
         input: Position(7),

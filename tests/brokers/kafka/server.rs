@@ -7,17 +7,17 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer as _},
-    message::{Header, OwnedHeaders},
+    consumer::{BaseConsumer, Consumer as _, StreamConsumer},
+    message::{Header, OwnedHeaders, OwnedMessage},
     producer::{FutureProducer, FutureRecord, Producer as _},
 };
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
-    brokers::servers::program,
+    brokers::servers::{Authority, program},
     support::{
         eventually,
         http::free_port,
@@ -33,6 +33,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub const USER: &str = "signalbox";
 pub const PASSWORD: &str = "the-broker-s3cret";
 
+/// What keeps a key from nobody.
+const STORE: &str = "changeit";
+
 /// A running broker. Dropping it leaves nothing behind.
 pub struct Kafka {
     process: Mutex<Option<Process>>,
@@ -41,6 +44,11 @@ pub struct Kafka {
     plain: u16,
     login: u16,
     elsewhere: u16,
+    tls: u16,
+    scram: u16,
+    stray: u16,
+    /// Whoever signed its certificates, and those of clients that it takes.
+    pub authority: Authority,
 }
 
 /// A record to send.
@@ -61,7 +69,7 @@ pub async fn shared() -> &'static Kafka {
 impl Kafka {
     /// Starts one, without topics.
     pub async fn start() -> Self {
-        let [plain, login, elsewhere, controller] = [(); 4].map(|()| free_port());
+        let [plain, login, elsewhere, controller, tls, scram, stray] = [(); 7].map(|()| free_port());
         let workspace = Workspace::new("kafka");
         let folder = workspace.path().display().to_string();
         let properties = format!(
@@ -71,11 +79,27 @@ impl Kafka {
              controller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAIN\n\
              listeners=PLAIN://127.0.0.1:{plain},LOGIN://127.0.0.1:{login},\
-             ELSEWHERE://127.0.0.1:{elsewhere},CONTROLLER://127.0.0.1:{controller}\n\
+             ELSEWHERE://127.0.0.1:{elsewhere},TLS://127.0.0.1:{tls},SCRAM://127.0.0.1:{scram},\
+             STRAY://127.0.0.1:{stray},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAIN://127.0.0.1:{plain},LOGIN://127.0.0.1:{login},\
-             ELSEWHERE://169.254.169.254:80\n\
-             listener.security.protocol.map=PLAIN:PLAINTEXT,LOGIN:SASL_PLAINTEXT,ELSEWHERE:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             sasl.enabled.mechanisms=PLAIN\n\
+             ELSEWHERE://169.254.169.254:80,TLS://127.0.0.1:{tls},SCRAM://127.0.0.1:{scram},STRAY://127.0.0.1:{stray}\n\
+             listener.security.protocol.map=PLAIN:PLAINTEXT,LOGIN:SASL_PLAINTEXT,ELSEWHERE:PLAINTEXT,\
+             TLS:SSL,SCRAM:SASL_SSL,STRAY:SSL,CONTROLLER:PLAINTEXT\n\
+             listener.name.login.sasl.enabled.mechanisms=PLAIN\n\
+             listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512\n\
+             listener.name.scram.scram-sha-256.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             listener.name.scram.scram-sha-512.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             ssl.keystore.type=PKCS12\n\
+             ssl.keystore.location={folder}/ours.p12\n\
+             ssl.keystore.password={STORE}\n\
+             ssl.truststore.type=PEM\n\
+             ssl.truststore.location={folder}/ca.pem\n\
+             listener.name.tls.ssl.client.auth=required\n\
+             listener.name.stray.ssl.keystore.type=PKCS12\n\
+             listener.name.stray.ssl.keystore.location={folder}/stray.p12\n\
+             listener.name.stray.ssl.keystore.password={STORE}\n\
              listener.name.login.plain.sasl.jaas.config=\
              org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";\n\
              log.dirs={folder}/data\n\
@@ -91,8 +115,12 @@ impl Kafka {
              num.io.threads=2\n"
         );
         workspace.write("server.properties", properties);
+        let authority = Authority::new();
+        workspace.write("ca.pem", authority.pem());
+        keep(&workspace, "ours", &authority.sign("127.0.0.1"));
+        keep(&workspace, "stray", &authority.sign("kafka.shop.svc"));
         let (process, jars) = (Mutex::new(None), program("kafka"));
-        let kafka = Self { process, workspace, jars, plain, login, elsewhere };
+        let kafka = Self { process, workspace, jars, plain, login, elsewhere, tls, scram, stray, authority };
         kafka.format();
         kafka.start_again().await;
         kafka
@@ -103,6 +131,9 @@ impl Kafka {
         let mut command = self.java();
         command.args(["kafka.tools.StorageTool", "format", "--cluster-id", "4L6g3nShT-eMCtK--X86sw", "--config"]);
         command.arg(self.workspace.path().join("server.properties"));
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            command.args(["--add-scram", &format!("{mechanism}=[name={USER},password={PASSWORD}]")]);
+        }
         told(&command.output().expect("run java"), "format the data of Kafka");
     }
 
@@ -146,6 +177,21 @@ impl Kafka {
     /// Where clients are told to go on at an address of a cloud's metadata service.
     pub fn elsewhere(&self) -> String {
         format!("127.0.0.1:{}", self.elsewhere)
+    }
+
+    /// Where everybody may come in by TLS who shows a certificate.
+    pub fn tls(&self) -> String {
+        format!("127.0.0.1:{}", self.tls)
+    }
+
+    /// Where [`USER`] logs in with SCRAM, by TLS.
+    pub fn scram(&self) -> String {
+        format!("127.0.0.1:{}", self.scram)
+    }
+
+    /// Where a certificate is shown that is for another host.
+    pub fn stray(&self) -> String {
+        format!("127.0.0.1:{}", self.stray)
     }
 
     /// A client's configuration.
@@ -203,6 +249,22 @@ impl Kafka {
         self.send(topic, &records).await;
     }
 
+    /// The first records of a topic with so many partitions, once there are so many.
+    pub async fn records(&self, topic: &str, partitions: i32, count: usize) -> Vec<OwnedMessage> {
+        let client: StreamConsumer = self.config().set("group.id", "reader").create().expect("a client");
+        let mut places = TopicPartitionList::new();
+        for partition in 0..partitions {
+            places.add_partition_offset(topic, partition, Offset::Beginning).expect("a place");
+        }
+        client.assign(&places).expect("assigned");
+        let mut all = Vec::new();
+        while all.len() < count {
+            let record = timeout(ANSWER, client.recv()).await.expect("a record in time").expect("a record");
+            all.push(record.detach());
+        }
+        all
+    }
+
     /// Where a group goes on in a partition; nothing before it has begun.
     pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
         let client: BaseConsumer = self.config().set("group.id", group).create().expect("a client");
@@ -211,6 +273,15 @@ impl Kafka {
         let asked = tokio::task::block_in_place(|| client.committed_offsets(list, ANSWER)).expect("an answer");
         asked.elements().first().and_then(|one| one.offset().to_raw()).filter(|offset| *offset >= 0)
     }
+}
+
+/// Keeps a certificate and its key in the form that Java reads.
+fn keep(workspace: &Workspace, name: &str, (certificate, key): &(String, String)) {
+    workspace.write(&format!("{name}.pem"), format!("{certificate}{key}"));
+    let mut command = Command::new("openssl");
+    command.current_dir(workspace.path()).args(["pkcs12", "-export", "-name", name, "-passout"]);
+    command.args([&format!("pass:{STORE}"), "-in", &format!("{name}.pem"), "-out", &format!("{name}.p12")]);
+    told(&command.output().expect("run openssl"), "keep a certificate");
 }
 
 fn told(output: &Output, what: &str) {

@@ -19,11 +19,11 @@ use tokio::{
 use super::{
     feed::Feed,
     kind::{kept_faults, type_fault},
-    link::Down,
+    link::{Down, DownReason},
 };
 use crate::{
     api::{AmqpBroker, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE},
-    net::amqp::{self, Login},
+    net::amqp::{self, LAST_WORDS, Login, said_by_tls},
 };
 use consume::Consume;
 use plan::Plan;
@@ -32,8 +32,6 @@ use pump::pump;
 
 /// How long the broker may take for everything before the first message, and for any question.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long after the end of the stream the client may take to say why the broker ended it.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Bytes between the stream and the client: a frame is 128 KiB at most.
 const BETWEEN: usize = 128 << 10;
 /// The user that brokers come with.
@@ -75,8 +73,15 @@ where
         ended = pump(stream, &mut far, held) => ended,
     };
     drop(far);
-    let why = ended.err().map_or("the broker closed the connection".to_owned(), |error| error.to_string());
-    timeout(LAST_WORDS, work).await.unwrap_or_else(|_| Err(Down::unreachable(why)))
+    let by_tls = ended.as_ref().err().and_then(said_by_tls);
+    match (timeout(LAST_WORDS, work).await, by_tls) {
+        (Ok(Err(Down { reason: DownReason::Unreachable, .. })) | Err(_), Some(said)) => Err(Down::unreachable(said)),
+        (Ok(said), _) => said,
+        (Err(_), None) => {
+            let why = ended.err().map_or("the broker closed the connection".to_owned(), |error| error.to_string());
+            Err(Down::unreachable(why))
+        }
+    }
 }
 
 async fn session(source: &AmqpSource, (feed, held): (&Feed, &Held), stream: DuplexStream) -> Result<Infallible, Down> {

@@ -11,6 +11,8 @@ use tokio::{
     sync::Notify,
 };
 
+use crate::net::amqp::carried;
+
 /// Bytes of bodies that are not settled: nothing more is read while there are more, and a message that can be settled.
 const MAX_HELD: usize = 16 << 20;
 /// Bytes that are read at once.
@@ -92,10 +94,7 @@ pub(super) async fn pump(
         }
     };
     let outward = async { copy(&mut from_client, &mut to_broker).await.map(drop) };
-    tokio::select! {
-        ended = inward => ended,
-        ended = outward => ended,
-    }
+    carried(inward, outward).await
 }
 
 /// Where in the frames the bytes are.

@@ -25,12 +25,12 @@ pub(super) use survey::lag;
 use super::{
     feed::Feed,
     kind::{kept_faults, type_fault},
-    link::{Down, DownReason},
+    link::Down,
 };
 use crate::{
-    api::{DEFAULT_KAFKA_TYPE, KAFKA_PORT, KafkaCluster, KafkaMechanism, KafkaSource, address},
+    api::{DEFAULT_KAFKA_TYPE, KafkaCluster, KafkaSource},
     event::message::extension_named,
-    net::kafka::{self, ANSWER, Answer, Fault, Login, Places, Settings},
+    net::kafka::{self, ANSWER, Fault, Places, Settings},
 };
 
 /// What is wrong with a spec.
@@ -102,18 +102,7 @@ async fn keep_looking(
 
 /// The cluster, and how to get in.
 pub(super) fn settings<'a>(cluster: KafkaCluster<'a>, feed: &'a Feed) -> Result<Settings<'a>, Down> {
-    let login = match cluster.sasl {
-        None => None,
-        Some(sasl) => Some(Login {
-            mechanism: match sasl.mechanism {
-                KafkaMechanism::Plain => "PLAIN",
-            },
-            username: &sasl.username,
-            password: feed.secret(&sasl.password_secret_ref)?,
-        }),
-    };
-    let brokers = cluster.brokers.iter().filter_map(|broker| address(broker, KAFKA_PORT).ok()).collect();
-    Ok(Settings { brokers, login, client_id: feed.identity() })
+    Settings::of(cluster, feed.identity(), |key| feed.secret(key))
 }
 
 fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
@@ -135,49 +124,14 @@ fn in_group(mut config: ClientConfig, group: &str) -> ClientConfig {
     config
 }
 
-/// Asks for the cluster's brokers, the group's coordinator and the partitions of these topics, and looks whether all of these brokers may be connected to.
-/// Until then nobody connects to any but those to begin with.
+/// The partitions of these topics, after a look whether all brokers and the group's coordinator may be connected to.
 pub(super) async fn look(settings: &Settings<'_>, topics: &[String], group: &str, feed: &Feed) -> Result<Places, Down> {
-    allowed(&settings.brokers, feed).await?;
-    let answer = ask(settings, topics, group, feed).await?;
-    let places = answer.places().map_err(down)?;
-    allowed(&answer.brokers, feed).await?;
-    Ok(places)
+    kafka::look(settings, (topics, Some(group)), feed.connector(), feed.roots()).await
 }
 
-/// Asks the brokers to begin with, one after the other, until one answers.
-async fn ask(settings: &Settings<'_>, topics: &[String], group: &str, feed: &Feed) -> Result<Answer, Down> {
-    let mut first = None;
-    for (host, port) in &settings.brokers {
-        let asked = match feed.open(host, *port, None).await {
-            Ok(stream) => kafka::ask(stream, settings, topics, group).await.map_err(|fault| {
-                let Down { reason, message } = down(fault);
-                Down::new(reason, format!("{host}:{port}: {message}"))
-            }),
-            Err(down) => Err(down),
-        };
-        match asked {
-            Ok(answer) => return Ok(answer),
-            Err(down) if down.reason == DownReason::Unreachable => drop(first.get_or_insert(down)),
-            // The others would say the same.
-            Err(down) => return Err(down),
-        }
-    }
-    Err(first.unwrap_or_else(|| Down::refused("there are no brokers to begin with: name one")))
-}
-
-/// Looks whether all addresses of these hosts may be connected to. One that has none now, nobody connects to.
+/// Looks whether all addresses of these hosts may be connected to.
 pub(super) async fn allowed(brokers: &[(String, u16)], feed: &Feed) -> Result<(), Down> {
-    for (host, port) in brokers {
-        if !kafka::is_host(host) {
-            return Err(Down::refused(format!("the cluster says that a broker is at {host:?}, which is no host")));
-        }
-        match feed.permits(host, *port).await {
-            Err(down) if down.reason == DownReason::Refused => return Err(down),
-            Err(_) | Ok(()) => {}
-        }
-    }
-    Ok(())
+    Ok(kafka::allowed(brokers, feed.connector()).await?)
 }
 
 /// Does what blocks in a thread for that. Dropped, it goes on there: each question ends by itself.
@@ -196,5 +150,11 @@ pub(super) fn down(fault: Fault) -> Down {
         Fault::Unreachable(words) => Down::unreachable(words),
         Fault::Unauthenticated(words) => Down::unauthenticated(words),
         Fault::Refused(words) => Down::refused(words),
+    }
+}
+
+impl From<Fault> for Down {
+    fn from(fault: Fault) -> Self {
+        down(fault)
     }
 }
