@@ -166,7 +166,7 @@ fn compile_parts(rule: &RuleRef, generation: i64, spec: &Arc<EventRuleSpec>) -> 
     compiler.names_of_actions(spec);
     let actions = compiler.actions(&spec.actions, "spec.actions");
     let resolve_actions = compiler.actions(&spec.resolve_actions, "spec.resolveActions");
-    let of_steps = spec.trigger.as_ref().map_or(&[][..], Trigger::steps).iter().enumerate();
+    let of_steps = spec.trigger.as_deref().map_or(&[][..], Trigger::steps).iter().enumerate();
     let steps: Vec<_> = of_steps
         .map(|(index, step)| compiler.actions(&step.actions, &format!("spec.trigger.held.steps[{index}].actions")))
         .collect();
@@ -270,7 +270,7 @@ impl Compiler {
         self.unique("spec.groupBy", spec.group_by.iter().map(|one| one.name.as_str()));
         self.unique("spec.actions", spec.actions.iter().map(|one| one.name.as_str()));
         self.unique("spec.resolveActions", spec.resolve_actions.iter().map(|one| one.name.as_str()));
-        for (index, step) in spec.trigger.iter().flat_map(Trigger::steps).enumerate() {
+        for (index, step) in spec.trigger.as_deref().into_iter().flat_map(Trigger::steps).enumerate() {
             let path = format!("spec.trigger.held.steps[{index}].actions");
             self.unique(&path, step.actions.iter().map(|one| one.name.as_str()));
         }
