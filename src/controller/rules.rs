@@ -195,6 +195,9 @@ impl Rules {
         let (faults, suspended) = match compiled(&rule, names.generation, object) {
             Ok(spec) => {
                 let suspended = spec.suspend;
+                // After a start the engine has most specs already, and one of each is enough.
+                let known = tracked.put.as_ref().map(|put| &put.spec).filter(|known| **known == spec);
+                let spec = known.map_or(spec, Arc::clone);
                 tracked.wanted = Some(Version { generation: names.generation, spec });
                 (tracked.rights_at, tracked.granted) = (None, false);
                 tracked.rehearse_at = Some(Instant::now());

@@ -364,6 +364,7 @@ pub(super) struct RuleRow {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct VersionRow {
     pub generation: i64,
+    #[serde(deserialize_with = "EventRuleSpec::read_to_keep")]
     pub spec: Arc<EventRuleSpec>,
     pub live: BTreeMap<String, bool>,
 }
