@@ -80,7 +80,7 @@ pub struct Rules {
     sources: Arc<dyn Listeners>,
     status: StatusQueue,
     synced: Synced,
-    rules: HashMap<String, Tracked>,
+    rules: HashMap<String, Box<Tracked>>,
     /// Whether authors, and those who silence, were checked when that was looked at last, and when it is looked at again.
     authors: (Option<[Authors; 2]>, Instant),
 }
@@ -145,7 +145,7 @@ impl Rules {
                 rehearse_at: None,
                 silences: Silences::known(silences),
             };
-            (uid, tracked)
+            (uid, Box::new(tracked))
         };
         let rules = known.into_iter().map(tracked).collect();
         let cluster = services.cluster.clone();
@@ -176,7 +176,7 @@ impl Rules {
             namespace: names.namespace.clone(),
             name: names.name.clone(),
         };
-        let tracked = self.rules.entry(names.uid.clone()).or_insert_with(|| Tracked {
+        let new = || Tracked {
             rule: rule.clone(),
             examined: None,
             put: None,
@@ -189,7 +189,8 @@ impl Rules {
             granted: false,
             rehearse_at: None,
             silences: Silences::default(),
-        });
+        };
+        let tracked = self.rules.entry(names.uid.clone()).or_insert_with(|| Box::new(new()));
         tracked.examined = Some(names.generation);
         self.status.known(&rule, decode::status(object));
         let (faults, suspended) = match compiled(&rule, names.generation, object) {
