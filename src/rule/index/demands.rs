@@ -3,8 +3,8 @@
 //! A rule is filed under the demand that the fewest others share, or under none. What is found is wider than what fires: conditions are evaluated
 //! for it. What is not found has a condition that is false.
 //!
-//! Most classes have one rule, or a few, and of these each is asked in its turn: the tree that many are filed in takes about 3 KiB for the first of them: a table for each name of
-//! a path, each with room for three.
+//! Most classes have one rule, or a few, and of these each is asked in its turn: the tree that many are filed in takes about 3 KiB for the first of
+//! them, a table for each name of a path, with room for three.
 
 use super::{
     leaf::Leaf,

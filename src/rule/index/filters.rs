@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Event, Origin, event_source, rule_event, schedule},
     rule::{
-        cel::{Demand, Scalar, Test},
+        cel::{Demand, Scalar, Test, named},
         compile::Rule,
         filter::{Filter, From, Glob, Kind, is_kubernetes_event, namespace_of, text},
     },
@@ -193,7 +193,7 @@ fn one_of(path: &[&str], patterns: &[Glob]) -> Option<Demand> {
         let (beginning, _) = beginnings.pop().filter(|_| patterns.len() == 1)?;
         Test::Prefix(beginning.into())
     };
-    Some(Demand { path: path.iter().map(|name| Arc::from(*name)).collect(), test, without: 0 })
+    Some(Demand { path: path.iter().map(|name| named(name)).collect(), test, without: 0 })
 }
 
 fn keys(filtering: &Filtering, at: usize) -> HashSet<Key> {
