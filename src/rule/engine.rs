@@ -303,7 +303,7 @@ impl Engine {
     fn show(&mut self, firing: &FiringId, action: &str, outcome: ActionOutcome, message: &str) {
         let Some(uid) = self.open.get(firing).cloned() else { return };
         let Some((_, state)) = self.rules.get_mut(&uid) else { return };
-        let Some(firing) = state.recent.iter_mut().find(|one| *one.id == *firing.0) else { return };
+        let Some(firing) = state.recent.iter_mut().find(|one| *one.id == *firing.0).map(Arc::make_mut) else { return };
         let status = ActionStatus { name: action.to_owned(), outcome, message: cut(message, MAX_MESSAGE) };
         match firing.actions.iter_mut().find(|one| one.name == action) {
             Some(action) => *action = status,
@@ -331,7 +331,8 @@ impl Engine {
             FiringOutcome::Expired => state.counts.expired += 1,
             FiringOutcome::Running => {}
         }
-        if let Some(firing) = state.recent.iter_mut().find(|firing| *firing.id == *finished.firing.0) {
+        let shown = state.recent.iter_mut().find(|firing| *firing.id == *finished.firing.0);
+        if let Some(firing) = shown.map(Arc::make_mut) {
             firing.outcome = finished.outcome;
             firing.message = cut(&finished.message, MAX_MESSAGE);
         }
