@@ -1,8 +1,10 @@
 //! The kind EventRule.
 
+use std::sync::Arc;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Action, ActiveWindow, Breaker, Condition, Dedupe, Duration, EventRuleStatus, FiringKind, GroupKey, GroupLimits,
@@ -79,7 +81,7 @@ pub struct EventRuleSpec {
     pub groups: Option<GroupLimits>,
     /// What turns matching events into firings; default: each fires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trigger: Option<Trigger>,
+    pub trigger: Option<Box<Trigger>>,
     /// While what the rule has fired for lasts, it fires again each time so long has passed, at least `1s`; after a downtime
     /// once. Needs a trigger that has an end: `held`, `absent`, `value` or `anomaly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +136,7 @@ impl EventRuleSpec {
             FiringKind::Resolved => &self.resolve_actions,
             FiringKind::Restored => &[],
             FiringKind::Step => {
-                let steps = self.trigger.as_ref().map_or(&[][..], Trigger::steps);
+                let steps = self.trigger.as_deref().map_or(&[][..], Trigger::steps);
                 step.and_then(|step| steps.get(step as usize)).map_or(&[], |step| &step.actions)
             }
         }
@@ -142,13 +144,31 @@ impl EventRuleSpec {
 
     /// All that its firings do.
     pub fn all_actions(&self) -> impl Iterator<Item = &Action> {
-        let steps = self.trigger.iter().flat_map(Trigger::steps).flat_map(|step| &step.actions);
+        let steps = self.trigger.as_deref().into_iter().flat_map(Trigger::steps).flat_map(|step| &step.actions);
         self.actions.iter().chain(&self.resolve_actions).chain(steps).chain(&self.failure_actions)
+    }
+
+    /// Reads a spec that is kept. What reads JSON as text does not know how long a list is, and gives each room for four.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn read_to_keep<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Self>, D::Error> {
+        let mut spec = Self::deserialize(from)?;
+        let Self { sources, variables, when, active_windows, group_by, .. } = &mut spec;
+        sources.shrink_to_fit();
+        variables.shrink_to_fit();
+        when.shrink_to_fit();
+        active_windows.shrink_to_fit();
+        group_by.shrink_to_fit();
+        for actions in [&mut spec.actions, &mut spec.resolve_actions, &mut spec.failure_actions] {
+            actions.shrink_to_fit();
+        }
+        Ok(Arc::new(spec))
     }
 
     /// Whether its trigger follows the state of objects.
     pub fn follows_objects(&self) -> bool {
-        self.trigger.as_ref().is_some_and(Trigger::follows_objects)
+        self.trigger.as_deref().is_some_and(Trigger::follows_objects)
     }
 }
 
@@ -193,4 +213,25 @@ pub struct Variable {
     /// CEL expression that gives its value.
     #[schemars(schema_with = "schema::expression")]
     pub expression: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of each rule some are kept; a list of one had room for four, each with the bytes of all kinds.
+    #[test]
+    fn what_a_rule_does_not_use_takes_no_room() {
+        let sizes = [size_of::<EventRuleSpec>(), size_of::<Source>(), size_of::<Action>()];
+        assert!(sizes[0] <= 512 && sizes[1] <= 96 && sizes[2] <= 384, "{sizes:?}");
+    }
+
+    #[test]
+    fn lists_of_a_spec_that_is_kept_have_no_room_to_spare() {
+        let text = r#"{"sources": [{"name": "a", "schedule": {"cron": "@daily"}}], "when": [{"name": "b", "expression": "true"}],
+            "actions": [{"name": "c", "wait": {"for": "1s"}}]}"#;
+        let spec = EventRuleSpec::read_to_keep(&mut serde_json::Deserializer::from_str(text)).expect("a spec");
+        let room = (spec.sources.capacity(), spec.when.capacity(), spec.actions.capacity());
+        assert_eq!(room, (1, 1, 1));
+    }
 }

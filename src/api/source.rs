@@ -18,19 +18,19 @@ pub struct Source {
     pub name: String,
     /// Kubernetes Event objects (what `kubectl get events` shows), from core/v1 and events.k8s.io/v1 alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kubernetes_event: Option<KubernetesEventSource>,
+    pub kubernetes_event: Option<Box<KubernetesEventSource>>,
     /// Creation, update and deletion of objects of any kind, custom resources included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource: Option<ResourceSource>,
+    pub resource: Option<Box<ResourceSource>>,
     /// Events of an EventSource of this namespace. Needs `get` on it for the rule's account.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
-    pub reference: Option<EventSourceRef>,
+    pub reference: Option<Box<EventSourceRef>>,
     /// Instants of a timetable, in the manner of a CronJob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<ScheduleSource>,
+    pub schedule: Option<Box<ScheduleSource>>,
     /// Events of rules of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub events: Option<RuleEvents>,
+    pub events: Option<Box<RuleEvents>>,
     /// Conditions for events of this source only; all must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -56,11 +56,11 @@ impl Source {
     /// The kind that is set, or nothing when not exactly one is.
     pub fn kind(&self) -> Option<SourceKind<'_>> {
         let kinds = [
-            self.kubernetes_event.as_ref().map(SourceKind::KubernetesEvent),
-            self.resource.as_ref().map(SourceKind::Resource),
-            self.reference.as_ref().map(SourceKind::Reference),
-            self.schedule.as_ref().map(SourceKind::Schedule),
-            self.events.as_ref().map(SourceKind::Events),
+            self.kubernetes_event.as_deref().map(SourceKind::KubernetesEvent),
+            self.resource.as_deref().map(SourceKind::Resource),
+            self.reference.as_deref().map(SourceKind::Reference),
+            self.schedule.as_deref().map(SourceKind::Schedule),
+            self.events.as_deref().map(SourceKind::Events),
         ];
         let mut set = kinds.into_iter().flatten();
         set.next().filter(|_| set.next().is_none())

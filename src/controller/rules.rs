@@ -88,7 +88,7 @@ pub struct Rules {
     sources: Arc<dyn Listeners>,
     status: StatusQueue,
     synced: Synced,
-    rules: HashMap<String, Tracked>,
+    rules: HashMap<String, Box<Tracked>>,
     /// Whether authors, and those who silence, were checked when that was looked at last, and when it is looked at again.
     authors: (Option<[Authors; 2]>, Instant),
 }
@@ -153,7 +153,7 @@ impl Rules {
                 rehearse_at: None,
                 silences: Silences::known(silences),
             };
-            (uid, tracked)
+            (uid, Box::new(tracked))
         };
         let rules = known.into_iter().map(tracked).collect();
         let cluster = services.cluster.clone();
@@ -184,7 +184,7 @@ impl Rules {
             namespace: names.namespace.clone(),
             name: names.name.clone(),
         };
-        let tracked = self.rules.entry(names.uid.clone()).or_insert_with(|| Tracked {
+        let new = || Tracked {
             rule: rule.clone(),
             examined: None,
             put: None,
@@ -197,12 +197,16 @@ impl Rules {
             granted: false,
             rehearse_at: None,
             silences: Silences::default(),
-        });
+        };
+        let tracked = self.rules.entry(names.uid.clone()).or_insert_with(|| Box::new(new()));
         tracked.examined = Some(names.generation);
         self.status.known(&rule, decode::status(object));
         let (faults, suspended) = match compiled(&rule, names.generation, object) {
             Ok(spec) => {
                 let suspended = spec.suspend;
+                // After a start the engine has most specs already, and one of each is enough.
+                let known = tracked.put.as_ref().map(|put| &put.spec).filter(|known| **known == spec);
+                let spec = known.map_or(spec, Arc::clone);
                 tracked.wanted = Some(Version { generation: names.generation, spec });
                 (tracked.rights_at, tracked.granted) = (None, false);
                 tracked.rehearse_at = Some(Instant::now());

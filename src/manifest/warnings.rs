@@ -73,7 +73,7 @@ impl Warnings<'_> {
 
     /// Sources that no step of the trigger looks at.
     fn unused_sources(&mut self, spec: &EventRuleSpec) {
-        let Some(Trigger { sequence, all, .. }) = &spec.trigger else { return };
+        let Some(Trigger { sequence, all, .. }) = spec.trigger.as_deref() else { return };
         let of_sequence = sequence.iter().flat_map(|sequence| sequence.steps.iter().chain(&sequence.unless));
         let of_all = all.iter().flat_map(|all| &all.of);
         let steps: Vec<&EventMatch> = of_sequence.chain(of_all).collect();

@@ -1,16 +1,10 @@
 //! The HTTP client.
 
-use std::{
-    error::Error,
-    fmt,
-    io::Cursor,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{error::Error, fmt, io::Cursor, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, Client},
     rt::{TokioExecutor, TokioTimer},
@@ -21,7 +15,7 @@ use rustls::RootCertStore;
 use super::{
     connector::{ConnectError, Connector},
     guard::{Guard, Refusal},
-    tls::system_roots,
+    tls::SystemRoots,
 };
 
 /// How much of an answer is read: 64 KiB. What tells why a request was refused is in its first lines.
@@ -41,7 +35,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 pub struct Http {
     client: Client<HttpsConnector<Connector>, Full<Cursor<Vec<u8>>>>,
     connector: Connector,
-    roots: Arc<OnceLock<Arc<RootCertStore>>>,
+    roots: SystemRoots,
 }
 
 /// One request.
@@ -135,18 +129,12 @@ impl fmt::Debug for Http {
 }
 
 impl Http {
-    /// A client whose connections pass `guard`; trusts the certificate authorities of the system's bundle. Without a bundle plain HTTP
-    /// works, and every certificate is refused.
+    /// A client whose connections pass `guard`; trusts the certificate authorities of the system's bundle, which is read for the first certificate. Without
+    /// a bundle plain HTTP works, and every certificate is refused.
     pub fn new(guard: Guard) -> Self {
-        let builder = tls_builder();
-        let tls = match builder.with_native_roots() {
-            Ok(builder) => builder.with_no_client_auth(),
-            Err(error) => {
-                tracing::warn!(%error, "no certificate authorities found, https addresses will be refused");
-                tls_builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-            }
-        };
-        Self::over(Connector::new(guard), tls)
+        let roots = SystemRoots::default();
+        let tls = roots.client_config();
+        Self { roots, ..Self::over(Connector::new(guard), tls) }
     }
 
     /// A client that may connect to this host and trusts no certificate: reading the system's bundle takes longer than most tests.
@@ -180,7 +168,7 @@ impl Http {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_PER_HOST)
             .build(https);
-        Self { client, connector, roots: Arc::default() }
+        Self { client, connector, roots: SystemRoots::default() }
     }
 
     /// The way to servers of other protocols, past the same guard.
@@ -190,7 +178,7 @@ impl Http {
 
     /// The authorities that the system trusts, for TLS to such servers; read when they are first asked for.
     pub fn roots(&self) -> Arc<RootCertStore> {
-        Arc::clone(self.roots.get_or_init(|| Arc::new(system_roots())))
+        self.roots.get()
     }
 
     /// Sends a request and reads the answer.

@@ -1,13 +1,14 @@
 //! TLS towards servers whose names users give: whom to trust, what to show, and whose certificate it must be.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
@@ -122,6 +123,85 @@ pub fn tls_of<'s, E: From<TlsError>>(
     Ok(client_config(tls.server_name.as_deref().unwrap_or(host), ca, system, identity)?)
 }
 
+/// The authorities that the system trusts, read when they are first asked for; a clone shares them. Of a common bundle they take 100 KiB, and to read them
+/// some 500 KiB for a moment: an operator that nobody asks to speak TLS with anybody but the API server does without.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SystemRoots(Arc<OnceLock<Arc<RootCertStore>>>);
+
+impl SystemRoots {
+    pub(super) fn get(&self) -> Arc<RootCertStore> {
+        Arc::clone(self.0.get_or_init(|| {
+            let roots = system_roots();
+            if roots.is_empty() {
+                tracing::warn!(
+                    "no certificate authorities found, https addresses will be refused: SSL_CERT_FILE may name a bundle of them"
+                );
+            }
+            Arc::new(roots)
+        }))
+    }
+
+    /// TLS that trusts them, and shows no certificate.
+    pub(super) fn client_config(&self) -> ClientConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = OfSystem { roots: self.clone(), inner: OnceLock::new(), provider };
+        // It checks what the usual one checks, and brings that about when it is needed.
+        let builder = super::http::tls_builder().dangerous();
+        builder.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+    }
+}
+
+/// Checks certificates by [`SystemRoots`].
+#[derive(Debug)]
+struct OfSystem {
+    roots: SystemRoots,
+    /// Nothing when there is nobody to trust.
+    inner: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for OfSystem {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let build = || {
+            let provider = Arc::clone(&self.provider);
+            WebPkiServerVerifier::builder_with_provider(self.roots.get(), provider).build().ok()
+        };
+        match self.inner.get_or_init(build) {
+            Some(inner) => inner.verify_server_cert(certificate, between, name, ocsp, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// Checks certificates for one name.
 #[derive(Debug)]
 struct Named {
@@ -226,6 +306,27 @@ mod tests {
         assert!(why.contains("not valid for name"), "{why}");
         let why = shake(config("nats.shop.svc"), &theirs.sign("nats.shop.svc")).await.expect_err("a stranger's");
         assert!(why.contains("invalid peer certificate"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn authorities_of_the_system_are_read_when_the_first_certificate_comes() {
+        let (ours, theirs) = (Authority::new(), Authority::new());
+        let roots = SystemRoots::default();
+        let config = roots.client_config();
+        assert!(roots.0.get().is_none(), "nothing was read to make ready for TLS");
+        let trusted = authorities(ours.pem().as_bytes()).expect("PEM");
+        roots.0.set(Arc::new(trusted)).expect("not read yet");
+        // The name that is checked is what was connected to.
+        assert_eq!(shake(config.clone(), &ours.sign("127.0.0.1")).await, Ok(()));
+        let why = shake(config.clone(), &ours.sign("nats.shop.svc")).await.expect_err("another name");
+        assert!(why.contains("not valid for name"), "{why}");
+        let why = shake(config, &theirs.sign("127.0.0.1")).await.expect_err("a stranger's");
+        assert!(why.contains("invalid peer certificate"), "{why}");
+
+        let nobody = SystemRoots::default();
+        nobody.0.set(Arc::new(RootCertStore::empty())).expect("not read yet");
+        let why = shake(nobody.client_config(), &ours.sign("127.0.0.1")).await.expect_err("nobody is trusted");
+        assert!(why.contains("UnknownIssuer"), "{why}");
     }
 
     #[test]

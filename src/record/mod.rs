@@ -223,6 +223,7 @@ pub struct RulePut {
     /// `metadata.generation` of the spec.
     pub generation: i64,
     /// The spec.
+    #[serde(deserialize_with = "EventRuleSpec::read_to_keep")]
     pub spec: Arc<EventRuleSpec>,
 }
 

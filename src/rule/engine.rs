@@ -65,7 +65,8 @@ const MAX_ERROR: usize = 1024;
 /// All rules and their state.
 pub struct Engine {
     log: LogId,
-    rules: BTreeMap<RuleUid, (RuleRef, State)>,
+    /// States are boxed: a node of the tree has room for eleven, and is two thirds full.
+    rules: BTreeMap<RuleUid, (RuleRef, Box<State>)>,
     /// The sources of the versions in force.
     index: Index,
     /// Firings that `recent` shows as running.
@@ -172,7 +173,7 @@ impl Engine {
     fn put(&mut self, head: &Head, put: &RulePut) {
         let uid = put.rule.uid.clone();
         let compiled = compile(&put.rule, put.generation, &put.spec);
-        let (_, state) = self.rules.entry(uid.clone()).or_insert_with(|| (put.rule.clone(), State::default()));
+        let (_, state) = self.rules.entry(uid.clone()).or_insert_with(|| (put.rule.clone(), Box::default()));
         self.changed.rows.insert(uid.clone());
         self.changed.progress.insert(uid.clone());
         let same = |version: &Version| version.rule.generation == put.generation && version.rule.spec == put.spec;
@@ -315,7 +316,7 @@ impl Engine {
     fn show(&mut self, firing: &FiringId, action: &str, outcome: ActionOutcome, message: &str) {
         let Some(uid) = self.open.get(firing).cloned() else { return };
         let Some((_, state)) = self.rules.get_mut(&uid) else { return };
-        let Some(firing) = state.recent.iter_mut().find(|one| *one.id == *firing.0) else { return };
+        let Some(firing) = state.recent.iter_mut().find(|one| *one.id == *firing.0).map(Arc::make_mut) else { return };
         let status = ActionStatus { name: action.to_owned(), outcome, message: cut(message, MAX_MESSAGE) };
         match firing.actions.iter_mut().find(|one| one.name == action) {
             Some(action) => *action = status,
@@ -343,7 +344,8 @@ impl Engine {
             FiringOutcome::Expired => state.counts.expired += 1,
             FiringOutcome::Running => {}
         }
-        if let Some(firing) = state.recent.iter_mut().find(|firing| *firing.id == *finished.firing.0) {
+        let shown = state.recent.iter_mut().find(|firing| *firing.id == *finished.firing.0);
+        if let Some(firing) = shown.map(Arc::make_mut) {
             firing.outcome = finished.outcome;
             firing.message = cut(&finished.message, MAX_MESSAGE);
         }

@@ -23,7 +23,8 @@ pub struct Interest {
     index: FilterIndex,
     lookers: Lookers,
     following: Following,
-    known: HashMap<RuleUid, Vec<i64>>,
+    /// Versions of rules, and how often each was taken in: one that is put again comes before the one that it replaces goes.
+    known: HashMap<(RuleUid, i64), usize>,
     heard: Arc<Heard>,
 }
 
@@ -43,7 +44,7 @@ pub struct Concern {
 impl Interest {
     /// Takes a version of a rule in.
     pub(super) fn insert(&mut self, rule: &Arc<Rule>) {
-        self.known.entry(rule.rule.uid.clone()).or_default().push(rule.generation);
+        *self.known.entry((rule.rule.uid.clone(), rule.generation)).or_default() += 1;
         if rule.spec.suspend {
             return;
         }
@@ -56,11 +57,10 @@ impl Interest {
 
     /// Takes a version of a rule out.
     pub(super) fn remove(&mut self, rule: &Arc<Rule>) {
-        if let Some(known) = self.known.get_mut(&rule.rule.uid) {
-            known.iter().position(|one| *one == rule.generation).map(|place| known.swap_remove(place));
-            if known.is_empty() {
-                self.known.remove(&rule.rule.uid);
-            }
+        let version = (rule.rule.uid.clone(), rule.generation);
+        match self.known.get_mut(&version) {
+            Some(times) if *times > 1 => *times -= 1,
+            _ => drop(self.known.remove(&version)),
         }
         if rule.spec.suspend {
             return;
@@ -96,7 +96,7 @@ impl Interest {
 
     /// Whether this version of the rule is part of the snapshot, in force or waiting for its sources.
     pub fn knows(&self, rule: &RuleUid, generation: i64) -> bool {
-        self.known.get(rule).is_some_and(|known| known.contains(&generation))
+        self.known.contains_key(&(rule.clone(), generation))
     }
 
     /// What the event means to the rules.

@@ -43,7 +43,7 @@ pub struct Progress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_suppressed: Option<LastSuppressed>,
     /// The last firings, newest first, at most `historyLimit`; messages are cut to 256 characters.
-    pub recent: Vec<FiringStatus>,
+    pub recent: Vec<Arc<FiringStatus>>,
     /// What the rule has fired for and what has not ended, oldest first, at most 10.
     #[serde(default, skip_serializing)]
     pub active: Vec<ActiveGroup>,
@@ -94,7 +94,7 @@ pub(super) struct State {
     pub last_error: Option<LastError>,
     pub last_suppressed: Option<LastSuppressed>,
     /// Newest first.
-    pub recent: VecDeque<FiringStatus>,
+    pub recent: VecDeque<Arc<FiringStatus>>,
     pub groups: Groups,
     /// Firings, where the budget is the rule's.
     pub spent: Spent,
@@ -364,6 +364,7 @@ pub(super) struct RuleRow {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct VersionRow {
     pub generation: i64,
+    #[serde(deserialize_with = "EventRuleSpec::read_to_keep")]
     pub spec: Arc<EventRuleSpec>,
     pub live: BTreeMap<String, bool>,
 }

@@ -101,7 +101,7 @@ impl Timetable {
 /// The timetables of a rule's `schedule` sources. One that is not understood is left out: [`compile`](super::compile) says what is wrong with it.
 pub fn timetables(rule: &RuleRef, spec: &EventRuleSpec) -> Vec<Timetable> {
     let schedules = spec.sources.iter().filter_map(|source| {
-        let schedule = source.schedule.as_ref()?;
+        let schedule = source.schedule.as_deref()?;
         Some(Schedule::new(&rule.uid.0, &rule.namespace, &rule.name, &source.name, schedule))
     });
     schedules.filter_map(|schedule| Timetable::new(&schedule).ok()).collect()

@@ -2,7 +2,7 @@
 //!
 //! [`plan`] is pure; [`probe`] asks the API server for what a plan needs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::core::ApiResource;
 
@@ -51,7 +51,7 @@ pub struct WatchPlan {
     /// One watch each; `None` is the whole cluster.
     pub scopes: Vec<Option<String>>,
     /// The object whose labels are looked up as the account, if the source has a selector for it.
-    pub regarding: Option<Regarding>,
+    pub regarding: Option<Box<Regarding>>,
     /// Whether existing objects count as created: for a trigger that follows objects they always do.
     pub existing: Existing,
 }
@@ -67,7 +67,7 @@ pub fn plan(spec: &EventRuleSpec, rule_namespace: &str) -> Vec<Plan> {
                 api_version: "v1".to_owned(),
                 kind: "Event".to_owned(),
                 scopes,
-                regarding: event.regarding.clone().filter(|regarding| regarding.selector.is_some()),
+                regarding: event.regarding.clone().filter(|regarding| regarding.selector.is_some()).map(Box::new),
                 existing: Existing::Ignore,
             }),
             SourceKind::Resource(resource) => Plan::Watch(WatchPlan {
@@ -133,7 +133,7 @@ pub(super) enum Probe {
     /// The kind, or the EventSource if there is one, may be asked for; the account lacks these rights.
     Found {
         /// The kind; nothing for an EventSource.
-        resource: Option<Resource>,
+        resource: Option<Arc<Resource>>,
         /// What the account lacks; empty: nothing.
         missing: Vec<MissingRight>,
     },
@@ -172,11 +172,15 @@ pub(super) async fn probe(cluster: &Cluster, account: &Account, plan: &Plan, age
 }
 
 /// The kind, if there is one, and every right that is needed.
-async fn wanted(cluster: &Cluster, account: &Account, plan: &Plan) -> Result<(Option<Resource>, Vec<Right>), Probe> {
+async fn wanted(
+    cluster: &Cluster,
+    account: &Account,
+    plan: &Plan,
+) -> Result<(Option<Arc<Resource>>, Vec<Right>), Probe> {
     Ok(match plan {
         Plan::Watch(plan) => {
             let (resource, rights) = needs(cluster, plan).await?;
-            (Some(resource), rights)
+            (Some(Arc::new(resource)), rights)
         }
         Plan::Reference { name, .. } => {
             (None, vec![Right::new("get", GROUP, "eventsources").within(Some(&account.namespace)).named(name)])
@@ -204,7 +208,7 @@ async fn needs(cluster: &Cluster, plan: &WatchPlan) -> Result<(Resource, Vec<Rig
 
 /// `get` on the regarded kind where its labels are asked for. Without a kind there is nothing to ask: then each lookup shows.
 async fn regarding_rights(cluster: &Cluster, plan: &WatchPlan) -> Vec<Right> {
-    let Some(Regarding { api_version, kind: Some(kind), .. }) = &plan.regarding else { return Vec::new() };
+    let Some(Regarding { api_version, kind: Some(kind), .. }) = plan.regarding.as_deref() else { return Vec::new() };
     match cluster.resolve(api_version.as_deref(), kind).await {
         Ok(resource) if resource.namespaced => {
             plan.scopes.iter().map(|scope| right("get", &resource.api, scope.as_deref())).collect()

@@ -50,7 +50,8 @@ pub(super) struct Board<S: Subject> {
 }
 
 struct State<S: Subject> {
-    places: HashMap<String, Place<S>>,
+    /// Boxed: a place has some KiB, and a table has room for up to twice as many as it holds.
+    places: HashMap<String, Box<Place<S>>>,
     /// By rank.
     due: [BTreeSet<(Instant, String)>; 3],
 }
@@ -132,8 +133,10 @@ impl<S: Subject> Board<S> {
     /// Forgets an object.
     pub(super) fn remove(&self, uid: &str) {
         let mut state = self.state.lock();
-        if let Some(Place { due: Some(at), rank, .. }) = state.places.remove(uid) {
-            state.due[rank as usize].remove(&(at, uid.to_owned()));
+        if let Some(place) = state.places.remove(uid)
+            && let Some(at) = place.due
+        {
+            state.due[place.rank as usize].remove(&(at, uid.to_owned()));
         }
     }
 
@@ -190,7 +193,7 @@ impl<S: Subject> Board<S> {
 
 impl<S: Subject> State<S> {
     fn place(&mut self, uid: &str, new: impl FnOnce() -> S) -> &mut Place<S> {
-        self.places.entry(uid.to_owned()).or_insert_with(|| Place {
+        let place = || Place {
             subject: new(),
             written: None,
             known: false,
@@ -198,7 +201,8 @@ impl<S: Subject> State<S> {
             rank: Rank::Figures,
             not_before: None,
             failures: 0,
-        })
+        };
+        self.places.entry(uid.to_owned()).or_insert_with(|| Box::new(place()))
     }
 
     /// No write of the object for so long from now; one that has become due meanwhile is put off.

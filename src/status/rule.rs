@@ -161,7 +161,8 @@ pub fn merge(previous: Option<&EventRuleStatus>, parts: &Parts, now: Timestamp) 
         status.last_suppressed = progress.last_suppressed.clone().map(short_suppressed);
         status.active = progress.active.iter().take(10).cloned().map(short_group).collect();
         status.active_total = (progress.active_total > 0).then_some(progress.active_total);
-        status.recent = progress.recent.iter().take(10).cloned().map(short_firing).collect();
+        let recent = progress.recent.iter().take(10);
+        status.recent = recent.map(|firing| short_firing(FiringStatus::clone(firing))).collect();
     }
     if status.observed_generation != Some(spec.generation) {
         status.last_near_miss = None;

@@ -212,11 +212,13 @@ fn a_suspended_rule_says_so() {
 fn acting_tells_about_the_last_firing_that_ended() {
     let mut parts = in_force();
     let mut told = progress(2, 3);
-    told.recent = vec![
+    told.recent = [
         firing("c", FiringOutcome::Running, ""),
         firing("b", FiringOutcome::Failed, "may not scale"),
         firing("a", FiringOutcome::Succeeded, ""),
-    ];
+    ]
+    .map(Arc::new)
+    .into();
     parts.progress = Some(told.clone());
     let status = merge(None, &parts, time(1)).expect("status");
     expect(&status, Acting, False, Reason::ActionFailed, "firing b for shop/Pod/web-1: may not scale");
@@ -302,7 +304,7 @@ fn a_transition_time_changes_only_with_the_status_of_its_condition() {
     assert_eq!(since(&second, Ready), 20);
     assert_eq!(since(&second, Acting), 10, "it was True before");
     let mut told = progress(2, 3);
-    told.recent = vec![firing("a", FiringOutcome::Succeeded, "")];
+    told.recent = vec![Arc::new(firing("a", FiringOutcome::Succeeded, ""))];
     now.progress = Some(told);
     let third = merge(Some(&second), &now, time(30)).expect("status");
     expect(&third, Acting, True, Reason::Succeeded, "");
@@ -338,7 +340,7 @@ fn a_status_is_never_larger_than_sixteen_kibibytes() {
             firing.actions = vec![firing.actions[0].clone(); 16];
             let [id, type_, source] = [(); 3].map(|()| "e".repeat(4096));
             firing.event = EventRef { id, type_, source, subject: Some("s".repeat(4096)) };
-            firing
+            Arc::new(firing)
         })
         .collect();
     parts.progress = Some(told);

@@ -241,7 +241,7 @@ impl Trial {
     /// An event that an EventSource has accepted.
     fn accept(&mut self, event: Event, name: Option<&str>) -> Result<Seen, TrialError> {
         let namespace = &self.rule.rule.namespace;
-        let names = self.rule.spec.sources.iter().filter_map(|source| source.reference.as_ref());
+        let names = self.rule.spec.sources.iter().filter_map(|source| source.reference.as_deref());
         let names: Vec<&str> = names.map(|reference| reference.name.as_str()).collect();
         let name = match (name, names.as_slice()) {
             (Some(name), _) => name,
@@ -382,7 +382,7 @@ fn instant(micros: i64) -> Timestamp {
 fn schedules(rule: &Rule, start: Timestamp) -> Vec<(Schedule, Timetable, Timestamp)> {
     let of = &rule.rule;
     let schedule = |source: &crate::api::Source| {
-        let spec = source.schedule.as_ref().filter(|_| !rule.spec.suspend)?;
+        let spec = source.schedule.as_deref().filter(|_| !rule.spec.suspend)?;
         let schedule = Schedule::new(&of.uid.0, &of.namespace, &of.name, &source.name, spec);
         // One that is not understood is a fault of the rule.
         let timetable = Timetable::new(&schedule).ok()?;

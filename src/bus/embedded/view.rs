@@ -19,8 +19,9 @@ use crate::record::{Delta, FORMAT, LogId, Position, TABLES, Table};
 const VERSION: &[u8] = &[2];
 /// The version before it, which has no index of open firings: a start reads them all, and the first write makes the file one of this version.
 const WITHOUT_INDEX: &[u8] = &[1];
-/// redb would take 1 GiB. Rows are read once, at the start, and written once a second: only inner pages are worth keeping.
-const CACHE: usize = 16 << 20;
+/// redb would take 1 GiB. Rows are read once, at the start, and written once a second: only inner pages are worth keeping, 400 KiB of 10,000 rows of
+/// 4 KiB. What one write changes beyond half of it is written to the file at once, and synced with the rest.
+const CACHE: usize = 2 << 20;
 
 const BUS: TableDefinition<&str, &[u8]> = TableDefinition::new("bus");
 

@@ -18,12 +18,16 @@ use super::{
 };
 use crate::{bus::BusError, record::LogId};
 
-/// A buffer grown beyond this is not kept: 4 times the 1 MiB at which the log thread stops lingering.
-const KEPT_BUFFER: usize = 4 << 20;
+/// A buffer grown beyond this is not kept: in the time for which the log thread lingers come some 100 KiB of a busy operator. What a burst needs is
+/// allocated anew in a fraction of the time of the sync.
+const KEPT_BUFFER: usize = 512 << 10;
 /// How many marks a segment has, at most: a start reads 64 KiB too much of one of 64 MiB.
 const MARKS: u64 = 1024;
 /// How far ahead of the records zeros are written: 1 MiB is a few hundred firings, and takes a few milliseconds.
 const AHEAD: u64 = 1 << 20;
+/// Zeros that are written at once. A buffer of them all would be allocated, and what the allocator has given once it keeps: 1 MiB more in memory, and
+/// up to 2 MiB that it does not give back at other places, for glibc then takes blocks of this size for common ones.
+static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
 /// The log thread's own.
 pub(super) struct Writer {
@@ -96,9 +100,13 @@ impl Writer {
         if active.filled >= goal.min(active.len + AHEAD / 2) || !self.shared.is_idle() {
             return Ok(());
         }
-        let zeros = vec![0; usize::try_from(goal - active.filled).unwrap_or_default()];
-        if active.file.write_at(&zeros, active.filled).is_err() {
-            return active.cut();
+        let mut at = active.filled;
+        while at < goal {
+            let zeros = usize::try_from(goal - at).map_or(&ZEROS[..], |left| &ZEROS[..left.min(ZEROS.len())]);
+            if active.file.write_at(zeros, at).is_err() {
+                return active.cut();
+            }
+            at += zeros.len() as u64;
         }
         active.file.sync()?;
         active.filled = goal;

@@ -4,7 +4,10 @@
 //! doubles), never narrower: where it does not hold, the expression is false, whatever else in it fails. So `&&` says, of which a false side
 //! absorbs an error of the other; and conditions go together in the same way.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use super::{
     Program,
@@ -14,6 +17,34 @@ use super::{
 
 /// Names of a path, from `event` or `object` on.
 pub(in crate::rule) type Path = Vec<Arc<str>>;
+
+/// Names that are in most paths: rules share them.
+static COMMON: LazyLock<[Arc<str>; 16]> = LazyLock::new(|| {
+    [
+        "event",
+        "object",
+        "data",
+        "metadata",
+        "regarding",
+        "spec",
+        "status",
+        "type",
+        "subject",
+        "kind",
+        "name",
+        "namespace",
+        "labels",
+        "reason",
+        "count",
+        "phase",
+    ]
+    .map(Arc::from)
+});
+
+/// A name of a path.
+pub(in crate::rule) fn named(name: &str) -> Arc<str> {
+    COMMON.iter().find(|known| ***known == *name).map_or_else(|| Arc::from(name), Arc::clone)
+}
 
 /// A path has so many names at most, or is not lifted.
 const MAX_PATH: usize = 32;
@@ -172,7 +203,7 @@ impl<'p> Lifter<'p> {
             Kind::Has { operand, field } => {
                 let mut path =
                     self.field(operand).filter(|field| field.optional_from.is_none() && field.default.is_none())?.path;
-                path.push(Arc::from(&**field));
+                path.push(named(field));
                 let without = 1_u32.checked_shl(u32::try_from(path.len() - 1).ok()?)?;
                 Some(Demand { path, test: Test::Present, without })
             }
@@ -234,7 +265,7 @@ impl<'p> Lifter<'p> {
         let node = self.resolved(node)?;
         let mut field = match &node.kind {
             Kind::Root(root @ (Root::Event | Root::Object)) => {
-                return Some(Field { path: vec![Arc::from(root.name())], optional_from: None, default: None });
+                return Some(Field { path: vec![named(root.name())], optional_from: None, default: None });
             }
             Kind::Select { operand, field, optional } => self.below(operand, field, *optional)?,
             Kind::Index { pair, optional } => match scalar(&pair[1])? {
@@ -262,7 +293,7 @@ impl<'p> Lifter<'p> {
         if optional {
             field.optional_from = field.optional_from.or(Some(field.path.len()));
         }
-        field.path.push(Arc::from(name));
+        field.path.push(named(name));
         Some(field)
     }
 

@@ -46,7 +46,7 @@ pub use text::{Mode, Template, Text};
 use super::fault::{EvalError, Fault};
 use eval::{Answer, Run};
 use failure::Failure;
-pub(super) use lift::{Demand, Path, Scalar, Test, demands};
+pub(super) use lift::{Demand, Path, Scalar, Test, demands, named};
 pub(super) use old::{Place, There};
 use parse::Compiled;
 pub(super) use parse::LookedUp;

@@ -88,6 +88,7 @@ impl Text {
                 format!("{expressions} expressions in one text; {MAX_EXPRESSIONS} are allowed"),
             ));
         }
+        parts.shrink_to_fit();
         if faults.is_empty() { Ok(Self { parts }) } else { Err(faults) }
     }
 
@@ -293,7 +294,7 @@ fn compile_node(value: &Value, mode: Mode, names: &Names, path: &str, faults: &m
             Node::List(nodes)
         }
         Value::Object(map) => {
-            let mut fields = Vec::new();
+            let mut fields = Vec::with_capacity(map.len());
             for (key, item) in map {
                 let path = child(path, key);
                 if key.contains("${") {

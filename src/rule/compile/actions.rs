@@ -29,7 +29,7 @@ impl Compiler {
     /// The actions of one list: each may use the results of those before it.
     pub(super) fn actions(&mut self, actions: &[Action], path: &str) -> Vec<CompiledAction> {
         let before = self.names.clone();
-        let mut compiled = Vec::new();
+        let mut compiled = Vec::with_capacity(actions.len());
         for (index, action) in actions.iter().enumerate() {
             let path = format!("{path}[{index}]");
             let if_expression = action.if_expression.as_ref();

@@ -7,7 +7,7 @@ impl Compiler {
     /// They know what failed, and the results of what was done before it.
     pub(super) fn failure_actions(&mut self, spec: &EventRuleSpec) -> Vec<CompiledAction> {
         self.unique("spec.failureActions", spec.failure_actions.iter().map(|one| one.name.as_str()));
-        let steps = spec.trigger.iter().flat_map(Trigger::steps).flat_map(|step| &step.actions);
+        let steps = spec.trigger.as_deref().into_iter().flat_map(Trigger::steps).flat_map(|step| &step.actions);
         let others = || spec.actions.iter().chain(&spec.resolve_actions).chain(steps.clone());
         for (index, action) in spec.failure_actions.iter().enumerate() {
             if others().any(|other| other.name == action.name) {

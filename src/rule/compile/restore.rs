@@ -14,7 +14,7 @@ impl Compiler {
         self.restores_of(&spec.actions, "spec.actions", why);
         self.restores_of(&spec.resolve_actions, "spec.resolveActions", Some(over));
         self.restores_of(&spec.failure_actions, "spec.failureActions", Some(over));
-        for (index, step) in spec.trigger.iter().flat_map(Trigger::steps).enumerate() {
+        for (index, step) in spec.trigger.as_deref().into_iter().flat_map(Trigger::steps).enumerate() {
             self.restores_of(&step.actions, &format!("spec.trigger.held.steps[{index}].actions"), why);
         }
     }

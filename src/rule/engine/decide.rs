@@ -1,6 +1,6 @@
 //! Deciding: taking in what was decided, just now or as the log tells it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -127,7 +127,7 @@ impl Engine {
         state.last_firing = Some(firing.stamp.timestamp());
         let limit = state.history_limit();
         if limit > 0 {
-            state.recent.push_front(status_of(firing, event));
+            state.recent.push_front(Arc::new(status_of(firing, event)));
             self.open.insert(firing.id.clone(), uid.clone());
         }
         while state.recent.len() > limit {

@@ -52,7 +52,7 @@ impl Engine {
     fn listener(&mut self, writes: &Writes) -> Option<&mut State> {
         let (_, state) = self.rules.get_mut(&writes.rule)?;
         let listens = state.versions().any(|version| version.rule.listens_to(&writes.object));
-        listens.then_some(state)
+        listens.then_some(&mut **state)
     }
 
     pub(super) fn end_write(&mut self, firing: &FiringId, action: &str, effect: Option<&Effect>) {

@@ -104,7 +104,7 @@ impl Engine {
             self.open.insert(FiringId(firing.id.as_str().into()), uid.clone());
         }
         let is_braked = !state.breaker.is_none();
-        self.rules.insert(uid.clone(), (row.rule, state));
+        self.rules.insert(uid.clone(), (row.rule, Box::new(state)));
         if is_braked {
             self.note_breaker(&uid, false);
         }

@@ -2,162 +2,208 @@
 //!
 //! A rule is filed under the demand that the fewest others share, or under none. What is found is wider than what fires: conditions are evaluated
 //! for it. What is not found has a condition that is false.
-
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use serde_json::{Map, Value};
+//!
+//! Most classes have one rule, or a few, and of these each is asked in its turn: the tree that many are filed in takes about 3 KiB for the first of
+//! them, a table for each name of a path, with room for three.
 
 use super::{
     leaf::Leaf,
     members::{Member, Members},
+    single,
+    tree::Tree,
 };
-use crate::{
-    event::Event,
-    rule::cel::{Demand, Path},
-};
+use crate::{event::Event, rule::cel::Demand};
+
+/// Rules that are asked one by one. More of them are filed in a tree, for which the event is looked through once.
+const FEW: usize = 8;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Demands {
-    roots: Node,
     /// Rules of which no demand is known.
     always: Members,
-    filed: HashMap<Member, Demand>,
+    filed: Filed,
 }
 
-/// What is asked of a field, and of those within it.
-#[derive(Clone, Debug, Default)]
-struct Node {
-    leaf: Option<Box<Leaf>>,
-    below: HashMap<Arc<str>, Node>,
+/// Rules, each with the demand that it is filed under.
+#[derive(Clone, Debug)]
+enum Filed {
+    Few(Vec<(Member, Demand)>),
+    Many(Box<Tree>),
+}
+
+impl Default for Filed {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
 }
 
 impl Demands {
     pub(super) fn insert(&mut self, member: Member, demands: Vec<Demand>) {
-        let crowd = |demand: &Demand| {
-            self.roots
-                .leaf(&demand.path)
-                .map_or_else(|| Leaf::default().crowd(&demand.test), |leaf| leaf.crowd(&demand.test))
-        };
-        match demands.into_iter().min_by_key(crowd) {
-            Some(demand) => {
-                self.roots.make(&demand.path).insert(&demand, member);
-                self.filed.insert(member, demand);
-            }
+        match demands.into_iter().min_by_key(|demand| self.filed.crowd(demand)) {
+            Some(demand) => self.filed.insert(member, demand),
             None => self.always.insert(member),
         }
     }
 
     pub(super) fn remove(&mut self, member: Member) {
-        match self.filed.remove(&member) {
-            Some(demand) => drop(self.roots.remove(&demand, &demand.path, member)),
-            None => drop(self.always.remove(member)),
+        if !self.filed.remove(member) {
+            self.always.remove(member);
         }
     }
 
     /// The rules that the event may concern; some of them perhaps more than once.
     pub(super) fn find(&self, event: &Event, found: &mut Vec<Member>) {
         self.always.add_to(found);
-        for (root, node) in &self.roots.below {
-            match (&**root, event.bytes.is_none()) {
-                ("event", true) => node.attributes(event, found),
-                ("object", true) if event.is_change() => match event.data.get("object") {
-                    Some(object) => node.find(object, 1, found),
-                    None => node.all(found),
-                },
-                _ => node.all(found),
+        match &self.filed {
+            Filed::Few(few) => {
+                let concerned = few.iter().filter(|(_, demand)| single::may_concern(demand, event));
+                found.extend(concerned.map(|(member, _)| *member));
+            }
+            Filed::Many(tree) => tree.find(event, found),
+        }
+    }
+}
+
+impl Filed {
+    /// About how many rules are found in vain by filing another one under this.
+    fn crowd(&self, demand: &Demand) -> usize {
+        match self {
+            Self::Few(few) => {
+                let alike = few.iter().filter(|(_, known)| known.path == demand.path && known.test == demand.test);
+                Leaf::default().crowd(&demand.test) + alike.count()
+            }
+            Self::Many(tree) => tree.crowd(demand),
+        }
+    }
+
+    fn insert(&mut self, member: Member, demand: Demand) {
+        match self {
+            Self::Few(few) if few.len() < FEW => {
+                // A vector that grows by itself begins with room for four.
+                few.reserve_exact(1);
+                few.push((member, demand));
+            }
+            Self::Few(few) => {
+                let mut tree = Box::<Tree>::default();
+                std::mem::take(few).into_iter().for_each(|(member, demand)| tree.insert(member, demand));
+                tree.insert(member, demand);
+                *self = Self::Many(tree);
+            }
+            Self::Many(tree) => tree.insert(member, demand),
+        }
+    }
+
+    /// Takes a rule out; tells whether it was here.
+    fn remove(&mut self, member: Member) -> bool {
+        match self {
+            Self::Few(few) => {
+                let place = few.iter().position(|(known, _)| *known == member);
+                place.map(|place| few.swap_remove(place)).is_some()
+            }
+            Self::Many(tree) => {
+                let removed = tree.remove(member);
+                if tree.is_empty() {
+                    *self = Self::default();
+                }
+                removed
             }
         }
     }
 }
 
-impl Node {
-    fn leaf(&self, path: &[Arc<str>]) -> Option<&Leaf> {
-        match path {
-            [] => self.leaf.as_deref(),
-            [name, rest @ ..] => self.below.get(name)?.leaf(rest),
-        }
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rule::cel::{Names, Program, demands};
+
+    const CONDITIONS: [&str; 14] = [
+        "event.data.a == 1",
+        "event.data.a == 'x'",
+        "event.data.a in ['x', 2, true, null]",
+        "event.data.a.startsWith('x')",
+        "event.data.a.contains('yy')",
+        "event.data.?a.orValue('x').contains('x')",
+        "event.data.?a.orValue('') == 'x'",
+        "event.data.a >= 1",
+        "event.data.a > 1 && event.data.a < 3",
+        "has(event.data.a)",
+        "event.data.a.b == 'x'",
+        "has(event.data.a) && has(event.data.a.b) && event.data.a.b == 'x'",
+        "event.subject.startsWith('s')",
+        "event.type == 'com.acme.push'",
+    ];
+
+    fn data() -> impl Strategy<Value = Value> {
+        let of = [
+            json!({}),
+            json!({"a": 1}),
+            json!({"a": 2.0}),
+            json!({"a": -3}),
+            json!({"a": "x"}),
+            json!({"a": "xyy"}),
+            json!({"a": ""}),
+            json!({"a": true}),
+            json!({"a": null}),
+            json!({"a": [1]}),
+            json!({"a": {}}),
+            json!({"a": {"b": "x"}}),
+            json!({"a": {"b": 1}}),
+            json!(7),
+        ];
+        proptest::sample::select(of.to_vec())
     }
 
-    fn make(&mut self, path: &Path) -> &mut Leaf {
-        let node = path.iter().fold(self, |node, name| node.below.entry(Arc::clone(name)).or_default());
-        node.leaf.get_or_insert_default()
-    }
-
-    /// Takes a rule out; tells whether nothing is left here.
-    fn remove(&mut self, demand: &Demand, path: &[Arc<str>], member: Member) -> bool {
-        match path {
-            [] => {
-                if let Some(leaf) = &mut self.leaf {
-                    leaf.remove(demand, member);
+    proptest! {
+        #[test]
+        fn few_rules_are_found_as_many_are(
+            conditions in proptest::collection::vec(0..CONDITIONS.len(), 1..FEW),
+            data in data(),
+            subject in proptest::option::of("[st]"),
+        ) {
+            let event = Event { subject, ..Event::new("1", "/x", "com.acme.push", data) };
+            let (mut few, mut tree) = (Demands::default(), Tree::default());
+            for (member, condition) in (0..).zip(conditions) {
+                let program = Program::compile(CONDITIONS[condition], &Names::conditions()).expect("it compiles");
+                for demand in demands([&program].into_iter(), &[]) {
+                    tree.insert(member, demand.clone());
+                    few.insert(member, vec![demand]);
+                    // Each demand by itself: a rule is filed under one.
+                    let (mut by_few, mut by_tree) = (Vec::new(), Vec::new());
+                    few.find(&event, &mut by_few);
+                    tree.find(&event, &mut by_tree);
+                    by_few.sort_unstable();
+                    by_tree.sort_unstable();
+                    by_tree.dedup();
+                    prop_assert_eq!(&by_few, &by_tree, "{}", CONDITIONS[condition]);
+                    tree.remove(member);
+                    few.remove(member);
                 }
-                self.leaf.take_if(|leaf| leaf.is_empty());
-            }
-            [name, rest @ ..] => {
-                if self.below.get_mut(name).is_some_and(|node| node.remove(demand, rest, member)) {
-                    self.below.remove(name);
-                }
-            }
-        }
-        self.leaf.is_none() && self.below.is_empty()
-    }
-
-    fn attributes(&self, event: &Event, found: &mut Vec<Member>) {
-        for (name, node) in &self.below {
-            let text = match &**name {
-                "data" => {
-                    node.find(&event.data, 2, found);
-                    continue;
-                }
-                "id" => Some(event.id.as_str()),
-                "source" => Some(event.source.as_str()),
-                "type" => Some(event.type_.as_str()),
-                "subject" => event.subject.as_deref(),
-                // An extension may be a number: it is looked at by those who ask.
-                _ => {
-                    node.all(found);
-                    continue;
-                }
-            };
-            match text {
-                Some(text) => node.find_text(text, found),
-                None => node.without(1, found),
-            }
-        }
-    }
-
-    fn find_text(&self, text: &str, found: &mut Vec<Member>) {
-        self.leaf.iter().for_each(|leaf| leaf.find_text(text, found));
-        self.below.values().for_each(|node| node.all(found));
-    }
-
-    /// Those that ask for the value or something in it, `depth` names below the root.
-    fn find(&self, value: &Value, depth: usize, found: &mut Vec<Member>) {
-        self.leaf.iter().for_each(|leaf| leaf.find(value, found));
-        match value {
-            Value::Object(map) => self.fields(map, depth, found),
-            // A field of what has none is an error.
-            _ => self.below.values().for_each(|node| node.all(found)),
-        }
-    }
-
-    fn fields(&self, map: &Map<String, Value>, depth: usize, found: &mut Vec<Member>) {
-        for (name, node) in &self.below {
-            match map.get(&**name) {
-                Some(value) => node.find(value, depth + 1, found),
-                None => node.without(depth, found),
             }
         }
     }
 
-    /// Those that are not surely false where the name at this place is not there.
-    fn without(&self, place: usize, found: &mut Vec<Member>) {
-        self.leaf.iter().for_each(|leaf| leaf.find_without(place, found));
-        self.below.values().for_each(|node| node.without(place, found));
+    #[test]
+    fn a_class_of_one_rule_is_small() {
+        // Three for each rule: of its class, and of its filter in two indexes.
+        assert!(size_of::<Demands>() <= 64, "{}", size_of::<Demands>());
     }
 
-    fn all(&self, found: &mut Vec<Member>) {
-        self.leaf.iter().for_each(|leaf| leaf.all(found));
-        self.below.values().for_each(|node| node.all(found));
+    #[test]
+    fn a_tree_is_made_of_many_and_goes_with_the_last() {
+        let program = Program::compile("event.data.a == 1", &Names::conditions()).expect("it compiles");
+        let demand = demands([&program].into_iter(), &[]).remove(0);
+        let mut all = Demands::default();
+        let count = u32::try_from(FEW).expect("few") + 2;
+        (0..count).for_each(|member| all.insert(member, vec![demand.clone()]));
+        assert!(matches!(all.filed, Filed::Many(_)));
+        let mut found = Vec::new();
+        all.find(&Event::new("1", "/x", "com.acme.push", json!({"a": 1})), &mut found);
+        found.sort_unstable();
+        assert_eq!(found, (0..count).collect::<Vec<_>>());
+        (0..count).for_each(|member| all.remove(member));
+        assert!(matches!(&all.filed, Filed::Few(few) if few.is_empty()));
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Event, Origin, event_source, rule_event, schedule},
     rule::{
-        cel::{Demand, Scalar, Test},
+        cel::{Demand, Scalar, Test, named},
         compile::Rule,
         filter::{Filter, From, Glob, Kind, is_kubernetes_event, namespace_of, text},
     },
@@ -64,11 +64,11 @@ impl Filtering {
     }
 }
 
-/// Classes, each with what is kept for it.
+/// Classes, each with what is kept for it. Sources are told of each change by a new snapshot: a clone shares all that has not changed.
 #[derive(Clone, Debug)]
 pub(super) struct Filters<T> {
-    keys: HashMap<Key, Filed>,
-    classes: Vec<Option<(Filtering, T)>>,
+    keys: HashMap<Arc<str>, Arc<Filed>>,
+    classes: Vec<Option<Arc<(Filtering, T)>>>,
     free: Vec<ClassId>,
     by_hash: HashMap<ClassHash, ClassId>,
 }
@@ -87,17 +87,17 @@ impl<T> Default for Filters<T> {
     }
 }
 
-impl<T> Filters<T> {
+impl<T: Clone> Filters<T> {
     pub(super) fn id(&self, hash: &ClassHash) -> Option<ClassId> {
         self.by_hash.get(hash).copied()
     }
 
     pub(super) fn get(&self, id: ClassId) -> Option<&(Filtering, T)> {
-        self.classes.get(id)?.as_ref()
+        self.classes.get(id)?.as_deref()
     }
 
     pub(super) fn get_mut(&mut self, id: ClassId) -> Option<&mut (Filtering, T)> {
-        self.classes.get_mut(id)?.as_mut()
+        self.classes.get_mut(id)?.as_mut().map(Arc::make_mut)
     }
 
     /// Files a class that is not there.
@@ -108,20 +108,21 @@ impl<T> Filters<T> {
         }
         for at in 0..filtering.sources.len() {
             for key in keys(&filtering, at) {
-                let filed = self.keys.entry(key).or_default();
+                let filed = Arc::make_mut(self.keys.entry(key.0.into()).or_default());
                 let member = filed.sources.insert((id, at));
                 filed.demands.insert(member, filtering.filter(at).map(demands_of).unwrap_or_default());
             }
         }
         self.by_hash.insert(filtering.hash, id);
-        self.classes[id] = Some((filtering, kept));
+        self.classes[id] = Some(Arc::new((filtering, kept)));
         id
     }
 
     pub(super) fn end(&mut self, id: ClassId) {
-        let Some((filtering, _)) = self.classes.get_mut(id).and_then(Option::take) else { return };
-        for key in (0..filtering.sources.len()).flat_map(|at| keys(&filtering, at)) {
-            let Some(filed) = self.keys.get_mut(&key) else { continue };
+        let Some(class) = self.classes.get_mut(id).and_then(Option::take) else { return };
+        let (filtering, _) = &*class;
+        for key in (0..filtering.sources.len()).flat_map(|at| keys(filtering, at)) {
+            let Some(filed) = self.keys.get_mut(&*key.0).map(Arc::make_mut) else { continue };
             let gone: Vec<Member> =
                 filed.sources.iter().filter(|(_, (class, _))| *class == id).map(|(at, _)| at).collect();
             for member in gone {
@@ -129,7 +130,7 @@ impl<T> Filters<T> {
                 filed.sources.remove(member);
             }
             if filed.sources.is_empty() {
-                self.keys.remove(&key);
+                self.keys.remove(&*key.0);
             }
         }
         self.by_hash.remove(&filtering.hash);
@@ -139,7 +140,7 @@ impl<T> Filters<T> {
     /// Whether a rule listens to what rules of the namespace do.
     pub(super) fn hears_rules(&self, namespace: &str) -> bool {
         let object = Some((rule_event::API_VERSION, rule_event::KIND));
-        self.keys.contains_key(&Key::of(object, Some(namespace), None))
+        self.keys.contains_key(&*Key::of(object, Some(namespace), None).0)
     }
 
     /// The classes, and the places of those of their sources, whose filters the event can pass; those of one class together.
@@ -155,7 +156,7 @@ impl<T> Filters<T> {
         for word in std::iter::once(None).chain(word.map(Some)) {
             for namespace in [None, Some(namespace)] {
                 key.set(object, namespace, word);
-                let Some(filed) = self.keys.get(&key) else { continue };
+                let Some(filed) = self.keys.get(&*key.0) else { continue };
                 members.clear();
                 filed.demands.find(event, &mut members);
                 found.extend(members.iter().filter_map(|member| filed.sources.get(*member)));
@@ -192,7 +193,7 @@ fn one_of(path: &[&str], patterns: &[Glob]) -> Option<Demand> {
         let (beginning, _) = beginnings.pop().filter(|_| patterns.len() == 1)?;
         Test::Prefix(beginning.into())
     };
-    Some(Demand { path: path.iter().map(|name| Arc::from(*name)).collect(), test, without: 0 })
+    Some(Demand { path: path.iter().map(|name| named(name)).collect(), test, without: 0 })
 }
 
 fn keys(filtering: &Filtering, at: usize) -> HashSet<Key> {

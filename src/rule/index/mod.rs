@@ -13,6 +13,8 @@ mod intervals;
 mod leaf;
 mod members;
 mod parts;
+mod single;
+mod tree;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -222,3 +222,23 @@ fn what_rules_follow_is_followed_until_the_last_of_them_is_gone() {
     listen(&mut engine, "d", 2, "any", true);
     assert_eq!(followed(&engine), 1);
 }
+
+#[test]
+fn a_snapshot_of_the_filters_stays_as_it_was_when_rules_come_and_go() {
+    let mut engine = Engine::new(log());
+    begin(&mut engine, "old", &["event.data.a == 2"]);
+    let before = engine.interest();
+    begin(&mut engine, "new", &["event.data.a == 3"]);
+    let both = engine.interest();
+    for name in ["old", "new"] {
+        engine.fold(&head(2, 0), &Record::RuleRemove(rule_ref(name).uid));
+    }
+    let known: Vec<[bool; 2]> = [&before, &both, &engine.interest()]
+        .map(|interest| ["old", "new"].map(|name| interest.knows(&rule_ref(name).uid, 1)))
+        .into();
+    assert_eq!(known, [[true, false], [true, true], [false, false]]);
+    let input = pushed(json!({"a": 2}));
+    let concerned =
+        [&before, &both, &engine.interest()].map(|interest| interest.concern(&input.origin, &input.event).any);
+    assert_eq!(concerned, [true, true, false]);
+}

@@ -22,7 +22,7 @@ impl Trigger {
             compiler.fault("spec.groups.forgetAfter", "must be longer than 0s");
         }
         level::check(spec, &mut compiler.faults);
-        let trigger = spec.trigger.as_ref()?;
+        let trigger = spec.trigger.as_deref()?;
         let api::Trigger { count, held, absent, value, anomaly, sequence, all, batch, due } = trigger;
         if trigger.kinds() != 1 {
             let message =

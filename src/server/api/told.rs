@@ -15,7 +15,7 @@ pub(super) enum What {
     /// Whole, if memory holds it so.
     Open(FiringId, Option<Arc<OpenFiring>>),
     Letter(FiringId, Place),
-    Recent(FiringStatus),
+    Recent(Arc<FiringStatus>),
 }
 
 /// A firing that is known.

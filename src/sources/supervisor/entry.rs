@@ -1,6 +1,6 @@
 //! One rule at the supervisor: what its sources need, how far each has come, and what follows. Pure but for the clock of its next look.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -58,7 +58,7 @@ struct Source {
     plan: Plan,
     probe: Option<Probe>,
     /// The kind as it was found, from when the account was first allowed to see it: from then on its watches are needed.
-    allowed: Option<Resource>,
+    allowed: Option<Arc<Resource>>,
     mark: Option<Mark>,
     fired: bool,
     probing: bool,
@@ -198,12 +198,12 @@ impl Entry {
     // === watches ===
 
     /// The watches of a source whose account was allowed to see them.
-    pub(super) fn keys(&self, source: usize) -> Vec<(WatchKey, Resource)> {
+    pub(super) fn keys(&self, source: usize) -> Vec<(WatchKey, Arc<Resource>)> {
         self.sources[source].keys()
     }
 
     /// The watches that must run for this version.
-    pub(super) fn to_watch(&self) -> Vec<(WatchKey, Resource)> {
+    pub(super) fn to_watch(&self) -> Vec<(WatchKey, Arc<Resource>)> {
         self.sources.iter().flat_map(Source::keys).collect()
     }
 
@@ -336,9 +336,9 @@ impl Source {
         !self.probing && self.plan.is_asked_for()
     }
 
-    fn keys(&self) -> Vec<(WatchKey, Resource)> {
+    fn keys(&self) -> Vec<(WatchKey, Arc<Resource>)> {
         let (Some(resource), Some(plan)) = (&self.allowed, self.plan.watch()) else { return Vec::new() };
-        plan.keys(resource).into_iter().map(|key| (key, resource.clone())).collect()
+        plan.keys(resource).into_iter().map(|key| (key, Arc::clone(resource))).collect()
     }
 
     fn verdict(&self, phase: impl Fn(&WatchKey) -> Phase) -> Verdict {
