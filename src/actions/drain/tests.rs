@@ -138,7 +138,7 @@ async fn a_pod_that_is_refused_does_not_keep_the_others() {
 async fn a_pod_that_went_while_the_answer_was_lost_was_evicted_by_the_rule() {
     for (carried, evictions) in [(true, 1), (false, 2)] {
         let site = Site::losing(&["web-1"], carried);
-        let told: Arc<Mutex<Vec<(String, Option<bool>)>>> = Arc::default();
+        let told = Arc::new(Mutex::new(Vec::<(String, Option<bool>)>::new()));
         let heard = Arc::clone(&told);
         let mut cx = context(&site.fake);
         cx.beside = Arc::new(move |object, side| {

@@ -76,9 +76,8 @@ pub async fn allowed(brokers: &[(String, u16)], connector: &Connector) -> Result
         if !is_host(host) {
             return Err(Fault::Refused(format!("the cluster says that a broker is at {host:?}, which is no host")));
         }
-        match connector.permits(host, *port).await {
-            Err(ConnectError::Refused(refusal)) => return Err(Fault::Refused(format!("{host}:{port}: {refusal}"))),
-            Err(_) | Ok(()) => {}
+        if let Err(ConnectError::Refused(refusal)) = connector.permits(host, *port).await {
+            return Err(Fault::Refused(format!("{host}:{port}: {refusal}")));
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Engine;
 use crate::{
-    api::{Action, EventRuleSpec, FiringKind, Notify, NotifyOperation, OnError, RuleMode, Trigger},
+    api::{Action, EventRuleSpec, FiringKind, Notify, NotifyOperation, OnError, RuleMode},
     event::Event,
     record::{Firing, FiringId, Head, LogId, OpenFiring},
     rule::{compile::Rule, groups::Groups},
@@ -81,7 +81,7 @@ fn event_of(id: &FiringId, rule: &Rule, group: &str) -> Arc<Event> {
 
 /// The rule, with nothing to do at an end but to end each incident that its notifications may have opened; nothing where there are no such.
 fn spec_of(spec: &EventRuleSpec, why: Why) -> Option<EventRuleSpec> {
-    let steps = spec.trigger.iter().flat_map(Trigger::steps).flat_map(|step| &step.actions);
+    let steps = spec.trigger.iter().flat_map(|trigger| trigger.steps()).flat_map(|step| &step.actions);
     let mut known = BTreeSet::new();
     let mut ends = Vec::new();
     for action in spec.actions.iter().chain(steps) {
