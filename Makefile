@@ -131,6 +131,10 @@ plugin: prerequisites ## build the kubectl plug-in: put target/release/kubectl-s
 cluster-up: ## make the kind cluster; use it by e2e/cluster/run kubectl ...
 	e2e/cluster/up
 
+.PHONY: sample-images
+sample-images: ## give the kind cluster, where it can pull none, images by the names that samples have
+	e2e/images/stand-ins
+
 .PHONY: cluster-down
 cluster-down: ## remove the kind cluster; what was built for it is kept
 	e2e/cluster/down
