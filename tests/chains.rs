@@ -1,12 +1,12 @@
 //! Rules in chains, on a real API server: what one emits another does, once, and what leads back to itself ends.
 
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use support::{
     PATIENCE, eventually,
     http::post,
     sink::Sink,
-    site::{Shop, Site, condition},
+    site::{Shop, Site},
 };
 use tokio::sync::OnceCell;
 
@@ -134,20 +134,38 @@ async fn a_request_to_the_webhook_it_came_by_ends_after_eight_hops() {
     assert!(status["lastError"]["message"].as_str().is_some_and(|said| said.contains("400")), "{status:#}");
 }
 
+/// B3 no. 19: what its controller says about a rule's own scaling sets the rule off once more, and not again.
 #[tokio::test]
-async fn a_rule_that_scales_when_its_deployment_is_scaled_is_slowed_down() {
-    let mut site = Site::start().await;
-    site.setup = site.setup.args(&["--firings-per-minute=3"]);
-    let shop = site.namespace("echo").await;
-    let _operator = site.setup.start_ready().await;
+async fn a_rule_that_scales_when_its_deployment_is_scaled_follows_its_own_echo_once() {
+    let shop = shop("echo").await;
     let scaled = json!({"name": "scaled", "kubernetesEvent": {"reasons": ["ScalingReplicaSet"], "regarding": {"kind": "Deployment"}}});
     shop.rule("echo", json!({"sources": [scaled], "actions": [grow()]})).await;
     // Its controller tells of the first replica, and then of each that the rule asks for.
     shop.deployment("web", 1).await;
-    let runs_away = |status: &Value| condition(status, "Acting")["reason"] == "RunawayRule";
-    let status = shop.rule_status("echo", "slowed down", runs_away).await;
-    assert_eq!(status["counts"]["succeeded"], 3, "{status:#}");
-    assert_eq!(shop.replicas("web").await, 4);
-    let said = condition(&status, "Acting")["message"].to_string();
-    assert!(said.contains("3"), "{said}");
+    let ended = |status: &Value| {
+        let counts = &status["counts"];
+        counts["suppressed"]["loop"].as_u64() > Some(0) && counts["fired"] == counts["succeeded"]
+    };
+    let status = shop.rule_status("echo", "it has ended", ended).await;
+    // Where the Event is faster than the answer to the write, it is not known for an echo, and it takes one more.
+    let fired = status["counts"]["fired"].as_i64().unwrap_or_default();
+    assert!((2..=3).contains(&fired), "{status:#}");
+    assert_eq!(shop.replicas("web").await, 1 + fired);
+    let api = shop.api("v1", "Event");
+    let note = async || {
+        let events = api.list(&ListParams::default()).await.ok()?;
+        let mut notes = events.iter().filter_map(|event| event.data["message"].as_str());
+        notes.find(|note| note.contains("the chain of them ends here: echo")).map(|_| ())
+    };
+    eventually("it is told, with its name", PATIENCE, note).await;
+
+    // What somebody else does is answered again.
+    let replicas = json!({"spec": {"replicas": 10}});
+    let deployments = shop.api("apps/v1", "Deployment");
+    deployments.patch("web", &PatchParams::default(), &Patch::Merge(&replicas)).await.expect("scale it");
+    let again = |status: &Value| {
+        let counts = &status["counts"];
+        counts["fired"].as_i64() > Some(fired) && counts["suppressed"]["loop"].as_u64() > Some(1)
+    };
+    shop.rule_status("echo", "it has answered somebody else, and ended again", again).await;
 }

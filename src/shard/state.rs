@@ -119,12 +119,12 @@ impl State {
             Record::Written(written) => {
                 self.engine.fold(head, record);
                 self.ledger.written(written);
-                self.wrote(&written.firing, Some(&written.effect));
+                self.wrote(head, &written.firing, Some(&written.effect));
             }
             Record::Beside(beside) => {
                 self.engine.fold(head, record);
                 self.ledger.beside(beside);
-                self.wrote(&beside.firing, beside.effect.as_ref());
+                self.wrote(head, &beside.firing, beside.effect.as_ref());
             }
             Record::Outcome(outcome) => {
                 self.engine.fold(head, record);
@@ -132,7 +132,7 @@ impl State {
                 if let Some(open) = self.ledger.get(&outcome.firing) {
                     self.tell(&open, emitted(head, &open, outcome));
                 }
-                self.wrote(&outcome.firing, outcome.effect.as_ref());
+                self.wrote(head, &outcome.firing, outcome.effect.as_ref());
                 self.remember(head, &outcome.firing, outcome.remember.as_deref());
             }
             Record::Finished(finished) => {
@@ -148,9 +148,9 @@ impl State {
     }
 
     /// The firing is another one now, and its rule knows what it wrote.
-    fn wrote(&mut self, firing: &FiringId, effect: Option<&Effect>) {
+    fn wrote(&mut self, head: &Head, firing: &FiringId, effect: Option<&Effect>) {
         if let (Some(open), Some(effect)) = (self.ledger.get(firing), effect) {
-            self.engine.wrote(&open, effect);
+            self.engine.wrote(head, &open, effect);
         }
         self.touched_firings.insert(firing.clone());
     }

@@ -164,7 +164,9 @@ impl Engine {
             let reason = SuppressedReason::OwnWrite;
             return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
         }
-        if holds && (trail::ends(sight.event, &uid.0) || self.is_loop(sight.event, &sight.input.origin)) {
+        if holds
+            && (trail::ends(sight.event, &uid.0) || self.is_loop(sight.head, sight.event, &sight.input.origin, uid))
+        {
             let reason = SuppressedReason::Loop;
             return Ok(vec![Decision::Suppressed { rule: uid.clone(), group, reason, occurrence: None }]);
         }

@@ -2,21 +2,30 @@
 //!
 //! The ledger tells it. A watch can be faster than the answer to a write: then the change is taken for that of a step which is writing and whose mark the
 //! object bears. A mark alone says nothing.
+//!
+//! An Event object of Kubernetes names the version of the object that its reporter acted upon. Where a rule has written that version a moment ago, the Event
+//! comes of the rule as well: a controller tells of what it does about the write.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Engine;
 use crate::{
-    event::{Event, Origin, TYPE_RESOURCE_DELETED, trail},
-    record::{Delta, Effect, FiringId, OpenFiring, RuleUid, Table},
+    event::{Event, Origin, TYPE_KUBERNETES_EVENT, TYPE_RESOURCE_DELETED, trail},
+    record::{Delta, Effect, FiringId, Head, OpenFiring, RuleUid, Table},
 };
 
 /// The row that holds the links.
 const KEY: &[u8] = b"links";
 /// Writes that are remembered: about 200 bytes each. Rules that set each other off come round within a few of them.
 const MOST: usize = 512;
+/// An Event object comes of a write for so long, in microseconds: a minute. Controllers act upon a change within seconds, and an object that nobody else changes
+/// keeps its version for days.
+const ECHO: i64 = 60_000_000;
+/// So many times a rule may have led to an Event object for which it fires: it answers what its own write made a controller say once, and not for ever.
+const ECHOES: usize = 1;
 
 /// What rules wrote last.
 #[derive(Debug, Default)]
@@ -38,6 +47,9 @@ struct Link {
     /// That of the event that made the rule fire, if that may have come of a rule as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    /// When it was written, by the record that says so; 0 where nobody asks.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    at: i64,
 }
 
 impl Links {
@@ -82,12 +94,13 @@ impl Engine {
     }
 
     /// A step has written an object: the change that will be heard of comes of the firing. What was found written may be an older version, and is left out.
-    pub fn wrote(&mut self, open: &OpenFiring, effect: &Effect) {
+    /// `head` is of the record that tells of it.
+    pub fn wrote(&mut self, head: &Head, open: &OpenFiring, effect: &Effect) {
         if effect.found {
             return;
         }
         let version = effect.resource_version.as_deref().filter(|_| !effect.gone);
-        self.links.add(link(open, key(&effect.uid, version)));
+        self.links.add(Link { at: head.stamp.at, ..link(open, key(&effect.uid, version)) });
     }
 
     /// A step has emitted an event, or an event tells how the firing fares.
@@ -97,7 +110,7 @@ impl Engine {
 
     /// An event tells that what the rule had fired for has ended, because of the other one.
     pub fn told_end(&mut self, rule: &RuleUid, event: &Event, because: &Event) {
-        self.links.add(Link { event: event.id.clone(), rule: rule.clone(), cause: of(because) });
+        self.links.add(Link { event: event.id.clone(), rule: rule.clone(), cause: of(because), at: 0 });
     }
 
     /// The rules that led to the event by what they wrote, the last first; no more than tell that there are too many.
@@ -115,9 +128,20 @@ impl Engine {
         led
     }
 
-    /// Whether the event came by more steps of rules than may set each other off.
-    pub(super) fn is_loop(&self, event: &Event, origin: &Origin) -> bool {
-        !self.links.order.is_empty() && self.led(event, origin).len() as u64 > trail::MAX_HOPS
+    /// Whether the event came by more steps of rules than may set each other off, or tells the rule again and again what came of its own writes.
+    pub(super) fn is_loop(&self, head: &Head, event: &Event, origin: &Origin, rule: &RuleUid) -> bool {
+        if self.links.order.is_empty() || (event.type_ == TYPE_KUBERNETES_EVENT && !self.is_echo(head, event)) {
+            return false;
+        }
+        let led = self.led(event, origin);
+        let echoes = || led.iter().filter(|one| **one == rule).count();
+        led.len() as u64 > trail::MAX_HOPS || (event.type_ == TYPE_KUBERNETES_EVENT && echoes() > ECHOES)
+    }
+
+    /// Whether a rule has written the version that the Event object tells of, a moment ago.
+    fn is_echo(&self, head: &Head, event: &Event) -> bool {
+        let link = told_of(event).and_then(|version| self.links.by_event.get(&version));
+        link.is_some_and(|link| head.stamp.at.saturating_sub(link.at) < ECHO)
     }
 
     pub(super) fn is_links(key: &[u8]) -> bool {
@@ -144,17 +168,34 @@ impl Engine {
 }
 
 fn link(open: &OpenFiring, event: String) -> Link {
-    Link { event, rule: open.firing.rule.uid.clone(), cause: of(&open.event) }
+    Link { event, rule: open.firing.rule.uid.clone(), cause: of(&open.event), at: 0 }
 }
 
-/// What stands for an event that may come of what a rule did: a change of an object, or what a rule has emitted. The version that a deletion makes is not told
-/// by its answer, and an object is deleted once.
+/// What stands for an event that may come of what a rule did: a change of an object, what is told of one, or what a rule has emitted. The version that a
+/// deletion makes is not told by its answer, and an object is deleted once.
 fn of(event: &Event) -> Option<String> {
+    if event.type_ == TYPE_KUBERNETES_EVENT {
+        return told_of(event);
+    }
     if event.type_ == TYPE_RESOURCE_DELETED {
         return event.id.rsplit_once('/').map(|(uid, _)| key(uid, None));
     }
     let own = event.is_change() || trail::rules(event).next().is_some();
     own.then(|| event.id.clone())
+}
+
+/// The version of the object that an Event object tells of. What is told again names that which was told of first, and so tells nothing of this one.
+fn told_of(event: &Event) -> Option<String> {
+    let once = event.data.get("count").and_then(Value::as_u64) == Some(1);
+    let object = event.data.get("object").filter(|_| once)?;
+    let regarding = object.get("involvedObject").or_else(|| object.get("regarding"))?;
+    let text = |name: &str| regarding.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    Some(key(text("uid")?, Some(text("resourceVersion")?)))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(at: &i64) -> bool {
+    *at == 0
 }
 
 fn key(uid: &str, version: Option<&str>) -> String {

@@ -13,6 +13,7 @@ mod conditions;
 mod counting;
 mod dedupe;
 mod due;
+mod echoes;
 mod flow;
 mod gone;
 mod held;

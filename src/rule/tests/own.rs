@@ -351,7 +351,7 @@ fn chained(engine: &mut Engine, versions: std::ops::RangeInclusive<u64>) {
         let mut open = writing("f1", "a");
         open.firing.rule = rule_ref("other");
         open.event = update("a", version - 1).event;
-        engine.wrote(&open, &effect("a", version, false));
+        engine.wrote(&head(60, 60), &open, &effect("a", version, false));
     }
 }
 
@@ -377,7 +377,7 @@ fn a_write_that_leaves_an_object_as_it_was_makes_no_circle_of_what_led_to_it() {
     let answered = |engine: &mut Engine, cause: u64, version: u64| {
         let mut open = writing("f1", "a");
         open.event = update("a", cause).event;
-        engine.wrote(&open, &effect("a", version, false));
+        engine.wrote(&head(60, 60), &open, &effect("a", version, false));
     };
     answered(&mut engine, 5, 5);
     answered(&mut engine, 5, 6);
@@ -393,7 +393,7 @@ fn a_deletion_that_a_rule_made_is_a_step_of_a_chain() {
     chained(&mut engine, 2..=9);
     let mut open = writing("f1", "a");
     open.event = update("a", 9).event;
-    engine.wrote(&open, &Effect { gone: true, resource_version: None, ..effect("a", 9, false) });
+    engine.wrote(&head(60, 60), &open, &Effect { gone: true, resource_version: None, ..effect("a", 9, false) });
     assert_eq!(
         run(&mut engine, &[deletion("a", 12), deletion("b", 12)]),
         ["loop shop/Deployment/a", "fired shop/Deployment/b by any"]
