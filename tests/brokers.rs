@@ -21,6 +21,7 @@ mod brokers {
     mod mqtt;
     mod mqtt_sink;
     mod nats;
+    mod nats_jobs;
     mod nats_sink;
     mod publishing;
     mod queue_lag;

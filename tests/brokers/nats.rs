@@ -97,18 +97,18 @@ impl Server {
 }
 
 /// The consumer of the only EventSource of a stream.
-async fn consumer_info(context: &jetstream::Context) -> consumer::Info {
+pub async fn consumer_info(context: &jetstream::Context) -> consumer::Info {
     use futures::TryStreamExt as _;
     let stream = context.get_stream("JOBS").await.expect("the stream");
     let consumers: Vec<consumer::Info> = stream.consumers().try_collect().await.expect("consumers");
     consumers.into_iter().next().expect("a consumer")
 }
 
-fn jet_stream(server: &Server) -> Value {
+pub fn jet_stream(server: &Server) -> Value {
     json!({"nats": {"servers": [server.address()], "jetStream": {"stream": "JOBS", "deliverPolicy": "All", "ackWait": "2s"}}})
 }
 
-async fn publish(context: &jetstream::Context, id: &str, body: &str) {
+pub async fn publish(context: &jetstream::Context, id: &str, body: &str) {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", id);
     let published = context.publish_with_headers("jobs.run", headers, body.to_owned().into()).await;
@@ -116,7 +116,7 @@ async fn publish(context: &jetstream::Context, id: &str, body: &str) {
 }
 
 /// Waits until the server has nothing left that was not acknowledged.
-async fn all_acknowledged(context: &jetstream::Context, count: u64) {
+pub async fn all_acknowledged(context: &jetstream::Context, count: u64) {
     eventually("everything is acknowledged", PATIENCE, async || {
         let info = consumer_info(context).await;
         (info.num_ack_pending == 0 && info.num_pending == 0 && info.ack_floor.stream_sequence == count).then_some(())
