@@ -16,6 +16,9 @@ use support::{
 
 mod support;
 
+#[path = "judging/crowds.rs"]
+mod crowds;
+
 fn texts(requests: &[Request]) -> BTreeSet<String> {
     requests.iter().map(|request| request.json()["text"].as_str().unwrap_or_default().to_owned()).collect()
 }
