@@ -1,8 +1,8 @@
 //! A whole shard on one thread, in simulated time, that dies at any place and begins anew: the real engine, ledger, runner and recovery, on a disk and in a
 //! world of memory.
 //!
-//! A run is made of a seed. It prints the seed when it fails, and the shortest workload that still fails with it. `make simulate SEED=… RUNS=…` runs
-//! more of them; without, the test runs as many as take half a minute.
+//! A run is made of a seed, and has one thread; runs go side by side. What fails prints its seed, and the shortest workload that still fails with it.
+//! `make simulate SEED=… RUNS=…` runs as many as it is told; without, the test runs as many as begin within most of a minute.
 
 mod disk;
 mod oracle;
@@ -12,9 +12,14 @@ mod world;
 use std::{
     collections::BTreeSet,
     future::pending,
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -40,8 +45,8 @@ use disk::{Disk, SimulatedBus};
 use workload::{EMITS, Item, RULES, TIMED, changed, event, put, workload};
 use world::{Bump, Shared, World};
 
-/// Runs without `RUNS`: about a minute.
-const RUNS: u64 = 120;
+/// Without `RUNS` no run begins later: with the last of them it is about a minute.
+const TIME: Duration = Duration::from_secs(50);
 /// Things that happen in one run.
 const WORKLOAD: usize = 40;
 /// Operations of a life, at most; the next life is the last when the workload is done.
@@ -301,20 +306,51 @@ fn shrunk(seed: u64, items: &[Item]) -> Vec<Item> {
     kept
 }
 
-#[test]
-fn whatever_dies_whenever_everything_is_done_once() {
-    let (first, runs) = (number("SEED", 1), number("RUNS", RUNS));
-    let mut operations = 0;
-    for seed in first..first + runs {
-        let items = workload(&mut fastrand::Rng::with_seed(!seed), WORKLOAD);
-        match catch_unwind(AssertUnwindSafe(|| run(seed, &items))) {
-            Ok(count) => operations += count,
-            Err(panic) => {
-                let few = shrunk(seed, &items);
-                eprintln!("SEED={seed} fails, and does so with no more than {few:#?}");
-                std::panic::resume_unwind(panic);
-            }
+fn items(seed: u64) -> Vec<Item> {
+    workload(&mut fastrand::Rng::with_seed(!seed), WORKLOAD)
+}
+
+/// Runs seeds one after the other, each once among all who do the same; gives how many, their operations, and the seed that failed.
+fn runs(next: &AtomicU64, goes_on: &(dyn Fn(u64) -> bool + Sync)) -> (u64, u64, Option<u64>) {
+    let (mut count, mut operations) = (0, 0);
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if !goes_on(seed) {
+            return (count, operations, None);
+        }
+        match catch_unwind(|| run(seed, &items(seed))) {
+            Ok(of_run) => (count, operations) = (count + 1, operations + of_run),
+            Err(_) => return (count, operations, Some(seed)),
         }
     }
-    println!("{runs} runs from seed {first}, {operations} operations");
+}
+
+#[test]
+fn whatever_dies_whenever_everything_is_done_once() {
+    let (first, began) = (number("SEED", 1), Instant::now());
+    let (next, failed) = (AtomicU64::new(first), AtomicU64::new(0));
+    let last = std::env::var("RUNS").ok().map(|_| first + number("RUNS", 1));
+    let goes_on = |seed| match last {
+        _ if failed.load(Ordering::Relaxed) > 0 => false,
+        Some(last) => seed < last,
+        None => began.elapsed() < TIME,
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let done: Vec<_> = thread::scope(|scope| {
+        let work = || {
+            let done = runs(&next, &goes_on);
+            failed.fetch_add(u64::from(done.2.is_some()), Ordering::Relaxed);
+            done
+        };
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        all.into_iter().map(|one| one.join().expect("it catches what panics")).collect()
+    });
+    if let Some(seed) = done.iter().filter_map(|(.., failed)| *failed).min() {
+        let few = shrunk(seed, &items(seed));
+        eprintln!("SEED={seed} fails, and does so with no more than {few:#?}");
+        run(seed, &items(seed));
+        unreachable!("SEED={seed} has failed, and does not fail again: a run depends on something beside its seed");
+    }
+    let sum = |what: fn(&(u64, u64, Option<u64>)) -> u64| done.iter().map(what).sum::<u64>();
+    println!("{} runs from seed {first}, {} operations", sum(|one| one.0), sum(|one| one.1));
 }
