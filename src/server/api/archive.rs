@@ -9,6 +9,8 @@
 mod asked;
 mod sight;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -58,6 +58,12 @@ impl Sight {
         Err(Refusal(StatusCode::FORBIDDEN, text::join(merged(missing))))
     }
 
+    /// Of somebody who has asked for nothing.
+    #[cfg(test)]
+    pub(super) fn nothing(account: Account) -> Self {
+        Self { account, watches: BTreeSet::new(), sources: BTreeSet::new(), rules: false }
+    }
+
     /// Whether the event is one of what was asked for.
     pub(super) fn sees(&self, input: &EventInput) -> bool {
         let (event, watch) = (&*input.event, &input.origin.watch);
