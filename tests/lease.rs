@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use support::{
     PATIENCE, eventually,
+    http::post,
     operator::{Operator, Setup},
     proxy::{Fate, Proxy, Seen},
     sink::{Answer, Sink},
@@ -227,4 +228,43 @@ async fn a_second_process_on_the_same_volume_waits_and_then_acts_without_waiting
     let lease = lease(&site).await;
     assert_eq!(lease["spec"]["leaseTransitions"], 0, "the log is the same");
     assert!(lease["metadata"]["labels"]["app.kubernetes.io/name"].is_string(), "it is the chart's own");
+}
+
+/// B3 no. 11: what comes in while the API server is away waits for it, however long that takes.
+#[tokio::test]
+async fn what_webhooks_bring_while_the_api_server_is_away_is_done_once_and_in_order_when_it_is_back() {
+    const EVENTS: usize = 30;
+    let site = Site::start().await;
+    let shop = site.namespace("outage").await;
+    let sink = Sink::start().await;
+    shop.sink("oncall", &sink.url("/")).await;
+    shop.deployment("web", 0).await;
+    let setup = leased(site.another());
+    let operator = setup.start_ready().await;
+    shop.source("floor", json!({"webhook": {"auth": {"none": {}}}})).await;
+    let mut outage = rule();
+    outage["sources"] = json!([{"name": "floor", "ref": {"name": "floor"}}]);
+    // One group: firings of a group are carried out in their order.
+    outage["groupBy"] = json!([{"name": "all", "expression": "'all'"}]);
+    outage["actions"][1]["notify"]["text"] = "${event.data.number}".into();
+    shop.rule("outage", outage).await;
+
+    site.plane.stop_api_server();
+    metric(&operator, "signalbox_may_act 0").await;
+    let path = format!("/hooks/{}/floor", shop.name);
+    for number in 0..EVENTS {
+        let (headers, body) = ([("Content-Type", "application/json")], json!({"number": number}).to_string());
+        let answer = post(operator.hooks(), &path, &headers, body.as_bytes()).await;
+        assert_eq!(answer.expect("an answer").0, 202, "{number}");
+    }
+    metric(&operator, &format!("signalbox_rule_decisions_total{{decision=\"Fired\"}} {EVENTS}")).await;
+    assert!(sink.requests().is_empty(), "nothing is done while nobody can say who may act");
+    site.plane.start_api_server().await;
+    all_done_once(&shop, &sink, EVENTS).await;
+    let mut order: Vec<usize> = Vec::new();
+    for request in sink.requests() {
+        let number = request.json()["text"].as_str().and_then(|text| text.parse().ok()).expect("a number");
+        order.extend((order.last() != Some(&number)).then_some(number));
+    }
+    assert_eq!(order, (0..EVENTS).collect::<Vec<_>>(), "the oldest first");
 }
