@@ -4,12 +4,16 @@ use support::stage::Stage;
 
 mod support;
 
+#[path = "objects/gatekeeper.rs"]
+mod gatekeeper;
 #[path = "objects/images.rs"]
 mod images;
 #[path = "objects/manifests.rs"]
 mod manifests;
 #[path = "objects/nodes.rs"]
 mod nodes;
+#[path = "objects/refusals.rs"]
+mod refusals;
 #[path = "objects/scaling.rs"]
 mod scaling;
 #[path = "objects/undoing.rs"]

@@ -109,6 +109,10 @@ impl Request {
             }
             match step.api.get(&name).await {
                 Ok(found) if is_ours(&found, &step.cx.cause()) => return Ok(done(step, first, found, CREATED).found()),
+                Ok(found) if names == 1 && found.metadata.deletion_timestamp.is_some() => {
+                    let title = step.aim.title();
+                    return Err(Failure::retryable(format!("create {title}: the one that is there is being deleted")));
+                }
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {
                     return Err(Failure::retryable(format!("create {}: it went just now", step.aim.title())));

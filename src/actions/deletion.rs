@@ -73,26 +73,39 @@ impl Request {
         }
         let step = self.step(cx).await?;
         let title = object.title();
-        Ok(match step.api.delete(&object.name, &self.params()).await {
+        let error = match step.api.delete(&object.name, &self.params()).await {
             Ok(answer) => {
                 let left = answer.left();
                 let begun = left.as_ref().is_some_and(|left| left.metadata.deletion_timestamp.is_some());
                 let message = if begun { format!("began to delete {title}") } else { format!("deleted {title}") };
                 let version = left.and_then(|left| left.metadata.resource_version);
-                Done { effect: Some(self.effect(version)), ..self.ended(ActionOutcome::Succeeded, message) }
+                return Ok(Done {
+                    effect: Some(self.effect(version)),
+                    ..self.ended(ActionOutcome::Succeeded, message)
+                });
             }
+            Err(error) => error,
+        };
+        let found = match &error {
+            kube::Error::Api(status) if status.is_not_found() => Found::Nothing,
+            kube::Error::Api(status) if status.code == 409 => find(&step, &object.uid).await?,
+            _ => Found::Itself,
+        };
+        Ok(match (found, attempt) {
             // An earlier attempt did it, for all that can be told.
-            Err(kube::Error::Api(status)) if status.is_not_found() && attempt == Attempt::Again => {
-                self.found(format!("deleted {title}"))
-            }
-            Err(kube::Error::Api(status)) if status.is_conflict() && attempt == Attempt::Again => {
+            (Found::Nothing, Attempt::Again) => self.found(format!("deleted {title}")),
+            (Found::Leaving, Attempt::Again) => self.found(format!("began to delete {title}")),
+            (Found::Another, Attempt::Again) => {
                 self.found(format!("deleted {title}; it was created anew meanwhile, and that one is left as it is"))
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+            (Found::Nothing, Attempt::First) => {
                 self.ended(ActionOutcome::Unchanged, format!("{title} is not there any more"))
             }
-            Err(kube::Error::Api(status)) if status.is_conflict() => self.theirs(),
-            Err(error) => return Err(step.failure(&error, "delete", step.right("delete"))),
+            (Found::Leaving, Attempt::First) => {
+                self.ended(ActionOutcome::Unchanged, format!("{title} is being deleted already"))
+            }
+            (Found::Another, Attempt::First) => self.theirs(),
+            (Found::Itself, _) => return Err(step.failure(&error, "delete", step.right("delete"))),
         })
     }
 
@@ -151,6 +164,32 @@ impl Request {
 
     fn ended(&self, outcome: ActionOutcome, message: String) -> Done {
         Done { outcome, message, result: self.result(), effect: None, reason: None }
+    }
+}
+
+/// What is found under the name of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// Another one than that.
+    Another,
+    /// It, on its way out.
+    Leaving,
+    Itself,
+}
+
+/// Looks whether the object is there, and is the one with this uid. A conflict alone does not tell: whoever deletes a Namespace once more gets one as well,
+/// and so does whoever is refused by an admission webhook that says so.
+///
+/// # Errors
+/// Whatever the API server says to reading it, but that there is none.
+pub(super) async fn find(step: &Step<'_>, uid: &str) -> Result<Found, Failure> {
+    match step.api.get_metadata(&step.aim.name).await {
+        Ok(now) if now.metadata.uid.as_deref() != Some(uid) => Ok(Found::Another),
+        Ok(now) if now.metadata.deletion_timestamp.is_some() => Ok(Found::Leaving),
+        Ok(_) => Ok(Found::Itself),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Found::Nothing),
+        Err(error) => Err(step.failure(&error, "read", step.right("get"))),
     }
 }
 

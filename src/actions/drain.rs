@@ -296,7 +296,9 @@ async fn round(
     asked.extend(new.map(|one| one.pod.clone()));
     for pod in asked {
         match ask(cx, &pod, unsure).await {
-            Ok(Answer::Accepted | Answer::Gone | Answer::Another) => {}
+            Ok(Answer::Accepted | Answer::Gone) => {}
+            // If it is there, it is asked for again in the next round.
+            Ok(Answer::Another(why)) => said = Some(why),
             Ok(Answer::Refused(why)) => refused = Some(why),
             Ok(Answer::NotNow { why, after }) => {
                 said = Some(why);
@@ -330,7 +332,7 @@ async fn ask(cx: &Context, pod: &Pod, unsure: &mut Unsure) -> Result<Answer, Fai
     unsure.remove(&pod.uid);
     let goes = match answer {
         Ok(Answer::Accepted) => true,
-        Ok(Answer::Gone | Answer::Another) => again,
+        Ok(Answer::Gone | Answer::Another(_)) => again,
         Ok(Answer::Refused(_) | Answer::NotNow { .. }) | Err(_) => false,
     };
     cx.over(&effect, goes);

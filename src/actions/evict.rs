@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Action, Attempt, Context, Done, Failure, FailureKind, Undo,
-    deletion::doomed,
+    deletion::{Found, doomed, find},
     eviction::{Answer, Pod},
     recording,
     target::{Aim, filled_key, fixed, key},
@@ -89,12 +89,16 @@ impl Action for Evict {
             let effect = |found: bool| Some(Effect { found, gone: true, ..object.effect(None, REASON) });
             let params = PostParams { dry_run: false, field_manager: Some(cx.manager()) };
             // A budget is charged before the API server looks at the uid, so what is known to be another one is not asked for.
-            let known = if attempt == Attempt::Again { there(cx, &object).await? } else { None };
-            let answer = match known {
-                Some(answer) => answer,
-                None => ask(cx, &object, &params).await?,
+            let found = if attempt == Attempt::Again { there(cx, &object).await? } else { Found::Itself };
+            let answer = match found {
+                Found::Nothing => Answer::Gone,
+                Found::Another => Answer::Another(String::new()),
+                Found::Leaving | Found::Itself => ask(cx, &object, &params).await?,
             };
             match answer {
+                Answer::Another(why) if found != Found::Another && there(cx, &object).await? != Found::Another => {
+                    Err(Failure { kind: FailureKind::Conflict, message: why })
+                }
                 Answer::Accepted => {
                     let done = ended(&object, ActionOutcome::Succeeded, format!("evicted {title}"));
                     Ok(Done { effect: effect(false), ..done })
@@ -104,12 +108,12 @@ impl Action for Evict {
                     let done = ended(&object, ActionOutcome::Succeeded, format!("evicted {title}"));
                     Ok(Done { effect: effect(true), ..done })
                 }
-                Answer::Another if attempt == Attempt::Again => {
+                Answer::Another(_) if attempt == Attempt::Again => {
                     let message = format!("evicted {title}; another one has its name by now, which is left as it is");
                     Ok(Done { effect: effect(true), ..ended(&object, ActionOutcome::Succeeded, message) })
                 }
                 Answer::Gone => Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already"))),
-                Answer::Another => Ok(theirs(&object)),
+                Answer::Another(_) => Ok(theirs(&object)),
                 Answer::Refused(why) => Err(Failure::last(why)),
                 Answer::NotNow { why, after } => Err(Failure { kind: FailureKind::Retryable { after }, message: why }),
             }
@@ -121,13 +125,16 @@ impl Action for Evict {
             let Request { object, another } = read(request)?;
             let title = object.title();
             let params = PostParams { dry_run: true, field_manager: None };
-            let answer = if another { Answer::Another } else { ask(cx, &object, &params).await? };
+            let answer = if another { Answer::Another(String::new()) } else { ask(cx, &object, &params).await? };
             let message = match answer {
                 Answer::Accepted => format!("would evict {title}"),
                 Answer::Gone => {
                     return Ok(ended(&object, ActionOutcome::Unchanged, format!("{title} is gone already")));
                 }
-                Answer::Another => format!("would leave {title}, which is another one by now"),
+                Answer::Another(why) if !another && there(cx, &object).await? != Found::Another => {
+                    return Err(Failure { kind: FailureKind::Conflict, message: why });
+                }
+                Answer::Another(_) => format!("would leave {title}, which is another one by now"),
                 Answer::Refused(why) => return Err(Failure::last(why)),
                 Answer::NotNow { why, .. } => format!("would wait to {why}"),
             };
@@ -140,17 +147,12 @@ impl Action for Evict {
     }
 }
 
-/// Whether it is gone or another one by now; nothing when it is there.
-async fn there(cx: &Context, object: &Object) -> Result<Option<Answer>, Failure> {
+/// Whether it is there.
+async fn there(cx: &Context, object: &Object) -> Result<Found, Failure> {
     let Object { api_version, kind, namespace, name, uid, .. } = object;
     let resource = cx.services.cluster.resolve(Some(api_version), kind).await?;
     let step = Step::new(cx, Aim { resource, name: name.clone(), namespace: namespace.clone() });
-    match step.api.get_metadata(name).await {
-        Ok(now) if now.metadata.uid.as_ref() == Some(uid) => Ok(None),
-        Ok(_) => Ok(Some(Answer::Another)),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Some(Answer::Gone)),
-        Err(error) => Err(step.failure(&error, "read", step.right("get"))),
-    }
+    find(&step, uid).await
 }
 
 async fn ask(cx: &Context, object: &Object, params: &PostParams) -> Result<Answer, Failure> {

@@ -23,8 +23,8 @@ pub(super) enum Answer {
     Accepted,
     /// There is none.
     Gone,
-    /// Another one has its name by now.
-    Another,
+    /// Another one has its name by now, or something else is in the way of it; in the API server's words.
+    Another(String),
     /// It is refused, whatever the account may do: by admission, or as its namespace goes; in the API server's words.
     Refused(String),
     /// A PodDisruptionBudget forbids it for now; in the API server's words.
@@ -78,7 +78,9 @@ impl Pod {
         match answer {
             Ok(_) => Ok(Answer::Accepted),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Answer::Gone),
-            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Answer::Another),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                Ok(Answer::Another(format!("evict {}: {}", self.title(), status.message)))
+            }
             Err(error) => {
                 let blocked = matches!(&error, kube::Error::Api(status) if status.code == 429);
                 let refused = matches!(&error, kube::Error::Api(status) if !is_missing_right(status));

@@ -87,9 +87,10 @@ fn is_ours(error: &Error) -> bool {
     matches!(error, Error::BuildRequest(_) | Error::HttpError(_))
 }
 
-/// Admission, quota and Pod Security answer 403 as well, and no Role changes their minds.
+/// Admission, quota and Pod Security answer 403 as well, and no Role changes their minds; what a webhook says after its name may be what was said to it.
 pub(super) fn is_missing_right(status: &Status) -> bool {
-    status.code == 403 && status.message.contains("forbidden: User ")
+    let said = status.message.split_once("forbidden: User ");
+    status.code == 403 && said.is_some_and(|(before, _)| !before.contains("denied the request"))
 }
 
 fn retry_after(status: &Status) -> Option<Duration> {
@@ -131,6 +132,8 @@ mod tests {
         let failure = of(403, "Forbidden", "pods \"web\" is forbidden: exceeded quota: small");
         assert_eq!(failure.kind, FailureKind::Final);
         assert_eq!(failure.message, "scale Deployment shop/web: pods \"web\" is forbidden: exceeded quota: small");
+        let webhook = "admission webhook \"w.example.com\" denied the request: secrets \"s\" is forbidden: User \"w\" cannot get it";
+        assert_eq!(of(403, "Forbidden", webhook).message, format!("scale Deployment shop/web: {webhook}"));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 use super::*;
 use crate::{
-    actions::testing::{action, common, context},
+    actions::{
+        FailureKind,
+        testing::{action, common, context},
+    },
     kubernetes::fake::{Fake, failure as status},
 };
 
@@ -92,4 +95,21 @@ async fn a_creation_without_an_answer_is_taken_back_when_it_was_the_steps() {
             Back::Done(done) => assert!(!gone, "{kind} {managers:?}: {}", done.message),
         }
     }
+}
+
+#[tokio::test]
+async fn one_that_is_being_deleted_is_waited_for() {
+    let request = render("create", json!({})).await.expect("a request");
+    let mut theirs = held(&request, &["kubectl"]);
+    theirs["metadata"]["annotations"] = json!({});
+    let again = Request::read(&request).expect("a creation");
+    let failure = async |held: &Value| {
+        let fake = serve(held.clone());
+        again.execute(&context(&fake), Attempt::First, Permit::for_test()).await.expect_err("there is one")
+    };
+    assert_eq!(failure(&theirs).await.kind, FailureKind::Final);
+    theirs["metadata"]["deletionTimestamp"] = json!("2026-11-30T08:00:00Z");
+    let failure = failure(&theirs).await;
+    assert_eq!(failure.kind, FailureKind::Retryable { after: None }, "{failure}");
+    assert!(failure.message.ends_with("the one that is there is being deleted"), "{failure}");
 }
