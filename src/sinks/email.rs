@@ -214,7 +214,7 @@ fn failed(error: lettre::transport::smtp::Error, secrets: &Secrets) -> SinkError
     if let Some(source) = error.source().map(ToString::to_string).filter(|source| !words.contains(source)) {
         words = format!("{words}: {source}");
     }
-    let words: String = visible(&one_line(&words)).chars().take(300).collect();
+    let words: String = visible(&one_line(&words)).chars().take(250).collect();
     SinkError { retry, message: secrets.redact(&format!("{NAME} refused the mail: {words}")) }
 }
 

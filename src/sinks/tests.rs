@@ -1,6 +1,13 @@
 //! What every kind of sink that speaks HTTP holds to.
 
-#[cfg(all(feature = "amqp", feature = "kafka", feature = "mqtt", feature = "nats", feature = "redis"))]
+#[cfg(all(
+    feature = "amqp",
+    feature = "email",
+    feature = "kafka",
+    feature = "mqtt",
+    feature = "nats",
+    feature = "redis"
+))]
 mod brokers;
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What every kind of sink of a broker holds to, without the broker.
+//! What every kind of sink that speaks another protocol than HTTP holds to, without its server.
 
 use tokio::{
     io::AsyncReadExt as _,
@@ -9,12 +9,13 @@ use tokio::{
 use super::*;
 
 /// A spec of each kind; `ADDRESS` stands for the server's. The password is under the key `password`.
-const BROKERS: [&str; 6] = [
+const BROKERS: [&str; 7] = [
     r#"{"mqtt": {"address": "ADDRESS", "topic": "a", "login": {"username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"nats": {"servers": ["ADDRESS"], "subject": "a", "auth": {"tokenSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"nats": {"servers": ["ADDRESS"], "subject": "a", "acknowledge": "Server", "auth": {"login": {"username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}}"#,
     r#"{"kafka": {"brokers": ["ADDRESS"], "topic": "a", "sasl": {"mechanism": "Plain", "username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"amqp": {"address": "ADDRESS", "routingKey": "a", "login": {"username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
+    r#"{"email": {"server": "ADDRESS", "from": "a@example.com", "to": ["b@example.com"], "login": {"username": "u", "passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
     r#"{"redis": {"server": "ADDRESS", "stream": "a", "auth": {"passwordSecretRef": {"name": "s", "key": "password"}}}}"#,
 ];
 
