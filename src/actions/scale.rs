@@ -111,7 +111,14 @@ impl Action for Scale {
         Box::pin(async move {
             match adjusts(request) {
                 true => write::execute::<Fields>(cx, request, attempt, permit).await,
-                false => write::execute::<Request>(cx, request, attempt, permit).await,
+                false => {
+                    let mut done = write::execute::<Request>(cx, request, attempt, permit).await?;
+                    if let (Some(_), Ok(request)) = (&done.effect, Request::deserialize(request)) {
+                        let rivalry = cx.services.scales.rivalry(Key::of(&request.object), &cx.rule);
+                        done.message.extend(rivalry);
+                    }
+                    Ok(done)
+                }
             }
         })
     }

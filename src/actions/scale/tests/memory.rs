@@ -1,7 +1,7 @@
 //! What is remembered of targets that were just scaled.
 
 use super::*;
-use crate::record::FiringId;
+use crate::record::{FiringId, RuleRef, RuleUid};
 
 /// Renders and executes in one process, which remembers.
 async fn go(cx: &Context, amount: Value) -> Result<Done, Failure> {
@@ -79,4 +79,39 @@ async fn that_nothing_is_to_be_done_is_not_told_from_memory() {
     world.lock().replicas = Some(1);
     let done = go(&cx, json!({"to": 3})).await.expect("scaled");
     assert_eq!((done.message.as_str(), world.lock().replicas), ("scaled Deployment shop/web from 1 to 3", Some(3)));
+}
+
+#[tokio::test]
+async fn a_rule_that_another_one_has_come_before_is_told_which() {
+    let world = World::new(Some(2));
+    let fake = serve(&world);
+    let mut cx = context(&fake);
+    go(&cx, json!({"to": 3})).await.expect("scaled");
+    let done = go(&cx, json!({"to": 4})).await.expect("scaled");
+    assert_eq!(done.message, "scaled Deployment shop/web from 3 to 4", "it itself is no other one");
+    let rule = cx.rule.clone();
+    cx.rule = RuleRef { uid: RuleUid("other".into()), namespace: "shop".into(), name: "other".into() };
+    let done = go(&cx, json!({"to": 6})).await.expect("scaled");
+    let words =
+        format!("scaled Deployment shop/web from 4 to 6; EventRule {rule} had scaled it less than 10 minutes before");
+    assert_eq!(done.message, words);
+    cx.rule = rule;
+    let done = go(&cx, json!({"to": 6})).await.expect("nothing to do");
+    assert_eq!(done.message, "Deployment shop/web has 6 replicas already", "nothing was written");
+    let done = go(&cx, json!({"to": 3})).await.expect("scaled");
+    assert!(
+        done.message.ends_with("; EventRule shop/other had scaled it less than 10 minutes before"),
+        "{}",
+        done.message
+    );
+    cx.rule.namespace = "elsewhere".into();
+    cx.rule.uid = RuleUid("third".into());
+    let rule = cx.rule.clone();
+    let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "x", "uid": "u"});
+    let key = || Key::of(&serde_json::from_value(object.clone()).expect("an object"));
+    assert_eq!(cx.services.scales.rivalry(key(), &rule), None);
+    cx.rule.namespace = "shop".into();
+    cx.rule.uid = RuleUid("fourth".into());
+    let told = cx.services.scales.rivalry(key(), &cx.rule).expect("a rival");
+    assert!(told.starts_with("; a rule of another namespace had") && !told.contains("elsewhere"), "{told}");
 }
