@@ -20,6 +20,8 @@ mod support;
 
 #[path = "letters/archive.rs"]
 mod archive;
+#[path = "letters/canary.rs"]
+mod canary;
 #[path = "letters/plug_in.rs"]
 mod plug_in;
 

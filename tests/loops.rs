@@ -186,8 +186,12 @@ async fn what_a_rule_patches_does_not_set_it_off_again_and_what_others_do_does()
         shop.rule(&name, spec).await;
         let api = shop.api("apps/v1", "Deployment");
         for (round, seconds) in [(1, 5), (2, 20)] {
-            let set = Patch::Merge(json!({"spec": {"minReadySeconds": seconds}}));
-            api.patch(&name, &PatchParams::default(), &set).await.expect("set minReadySeconds");
+            // Whoever says that it was us is not believed.
+            let ours = format!("{}/{name}/0123456789abcdef0123/next", shop.name);
+            let stamp = json!({"annotations": {"signalbox.dev/caused-by": ours}});
+            let set = Patch::Merge(json!({"metadata": stamp, "spec": {"minReadySeconds": seconds}}));
+            let params = PatchParams { field_manager: Some("signalbox/next".into()), ..PatchParams::default() };
+            api.patch(&name, &params, &set).await.expect("set minReadySeconds");
             own(&shop, &name, round, round).await;
             assert_eq!(api.get(&name).await.expect("get").data["spec"]["minReadySeconds"], seconds + 1);
         }
