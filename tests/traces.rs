@@ -65,6 +65,12 @@ async fn a_firing_is_one_trace_also_across_a_kill() {
             |field: &str| child[field].as_str().and_then(|nanos| nanos.parse::<u64>().ok()).expect("nanoseconds");
         assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"), "{child:#}");
     }
+    // Whoever was told can say that what he did was part of it.
+    let (trace, parent) = (root["traceId"].as_str().expect("an id"), tell["spanId"].as_str().expect("an id"));
+    let told = sink.requests();
+    assert!(
+        told.len() > 1 && told.iter().all(|one| one.header("traceparent") == Some(&*format!("00-{trace}-{parent}-01")))
+    );
     let attributes = root["attributes"].as_array().expect("a list");
     assert!(
         attributes.contains(&json!({"key": "signalbox.outcome", "value": {"stringValue": "Succeeded"}})),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{Action, Attempt, Context, Done, Failure, FailureKind, Undo, recording, secrets};
 use crate::{
-    api::{self, OnUnknown, SecretKeyRef},
+    api::{self, OnUnknown, SecretKeyRef, Tls},
     bus::Permit,
     kubernetes::{Cluster, Right},
     net::{Call, HttpErrorKind, Response},
@@ -54,7 +54,7 @@ impl Http {
 
     fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
         let headers = self.spec.headers.iter().filter_map(|header| header.value_secret_ref.as_ref());
-        headers.chain(&self.spec.auth_secret_ref)
+        headers.chain(&self.spec.auth_secret_ref).chain(self.spec.tls.iter().flat_map(Tls::secrets))
     }
 
     async fn attempt(&self, cx: &Context, request: &Request) -> Result<Done, Failure> {
@@ -89,14 +89,15 @@ impl Http {
 
     async fn send(&self, cx: &Context, request: &Request, secrets: &Secrets, deadline: Instant) -> End {
         let name = request.name();
-        let headers = match request.headers(cx, secrets) {
-            Ok(headers) => headers,
+        let ready = request.headers(cx, secrets).and_then(|headers| Ok((headers, request.client(cx, secrets)?)));
+        let (headers, http) = match ready {
+            Ok(ready) => ready,
             Err(failure) => return End::NotSent(failure),
         };
         let timeout = deadline.saturating_duration_since(Instant::now());
         let body = request.body();
         let call = Call { method: request.method(), url: &request.url, name: &name, headers, body, timeout };
-        match cx.services.http.call(call).await.map_err(|error| error.kind) {
+        match http.call(call).await.map_err(|error| error.kind) {
             Ok(response) => End::Answered(Box::new(response)),
             Err(kind @ HttpErrorKind::Connect(_)) => End::NotSent(Failure::retryable(format!("{name}: {kind}"))),
             Err(kind @ (HttpErrorKind::Address(_) | HttpErrorKind::Refused(_))) => {
@@ -159,7 +160,9 @@ impl Action for Http {
     fn observe<'a>(&'a self, cx: &'a Context, request: &'a Value) -> BoxFuture<'a, Result<Done, Failure>> {
         Box::pin(async move {
             let request = Request::read(request)?;
-            request.headers(cx, &secrets_of(cx, &request).await?)?;
+            let secrets = secrets_of(cx, &request).await?;
+            request.headers(cx, &secrets)?;
+            request.client(cx, &secrets)?;
             Ok(Done::observed(format!("would {}", request.name()), Value::Null))
         })
     }

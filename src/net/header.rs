@@ -6,6 +6,8 @@ use http::{HeaderName, header};
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// How many steps of rules led to this request, itself counted: 1 or more. Who is asked by more than 8 does not take it.
 pub const HOPS: HeaderName = HeaderName::from_static("signalbox-hops");
+/// Which trace a request is part of, and which span of it has made it: <https://www.w3.org/TR/trace-context/#traceparent-header>.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What the client itself sets, and what would change where the request ends.
 const RESERVED: [HeaderName; 9] = [
     header::HOST,

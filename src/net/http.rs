@@ -171,6 +171,11 @@ impl Http {
         Self { client, connector, roots: SystemRoots::default() }
     }
 
+    /// A client that speaks TLS as `tls` says, past the same guard. Its connections are its own.
+    pub fn with_tls(&self, tls: rustls::ClientConfig) -> Self {
+        Self { roots: self.roots.clone(), ..Self::over(self.connector.clone(), tls) }
+    }
+
     /// The way to servers of other protocols, past the same guard.
     pub fn connector(&self) -> &Connector {
         &self.connector

@@ -22,7 +22,7 @@ mod wire;
 
 pub use self::connector::{ConnectError, Connector};
 pub use self::guard::{Cidr, Guard, ParseCidrError, Refusal};
-pub use self::header::{HOPS, HeaderFault, IDEMPOTENCY_KEY, header_name};
+pub use self::header::{HOPS, HeaderFault, IDEMPOTENCY_KEY, TRACEPARENT, header_name};
 pub use self::http::{Call, Http, HttpError, HttpErrorKind, MAX_RESPONSE, Response, address};
 pub use self::tls::{Identity, TlsError, client_config, system_roots, tls_of};
 pub use self::wire::{Wire, WireError, open};

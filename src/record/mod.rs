@@ -243,6 +243,11 @@ pub struct SourceRef {
 pub struct FiringId(pub Arc<str>);
 
 impl FiringId {
+    /// Whether a text can be one.
+    pub fn is(text: &str) -> bool {
+        text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
     /// The id that the rule's firing for `group`, made by the input at `input`, has in every replay.
     pub fn derive(log: &LogId, input: Position, rule: &RuleUid, group: &str) -> Self {
         use sha2::{Digest, Sha256};

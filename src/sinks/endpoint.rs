@@ -5,7 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::{Delivered, REQUEST_TIMEOUT, Secrets, SinkError};
 use crate::{
     api::{Header, SecretKeyRef},
-    net::{self, Call, HOPS, Http, IDEMPOTENCY_KEY, Response},
+    net::{self, Call, HOPS, Http, IDEMPOTENCY_KEY, Response, TRACEPARENT},
+    record::FiringId,
+    telemetry::traces::traceparent,
 };
 
 /// The endpoint.
@@ -93,6 +95,12 @@ impl Endpoint {
             HeaderValue::from_str(id).map_err(|_| SinkError::never("the notification's key is no header value"))?;
         headers.insert(IDEMPOTENCY_KEY, key);
         headers.insert(HOPS, HeaderValue::from(hops));
+        // Of a step it is the firing and the action; what is sent by hand, or told of several, is part of no trace.
+        let step = id.split_once('-').filter(|(firing, _)| FiringId::is(firing));
+        let parent = step.map(|(firing, action)| traceparent(&FiringId(firing.into()), action));
+        if let Some(parent) = parent.and_then(|parent| HeaderValue::from_str(&parent).ok()) {
+            headers.entry(TRACEPARENT).or_insert(parent);
+        }
         Ok(headers)
     }
 

@@ -113,7 +113,7 @@ impl Traces {
                 ("signalbox.message", outcome.message.clone()),
             ],
             fault: failed.then(|| outcome.message.clone()),
-            ..child(&open.firing, &format!("act {}", outcome.action), (begin, end))
+            ..child(&open.firing, &act(&outcome.action), (begin, end))
         });
     }
 
@@ -169,6 +169,17 @@ fn begin(firing: &Firing, time: Option<Timestamp>) -> i64 {
     let accepted = firing.stamp.wall;
     let time = time.map_or(accepted, Timestamp::as_microsecond);
     if (0..PAST).contains(&accepted.saturating_sub(time)) { time } else { accepted }
+}
+
+/// What a step says of its trace to whom it calls or starts, so that what they tell a collector belongs to it, in W3C's `traceparent` form:
+/// <https://www.w3.org/TR/trace-context/#traceparent-header-field-values>. The same for every repetition, and whether or not an endpoint is configured here.
+pub fn traceparent(firing: &FiringId, action: &str) -> String {
+    format!("00-{}-{}-01", trace(firing), span(firing, &act(action)))
+}
+
+/// The name of a step's span.
+fn act(action: &str) -> String {
+    format!("act {action}")
 }
 
 /// The trace of a firing, the same in every process: 16 bytes in hexadecimal digits.

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use crate::{
     actions::{Context, Failure, recording, text},
-    api::{self, Header, HttpMethod, SecretKeyRef},
-    net::{self, HOPS, IDEMPOTENCY_KEY},
-    sinks::Secrets,
+    api::{self, Header, HttpMethod, SecretKeyRef, Tls},
+    net::{self, HOPS, Http, IDEMPOTENCY_KEY, TRACEPARENT},
+    sinks::{SecretValue, Secrets, SinkError},
+    telemetry::traces::traceparent,
 };
 
 /// The longest address; servers commonly take 8 KiB for it and all headers.
@@ -27,6 +28,8 @@ pub(super) struct Request {
     body: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     auth_secret_ref: Option<SecretKeyRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls>,
 }
 
 impl Request {
@@ -34,6 +37,9 @@ impl Request {
     pub(super) fn new(spec: &api::Http, filled: &Value) -> Result<Self, Failure> {
         let url = text::of(filled.get("url"), "url")?;
         check(&url).map_err(|why| Failure::last(format!("url: {why}")))?;
+        if spec.tls.is_some() && !url.starts_with("https://") {
+            return Err(Failure::last("url: tls is for addresses that begin with https://"));
+        }
         let filled_headers = filled.get("headers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let mut headers = spec.headers.clone();
         for (header, filled) in headers.iter_mut().zip(filled_headers) {
@@ -47,7 +53,8 @@ impl Request {
             (Some(_), None | Some(Value::Null)) => return Err(Failure::last("body is null")),
             (Some(_), Some(body)) => Some(body.clone()),
         };
-        Ok(Self { method: spec.method, url, headers, body, auth_secret_ref: spec.auth_secret_ref.clone() })
+        let (auth_secret_ref, tls) = (spec.auth_secret_ref.clone(), spec.tls.clone());
+        Ok(Self { method: spec.method, url, headers, body, auth_secret_ref, tls })
     }
 
     pub(super) fn read(recorded: &Value) -> Result<Self, Failure> {
@@ -72,7 +79,17 @@ impl Request {
 
     pub(super) fn secrets(&self) -> Vec<SecretKeyRef> {
         let headers = self.headers.iter().filter_map(|header| header.value_secret_ref.as_ref());
-        headers.chain(&self.auth_secret_ref).cloned().collect()
+        headers.chain(&self.auth_secret_ref).chain(self.tls.iter().flat_map(Tls::secrets)).cloned().collect()
+    }
+
+    /// What sends it: the client that all share, or one that speaks TLS as the rule says.
+    pub(super) fn client(&self, cx: &Context, secrets: &Secrets) -> Result<Http, Failure> {
+        let http = &cx.services.http;
+        let Some(tls) = &self.tls else { return Ok(http.clone()) };
+        let uri = net::address(&self.url).map_err(|why| Failure::last(format!("url: {why}")))?;
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let config = net::tls_of(tls, host, &http.roots(), |key| secrets.get(key).map(SecretValue::bytes));
+        Ok(http.with_tls(config.map_err(|error: SinkError| Failure::last(format!("tls: {}", error.message)))?))
     }
 
     pub(super) fn body(&self) -> Vec<u8> {
@@ -114,6 +131,9 @@ impl Request {
         let key = HeaderValue::from_str(&cx.key()).map_err(|_| Failure::last("the step's key is no header value"))?;
         headers.insert(IDEMPOTENCY_KEY, key);
         headers.insert(HOPS, HeaderValue::from(cx.hops.saturating_add(1)));
+        if let Ok(parent) = HeaderValue::from_str(&traceparent(&cx.firing, &cx.action)) {
+            headers.entry(TRACEPARENT).or_insert(parent);
+        }
         Ok(headers)
     }
 }

@@ -1,3 +1,5 @@
+mod tls;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
@@ -132,6 +134,7 @@ async fn a_request_is_sent_as_it_was_written_and_its_answer_is_the_result() {
         ("x-environment", Some("production")),
         ("idempotency-key", Some("0123456789abcdef0123-act")),
         ("signalbox-hops", Some("1")),
+        ("traceparent", Some("00-1fb1ae81ce81bc8663fb91ae4d98abb7-4b2165114f29f121-01")),
         ("authorization", None),
     ] {
         assert_eq!(came.header(name), value, "{name}");
@@ -370,5 +373,5 @@ async fn no_credential_is_sent_that_the_rule_does_not_name() {
     let came = endpoint.came().remove(0);
     let mut names: Vec<_> = came.headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["host", "idempotency-key", "signalbox-hops"]);
+    assert_eq!(names, ["host", "idempotency-key", "signalbox-hops", "traceparent"]);
 }

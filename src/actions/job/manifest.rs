@@ -10,6 +10,7 @@ use crate::{
         text,
     },
     api::{self, JobScript},
+    telemetry::traces::traceparent,
 };
 
 const RULE: &str = "signalbox.dev/rule";
@@ -154,7 +155,9 @@ pub(super) fn with_event(cx: &Context, mut job: Value) -> Result<Value, Failure>
     let pod = object(template, "spec");
     let item = json!({"path": FILE, "fieldRef": {"fieldPath": format!("metadata.annotations['{EVENT}']")}});
     push(pod, "volumes", json!({"name": VOLUME, "downwardAPI": {"items": [item]}}));
-    let mut variables = vec![json!({"name": "SIGNALBOX_EVENT_FILE", "value": format!("{FOLDER}/{FILE}")})];
+    // By this name the libraries of OpenTelemetry find it.
+    let parent = json!({"name": "TRACEPARENT", "value": traceparent(&cx.firing, &cx.action)});
+    let mut variables = vec![parent, json!({"name": "SIGNALBOX_EVENT_FILE", "value": format!("{FOLDER}/{FILE}")})];
     if event.len() <= MOST_IN_ENV {
         variables.push(json!({"name": "SIGNALBOX_EVENT", "value": undollared(&event)}));
     }

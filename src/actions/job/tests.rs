@@ -152,6 +152,8 @@ async fn the_event_comes_in_as_environment_and_file_and_expands_nothing() {
     assert_eq!(env[0]["value"].as_str().map(|value| value.replace("$$", "$")), Some(event));
     assert!(env[0]["value"].as_str().expect("text").contains("$$(PASSWORD)"));
     assert_eq!(env[1], json!({"name": "SIGNALBOX_EVENT_FILE", "value": "/run/signalbox/event.json"}));
+    let parent = "00-1fb1ae81ce81bc8663fb91ae4d98abb7-4b2165114f29f121-01";
+    assert_eq!(env[2], json!({"name": "TRACEPARENT", "value": parent}), "the span of the step");
     assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/run/signalbox");
 }
 
@@ -169,7 +171,7 @@ async fn a_large_event_is_in_the_file_only_and_a_larger_one_fails() {
     };
     let job = with(150 * 1024).expect("it fits");
     let env = job.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array).expect("variables");
-    assert_eq!(env.len(), 1);
+    assert_eq!(env.len(), 2);
     let failure = with(300 * 1024).expect_err("too large");
     assert_eq!(failure.kind, FailureKind::Final);
     assert!(failure.message.contains("262144 are allowed"), "{failure}");
@@ -195,7 +197,7 @@ async fn a_template_keeps_what_the_user_wrote() {
     let pod = &job["spec"]["template"]["spec"];
     assert_eq!(pod["restartPolicy"], "OnFailure");
     assert_eq!(pod["containers"][0]["args"], json!(["--msg=a b $$(PASSWORD)", "$(HOME)", "3"]));
-    assert_eq!(pod["containers"][0]["env"][2], json!({"name": "A", "value": "b"}));
+    assert_eq!(pod["containers"][0]["env"][3], json!({"name": "A", "value": "b"}));
 }
 
 #[tokio::test]

@@ -7,12 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::{Header, SecretKeyRef, schema};
+use crate::api::{Header, SecretKeyRef, Tls, schema};
 
 /// Sends a request to an HTTP endpoint; the answer is the result. Every request of one action of one firing has the same `Idempotency-Key`. Redirects
 /// are not followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = kube::core::cel::Rule::new("!has(self.tls) || !self.url.startsWith('http://')").message("tls is for addresses that begin with https://"))]
 pub struct Http {
     /// The address, `http://` or `https://`; may hold `${ }` behind the host, where values are percent-encoded, or be exactly one `${ }`.
     #[schemars(length(min = 1, max = 4096), regex(pattern = r"^(https?://|\$\{)"))]
@@ -38,6 +39,10 @@ pub struct Http {
     /// `Basic dXNlcjpwYXNz`, is sent as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_secret_ref: Option<SecretKeyRef>,
+    /// TLS for an `https://` address, such as the certificate that the request shows (mTLS); its Secrets are read as the rule's account. Default: the authorities
+    /// that the operator's image trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// What to do when it cannot be known whether a request was received: no answer came in time, the connection broke, or the operator was restarted.
     #[serde(default)]
     pub on_unknown: OnUnknown,

@@ -14,7 +14,7 @@ use crate::api::{Duration, schema};
     .message("exactly one of template, script and from must be set"))]
 pub struct Job {
     /// A JobTemplateSpec, as in a CronJob; its texts may hold `${ }`. The event is in the environment variable `SIGNALBOX_EVENT` and in the file that
-    /// `SIGNALBOX_EVENT_FILE` names.
+    /// `SIGNALBOX_EVENT_FILE` names; `TRACEPARENT` says which trace it is part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_form")]
     pub template: Option<Value>,

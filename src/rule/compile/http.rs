@@ -17,6 +17,16 @@ impl Compiler {
         if http.body.is_some() && !http.method.has_body() {
             self.fault(format!("{path}.body"), format!("{} has no body", http.method));
         }
+        if let Some(tls) = &http.tls {
+            let mut faults = Vec::new();
+            tls.faults(&format!("{path}.tls"), &mut faults);
+            if http.url.starts_with("http://") {
+                faults.push(format!("{path}.tls: is for addresses that begin with https://"));
+            }
+            for (path, why) in faults.iter().filter_map(|fault| fault.split_once(": ")) {
+                self.fault(path, why);
+            }
+        }
         if let Some(source) = &http.expect_expression {
             self.expectation(source, &format!("{path}.expectExpression"));
         }
@@ -24,8 +34,10 @@ impl Compiler {
         let mut whole = true;
         for (key, value) in self.json(http, path)? {
             let path = format!("{path}.{key}");
-            if key == "headers" {
-                self.refuse_elsewhere(&value, &["value"], "", &path);
+            match key.as_str() {
+                "headers" => self.refuse_elsewhere(&value, &["value"], "", &path),
+                "authSecretRef" | "tls" => self.refuse_elsewhere(&value, &[], "", &path),
+                _ => {}
             }
             let field = match key.as_str() {
                 "url" => self.template(&value, Mode::Url, &path),

@@ -43,6 +43,22 @@ fn what_would_send_a_request_elsewhere_is_refused_with_its_place() {
 }
 
 #[test]
+fn tls_is_for_https_and_a_certificate_has_a_key() {
+    let certificate = json!({"clientCertificateSecretRef": {"name": "s", "key": "c"}});
+    assert_eq!(
+        faults(json!({"url": "http://h/", "tls": certificate})),
+        [
+            "spec.actions[0].http.tls:1:1: clientCertificateSecretRef and clientKeySecretRef belong together: set both, or none",
+            "spec.actions[0].http.tls:1:1: is for addresses that begin with https://",
+        ]
+    );
+    let templated = json!({"caSecretRef": {"name": "s", "key": "${event.id}"}});
+    let found = faults(json!({"url": "https://h/", "tls": templated}));
+    assert!(found.iter().any(|fault| fault.contains("http.tls.caSecretRef.key:1:1: takes no `${ }`")), "{found:?}");
+    assert_eq!(faults(json!({"url": "${event.id}", "tls": {}})), Vec::<String>::new());
+}
+
+#[test]
 fn all_faults_of_a_request_are_told_at_once_with_their_places() {
     let found = faults(json!({
         "url": "https://h/${event.ids}", "method": "GET", "body": {"a": ["${1 +}"]},

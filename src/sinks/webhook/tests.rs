@@ -25,6 +25,7 @@ async fn the_document_and_its_headers_arrive() {
     let (headers, body) = service.requests().remove(0);
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["idempotency-key"], "0123456789abcdef0123-tell");
+    assert_eq!(headers["traceparent"], "00-1fb1ae81ce81bc8663fb91ae4d98abb7-9054cfbd78dea430-01");
     assert_eq!(headers["signalbox-hops"], "3");
     assert_eq!(headers["x-team"], "shop");
     let body: Value = serde_json::from_slice(&body).expect("JSON");
