@@ -129,9 +129,12 @@ async fn what_uses_a_changed_config_map_is_restarted_and_nothing_else() {
 async fn a_target_that_is_both_named_and_found_or_neither_is_refused() {
     for (target, said) in [
         (json!({"from": "EventOwner", "kind": "Deployment"}), "from stands in the place of"),
-        (json!({"kind": "Deployment"}), "kind and name must be set, or from"),
+        (json!({"kind": "Deployment"}), "kind and name must be set, or kind and selector, or from"),
+        (json!({"kind": "Deployment", "name": "a", "selector": {}}), "kind and name must be set, or kind and selector"),
+        (json!({"from": "Event", "selector": {}}), "from stands in the place of"),
+        (json!({"kind": "Deployment", "name": "a", "filterExpression": "true"}), "filterExpression is for selector"),
         (json!({"from": "EventThings"}), "Unsupported value"),
-        (json!({"from": "EventOwner", "max": 3}), "max is for from: EventUsers"),
+        (json!({"from": "EventOwner", "max": 3}), "max is for selector and for from: EventUsers"),
         (json!({"from": "EventUsers", "max": 33}), "should be less than or equal to 32"),
     ] {
         let spec = rule(json!({"name": "grow", "scale": {"target": target, "to": 1}}));

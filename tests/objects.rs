@@ -16,6 +16,8 @@ mod nodes;
 mod refusals;
 #[path = "objects/scaling.rs"]
 mod scaling;
+#[path = "objects/selecting.rs"]
+mod selecting;
 #[path = "objects/undoing.rs"]
 mod undoing;
 

@@ -78,6 +78,8 @@ impl Written<'_> {
             namespace: self.manifest.pointer("/metadata/namespace").map(written_out),
             allowed_namespaces: self.allowed_namespaces.to_vec(),
             max: None,
+            selector: None,
+            filter_expression: None,
         };
         let names = json!({"name": name, "namespace": manifest.pointer("/metadata/namespace")});
         let aim = Aim::new(cx, &target, &names).await?;

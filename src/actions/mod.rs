@@ -32,6 +32,7 @@ mod rehearsal;
 mod rollout;
 mod scale;
 mod secrets;
+mod selected;
 mod set_image;
 mod sink;
 mod taint;
@@ -56,6 +57,7 @@ pub use failure::{Failure, FailureKind};
 pub use lead::{lead, lead_to};
 pub use rehearsal::rehearse;
 pub use scale::Scales;
+pub use selected::{Keep, Selected};
 pub use undo::{Back, Undo};
 pub use users::Users;
 pub use wait_for::{Look, Waiting};
@@ -213,8 +215,13 @@ pub async fn rights(spec: &api::Action, cluster: &Cluster, namespace: &str) -> V
     if spec.restore().is_some() {
         rights.extend(action.undo_rights(cluster, namespace).await);
     }
-    if Users::of(spec).is_some() {
-        rights.extend(Users::rights(namespace));
+    match spec.target() {
+        Some(target) if target.selector.is_some() => {
+            let aim = target::fixed(cluster, target, namespace).await;
+            rights.extend(aim.map(|aim| aim.right("list")));
+        }
+        Some(target) if target.is_several() => rights.extend(Users::rights(namespace)),
+        _ => {}
     }
     if let (Some(_), Some(target)) = (&spec.wait_for, spec.target())
         && let Some(aim) = target::fixed(cluster, target, namespace).await

@@ -25,7 +25,9 @@ pub async fn rehearse(
     let fields = match spec.kind()? {
         ActionKind::Create(create) => serde_json::to_value(create),
         ActionKind::Apply(apply) => serde_json::to_value(apply),
-        ActionKind::Patch(patch) if patch.target.from.is_none() => serde_json::to_value(patch),
+        ActionKind::Patch(patch) if patch.target.from.is_none() && !patch.target.is_several() => {
+            serde_json::to_value(patch)
+        }
         _ => return None,
     };
     let fields = fields.ok().filter(is_fixed)?;

@@ -33,7 +33,9 @@ impl Aim {
     /// A right on the object itself.
     pub(super) fn right(&self, verb: &str) -> Right {
         let kind = &self.resource.api;
-        Right::new(verb, &kind.group, &kind.plural).within(self.namespace.as_deref()).named(&self.name)
+        let right = Right::new(verb, &kind.group, &kind.plural).within(self.namespace.as_deref());
+        // Those that a selector takes may have any name.
+        if self.name.is_empty() { right } else { right.named(&self.name) }
     }
 
     /// The target that is `spec` with its texts filled in.
@@ -41,23 +43,14 @@ impl Aim {
     /// # Errors
     /// Final when a part is missing, is no name, or is a namespace that was not allowed.
     pub(super) async fn new(cx: &Context, spec: &api::Target, filled: &Value) -> Result<Self, Failure> {
-        if spec.from.is_some() {
+        if spec.from.is_some() || spec.selector.is_some() {
             return Self::led(cx, filled).await;
         }
         let name = text(filled.get("name"), "name")?;
         if !is_subdomain(&name) {
             return Err(Failure::last(format!("no target: {:?} is not the name of an object", short(&name))));
         }
-        let namespace = match &spec.namespace {
-            None => cx.rule.namespace.clone(),
-            Some(written) => allowed(spec, written, text(filled.get("namespace"), "namespace")?)?,
-        };
-        let resource = cx.services.cluster.resolve(spec.api_version.as_deref(), &spec.kind).await?;
-        if !resource.namespaced && spec.namespace.is_some() {
-            let message = format!("no target: a {} is in no namespace: leave target.namespace out", spec.kind);
-            return Err(Failure::last(message));
-        }
-        let namespace = resource.namespaced.then_some(namespace);
+        let (resource, namespace) = place(cx, spec, filled).await?;
         Ok(Self { resource, name, namespace })
     }
 
@@ -69,7 +62,7 @@ impl Aim {
         Self::new(cx, spec, filled.get("target").unwrap_or(&Value::Null)).await
     }
 
-    /// The target that the event has led to, which was checked then.
+    /// The target that the event has led to, or the selector taken, which was checked then.
     async fn led(cx: &Context, filled: &Value) -> Result<Self, Failure> {
         let field = |field: &str| text(filled.get(field), field);
         let (api_version, kind, name) = (field("apiVersion")?, field("kind")?, field("name")?);
@@ -85,7 +78,29 @@ impl Aim {
     }
 }
 
-/// The uid that the object of an event had, where the event leads to it: another one of its name is another object.
+/// The kind of a target that is `spec` with its texts filled in, and the namespace; nothing for kinds that have none.
+///
+/// # Errors
+/// As [`Aim::new`].
+pub(super) async fn place(
+    cx: &Context,
+    spec: &api::Target,
+    filled: &Value,
+) -> Result<(Resource, Option<String>), Failure> {
+    let namespace = match &spec.namespace {
+        None => cx.rule.namespace.clone(),
+        Some(written) => allowed(spec, written, text(filled.get("namespace"), "namespace")?)?,
+    };
+    let resource = cx.services.cluster.resolve(spec.api_version.as_deref(), &spec.kind).await?;
+    if !resource.namespaced && spec.namespace.is_some() {
+        let message = format!("no target: a {} is in no namespace: leave target.namespace out", spec.kind);
+        return Err(Failure::last(message));
+    }
+    let namespace = resource.namespaced.then_some(namespace);
+    Ok((resource, namespace))
+}
+
+/// The uid that the object had when it was found, where the event leads to it or a selector takes it: another one of its name is another object.
 pub(super) fn uid_of_event(filled: &Value) -> Option<&str> {
     filled.pointer("/target/uid").and_then(Value::as_str)
 }
@@ -153,6 +168,8 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             allowed_namespaces: allowed.iter().map(|name| (*name).to_owned()).collect(),
             max: None,
+            selector: None,
+            filter_expression: None,
         }
     }
 

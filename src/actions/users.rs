@@ -27,9 +27,10 @@ pub struct Users {
 }
 
 impl Users {
-    /// Nothing for an action that changes one object or none.
+    /// Nothing for an action of another target.
     pub fn of(spec: &api::Action) -> Option<Self> {
-        spec.target().filter(|target| target.is_several()).map(|target| Self { target: target.clone() })
+        let users = spec.target().filter(|target| target.from == Some(api::TargetFrom::EventUsers));
+        users.map(|target| Self { target: target.clone() })
     }
 
     /// The objects that were recorded.

@@ -11,6 +11,7 @@ mod patch;
 mod publish;
 mod restore;
 mod rule;
+mod target;
 mod wait_for;
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -15,7 +15,7 @@ use super::{
     wait,
 };
 use crate::{
-    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Users, Waiting},
+    actions::{Action, Attempt, Context, Done, Failure, FailureKind, Selected, Users, Waiting},
     api::{self, ActionKind, ActionOutcome},
     bus::Permit,
     event::{MAX_LEVELS, levels},
@@ -230,11 +230,20 @@ impl Step<'_> {
         self.timeout.as_ref().map_or(limit, |timeout| timeout.left().min(limit))
     }
 
-    fn action(&self) -> Option<Box<dyn Action>> {
+    fn action(&self) -> Option<Box<dyn Action + '_>> {
         match self.part {
             Part::Whole | Part::Of(_) | Part::Undo(_) => (self.inner.build)(self.spec),
-            Part::Find => Users::of(self.spec).map(|users| Box::new(users) as Box<dyn Action>),
+            Part::Find => match Users::of(self.spec) {
+                Some(users) => Some(Box::new(users)),
+                None => Some(Box::new(Selected::of(self.spec, Box::new(move |target: &Value| self.keeps(target)))?)),
+            },
         }
+    }
+
+    /// Whether an object that a selector takes is one of those that the action is to change.
+    fn keeps(&self, target: &Value) -> Result<bool, String> {
+        let Some(filter) = &self.compiled.filter else { return Ok(true) };
+        filter.test(&self.scope().with_value("target", target)).map_err(|error| error.to_string())
     }
 
     /// One attempt: with the request that is recorded, else with a fresh one.

@@ -42,7 +42,7 @@ fn sinks(server: &Sink) -> Vec<(&'static str, Value)> {
 /// Tells all of them, and calls the server by itself.
 fn rule(sinks: &[(&str, Value)], server: &Sink) -> Value {
     let tell = |name: &str| {
-        json!({"name": name, "onError": "Continue", "timeout": "5s", "retry": {"limit": 1, "backoff": "10ms"},
+        json!({"name": name, "onError": "Continue", "timeout": "3s", "retry": {"limit": 1, "backoff": "10ms"},
             "notify": {"sinkRef": {"name": name}, "text": "${event.data.message}"}})
     };
     let mut actions: Vec<Value> = sinks.iter().map(|(name, _)| tell(name)).collect();
@@ -101,19 +101,13 @@ async fn what_a_secret_holds_is_nowhere_but_where_the_rules_send_it() {
     let shop = site.namespace("leaks").await;
     let url = server.url(&format!("/hook/{CANARY}?key={CANARY}"));
     shop.create("v1", "Secret", "keys", json!({"stringData": {"url": url, "token": CANARY}})).await;
-    let (role, binding) = (
-        ["create", "role", "keys", "-n", &shop.name, "--verb=get", "--resource=secrets"],
-        [
-            "create",
-            "rolebinding",
-            "keys",
-            "-n",
-            &shop.name,
-            "--role=keys",
-            &format!("--serviceaccount={}:signalbox-rules", shop.name),
-        ],
-    );
-    assert!(site.plane.kubectl(&role).await.status.success() && site.plane.kubectl(&binding).await.status.success());
+    let account = format!("--serviceaccount={}:signalbox-rules", shop.name);
+    for args in [
+        ["create", "role", "keys", "--verb=get", "--resource=secrets", "-n", &shop.name],
+        ["create", "rolebinding", "keys", "--role=keys", &account, "-n", &shop.name],
+    ] {
+        assert!(site.plane.kubectl(&args).await.status.success(), "{args:?}");
+    }
     let sinks = sinks(&server);
     for (name, spec) in &sinks {
         shop.create(GROUP, "EventSink", name, json!({"spec": spec})).await;

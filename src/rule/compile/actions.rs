@@ -1,7 +1,7 @@
 //! The actions of a rule: those of firings, of steps, and of ends.
 
 use super::{CompiledAction, Compiler, Mode, Template};
-use crate::api::{Action, ActionKind, EventRuleSpec, Job, JobWait, Notify, Retry, Rollout, Scale, Target};
+use crate::api::{Action, ActionKind, EventRuleSpec, Job, JobWait, Notify, Retry, Rollout, Scale};
 
 /// The texts of an action kind that may hold `${ }`.
 pub(super) const TARGET_TEXTS: &[&str] = &["target.name", "target.namespace"];
@@ -37,9 +37,10 @@ impl Compiler {
                 if_expression.and_then(|source| self.condition(source, &format!("{path}.ifExpression")));
             let wait_for = self.wait_for(action, &path).or_else(|| self.wait_expression(action, &path));
             let fails_when = self.fails_when(action, &path);
+            let filter = self.filter(action, &path);
             if let Some(body) = self.body(action, &path) {
                 let name = action.name.clone();
-                compiled.push(CompiledAction { name, if_expression, wait_for, fails_when, body });
+                compiled.push(CompiledAction { name, if_expression, wait_for, fails_when, filter, body });
             }
             self.times(action, &path);
             self.names.add_action(&action.name);
@@ -144,17 +145,6 @@ impl Compiler {
         }
         self.target(&rollout.target, path);
         self.fields(rollout, TARGET_TEXTS, path)
-    }
-
-    pub(super) fn target(&mut self, target: &Target, path: &str) {
-        if let Some(fault) = target.fault() {
-            self.fault(format!("{path}.target"), fault);
-        }
-        let filled = target.namespace.as_deref().is_some_and(|namespace| namespace.contains("${"));
-        if filled && target.allowed_namespaces.is_empty() {
-            let message = "a namespace that is filled in from the event needs allowedNamespaces";
-            self.fault(format!("{path}.target.namespace"), message);
-        }
     }
 
     fn notify(&mut self, notify: &Notify, path: &str) -> Option<Template> {

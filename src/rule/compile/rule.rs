@@ -82,6 +82,8 @@ pub struct CompiledAction {
     pub wait_for: Option<Program>,
     /// `waitFor.failExpression`, over `target`.
     pub fails_when: Option<Program>,
+    /// `target.filterExpression`, over `target`.
+    pub filter: Option<Program>,
     /// The action kind's own object, such as `scale`; `job.script` is never filled in.
     pub body: Template,
 }
@@ -90,7 +92,7 @@ impl CompiledAction {
     /// One that has nothing to fill in.
     pub fn bare(name: &str) -> Self {
         let body = Template::fixed(Value::Null, name);
-        Self { name: name.to_owned(), if_expression: None, wait_for: None, fails_when: None, body }
+        Self { name: name.to_owned(), if_expression: None, wait_for: None, fails_when: None, filter: None, body }
     }
 }
 

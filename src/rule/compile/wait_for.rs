@@ -52,7 +52,7 @@ impl Compiler {
         }
     }
 
-    fn of_target(&mut self, source: &str, path: &str) -> Option<Program> {
+    pub(super) fn of_target(&mut self, source: &str, path: &str) -> Option<Program> {
         let names = self.names.clone();
         self.names = names.clone().with("target");
         let program = self.condition(source, path);
@@ -92,7 +92,7 @@ impl Compiler {
         if let Some(target) = target {
             self.target(target, &at);
             if target.is_several() {
-                self.fault(format!("{at}.target.from"), "leads to several objects: wait looks at one");
+                self.fault(format!("{at}.target"), "may be several objects: wait looks at one");
             }
         }
         self.fields(wait, TARGET_TEXTS, &at)

@@ -24,7 +24,7 @@ pub(super) enum Requirement {
 }
 
 impl Selector {
-    pub(super) fn compile(selector: &LabelSelector, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    pub(in crate::rule) fn compile(selector: &LabelSelector, path: &str, faults: &mut Vec<Fault>) -> Option<Self> {
         let mut requirements: Vec<(String, Requirement)> = selector
             .match_labels
             .iter()

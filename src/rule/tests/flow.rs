@@ -59,7 +59,7 @@ fn a_wait_has_a_time_or_an_expression_and_what_goes_with_it() {
         ),
         (
             json!({"expression": "true", "target": {"from": "EventUsers"}}),
-            Some(format!("{at}.target.from:1:1: leads to several objects")),
+            Some(format!("{at}.target:1:1: may be several objects")),
         ),
     ] {
         let said = faults(json!({"actions": [{"name": "pause", "wait": wait}]}));
