@@ -118,6 +118,28 @@ async fn case_15_every_record_is_what_it_is_and_none_holds_up_its_partition() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_comes_whatever_its_producer_compressed_it_with() {
+    let (site, kafka) = (Site::start().await, shared().await);
+    let _operator = site.setup.start_ready().await;
+    let (shop, sink) = (site.namespace("kafka").await, Sink::start().await);
+    shop.sink("oncall", &sink.url("/")).await;
+    kafka.topic("squeezed", 1).await;
+    source(
+        &shop,
+        json!({"brokers": [kafka.broker()], "topics": ["squeezed"], "group": "squeezed", "start": "Earliest"}),
+    )
+    .await;
+    telling(&shop, "${event.data.by}", json!([])).await;
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for codec in codecs {
+        let value = json!({"by": codec, "pad": "x".repeat(20_000)}).to_string();
+        let record = Sent { value: Some(value.as_bytes()), ..Sent::default() };
+        kafka.send_by(kafka.config().set("compression.type", codec), "squeezed", &[record]).await;
+    }
+    await_told(&shop, &sink, 5, &codecs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_group_takes_what_comes_from_now_on_also_when_that_comes_while_nobody_takes_it() {
     let (site, kafka) = (Site::start().await, shared().await);
     let operator = site.setup.start_ready().await;

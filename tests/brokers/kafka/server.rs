@@ -222,7 +222,12 @@ impl Kafka {
 
     /// Sends records in their order, and waits until the broker has them.
     pub async fn send(&self, topic: &str, records: &[Sent<'_>]) {
-        let producer: FutureProducer = self.config().set("linger.ms", "0").create().expect("a client");
+        self.send_by(&mut self.config(), topic, records).await;
+    }
+
+    /// The same by a producer of this configuration.
+    pub async fn send_by(&self, config: &mut ClientConfig, topic: &str, records: &[Sent<'_>]) {
+        let producer: FutureProducer = config.set("linger.ms", "0").create().expect("a client");
         let mut sent = Vec::new();
         for record in records {
             let headers = record
