@@ -246,7 +246,7 @@ impl ServerCertVerifier for Named {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -268,8 +268,14 @@ mod tests {
 
         /// A certificate for the name and its key.
         fn sign(&self, name: &str) -> (String, String) {
+            self.sign_for(name, (2000, 3000))
+        }
+
+        /// The same, from the beginning of a year to that of another.
+        fn sign_for(&self, name: &str, (from, to): (i32, i32)) -> (String, String) {
             let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
             (params.signed_by(&key, &self.0).expect("signed").pem(), key.serialize_pem())
         }
     }
@@ -306,6 +312,11 @@ mod tests {
         assert!(why.contains("not valid for name"), "{why}");
         let why = shake(config("nats.shop.svc"), &theirs.sign("nats.shop.svc")).await.expect_err("a stranger's");
         assert!(why.contains("invalid peer certificate"), "{why}");
+        for (years, told) in [((2000, 2001), "expired"), ((2900, 3000), "not valid yet")] {
+            let dated = ours.sign_for("nats.shop.svc", years);
+            let why = shake(config("nats.shop.svc"), &dated).await.expect_err("not now");
+            assert!(why.contains(told), "{why}");
+        }
     }
 
     #[tokio::test]

@@ -220,6 +220,30 @@ async fn lines_beyond_the_limit_are_counted_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn lines_of_many_pods_are_told_once_each_and_share_one_limit() {
+    let (pods, each): (Vec<Value>, Vec<Answer>) = (0..90)
+        .map(|number| {
+            let lines = ["01.1Z order a", "01.2Z order b", "02Z order c"].map(|line| format!("{line}{number} failed"));
+            (pod(&format!("web-{number}"), 0), Answer::Raw(text(&lines.each_ref().map(String::as_str))))
+        })
+        .unzip();
+    let spec = spec(json!({"rateLimit": {"events": 100, "per": "1s"}}));
+    let stage = Stage::new(spec, pods, |_| true, each);
+    let mut lines = stage.lines(190).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let figures = stage.shared.counted.get();
+    assert_eq!((figures.received, figures.duplicates, figures.rejected.rate_limited), (190, 0, 80));
+    lines.sort();
+    lines.dedup();
+    assert_eq!((lines.len(), stage.asked().len()), (190, 90), "each log is asked for once, and each line told once");
+    assert_eq!(
+        lines.iter().filter(|line| line.starts_with("order c")).count(),
+        90,
+        "those of another second count anew"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_kubelet_has_thrown_away_is_told() {
     let broken = Answer::Json(500, status(500, "InternalError", "no route to the kubelet"));
     let logs = vec![
