@@ -142,13 +142,11 @@ async fn what_a_group_of_a_stream_of_redis_has_not_done_is_its_lag_and_at_most_a
     sampled(&sink, "workers 2 0 false").await;
 }
 
-#[tokio::test]
-async fn a_worker_of_redis_is_scaled_up_and_to_nothing_and_back_and_not_by_a_moment() {
-    let (shop, server) = (shop("lag-scale").await, Redis::plain().await);
-    let mut client = server.client().await;
-    ask(&mut client, &["XGROUP", "CREATE", "jobs", "workers", "0", "MKSTREAM"]).await;
+/// Looks that a worker is scaled up when more than four messages wait for 8 s, to nothing when none does for as long, and up again; and by nothing that
+/// lasts a moment. `fill` has so many more wait, `work` has so many done.
+async fn scaled(shop: &Shop, place: Value, mut fill: impl AsyncFnMut(usize), mut work: impl AsyncFnMut(usize)) {
     shop.deployment("worker", 0).await;
-    let sink = sampling(&shop, group(&server), "${event.data.lag}").await;
+    let sink = sampling(shop, place, "${event.data.lag}").await;
     let scale = |to: i32| json!({"target": {"kind": "Deployment", "name": "worker"}, "to": to});
     let rule = json!({
         "sources": [{"name": "depth", "ref": {"name": "plant", "types": ["dev.signalbox.queue.lag"]}}],
@@ -158,26 +156,80 @@ async fn a_worker_of_redis_is_scaled_up_and_to_nothing_and_back_and_not_by_a_mom
     });
     shop.rule("worker", rule).await;
     sampled(&sink, "0").await;
-    let mut fill = async |count: usize| {
-        for n in 0..count {
-            add(&mut client, &["n", &n.to_string()]).await;
-        }
-        client.clone()
-    };
-    let mut worker = fill(6).await;
+    fill(6).await;
     sampled(&sink, "6").await;
-    work(&mut worker, 5).await;
+    work(5).await;
     sampled(&sink, "1").await;
     assert_eq!(shop.replicas("worker").await, 0, "six waited for a moment");
     fill(5).await;
     shop.await_replicas("worker", 3).await;
-    work(&mut worker, 5).await;
+    work(5).await;
     sampled(&sink, "1").await;
     assert_eq!(shop.replicas("worker").await, 3, "it is not done");
-    work(&mut worker, 1).await;
+    work(1).await;
     shop.await_replicas("worker", 0).await;
     fill(5).await;
     shop.await_replicas("worker", 3).await;
+}
+
+#[tokio::test]
+async fn a_worker_of_redis_is_scaled_up_and_to_nothing_and_back_and_not_by_a_moment() {
+    let (shop, server) = (shop("lag-scale").await, Redis::plain().await);
+    let (mut client, mut worker) = (server.client().await, server.client().await);
+    ask(&mut client, &["XGROUP", "CREATE", "jobs", "workers", "0", "MKSTREAM"]).await;
+    let fill = async |count: usize| {
+        for n in 0..count {
+            add(&mut client, &["n", &n.to_string()]).await;
+        }
+    };
+    scaled(&shop, group(&server), fill, async |count| work(&mut worker, count).await).await;
+}
+
+#[tokio::test]
+async fn a_worker_of_a_stream_is_scaled_up_and_to_nothing_and_back_and_not_by_a_moment() {
+    let (shop, server) = (shop("lag-scale-nats").await, Nats::start("", &[]).await);
+    let context = server.stream().await;
+    let stream = context.get_stream("JOBS").await.expect("the stream");
+    let config = consumer::pull::Config { durable_name: Some("workers".into()), ..consumer::pull::Config::default() };
+    let worker = stream.create_consumer(config).await.expect("a consumer");
+    let fill = async |count: usize| {
+        for _ in 0..count {
+            context.publish("jobs.run", "1".into()).await.expect("published").await.expect("stored");
+        }
+    };
+    let work = async |count: usize| {
+        let mut fetched = worker.fetch().max_messages(count).messages().await.expect("asked");
+        while let Some(one) = fetched.next().await {
+            one.expect("a message").double_ack().await.expect("acknowledged");
+        }
+    };
+    let place = json!({"jetStream": {"servers": [server.address()], "stream": "JOBS", "consumer": "workers"}});
+    scaled(&shop, place, fill, work).await;
+}
+
+#[tokio::test]
+async fn a_worker_of_a_queue_is_scaled_up_and_to_nothing_and_back_and_not_by_a_moment() {
+    let broker = rabbitmq::shared().await;
+    let (_connection, channel) = broker.channel().await;
+    let shop = shop("lag-scale-amqp").await;
+    secret(&shop, "rabbit", json!({"password": USER.1})).await;
+    queue(&channel, "scale", &[]).await;
+    let fill = async |count: usize| {
+        for _ in 0..count {
+            publish(&channel, ("", "scale"), b"1", BasicProperties::default()).await;
+        }
+    };
+    let work = async |count: usize| {
+        for _ in 0..count {
+            get(&channel, "scale").await.expect("a message");
+        }
+    };
+    scaled(&shop, amqp(broker, "scale"), fill, work).await;
+}
+
+fn amqp(broker: &rabbitmq::Rabbit, queue: &str) -> Value {
+    let login = json!({"username": USER.0, "passwordSecretRef": {"name": "rabbit", "key": "password"}});
+    json!({"amqp": {"address": broker.address(), "queue": queue, "login": login}})
 }
 
 #[tokio::test]
@@ -186,9 +238,8 @@ async fn what_is_ready_in_a_queue_is_its_lag() {
     let (_connection, channel) = broker.channel().await;
     let shop = shop("lag-amqp").await;
     secret(&shop, "rabbit", json!({"password": USER.1})).await;
-    let login = json!({"username": USER.0, "passwordSecretRef": {"name": "rabbit", "key": "password"}});
-    let place = json!({"amqp": {"address": broker.address(), "queue": "depth", "login": login}});
-    let sink = sampling(&shop, place, "${event.data.queue} ${event.data.lag} ${event.data.consumers}").await;
+    let sink =
+        sampling(&shop, amqp(broker, "depth"), "${event.data.queue} ${event.data.lag} ${event.data.consumers}").await;
     let status = source_when(&shop, "plant", "no queue", refused("no queue 'depth'")).await;
     assert!(condition(&status, "Connected")["message"].as_str().is_some_and(|why| why.contains("workers make it")));
     queue(&channel, "depth", &[]).await;
