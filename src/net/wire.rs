@@ -39,7 +39,10 @@ pub enum WireError {
 fn advice(error: &io::Error) -> &'static str {
     use rustls::{CertificateError as Fault, Error};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(Fault::UnknownIssuer)) => ": name its authority by tls.caSecretRef",
+        // The signature is a bad one where an authority was made anew under its old name.
+        Some(Error::InvalidCertificate(Fault::UnknownIssuer | Fault::BadSignature)) => {
+            ": name its authority by tls.caSecretRef"
+        }
         Some(Error::InvalidCertificate(Fault::NotValidForName | Fault::NotValidForNameContext { .. })) => {
             ": connect by a name that it is for"
         }

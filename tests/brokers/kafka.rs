@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::told::GROUP;
 use crate::{
-    secret_in,
+    secret_in, source_within,
     support::{
         PATIENCE, eventually,
         sink::Sink,
@@ -239,6 +239,9 @@ async fn a_wrong_password_and_a_broker_that_is_away_are_told_and_mended_without_
     assert_eq!(condition(&status, "Connected")["reason"], "Unreachable");
     kafka.start_again().await;
     kafka.tell("orders", &["2"]).await;
+    // The pause between two attempts has grown.
+    let up = |status: &Value| condition(status, "Connected")["status"] == "True";
+    source_within(&shop, "orders", "it is connected again", 90, up).await;
     await_told(&shop, &sink, 2, &["1", "2"]).await;
     assert!(!operator.log().contains(PASSWORD), "a password is in the log");
 }
