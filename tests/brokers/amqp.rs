@@ -139,6 +139,65 @@ async fn what_was_stored_and_not_acknowledged_is_one_event_over_kill_if_it_has_a
 }
 
 #[tokio::test]
+async fn those_of_a_namespace_share_a_connection_and_what_is_refused_to_one_harms_no_other() {
+    let (_connection, channel) = shared().await.channel().await;
+    let wire = Wire::to(shared().await.port).await;
+    let (shop, sink) = (shop("amqp-line").await, Sink::start().await);
+    secret(&shop, "rabbit", json!({"password": USER.1})).await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let address = format!("127.0.0.1:{}", wire.port);
+    let names: Vec<String> = (0..6).map(|number| format!("line-{number}")).collect();
+    for name in &names {
+        queue(&channel, name, &[]).await;
+        let spec = json!({"spec": {"amqp": source(&address, name)}});
+        shop.create(GROUP, "EventSource", name, spec).await;
+    }
+    // One of which there is no queue, and one that asks how deep one is.
+    shop.create(GROUP, "EventSource", "none", json!({"spec": {"amqp": source(&address, "line-none")}})).await;
+    let depth = json!({"spec": {"queueLag": {"interval": "1s", "amqp": source(&address, "line-0")}}});
+    shop.create(GROUP, "EventSource", "depth", depth).await;
+    let heard = |name: &str| json!({"name": name, "ref": {"name": name}});
+    let mut rule = tells("${source.name} ${string(event.data)}");
+    rule["sources"] = names.iter().map(|name| heard(name)).collect();
+    shop.create(GROUP, "EventRule", "tell", json!({"spec": rule})).await;
+    let mut rule = tells("x");
+    (rule["sources"], rule["mode"]) = (json!([heard("none"), heard("depth")]), json!("Observe"));
+    shop.create(GROUP, "EventRule", "others", json!({"spec": rule})).await;
+    let missing = |status: &Value| {
+        condition(status, "Connected")["message"].as_str().is_some_and(|said| said.contains("no queue 'line-none'"))
+    };
+    source_when(&shop, "none", "the queue is missing", missing).await;
+    let sampled = |status: &Value| connected(status) && status["lag"] == 0 && status["received"] != 0;
+    source_when(&shop, "depth", "it samples", sampled).await;
+    for name in &names {
+        source_when(&shop, name, "connected", connected).await;
+        publish(&channel, ("", name), b"1", BasicProperties::default()).await;
+    }
+    let all = |rounds: &[&str]| -> Vec<String> {
+        rounds.iter().flat_map(|round| names.iter().map(move |name| format!("{name} {round}"))).collect()
+    };
+    let told = async |rounds: &[&str]| {
+        let all = all(rounds);
+        tell(&sink, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    };
+    told(&["1"]).await;
+    assert_eq!(wire.open(), 1, "one connection for eight EventSources");
+
+    // When it breaks, all of them have another, which is one again.
+    wire.cut();
+    for name in &names {
+        publish(&channel, ("", name), b"2", BasicProperties::default()).await;
+    }
+    told(&["1", "2"]).await;
+    eventually("there is one connection", PATIENCE, async || (wire.open() == 1).then_some(())).await;
+    // It is there as long as anybody uses it.
+    for name in ["tell", "others"] {
+        shop.api(GROUP, "EventRule").delete(name, &DeleteParams::default()).await.expect("deleted");
+    }
+    eventually("there is no connection", PATIENCE, async || (wire.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
 async fn what_the_broker_refuses_is_told_in_its_words_and_mended_without_a_restart() {
     let (_connection, channel) = shared().await.channel().await;
     let (shop, sink) = (shop("amqp-refused").await, Sink::start().await);

@@ -1,6 +1,13 @@
 //! Mosquitto, with its data in a folder of its own, and what tests publish there.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use signalbox::net::mqtt::{
     Client, Connect, Incoming, Message, Outgoing, Properties, Published, Qos, Receipt, Subscription, Version,
@@ -182,6 +189,7 @@ impl Subscriber {
 /// A TCP proxy before a broker that keeps back what the operator says, or cuts connections, when it is told to.
 pub struct Wire {
     pub port: u16,
+    open: Arc<AtomicUsize>,
     mute: watch::Sender<bool>,
     cut: watch::Sender<()>,
     task: JoinHandle<()>,
@@ -192,21 +200,31 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let own = listener.local_addr().expect("know the port").port();
         let ((mute, muted), (cut, cuts)) = (watch::channel(false), watch::channel(()));
+        let open = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&open);
         let task = tokio::spawn(async move {
             let mut pumps = JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
                 let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
                 let (muted, mut cuts) = (muted.clone(), cuts.clone());
                 cuts.mark_unchanged();
+                count.fetch_add(1, Ordering::SeqCst);
+                let count = Arc::clone(&count);
                 pumps.spawn(async move {
                     tokio::select! {
                         () = pump(near, far, muted) => {}
                         _ = cuts.changed() => {}
                     }
+                    count.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { port: own, mute, cut, task }
+        Self { port: own, open, mute, cut, task }
+    }
+
+    /// How many connections there are.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// From now on the broker hears nothing of the operator, which hears the broker; or again it does, on connections that are new.

@@ -37,17 +37,27 @@ impl Server {
     /// With JetStream, whose data outlives the process, and more in its configuration, which names files as `FOLDER/<name>`.
     pub async fn start(config: &str, files: &[(&str, &str)]) -> Self {
         let (port, monitor, workspace) = (free_port(), free_port(), Workspace::new("nats"));
-        let folder = workspace.path().display();
-        let text = format!(
-            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: \"{folder}/js\" }}\n{config}\n"
-        );
-        workspace.write("server.conf", text.replace("FOLDER", &folder.to_string()));
         for (name, content) in files {
             workspace.write(name, content);
         }
         let mut server = Self { port, monitor, workspace, process: None };
+        server.configure(config);
         server.begin().await;
         server
+    }
+
+    fn configure(&self, config: &str) {
+        let (folder, port, monitor) = (self.workspace.path().display(), self.port, self.monitor);
+        let text = format!(
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: \"{folder}/js\" }}\n{config}\n"
+        );
+        self.workspace.write("server.conf", text.replace("FOLDER", &folder.to_string()));
+    }
+
+    /// Another configuration, without a restart.
+    fn reload(&self, config: &str) {
+        self.configure(config);
+        self.process.as_ref().expect("it runs").signal("HUP");
     }
 
     pub async fn begin(&mut self) {
@@ -329,6 +339,91 @@ async fn credentials_that_are_not_taken_are_told_and_mended_within_a_minute_and_
     let patch = Patch::Merge(json!({"stringData": {"password": "right-canary"}}));
     shop.api("v1", "Secret").patch("nats", &PatchParams::default(), &patch).await.expect("mended");
     source_within(&shop, "plant", "taken", 60, connected).await;
+}
+
+/// Tests come in without a password, and the user `ops` with this one. It may not know of the stream `OTHER`.
+fn users(password: &str) -> String {
+    format!(
+        "authorization {{ users: [\n{{ user: test, password: test }}\n{{ user: ops, password: \"{password}\", \
+         permissions: {{ publish: {{ deny: [\"$JS.API.STREAM.INFO.OTHER\"] }} }} }}\n] }}\nno_auth_user: test"
+    )
+}
+
+/// A source of this stream, as `ops`.
+fn as_ops(server: &Server, stream: &str) -> Value {
+    let login = json!({"username": "ops", "passwordSecretRef": {"name": "nats", "key": "password"}});
+    let of = json!({"stream": stream, "deliverPolicy": "All"});
+    json!({"nats": {"servers": [server.address()], "auth": {"login": login}, "jetStream": of}})
+}
+
+#[tokio::test]
+async fn a_password_that_is_changed_at_both_ends_is_followed_by_a_live_connection_and_nothing_is_lost() {
+    let server = Server::start(&users("old-canary"), &[]).await;
+    let context = server.stream().await;
+    let (shop, sink) = (shop("rotate").await, Sink::start().await);
+    secret(&shop, "nats", json!({"password": "old-canary"})).await;
+    listen(&shop, &sink, "${event.data}", as_ops(&server, "JOBS")).await;
+    publish(&context, "r-1", "1").await;
+    tell(&sink, &["1"]).await;
+    server.reload(&users("new-canary"));
+    let refused = |status: &Value| condition(status, "Authenticated")["reason"] == "Unauthenticated";
+    let status = source_within(&shop, "plant", "not taken", 60, refused).await;
+    assert!(!status.to_string().contains("canary"), "{status:#}");
+    publish(&context, "r-2", "2").await;
+    let patch = Patch::Merge(json!({"stringData": {"password": "new-canary"}}));
+    shop.api("v1", "Secret").patch("nats", &PatchParams::default(), &patch).await.expect("mended");
+    source_within(&shop, "plant", "taken", 60, connected).await;
+    publish(&context, "r-3", "3").await;
+    tell(&sink, &["1", "2", "3"]).await;
+    assert_eq!(server.sources().await, 1);
+}
+
+#[tokio::test]
+async fn those_of_a_namespace_share_a_connection_and_what_one_may_not_do_harms_no_other() {
+    let mut server = Server::start(&users("right-canary"), &[]).await;
+    let context = server.stream().await;
+    let (shop, sink) = (shop("line").await, Sink::start().await);
+    secret(&shop, "nats", json!({"password": "right-canary"})).await;
+    shop.sink("oncall", &sink.url("/")).await;
+    let names: Vec<String> = (0..6).map(|number| format!("line-{number}")).collect();
+    for name in &names {
+        shop.create(GROUP, "EventSource", name, json!({"spec": as_ops(&server, "JOBS")})).await;
+    }
+    shop.create(GROUP, "EventSource", "other", json!({"spec": as_ops(&server, "OTHER")})).await;
+    let heard = |name: &str| json!({"name": name, "ref": {"name": name}});
+    let mut rule = tells("${source.name} ${event.data}");
+    rule["sources"] = names.iter().map(|name| heard(name)).collect();
+    shop.create(GROUP, "EventRule", "tell", json!({"spec": rule})).await;
+    let mut rule = tells("x");
+    rule["sources"] = json!([heard("other")]);
+    shop.create(GROUP, "EventRule", "others", json!({"spec": rule})).await;
+    let may_not = |status: &Value| {
+        let connected = condition(status, "Connected");
+        connected["reason"] == "Refused"
+            && connected["message"].as_str().is_some_and(|why| why.contains("give the user this right"))
+    };
+    source_when(&shop, "other", "it may not", may_not).await;
+    for name in &names {
+        source_when(&shop, name, "connected", connected).await;
+    }
+    let told = async |rounds: &[&str]| {
+        let all: Vec<String> =
+            rounds.iter().flat_map(|round| names.iter().map(move |name| format!("{name} {round}"))).collect();
+        tell(&sink, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    };
+    publish(&context, "l-1", "1").await;
+    told(&["1"]).await;
+    assert_eq!(server.sources().await, 1, "one connection for seven EventSources");
+
+    server.kill();
+    server.begin().await;
+    publish(&server.stream().await, "l-2", "2").await;
+    told(&["1", "2"]).await;
+    server.await_sources(1).await;
+    for name in ["tell", "others"] {
+        shop.api(GROUP, "EventRule").delete(name, &DeleteParams::default()).await.expect("deleted");
+    }
+    server.await_sources(0).await;
 }
 
 #[tokio::test]

@@ -8,9 +8,11 @@ use std::{
 };
 
 use rustls::{ClientConfig, RootCertStore};
+use serde::Serialize;
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
+    lines::{Line, Lines},
     link::{Down, Link, Shared},
     pod_logs,
 };
@@ -25,7 +27,7 @@ use crate::{
     net::{ConnectError, Connector, Http, TlsError, Wire, WireError, open, system_roots, tls_of},
     poison,
     record::{Account, Position},
-    sinks::Secrets,
+    sinks::{Key, Secrets},
     sources::{
         accept::{Accept, By, Put},
         figures::Received,
@@ -80,13 +82,16 @@ pub(super) struct Net {
     connector: Connector,
     /// What the system trusts, read when it is first asked for.
     roots: OnceLock<Arc<RootCertStore>>,
+    /// Connections that are shared.
+    lines: Lines,
     /// Places for logs that are read at once.
     pub(super) readings: Semaphore,
 }
 
 impl Net {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, roots: OnceLock::new(), readings: Semaphore::new(pod_logs::ALL_READINGS) }
+        let readings = Semaphore::new(pod_logs::ALL_READINGS);
+        Self { connector, roots: OnceLock::new(), lines: Lines::default(), readings }
     }
 }
 
@@ -132,6 +137,31 @@ impl Feed {
     /// For who connects, or judges addresses, without a feed.
     pub(super) fn connector(&self) -> &Connector {
         &self.net.connector
+    }
+
+    /// The connection of all EventSources of the namespace that have the same way to a server: the kind, whatever tells the server and how to get in (`way`),
+    /// and the values of the Secrets. `make` makes it where there is none.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(super) async fn line<T: Send + Sync + 'static>(
+        &self,
+        kind: &'static str,
+        way: &impl Serialize,
+        make: impl Future<Output = Result<Line<T>, Down>>,
+    ) -> Result<Arc<Line<T>>, Down> {
+        let way = serde_json::to_vec(way).map_err(|error| Down::refused(format!("the way to the server: {error}")))?;
+        let mut parts = vec![self.namespace.as_bytes(), &way];
+        let keys = self.spec.secrets();
+        for key in &keys {
+            parts.push(self.bytes(key)?);
+        }
+        self.net.lines.get(Key::of(kind, parts), make).await
+    }
+
+    /// What a client calls itself whose connection is shared: the broker shows it to those who look after it.
+    pub(super) fn shared_name(&self) -> String {
+        format!("signalbox {}", self.namespace)
     }
 
     /// A connection, by TLS where `tls` says so.

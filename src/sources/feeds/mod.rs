@@ -4,9 +4,10 @@
 //! breaks. A task takes events only while a rule in force listens to the EventSource, so that what is there waits for the rule, and only while the log has
 //! the Lease, so that no two processes take the same.
 //!
-//! Each has a connection of its own, also where several have the same broker and credentials. On one that is shared, who waits for room in the log would hold
-//! up the others, whose messages come over the same stream; a server of Redis holds a connection for as long as a question waits; and what a broker refuses one
-//! ends the channel or the connection of all. What belongs to one task ends with it.
+//! Where the protocol carries several over one connection, those of a namespace with the same server, Secrets and TLS share it ([`lines`]): streams of
+//! JetStream, queues of AMQP, and whatever asks for a depth there or of Redis. The others have one each: the client of NATS tells of what it had no room for
+//! without saying whose it was, and nothing sends that again; a server of Redis holds a connection for as long as a question for entries waits; a session of
+//! MQTT is known by the name of its only client; and a client of Kafka is a member of one group.
 //!
 //! To add a kind: its file in `api/event_source` and its line in the union there; a file here with a function that connects and takes what comes until
 //! the connection breaks, made so that it can be dropped at any time; its arms in `kind`. A message is acknowledged after [`feed::Feed::take`] only.
@@ -17,6 +18,8 @@ mod feed;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kind;
+#[allow(dead_code, reason = "which kinds are built decides what is used")]
+mod lines;
 mod link;
 #[cfg(feature = "mqtt")]
 mod mqtt;

@@ -24,7 +24,7 @@ use super::{
     },
     down,
     plan::Plan,
-    pump::Held,
+    pump::InHand,
     short,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Consume<'a> {
     feed: &'a Feed,
     channel: Channel,
     consumer: Consumer,
-    held: &'a Held,
+    held: InHand,
     waiting: Vec<Delivery>,
     storing: Work<'a, (Vec<Delivery>, Vec<Taken>)>,
     asking: Work<'a, ()>,
@@ -47,8 +47,8 @@ pub(super) struct Consume<'a> {
 
 impl<'a> Consume<'a> {
     pub(super) fn new(
-        (plan, feed, held): (&'a Plan<'a>, &'a Feed, &'a Held),
-        channel: Channel,
+        (plan, feed): (&'a Plan<'a>, &'a Feed),
+        (channel, held): (Channel, InHand),
         consumer: Consumer,
     ) -> Self {
         Self { plan, feed, channel, consumer, held, waiting: Vec::new(), storing: None, asking: None }

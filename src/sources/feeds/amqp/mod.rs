@@ -1,41 +1,33 @@
 //! Events of a queue of an AMQP 0.9.1 broker: messages are acknowledged once they are stored, and rejected when they are no events.
 
 mod consume;
+mod line;
 mod plan;
 mod pump;
 
 use std::{convert::Infallible, time::Duration};
 
 use lapin::{
-    Channel, Connection, Error, ErrorKind,
+    Channel, Error, ErrorKind,
     options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tokio::{
-    io::{DuplexStream, duplex},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{
     feed::Feed,
     kind::{kept_faults, type_fault},
-    link::{Down, DownReason},
+    link::Down,
 };
-use crate::{
-    api::{AmqpBroker, AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE},
-    net::amqp::{self, LAST_WORDS, Login, said_by_tls},
-};
+use crate::api::{AmqpQueueType, AmqpSource, DEFAULT_AMQP_TYPE};
 use consume::Consume;
+use line::Broker;
+pub(super) use line::{over, share};
 use plan::Plan;
-pub(super) use pump::Held;
-use pump::pump;
+use pump::InHand;
 
 /// How long the broker may take for everything before the first message, and for any question.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes between the stream and the client: a frame is 128 KiB at most.
-const BETWEEN: usize = 128 << 10;
-/// The user that brokers come with.
-const GUEST: &str = "guest";
 
 /// What the schema cannot tell.
 pub(super) fn faults(source: &AmqpSource) -> Vec<String> {
@@ -46,51 +38,18 @@ pub(super) fn faults(source: &AmqpSource) -> Vec<String> {
     faults
 }
 
-/// Takes messages until the connection ends. Dropped, it ends: what was not acknowledged comes again.
+/// Takes messages until the connection ends. Dropped, it stops: what was not acknowledged comes again.
 pub(super) async fn run(source: &AmqpSource, feed: &Feed) -> Result<Infallible, Down> {
-    let (broker, held) = (source.broker(), Held::default());
-    over(broker, feed, &held, |stream| session(source, (feed, &held), stream)).await
+    let line = share(source.broker(), feed).await?;
+    over(&line, session(source, feed, &line.client)).await
 }
 
-/// Does `work` over a connection to the broker until either ends.
-pub(super) async fn over<F>(
-    broker: AmqpBroker<'_>,
-    feed: &Feed,
-    held: &Held,
-    work: impl FnOnce(DuplexStream) -> F,
-) -> Result<Infallible, Down>
-where
-    F: Future<Output = Result<Infallible, Down>>,
-{
-    let (host, port) = broker.place().map_err(|fault| Down::refused(fault.to_string()))?;
-    let stream = feed.open(&host, port, broker.tls).await?;
-    // The client has a thread of its own, which ends with the stream. So that the stream ends with this function, it has only this end of it.
-    let (near, mut far) = duplex(BETWEEN);
-    let work = work(near);
-    tokio::pin!(work);
-    let ended = tokio::select! {
-        ended = &mut work => return ended,
-        ended = pump(stream, &mut far, held) => ended,
-    };
-    drop(far);
-    let by_tls = ended.as_ref().err().and_then(said_by_tls);
-    match (timeout(LAST_WORDS, work).await, by_tls) {
-        (Ok(Err(Down { reason: DownReason::Unreachable, .. })) | Err(_), Some(said)) => Err(Down::unreachable(said)),
-        (Ok(said), _) => said,
-        (Err(_), None) => {
-            let why = ended.err().map_or("the broker closed the connection".to_owned(), |error| error.to_string());
-            Err(Down::unreachable(why))
-        }
-    }
-}
-
-async fn session(source: &AmqpSource, (feed, held): (&Feed, &Held), stream: DuplexStream) -> Result<Infallible, Down> {
+async fn session(source: &AmqpSource, feed: &Feed, broker: &Broker) -> Result<Infallible, Down> {
     let plan = Plan::new(source, feed.source());
-    // The connection is closed when it is dropped.
-    let (_connection, channel, consumer) = in_time(begin(source, feed, stream)).await?;
+    let (channel, held, consumer) = in_time(begin(source, feed, broker)).await?;
     let (host, port) = source.broker().place().map_err(|fault| Down::refused(fault.to_string()))?;
     feed.connected(format!("{host}:{port}, queue {} of virtual host {}", source.queue, source.virtual_host));
-    Consume::new((&plan, feed, held), channel, consumer).run().await
+    Consume::new((&plan, feed), (channel, held), consumer).run().await
 }
 
 /// What the broker answers, if it does so in time.
@@ -99,40 +58,17 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Down>>) -> R
     timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn begin(
-    source: &AmqpSource,
-    feed: &Feed,
-    stream: DuplexStream,
-) -> Result<(Connection, Channel, lapin::Consumer), Down> {
-    let (connection, channel) = channel(source.broker(), feed, stream).await?;
+async fn begin(source: &AmqpSource, feed: &Feed, broker: &Broker) -> Result<(Channel, InHand, lapin::Consumer), Down> {
+    let channel = broker.channel().await?;
     declare(&channel, source).await?;
     channel.basic_qos(source.prefetch, BasicQosOptions::default()).await.map_err(down)?;
     let tag = short("the identity", &feed.identity())?;
     let queue = short("queue", &source.queue)?;
+    // From here on bodies come.
+    let held = broker.hold(&channel);
     let consumer = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
     let consumer = consumer.await.map_err(down)?;
-    Ok((connection, channel, consumer))
-}
-
-/// Logs in, and opens a channel.
-pub(super) async fn channel(
-    broker: AmqpBroker<'_>,
-    feed: &Feed,
-    stream: DuplexStream,
-) -> Result<(Connection, Channel), Down> {
-    let (username, password) = match broker.login {
-        Some(login) => (login.username.as_str(), feed.secret(&login.password_secret_ref)?),
-        None => (GUEST, GUEST),
-    };
-    short("virtualHost", broker.virtual_host)?;
-    let login = Login { username, password, virtual_host: broker.virtual_host };
-    let connection = amqp::connect(stream, login, &feed.identity()).await.map_err(|error| match code(&error) {
-        Some(ACCESS_REFUSED) => Down::unauthenticated(error.to_string()),
-        Some(_) => Down::refused(error.to_string()),
-        None => Down::unreachable(format!("{error}: look whether the port is that of AMQP, and whether it wants TLS")),
-    })?;
-    let channel = connection.create_channel().await.map_err(down)?;
-    Ok((connection, channel))
+    Ok((channel, held, consumer))
 }
 
 /// Makes the queue, or looks whether it is there, and binds it.

@@ -3,8 +3,9 @@
 //! A prefetch bounds how many messages are on their way, not how large they are, and the client has each in memory before anybody can look at it. So the
 //! bodies that go by are added up here, and while too much of them is not settled nothing more is read.
 
-use std::io;
+use std::{collections::HashMap, io, sync::Arc};
 
+use lapin::types::ChannelId;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, copy, split},
@@ -22,49 +23,77 @@ const HEAD: usize = 7;
 /// The type of a frame that holds a part of a body.
 const BODY: u8 = 3;
 
-/// What is in memory of messages that came and are not settled.
+/// What is in memory of messages that came and are not settled, over all channels of a connection.
 #[derive(Debug, Default)]
-pub(in crate::sources::feeds) struct Held {
-    inner: Mutex<Inner>,
+pub(super) struct Held {
+    channels: Mutex<HashMap<ChannelId, Count>>,
     settled: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
+/// The same of one channel.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
     bytes: usize,
     messages: usize,
 }
 
 impl Held {
-    /// Bytes of bodies went to the client.
-    fn passed(&self, bytes: usize) {
-        self.inner.lock().bytes += bytes;
-    }
-
-    /// A message is there as a whole.
-    pub(super) fn came(&self) {
-        self.inner.lock().messages += 1;
-    }
-
-    /// A message with a body of so many bytes is settled.
-    pub(super) fn settled(&self, bytes: usize) {
-        let mut inner = self.inner.lock();
-        inner.bytes = inner.bytes.saturating_sub(bytes);
-        inner.messages = inner.messages.saturating_sub(1);
-        drop(inner);
-        self.settled.notify_one();
+    /// Bytes of bodies went to the client. Those of a channel that nobody holds are thrown away there.
+    fn passed(&self, channel: ChannelId, bytes: usize) {
+        if let Some(count) = self.channels.lock().get_mut(&channel) {
+            count.bytes += bytes;
+        }
     }
 
     /// Too much is there. Without a whole message it is one that is larger than all together may be: the rest of it must come.
     fn is_full(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.bytes > MAX_HELD && inner.messages > 0
+        let channels = self.channels.lock();
+        let bytes: usize = channels.values().map(|count| count.bytes).sum();
+        bytes > MAX_HELD && channels.values().any(|count| count.messages > 0)
     }
 
     async fn room(&self) {
         while self.is_full() {
             self.settled.notified().await;
         }
+    }
+}
+
+/// What came over one channel and is not settled. Dropped, all of it is.
+#[derive(Debug)]
+pub(super) struct InHand {
+    held: Arc<Held>,
+    channel: ChannelId,
+}
+
+impl InHand {
+    /// Nothing yet.
+    pub(super) fn new(held: &Arc<Held>, channel: ChannelId) -> Self {
+        held.channels.lock().insert(channel, Count::default());
+        Self { held: Arc::clone(held), channel }
+    }
+
+    /// A message is there as a whole.
+    pub(super) fn came(&self) {
+        if let Some(count) = self.held.channels.lock().get_mut(&self.channel) {
+            count.messages += 1;
+        }
+    }
+
+    /// A message with a body of so many bytes is settled.
+    pub(super) fn settled(&self, bytes: usize) {
+        if let Some(count) = self.held.channels.lock().get_mut(&self.channel) {
+            count.bytes = count.bytes.saturating_sub(bytes);
+            count.messages = count.messages.saturating_sub(1);
+        }
+        self.held.settled.notify_one();
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.held.channels.lock().remove(&self.channel);
+        self.held.settled.notify_one();
     }
 }
 
@@ -89,7 +118,7 @@ pub(super) async fn pump(
             if count == 0 {
                 return io::Result::Ok(());
             }
-            held.passed(frames.bodies(&buffer[..count]));
+            frames.bodies(&buffer[..count], |channel, bytes| held.passed(channel, bytes));
             to_client.write_all(&buffer[..count]).await?;
         }
     };
@@ -108,9 +137,8 @@ struct Frames {
 }
 
 impl Frames {
-    /// How many of these bytes, which follow those before, are parts of bodies.
-    fn bodies(&mut self, mut bytes: &[u8]) -> usize {
-        let mut bodies = 0;
+    /// Tells of which channels how many of these bytes, which follow those before, are parts of bodies.
+    fn bodies(&mut self, mut bytes: &[u8], mut tell: impl FnMut(ChannelId, usize)) {
         while let Some(first) = bytes.first() {
             if self.known < HEAD {
                 self.head[self.known] = *first;
@@ -127,13 +155,13 @@ impl Frames {
             bytes = &bytes[here..];
             let ends = self.left == 0;
             if self.head[0] == BODY {
-                bodies += here - usize::from(ends);
+                let [_, high, low, ..] = self.head;
+                tell(u16::from_be_bytes([high, low]), here - usize::from(ends));
             }
             if ends {
                 self.known = 0;
             }
         }
-        bodies
     }
 }
 
@@ -143,8 +171,13 @@ mod tests {
 
     use super::*;
 
+    /// Of channel 1.
     fn frame(kind: u8, payload: usize) -> Vec<u8> {
-        let mut bytes = vec![kind, 0, 1];
+        frame_of(1, kind, payload)
+    }
+
+    fn frame_of(channel: u8, kind: u8, payload: usize) -> Vec<u8> {
+        let mut bytes = vec![kind, 0, channel];
         bytes.extend((payload as u32).to_be_bytes());
         bytes.extend(vec![3; payload]);
         bytes.push(0xce);
@@ -154,28 +187,49 @@ mod tests {
     #[test]
     fn bodies_are_as_many_bytes_however_they_come() {
         let bytes =
-            [frame(1, 30), frame(2, 14), frame(BODY, 1_000), frame(BODY, 0), frame(8, 0), frame(BODY, 7)].concat();
+            [frame(1, 30), frame(2, 14), frame(BODY, 1_000), frame_of(2, BODY, 40), frame(8, 0), frame(BODY, 7)]
+                .concat();
         for part in [1, 2, 6, 7, 8, 100, bytes.len()] {
-            let mut frames = Frames::default();
-            let bodies: usize = bytes.chunks(part).map(|part| frames.bodies(part)).sum();
-            assert_eq!(bodies, 1_007, "{part}");
+            let (mut frames, mut bodies) = (Frames::default(), [0; 3]);
+            for part in bytes.chunks(part) {
+                frames.bodies(part, |channel, bytes| bodies[usize::from(channel)] += bytes);
+            }
+            assert_eq!(bodies, [0, 1_007, 40], "{part}");
         }
     }
 
     #[tokio::test]
     async fn nothing_is_read_while_there_is_too_much_and_something_to_settle() {
-        let held = Held::default();
-        held.passed(MAX_HELD + 1);
+        let held = Arc::<Held>::default();
+        let hand = InHand::new(&held, 1);
+        held.passed(1, MAX_HELD + 1);
         held.room().now_or_never().expect("the rest of a message must come");
-        held.came();
+        hand.came();
         assert!(held.room().now_or_never().is_none());
-        held.settled(1);
+        hand.settled(1);
         held.room().now_or_never().expect("there is room");
     }
 
     #[tokio::test]
+    async fn what_a_channel_had_in_hand_that_is_closed_takes_no_room_and_neither_does_what_still_comes() {
+        let held = Arc::<Held>::default();
+        let (hand, other) = (InHand::new(&held, 1), InHand::new(&held, 2));
+        held.passed(1, MAX_HELD + 1);
+        held.passed(2, 1);
+        hand.came();
+        other.came();
+        assert!(held.is_full());
+        drop(hand);
+        held.passed(1, MAX_HELD + 1);
+        assert!(!held.is_full());
+        held.passed(2, MAX_HELD);
+        assert!(held.is_full());
+    }
+
+    #[tokio::test]
     async fn large_messages_wait_at_the_broker_until_those_before_are_settled() {
-        let held = Held::default();
+        let held = Arc::<Held>::default();
+        let hand = InHand::new(&held, 1);
         let (mut broker, stream) = tokio::io::duplex(CHUNK);
         let (mut near, mut client) = tokio::io::duplex(CHUNK);
         let message = frame(BODY, MAX_HELD + 1);
@@ -187,7 +241,7 @@ mod tests {
         let read = async {
             let mut first = vec![0; message.len()];
             near.read_exact(&mut first).await.expect("the first message");
-            held.came();
+            hand.came();
             // A part of the second may have been read with the end of the first: it is larger than what can be on its way.
             let mut rest = vec![0; 7 + 8 * CHUNK + 1];
             near.read_exact(&mut rest).await.expect("the second message");
@@ -201,7 +255,7 @@ mod tests {
             () = async { loop {
                 tokio::task::yield_now().await;
                 if held.is_full() {
-                    held.settled(MAX_HELD + 1);
+                    hand.settled(MAX_HELD + 1);
                 }
             } } => {}
         }

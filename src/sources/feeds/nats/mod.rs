@@ -8,13 +8,14 @@ use std::{convert::Infallible, time::Duration};
 
 use serde_json::Value;
 
-pub(super) use self::{
-    connect::{broken, connect},
-    jet_stream::context,
-};
 use self::{
+    connect::{broken, connect},
     jet_stream::{Place, consume},
     subject::subscribe,
+};
+pub(super) use self::{
+    connect::{ended, share},
+    jet_stream::context,
 };
 use super::{
     feed::Feed,
@@ -49,17 +50,24 @@ pub(super) fn faults(spec: &NatsSource) -> Vec<String> {
 
 /// Connects, and takes messages until the connection breaks.
 pub(super) async fn run(spec: &NatsSource, feed: &Feed) -> Result<Infallible, Down> {
-    let (client, server, mut told) = connect(spec.cluster(), feed).await?;
-    let work = async {
-        match (&spec.core, &spec.jet_stream) {
-            (Some(core), _) => subscribe(spec, core, feed, &client, &server).await,
-            (None, Some(of)) => consume(spec, of, feed, &client, &server).await,
-            (None, None) => Err(Down::refused("exactly one of core and jetStream must be set")),
+    match (&spec.core, &spec.jet_stream) {
+        (Some(core), _) => {
+            let name = format!("signalbox {}/{}", feed.namespace, feed.name);
+            let (client, server, mut told) = connect(spec.cluster(), feed, name).await?;
+            tokio::select! {
+                ended = subscribe(spec, core, feed, &client, &server) => ended,
+                down = broken(&mut told, feed, &server) => Err(down),
+            }
         }
-    };
-    tokio::select! {
-        ended = work => ended,
-        down = broken(&mut told, feed, &server) => Err(down),
+        (None, Some(of)) => {
+            let line = share(spec.cluster(), feed).await?;
+            let ended = ended(&line, &of.stream);
+            tokio::select! {
+                ended = consume(spec, of, feed, &line.client.client, &line.client.address) => ended,
+                down = ended => Err(down),
+            }
+        }
+        (None, None) => Err(Down::refused("exactly one of core and jetStream must be set")),
     }
 }
 

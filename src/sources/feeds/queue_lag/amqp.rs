@@ -6,7 +6,7 @@ use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
 
 use super::{
     super::{
-        amqp::{Held, NOT_FOUND, channel, code, down, in_time, over, short},
+        amqp::{NOT_FOUND, code, down, in_time, over, share, short},
         feed::Feed,
         link::Down,
     },
@@ -22,13 +22,12 @@ struct Queue<'a> {
 
 /// Connects, and samples until the connection breaks.
 pub(super) async fn run(place: &AmqpLag, sampler: Sampler<'_>) -> Result<Infallible, Down> {
-    let (broker, held) = (place.broker(), Held::default());
-    let sample = move |stream| async move {
-        // The connection is closed when it is dropped.
-        let (_connection, channel) = in_time(channel(broker, sampler.feed, stream)).await?;
+    let line = share(place.broker(), sampler.feed).await?;
+    let sample = async {
+        let channel = in_time(line.client.channel()).await?;
         sampler.run(Queue { place, channel }).await
     };
-    over(broker, sampler.feed, &held, sample).await
+    over(&line, sample).await
 }
 
 impl Ask for Queue<'_> {

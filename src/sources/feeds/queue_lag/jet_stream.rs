@@ -8,7 +8,7 @@ use super::{
     super::{
         feed::Feed,
         link::Down,
-        nats::{broken, connect, context},
+        nats::{context, ended, share},
     },
     Ask, Depth, Sampler,
 };
@@ -23,13 +23,16 @@ struct Consumer<'a> {
 
 /// Connects, and samples until the connection breaks.
 pub(super) async fn run(place: &JetStreamLag, sampler: Sampler<'_>) -> Result<Infallible, Down> {
-    let (client, server, mut told) = connect(place.cluster(), sampler.feed).await?;
-    let stream = context(&client, place.domain.as_deref()).get_stream_no_info(&place.stream).await;
-    let stream = stream.map_err(|error| Down::refused(format!("queueLag.jetStream.stream: {error}")))?;
-    let asking = sampler.run(Consumer { place, server: &server, stream });
+    let line = share(place.cluster(), sampler.feed).await?;
+    let (ended, server) = (ended(&line, &place.stream), &line.client.address);
+    let work = async {
+        let stream = context(&line.client.client, place.domain.as_deref()).get_stream_no_info(&place.stream).await;
+        let stream = stream.map_err(|error| Down::refused(format!("queueLag.jetStream.stream: {error}")))?;
+        sampler.run(Consumer { place, server, stream }).await
+    };
     tokio::select! {
-        ended = asking => ended,
-        down = broken(&mut told, sampler.feed, &server) => Err(down),
+        ended = work => ended,
+        down = ended => Err(down),
     }
 }
 

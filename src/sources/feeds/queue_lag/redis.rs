@@ -8,7 +8,7 @@ use super::{
     super::{
         feed::Feed,
         link::Down,
-        redis::{broke, connect, down, group_named, groups, number, stream, unread},
+        redis::{down, group_named, groups, number, share, stream, unread},
     },
     Ask, Depth, Sampler,
 };
@@ -22,10 +22,10 @@ struct Group<'a> {
 
 /// Connects, and samples until the connection breaks.
 pub(super) async fn run(place: &RedisLag, sampler: Sampler<'_>) -> Result<Infallible, Down> {
-    let (connection, driver) = connect(place.server(), sampler.feed).await?;
+    let line = share(place.server(), sampler.feed).await?;
     tokio::select! {
-        ended = sampler.run(Group { place, connection }) => ended,
-        () = driver => Err(broke(&place.server)),
+        ended = sampler.run(Group { place, connection: line.client.clone() }) => ended,
+        down = line.ended() => Err(down),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Connections to a server.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    super::{feed::Feed, link::Down},
+    super::{feed::Feed, lines::Line, link::Down},
     reader::BLOCK,
 };
 use crate::{
@@ -21,10 +21,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// A connection to the server.
-pub(in crate::sources::feeds) async fn connect(
-    at: RedisServer<'_>,
-    feed: &Feed,
-) -> Result<(MultiplexedConnection, Driver), Down> {
+pub(super) async fn connect(at: RedisServer<'_>, feed: &Feed) -> Result<(MultiplexedConnection, Driver), Down> {
     let (host, port) = at.address().map_err(|fault| Down::refused(fault.to_string()))?;
     let stream = feed.open(&host, port, at.tls).await?;
     let credentials = match at.auth {
@@ -38,8 +35,25 @@ pub(in crate::sources::feeds) async fn connect(
     connected.map_err(silent)?.map_err(|error| down(at.server, "connect", &error))
 }
 
+/// The connection of all EventSources of the namespace that get in this way, for questions that the server answers at once.
+pub(in crate::sources::feeds) async fn share(
+    at: RedisServer<'_>,
+    feed: &Feed,
+) -> Result<Arc<Line<MultiplexedConnection>>, Down> {
+    let make = async {
+        let (connection, driver) = connect(at, feed).await?;
+        let server = at.server.to_owned();
+        let driver = async move {
+            driver.await;
+            broke(&server)
+        };
+        Ok(Line::new(connection, driver))
+    };
+    feed.line("redis", &(at.server, at.database, at.auth, at.tls), make).await
+}
+
 /// The driver of a connection has ended.
-pub(in crate::sources::feeds) fn broke(server: &str) -> Down {
+pub(super) fn broke(server: &str) -> Down {
     Down::unreachable(format!("{server}: the connection broke"))
 }
 

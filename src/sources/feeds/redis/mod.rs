@@ -7,10 +7,13 @@ mod reader;
 
 use std::{convert::Infallible, time::Duration};
 
-use self::reader::Reader;
 pub(super) use self::{
     answer::{group_named, groups, number, stream, unread},
-    connect::{broke, connect, down},
+    connect::{down, share},
+};
+use self::{
+    connect::{broke, connect},
+    reader::Reader,
 };
 use super::{feed::Feed, kind::type_fault, link::Down};
 use crate::api::{DEFAULT_REDIS_TYPE, RedisSource};
