@@ -1,6 +1,7 @@
 //! `kubectl signalbox test`, `explain` and `lint`: the built program on files, without a cluster.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     process::{Command, Output},
@@ -67,7 +68,29 @@ fn run(folder: &Path, line: &str) -> (i32, String, String) {
 fn the_samples_do_what_their_cases_say() {
     let (code, said, error) = run(Path::new("."), "test -f deploy/samples --cases deploy/cases");
     assert_eq!(code, 0, "{said}{error}");
-    assert!(said.ends_with("25 cases, 0 failed\n") && said.starts_with("ok    a pod that crashed"), "{said}");
+    assert!(said.ends_with("76 cases, 0 failed\n") && said.contains("ok    a pod that crashed"), "{said}");
+}
+
+#[test]
+fn each_rule_of_the_samples_fires_in_a_case() {
+    let files = |folder: &str| {
+        let all = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let yaml = all.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+        yaml.map(|path| fs::read_to_string(path).expect("a file")).collect::<Vec<String>>()
+    };
+    let read = |text: &str| serde_saphyr::from_str::<serde_json::Value>(text).expect("YAML");
+    let mut fires = BTreeSet::new();
+    for case in files("deploy/cases").iter().flat_map(|text| read(text)["cases"].as_array().cloned().expect("cases")) {
+        if case["expect"].as_array().is_some_and(|firings| !firings.is_empty()) {
+            fires.insert(case["rule"].as_str().expect("its rule").to_owned());
+        }
+    }
+    let samples = files("deploy/samples").join("\n---\n");
+    let rules = samples.split("\n---\n").filter(|text| text.contains("\nkind: EventRule\n")).map(read);
+    let names: Vec<String> = rules.map(|rule| rule["metadata"]["name"].as_str().expect("a name").to_owned()).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let never: Vec<&String> = names.iter().filter(|name| !fires.contains(*name)).collect();
+    assert!(never.is_empty(), "no case lets these fire: {never:?}");
 }
 
 #[test]
