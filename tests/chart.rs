@@ -136,10 +136,14 @@ fn a_misspelt_value_is_refused_with_its_place() {
 
 #[test]
 fn an_installation_ends_with_what_to_do_next_and_what_becomes_of_the_log() {
-    for (persistent, said) in [(true, "is on a PersistentVolumeClaim"), (false, "is in an emptyDir")] {
+    let (own, published) = ("localhost/signalbox", "registry.example.com/signalbox");
+    for (persistent, said, image) in
+        [(true, "is on a PersistentVolumeClaim", own), (false, "is in an emptyDir", published)]
+    {
         let output = Command::new(helm())
             .args(["install", "signalbox", "charts/signalbox", "-n", SYSTEM, "--dry-run=client"])
             .args(["--set", "rules.namespaces={shop}", "--set", &format!("persistence.enabled={persistent}")])
+            .args(["--set", &format!("image.repository={image}")])
             .env("KUBECONFIG", "/dev/null")
             .output()
             .expect("run helm");
@@ -147,6 +151,8 @@ fn an_installation_ends_with_what_to_do_next_and_what_becomes_of_the_log() {
         let notes = text.split_once("NOTES:").unwrap_or_else(|| panic!("{text}{output:?}")).1;
         let next = notes.split_once("Next:").unwrap_or_else(|| panic!("{notes}")).1;
         assert!(notes.contains(said), "{notes}");
+        // A newcomer has built no image yet, or has not pushed it.
+        assert_eq!(notes.contains("build it (make image)"), image == own, "{notes}");
         // What an uninstallation leaves, and how that goes.
         assert!(
             notes.contains(

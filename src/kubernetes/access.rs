@@ -54,8 +54,9 @@ impl Default for Caches {
 pub enum Unusable {
     /// The operator may not impersonate accounts of the namespace.
     #[error(
-        "signalbox was not enabled for namespace {0}: add it to the chart's value rules.namespaces, such as \
-         `helm upgrade ... --set rules.namespaces={{{0}}}`, which lets the operator impersonate the ServiceAccounts there"
+        "signalbox was not enabled for namespace {0}: add it to the chart's value rules.namespaces, by \
+         `helm upgrade ... --reset-then-reuse-values --set 'rules.namespaces={{THE-OTHERS,{0}}}'` (what is set takes the place of the whole list); \
+         that lets the operator impersonate the ServiceAccounts there"
     )]
     NamespaceNotEnabled(String),
     /// There is no such account.

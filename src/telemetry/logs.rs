@@ -1,6 +1,6 @@
 //! Log lines: text or JSON, chosen by a filter.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -22,13 +22,13 @@ pub enum LogError {
     Taken(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Writes log lines to standard error from now on. `filter` is as `info` or `info,signalbox::sources=debug`.
+/// Writes log lines to standard error from now on, in colours where that is a terminal. `filter` is as `info` or `info,signalbox::sources=debug`.
 ///
 /// # Errors
 /// When the filter cannot be read, or when called twice.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(filter).map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),

@@ -85,6 +85,7 @@ async fn the_plug_in_shows_what_failed_and_runs_it_again() {
     }
     let reached = async || plugin(&kubeconfig, &shop, &["history", "letters"]).await.status.success().then_some(());
     support::eventually("what was told is what was missing", support::PATIENCE, reached).await;
+    assert!(!operator.log().contains('\u{1b}'), "colours are for terminals: {}", operator.log());
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ async fn without_the_policy_an_account_is_usable_when_enabled_and_labelled() {
     for error in asked(false, yes, absent()).await {
         let error = error.expect_err("not enabled");
         assert!(matches!(error, Unusable::NamespaceNotEnabled(_)), "{error}");
-        assert!(error.to_string().contains("rules.namespaces={shop}"), "{error}");
+        assert!(error.to_string().contains("rules.namespaces={THE-OTHERS,shop}"), "{error}");
     }
     for error in asked(true, absent(), absent()).await {
         let error = error.expect_err("not there");
