@@ -44,7 +44,7 @@ async fn a_bare_account_that_is_granted_what_is_printed_may_do_all_that_its_rule
         .await;
 
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-signalbox"));
-    command.env("KUBECONFIG", site.plane.kubeconfig()).args(["rbac", "-f", &file, "-n", &shop.name]);
+    command.args(["rbac", "-f", &file, "-n", &shop.name, "--kubeconfig"]).arg(site.plane.kubeconfig());
     let Output { status, stdout, stderr } = command.output().await.expect("run the program");
     let printed = String::from_utf8_lossy(&stdout).into_owned();
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));

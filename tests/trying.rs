@@ -58,7 +58,7 @@ impl Bench {
 fn run(folder: &Path, line: &str) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-signalbox"));
     // No kubeconfig: nothing may be asked of a cluster.
-    command.current_dir(folder).env("KUBECONFIG", "/nowhere").args(line.split(' '));
+    command.current_dir(folder).env("KUBECONFIG", "/nowhere").env("RUST_BACKTRACE", "1").args(line.split(' '));
     let Output { status, stdout, stderr } = command.output().expect("run the program");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (status.code().expect("an exit code"), text(stdout), text(stderr))
@@ -341,4 +341,26 @@ event dev.signalbox.kubernetes.event of shop/Pod/web-1
     );
     let (_, json, _) = bench.run("explain -f rule.yaml --event event.yaml -o json");
     assert!(json.contains("\"holds\": false"), "{json}");
+}
+
+#[test]
+fn a_cluster_that_is_not_to_be_found_is_told_once_and_with_what_to_do() {
+    let kubeconfig = "{apiVersion: v1, kind: Config, clusters: [], users: [], contexts: []}";
+    let bench = Bench::new(&[("kubeconfig", kubeconfig), ("rule.yaml", RULE)]);
+    for line in [
+        "history probes",
+        "rbac -f rule.yaml",
+        "deadletters --kubeconfig other",
+        "history probes --kubeconfig kubeconfig --context away",
+    ] {
+        let (code, said, error) = bench.run(line);
+        assert_eq!((code, said.as_str()), (1, ""), "{line}: {error}");
+        assert!(
+            error.starts_with("error: there is no cluster to ask: name a kubeconfig by --kubeconfig"),
+            "{line}: {error}"
+        );
+        assert!(error.lines().count() == 1 && error.matches("No such file").count() <= 1, "{line}: {error}");
+    }
+    let (_, _, error) = bench.run("history probes --kubeconfig kubeconfig --context away");
+    assert!(error.contains("away"), "{error}");
 }

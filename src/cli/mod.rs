@@ -47,6 +47,12 @@ struct Shared {
     /// Namespace of the rules; default: the kubeconfig's.
     #[arg(short, long, global = true)]
     namespace: Option<String>,
+    /// The kubeconfig; default: what KUBECONFIG names, else `~/.kube/config`.
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig; default: the current one.
+    #[arg(long, global = true)]
+    context: Option<String>,
     /// How to print.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -218,10 +224,31 @@ pub fn main(cli: Cli) -> ExitCode {
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("Error: {error:?}");
+            eprintln!("error: {}", told(&error));
             ExitCode::from(1)
         }
     }
+}
+
+/// An error with its causes. The words of a cause are often in those of the error already: they are said once.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        // Of an answer kube tells all the fields; what the API server says is enough.
+        let answer = match cause.downcast_ref() {
+            Some(kube::Error::Api(status)) if !status.message.is_empty() => Some(&status.message),
+            _ => None,
+        };
+        let words = answer.cloned().unwrap_or_else(|| cause.to_string());
+        if !text.contains(&words) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&words);
+        }
+        if answer.is_some() {
+            break;
+        }
+    }
+    text
 }
 
 fn run(cli: Cli) -> anyhow::Result<End> {
@@ -242,7 +269,7 @@ fn run(cli: Cli) -> anyhow::Result<End> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     match command {
-        Command::Rbac { filename } => runtime.block_on(rbac::run(&filename, shared.namespace.as_deref())),
+        Command::Rbac { filename } => runtime.block_on(rbac::run(&filename, &shared)),
         Command::Backtest(asked) => runtime.block_on(backtest::run_on_archive(&asked, &shared)),
         Command::InCluster(command) => runtime.block_on(in_cluster(command, shared)).map(End::Good),
         Command::Offline(command) => offline(&command, &shared),
@@ -251,7 +278,7 @@ fn run(cli: Cli) -> anyhow::Result<End> {
 
 /// What is wrong with a command that needs files only is wrong with what was given.
 fn of_input(end: anyhow::Result<End>) -> End {
-    end.unwrap_or_else(|error| End::BadInput(format!("{error:#}\n")))
+    end.unwrap_or_else(|error| End::BadInput(format!("error: {}\n", told(&error))))
 }
 
 fn offline(command: &Offline, shared: &Shared) -> anyhow::Result<End> {

@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::{End, files};
+use super::{End, Shared, files, way};
 use crate::{
     actions,
     api::{Action, EventSourceSpec, OnError, Target},
-    kubernetes::{Cluster, Right, client_of_person, roles},
+    kubernetes::{Cluster, Right, roles},
     record::Account,
     rule::Rule,
     sources,
@@ -19,9 +19,9 @@ use crate::{
 /// Stands for a name that is filled in.
 const FILLED: &str = "filled-in";
 
-pub(super) async fn run(paths: &[PathBuf], namespace: Option<&str>) -> anyhow::Result<End> {
-    let client = client_of_person().await.context("read the kubeconfig")?;
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
+pub(super) async fn run(paths: &[PathBuf], shared: &Shared) -> anyhow::Result<End> {
+    let client = way::client(shared).await?;
+    let namespace = shared.namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
     let manifests = files::manifests(paths, &namespace)?;
     if !manifests.faults.is_empty() {
         return Ok(End::bad_input(&manifests.faults));

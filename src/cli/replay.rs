@@ -24,6 +24,7 @@ pub(super) async fn run(way: &Way, rule: &str, firing: Option<&str>, output: Out
             Ok(body) if body["judged"] == true => replayed.push(json!({"firing": firing, "judgedAgain": true})),
             Ok(body) => replayed.push(json!({"firing": firing, "runsAs": body["firing"]})),
             // What was run again so far is not to be lost from sight.
+            Err(error) if replayed.is_empty() => return Err(error),
             Err(error) => anyhow::bail!("{error:#}\n{} were run again before: {}", replayed.len(), json!(replayed)),
         }
     }

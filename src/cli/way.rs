@@ -46,6 +46,14 @@ pub(super) struct Way {
     address: Option<Uri>,
 }
 
+/// The client that the kubeconfig and the flags say. Sends nothing yet.
+pub(super) async fn client(shared: &Shared) -> anyhow::Result<Client> {
+    let client = client_of_person(shared.kubeconfig.as_deref(), shared.context.as_deref()).await;
+    client.context(
+        "there is no cluster to ask: name a kubeconfig by --kubeconfig or KUBECONFIG, and a context of it by --context",
+    )
+}
+
 /// What comes back, before it is read.
 type Reply = Response<UnsyncBoxBody<Bytes, anyhow::Error>>;
 
@@ -71,7 +79,7 @@ impl Answer {
 impl Way {
     /// As the kubeconfig and the flags say. Sends nothing yet.
     pub(super) async fn open(shared: &Shared) -> anyhow::Result<Self> {
-        let client = client_of_person().await.context("read the kubeconfig")?;
+        let client = client(shared).await?;
         let namespace = shared.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let (operator_namespace, address) = (shared.operator_namespace.clone(), shared.address.clone());
         Ok(Self { client, namespace, operator_namespace, address })

@@ -1,6 +1,6 @@
 //! One pool of connections to the API server.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use http::{Method, Request, Response, StatusCode};
 use hyper_util::{
@@ -10,7 +10,7 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{Body, ConfigExt as _, retry::RetryPolicy},
-    config::InferConfigError,
+    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tower::{
     BoxError, ServiceBuilder,
@@ -29,6 +29,9 @@ pub enum ConnectError {
     /// Neither a kubeconfig nor a pod's ServiceAccount was found.
     #[error("find out how to reach the API server: {0}")]
     Infer(#[from] Box<InferConfigError>),
+    /// The kubeconfig, or the context of it, that was asked for cannot be used.
+    #[error("read the kubeconfig: {0}")]
+    Kubeconfig(#[from] Box<KubeconfigError>),
     /// The configuration impersonates somebody itself: an account could then be mixed up with him.
     #[error(
         "the kubeconfig impersonates {0}: use one that does not, since signalbox impersonates ServiceAccounts itself"
@@ -73,13 +76,22 @@ pub(super) fn client(config: &Config) -> Result<Client, ConnectError> {
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
-/// The client of a person: as the kubeconfig says, also where it impersonates somebody. Nothing is repeated: a person is told at once, and what was
+/// The client of a person: as the kubeconfig says, also where it impersonates somebody. The kubeconfig is `file`, or what KUBECONFIG names, or
+/// `~/.kube/config`; the context is the current one unless one is named. Nothing is repeated: a person is told at once, and what was
 /// run again once is not asked for twice.
 ///
 /// # Errors
 /// When there is no usable configuration.
-pub async fn client_of_person() -> Result<Client, ConnectError> {
-    let mut config = Config::infer().await.map_err(Box::new)?;
+pub async fn client_of_person(file: Option<&Path>, context: Option<&str>) -> Result<Client, ConnectError> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let mut config = match (file, context) {
+        (Some(file), _) => {
+            let kubeconfig = Kubeconfig::read_from(file).map_err(Box::new)?;
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(Box::new)?
+        }
+        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(Box::new)?,
+        (None, None) => Config::infer().await.map_err(Box::new)?,
+    };
     config.default_retry = false;
     Ok(Client::try_from(config)?)
 }

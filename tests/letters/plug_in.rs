@@ -32,6 +32,7 @@ async fn the_plug_in_shows_what_failed_and_runs_it_again() {
         !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no dead letter"),
         "{output:?}"
     );
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("run again before"), "there were none: {output:?}");
     printed(&run(&["replay", "letters", "--all"]).await);
     shop.rule_status("letters", "all are done", |status| status["counts"]["succeeded"] == 2).await;
     assert!(printed(&run(&["deadletters"]).await).starts_with("No dead letters"));
@@ -110,6 +111,9 @@ async fn the_plug_in_tests_a_sink_for_who_may_read_its_secrets_and_tells_what_it
         };
         support::eventually(&format!("{args:?} is refused with {parts:?}"), support::PATIENCE, probe).await
     };
+
+    let said = refused(&["test-sink", "gone"], &["error: get EventSink"]).await;
+    assert!(said.contains("eventsinks.signalbox.dev \"gone\" not found") && !said.contains("Status {"), "{said}");
 
     // Neither the sink's own account nor another one may read the Secret so far: nothing leaves.
     refused(&["test-sink", "oncall"], &["signalbox-rules may not get secrets door", "--resource-name=door"]).await;
