@@ -135,6 +135,8 @@ async fn a_wrong_expression_is_found_with_its_place_whether_it_cannot_be_compile
     shop.create(GROUP, "EventRule", "often", json!({"spec": spec("evnt.data.count >= 1")})).await;
     let told = line(&shop, "often", &["spec.when[0].expression:1:1", "unknown name `evnt`"]).await;
     assert!(told.contains("known are event"), "{told}");
+    shop.create(GROUP, "EventRule", "misspelt", json!({"spec": spec("event.data.cuont >= 1")})).await;
+    line(&shop, "misspelt", &["a Kubernetes Event has no such field `cuont`: perhaps `count` is meant"]).await;
 
     let rules = shop.api(GROUP, "EventRule");
     let edit = async |expression: &str| {
@@ -143,7 +145,7 @@ async fn a_wrong_expression_is_found_with_its_place_whether_it_cannot_be_compile
         shop.rule_ready("often").await;
     };
     // Only an event shows that there is no such key.
-    edit("event.data.cout >= 1").await;
+    edit("event.data.object.cout >= 1").await;
     shop.event("p.1", "p", "BackOff").await;
     line(&shop, "often", &["Where:", "when[often]"]).await;
     line(&shop, "often", &["Message:", "cout"]).await;

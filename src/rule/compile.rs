@@ -22,7 +22,7 @@ pub use rule::{CompiledAction, CompiledSource, Rule};
 
 use super::{
     breaker,
-    cel::{LookedUp, Mode, Names, Place, Program, Template},
+    cel::{LookedUp, Mode, Names, Place, Program, Template, Told},
     change::{self, Followed},
     dedupe::Dedupe,
     fault::Fault,
@@ -33,7 +33,7 @@ use super::{
     windows::Windows,
 };
 use crate::{
-    api::{Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Trigger, Variable},
+    api::{Condition, DEFAULT_MAX_GROUPS, EventRuleSpec, GroupKey, GroupLimits, Source, Trigger, Variable},
     poison,
     record::{Account, RuleRef},
 };
@@ -112,7 +112,18 @@ fn names_of_events(spec: &EventRuleSpec) -> Names {
     let names = if from_elsewhere { names.with_extensions() } else { names };
     let resources = spec.sources.iter().filter_map(|source| source.resource.as_ref());
     let kinds = resources.map(|resource| (resource.api_version.as_str(), resource.kind.as_str()));
-    names.with_object_of(kinds)
+    let told: Option<Vec<Told>> = spec.sources.iter().map(told_by).collect();
+    names.with_object_of(kinds).with_told(told.unwrap_or_default().into_iter())
+}
+
+/// What the events of a source tell of, if Signalbox makes them.
+fn told_by(source: &Source) -> Option<Told> {
+    match source {
+        Source { kubernetes_event: Some(_), .. } => Some(Told::KubernetesEvent),
+        Source { resource: Some(_), .. } => Some(Told::Change),
+        Source { schedule: Some(_), .. } => Some(Told::Instant),
+        _ => None,
+    }
 }
 
 /// What silences of the rule may use: what is silenced is silenced to the end of the silence, whatever the time is.
@@ -243,7 +254,7 @@ impl Compiler {
             self.unique(&format!("{path}.when"), source.when.iter().map(|one| one.name.as_str()));
             let all = self.names.clone();
             let kind = source.resource.iter().map(|one| (one.api_version.as_str(), one.kind.as_str()));
-            self.names = std::mem::take(&mut self.names).with_object_of(kind);
+            self.names = std::mem::take(&mut self.names).with_object_of(kind).with_told(told_by(source).into_iter());
             let conditions = self.conditions(&source.when, &format!("{path}.when"));
             self.names = all;
             compiled.extend(filter.map(|filter| CompiledSource { name: source.name.clone(), filter, conditions }));

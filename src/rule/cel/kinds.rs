@@ -15,6 +15,8 @@ pub(super) enum Shape {
     List(usize),
     /// A map of such objects.
     Map(usize),
+    /// An object that is no one's but ours, by its fields.
+    Own(&'static [(&'static str, Shape)]),
 }
 
 struct Kinds {
@@ -56,6 +58,7 @@ impl Shape {
     fn fields(self) -> &'static [(&'static str, Shape)] {
         match self {
             Shape::Object(type_) => KINDS.types.get(type_).map_or(&[], Vec::as_slice),
+            Shape::Own(fields) => fields,
             _ => &[],
         }
     }
@@ -79,7 +82,7 @@ impl Shape {
 
 /// What is wrong with a field of a value that has one of these shapes: the fields that were perhaps meant.
 pub(super) fn misspelt(shapes: &[Shape], name: &str) -> Option<Vec<&'static str>> {
-    let objects = shapes.iter().all(|shape| matches!(shape, Shape::Object(_)));
+    let objects = shapes.iter().all(|shape| matches!(shape, Shape::Object(_) | Shape::Own(_)));
     let known: Vec<&str> = shapes.iter().flat_map(|shape| shape.fields()).map(|(known, _)| *known).collect();
     if !objects || known.is_empty() || known.contains(&name) {
         return None;

@@ -29,6 +29,7 @@ mod stack;
 mod static_type;
 mod text;
 mod times;
+mod told;
 mod value;
 
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use explain::Explained;
 pub(crate) use kinds::near;
 pub use scope::Scope;
 pub use text::{Mode, Template, Text};
+pub use told::Told;
 
 use super::fault::{EvalError, Fault};
 use eval::{Answer, Run};
@@ -90,6 +92,8 @@ pub struct Names {
     extensions: bool,
     /// What `object` may be, where that is known: `apps/v1 Deployment`.
     kinds: Vec<String>,
+    /// What `event` may tell of, where that is known.
+    told: Vec<Told>,
 }
 
 impl Names {
@@ -132,6 +136,19 @@ impl Names {
         self.kinds.sort();
         self.kinds.dedup();
         self
+    }
+
+    /// These names, where `event` tells of one of these. Without any, `event.data` may hold anything.
+    pub fn with_told(mut self, told: impl Iterator<Item = Told>) -> Self {
+        self.told = told.collect();
+        self.told.sort_unstable();
+        self.told.dedup();
+        self
+    }
+
+    /// What `event.data` is made of.
+    fn data_shapes(&self) -> Vec<kinds::Shape> {
+        self.told.iter().map(|told| told.data()).collect()
     }
 
     /// What `object` is made of; nothing unless all its kinds are Kubernetes' own.

@@ -1,4 +1,4 @@
-//! Misspelt fields of objects whose kind is known.
+//! Misspelt fields of objects whose kind is known, and of what is told of them.
 
 use cel::{
     IdedExpr,
@@ -19,6 +19,9 @@ impl Builder<'_> {
                 None if is_object(name) => self.names.object_shapes(),
                 None => Vec::new(),
             },
+            Expr::Select(select) if select.field == "data" && self.is_event(&select.operand) => {
+                self.names.data_shapes()
+            }
             Expr::Select(select) => below(&self.shapes(&select.operand), |shape| shape.field(&select.field)),
             Expr::Call(call) => match (call.func_name.as_str(), &call.target, call.args.as_slice()) {
                 (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, None, [operand, key]) => {
@@ -39,9 +42,13 @@ impl Builder<'_> {
 
     /// Refuses a field that the kind of the operand does not have: any at the top of an object, below it those that are nearly another one.
     pub(super) fn refuse_misspelt(&mut self, operand: &IdedExpr, field: &str) {
-        let Some(near) = misspelt(&self.shapes(operand), field) else { return };
+        let shapes = self.shapes(operand);
+        let Some(near) = misspelt(&shapes, field) else { return };
         let top = matches!(&operand.expr, Expr::Ident(name) if is_object(name));
-        let kinds = self.names.kinds.join(" or ");
+        let kinds = match shapes.as_slice() {
+            [Shape::Own(_), ..] => self.names.told.iter().map(|told| told.name()).collect::<Vec<_>>().join(" or "),
+            _ => self.names.kinds.join(" or "),
+        };
         match near.as_slice() {
             [] if top => {
                 self.fault(operand.id, format!("{kinds} has no field `{field}`"));
@@ -51,6 +58,10 @@ impl Builder<'_> {
                 self.fault(operand.id, format!("{kinds} has no such field `{field}`: perhaps `{meant}` is meant"));
             }
         }
+    }
+
+    fn is_event(&self, node: &IdedExpr) -> bool {
+        matches!(&node.expr, Expr::Ident(name) if name.trim_start_matches('.') == "event" && !self.is_bound(name))
     }
 }
 
