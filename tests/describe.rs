@@ -102,6 +102,20 @@ async fn a_manifest_that_the_api_server_would_refuse_is_found_before_anything_ha
 }
 
 #[tokio::test]
+async fn a_sink_that_is_not_there_is_found_before_anything_happens() {
+    let shop = shop("sinkless").await;
+    shop.rule("tells", json!({"sources": on_events(), "actions": [tell()]})).await;
+    let acting = |status: &Value, wanted: &str| condition(status, "Acting")["status"] == wanted;
+    let status = shop.rule_status("tells", "its sink is not there", |status| acting(status, "False")).await;
+    assert_eq!(condition(&status, "Acting")["reason"], "SinkNotFound");
+    assert_eq!(condition(&status, "Ready")["status"], "True", "it may come yet");
+    let missing = format!("action tell: there is no EventSink oncall in namespace {}: make it", shop.name);
+    line(&shop, "tells", &[&missing, &format!("kubectl get esk -n {}", shop.name)]).await;
+    shop.sink("oncall", "http://127.0.0.1:9/").await;
+    shop.rule_status("tells", "it is there", |status| acting(status, "True")).await;
+}
+
+#[tokio::test]
 async fn a_wrong_name_of_a_sinks_secret_is_found() {
     let shop = shop("secret").await;
     let sink = Sink::start().await;

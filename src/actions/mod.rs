@@ -55,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 pub use by_hand::{ByHand, NotTaken, Notice, Taken, send as send_by_hand};
 pub use failure::{Failure, FailureKind};
 pub use lead::{lead, lead_to};
-pub use rehearsal::rehearse;
+pub use rehearsal::{rehearse, without_sink};
 pub use scale::Scales;
 pub use selected::{Keep, Selected};
 pub use undo::{Back, Undo};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Context, Failure, FailureKind, Services, build};
+use super::{Context, Failure, FailureKind, Services, build, sink};
 use crate::{
     api::{self, ActionKind},
     event::Event,
@@ -41,6 +41,16 @@ pub async fn rehearse(
         Err(failure) => return refusal(failure),
     };
     action.observe(&cx, &request).await.err().and_then(refusal)
+}
+
+/// What is said of the EventSink that an action needs, where that is not there.
+pub fn without_sink(services: &Services, spec: &api::Action, namespace: &str) -> Option<String> {
+    let name = match spec.kind()? {
+        ActionKind::Notify(notify) => &notify.sink_ref.name,
+        ActionKind::Publish(publish) => &publish.sink_ref.name,
+        _ => return None,
+    };
+    services.sinks.get(namespace, name).is_none().then(|| sink::missing(namespace, name))
 }
 
 /// Whether nothing is filled in.

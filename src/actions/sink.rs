@@ -27,10 +27,14 @@ pub(super) async fn find(cx: &Context, name: &str) -> Result<Arc<Entry>, Failure
         Ok(false) => return Err(Failure::last(format!("use EventSink {name}: {}", right.missing_for(&cx.account)))),
         Err(error) => return Err(Failure::retryable(format!("find out who may use EventSink {name}: {error}"))),
     }
-    cx.services
-        .sinks
-        .get(namespace, name)
-        .ok_or_else(|| Failure::last(format!("there is no EventSink {name} in namespace {namespace}")))
+    cx.services.sinks.get(namespace, name).ok_or_else(|| Failure::last(missing(namespace, name)))
+}
+
+/// What is said of a sink that is not there.
+pub(super) fn missing(namespace: &str, name: &str) -> String {
+    format!(
+        "there is no EventSink {name} in namespace {namespace}: make it, or name one of kubectl get esk -n {namespace}"
+    )
 }
 
 /// Whether the sink can be used, and takes this.

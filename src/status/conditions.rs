@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    Finding, Slowed, Whose,
+    Finding, Foreseen, Slowed, Whose,
     board::MAX_MESSAGE,
     rule::{MAX_SHORT, Parts, Spec},
     seconds,
@@ -164,12 +164,17 @@ fn acting(status: &EventRuleStatus) -> Finding {
 
 /// What would fail if the rule fired now.
 fn refused(spec: &Spec, parts: &Parts) -> Option<Finding> {
-    let (_, refused) = parts.rehearsed.as_ref().filter(|(generation, _)| *generation == spec.generation)?;
-    let why = refused.as_ref()?;
-    let message = format!(
-        "the API server would refuse what the rule writes, it says to a dry run: {why}; mend it: kubectl edit eventrule"
-    );
-    Some((ConditionStatus::False, Reason::ManifestRefused, message))
+    let (_, fails) = parts.rehearsed.as_ref().filter(|(generation, _)| *generation == spec.generation)?;
+    let (reason, message) = match fails.as_ref()? {
+        Foreseen::WithoutSink(why) => (Reason::SinkNotFound, format!("if the rule fired now it would fail: {why}")),
+        Foreseen::Refused(why) => {
+            let message = format!(
+                "the API server would refuse what the rule writes, it says to a dry run: {why}; mend it: kubectl edit eventrule"
+            );
+            (Reason::ManifestRefused, message)
+        }
+    };
+    Some((ConditionStatus::False, reason, message))
 }
 
 /// Nothing is lost, but somebody should know.

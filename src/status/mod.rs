@@ -39,6 +39,15 @@ pub type Finding = (ConditionStatus, Reason, String);
 /// Whether an account may be used, or why not.
 pub type Usability = Result<(), (Reason, String)>;
 
+/// What actions of a rule would fail by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreseen {
+    /// The API server would refuse what they write: its words.
+    Refused(String),
+    /// EventSinks are not there: which, and what to do.
+    WithoutSink(String),
+}
+
 /// Something known about a rule. Each kind replaces the one before it, unless that one is about a later generation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
@@ -67,12 +76,12 @@ pub enum Part {
         /// What is missing, and the commands that grant it; nothing when nothing is.
         missing: Option<String>,
     },
-    /// Whether the API server would take what the actions write, as far as the rule alone tells.
+    /// Whether actions would fail if the rule fired now, as far as the rule alone tells.
     Rehearsed {
         /// `metadata.generation` of the spec that has them.
         generation: i64,
-        /// What it would refuse, in its words; nothing when it would not.
-        refused: Option<String>,
+        /// What they would fail by; nothing when they would not.
+        fails: Option<Foreseen>,
     },
     /// How the sources of the rule are.
     Sources {

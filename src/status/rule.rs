@@ -3,7 +3,7 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    Finding, Part, Slowed, Usability,
+    Finding, Foreseen, Part, Slowed, Usability,
     board::{MAX_MESSAGE, Subject},
     conditions::conditions,
     seconds,
@@ -43,7 +43,7 @@ pub struct Parts {
     /// The generation, and which rights the account lacks for actions.
     pub rights: Option<(i64, Option<String>)>,
     /// The generation, and what of its actions the API server would refuse.
-    pub rehearsed: Option<(i64, Option<String>)>,
+    pub rehearsed: Option<(i64, Option<Foreseen>)>,
     /// The generation, `Listening` and `Authorized`.
     pub sources: Option<(i64, Finding, Finding)>,
     /// What the engine tells.
@@ -102,9 +102,9 @@ impl Parts {
                     self.rights = Some((generation, missing));
                 }
             }
-            Part::Rehearsed { generation, refused } => {
+            Part::Rehearsed { generation, fails } => {
                 if self.rehearsed.as_ref().is_none_or(|known| known.0 <= generation) {
-                    self.rehearsed = Some((generation, refused));
+                    self.rehearsed = Some((generation, fails));
                 }
             }
             Part::Sources { generation, listening, authorized } => {

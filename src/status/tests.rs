@@ -188,16 +188,25 @@ fn a_missing_right_and_a_failed_watch_are_in_ready() {
 #[test]
 fn what_the_api_server_would_refuse_is_told_of_this_spec_and_heals() {
     let mut parts = in_force();
-    let told = |refused: Option<&str>| Part::Rehearsed { generation: 2, refused: refused.map(str::to_owned) };
+    let told = |refused: Option<&str>| {
+        let fails = refused.map(|why| Foreseen::Refused(why.to_owned()));
+        Part::Rehearsed { generation: 2, fails }
+    };
     parts.take(&rule("web"), told(Some("action run: no containers")));
     let status = merge(None, &parts, time(1)).expect("status");
     let acting = status.conditions.iter().find(|one| one.type_ == Acting).expect("Acting");
     assert_eq!((acting.status, acting.reason), (False, Reason::ManifestRefused));
     assert!(acting.message.contains("action run: no containers; mend it"), "{}", acting.message);
-    parts.take(&rule("web"), Part::Rehearsed { generation: 1, refused: None });
+    parts.take(&rule("web"), Part::Rehearsed { generation: 1, fails: None });
     assert_eq!(parts.rehearsed.as_ref().map(|known| known.0), Some(2), "what is said of an older spec is late");
     parts.take(&rule("web"), told(None));
     let healed = merge(None, &parts, time(1)).expect("status");
+    let fails = Some(Foreseen::WithoutSink("action tell: there is no EventSink oncal".to_owned()));
+    parts.take(&rule("web"), Part::Rehearsed { generation: 2, fails });
+    let status = merge(None, &parts, time(1)).expect("status");
+    let acting = status.conditions.iter().find(|one| one.type_ == Acting).expect("Acting");
+    assert_eq!((acting.status, acting.reason), (False, Reason::SinkNotFound));
+    assert!(acting.message.contains("would fail: action tell: there is no EventSink oncal"), "{}", acting.message);
     assert!(healed.conditions.iter().any(|one| one.type_ == Acting && one.status == True));
 }
 

@@ -86,7 +86,12 @@ async fn what_only_ends_incidents_is_sent_to_no_sink_that_keeps_none() {
 async fn a_sink_that_is_not_there_is_final() {
     let cx = context(&serve(&Arc::default()));
     let failure = run(&cx).await.expect_err("no sink");
-    assert_eq!(failure, Failure::last("there is no EventSink oncall in namespace shop"));
+    assert_eq!(
+        failure,
+        Failure::last(
+            "there is no EventSink oncall in namespace shop: make it, or name one of kubectl get esk -n shop"
+        )
+    );
 }
 
 #[tokio::test]

@@ -100,6 +100,8 @@ pub enum Reason {
     ActionFailed,
     /// The API server would refuse what an action writes, it says to a dry run.
     ManifestRefused,
+    /// An EventSink that an action sends to does not exist.
+    SinkNotFound,
     /// A group of the rule fires faster than the operator allows, and is slowed down.
     RunawayRule,
     /// The rules of the namespace, or all, have begun as many firings in an hour as the operator allows: those that follow wait.

@@ -1,4 +1,4 @@
-//! Whether the API server would take what the actions of rules write, so that a manifest with a fault is told before anything happens.
+//! Whether the EventSinks of rules are there, and the API server would take what their actions write, so that what is wrong is told before anything happens.
 //!
 //! Nothing waits for it: a rule whose manifest would be refused is in force, and its firings fail.
 
@@ -12,12 +12,14 @@ use crate::{
     actions::{self, Services},
     api::{Action, EventRuleSpec},
     record::{Account, RuleRef},
-    status::Part,
+    status::{Foreseen, Part},
     text,
 };
 
 /// What would be refused is asked for again after so long: the kind may be new, or a webhook of another mind.
 const AGAIN: Duration = Duration::from_secs(60);
+/// A sink that is not there is looked for again after so long: it costs nothing, and many come right after their rule.
+const SOON: Duration = Duration::from_secs(3);
 /// Rules that are looked at each second, those first that have waited longest. What else is to be done for rules waits meanwhile, for 20 s where a webhook
 /// answers nothing.
 const AT_ONCE: usize = 16;
@@ -31,24 +33,39 @@ impl Rules {
         let looks = self.due(now, AT_ONCE, |tracked| tracked.rehearse_at.filter(|_| is_ready(tracked)));
         let services = &self.services;
         let look = async |(uid, rule, version): (String, RuleRef, Version)| {
-            let answer = tokio::time::timeout(PATIENCE, refused(services, &rule, &version.spec)).await;
-            (uid, rule, version.generation, answer.ok())
+            let answer = match without_sinks(services, &rule, &version.spec) {
+                Some(missing) => Some(Some(missing)),
+                None => tokio::time::timeout(PATIENCE, refused(services, &rule, &version.spec)).await.ok(),
+            };
+            (uid, rule, version.generation, answer)
         };
         let answers: Vec<_> = stream::iter(looks).map(look).buffer_unordered(BESIDE).collect().await;
         for (uid, rule, generation, answer) in answers {
             let Some(tracked) = self.rules.get_mut(&uid) else { continue };
-            let is_taken = answer.as_ref().is_some_and(Vec::is_empty);
-            tracked.rehearse_at = (!is_taken).then_some(now + AGAIN);
-            if let Some(refused) = answer {
-                let refused = (!is_taken).then(|| text::join(refused));
-                self.status.publish(&rule, Part::Rehearsed { generation, refused });
+            tracked.rehearse_at = match &answer {
+                Some(None) => None,
+                Some(Some(Foreseen::WithoutSink(_))) => Some(now + SOON),
+                Some(Some(Foreseen::Refused(_))) | None => Some(now + AGAIN),
+            };
+            if let Some(fails) = answer {
+                self.status.publish(&rule, Part::Rehearsed { generation, fails });
             }
         }
     }
 }
 
+/// The actions whose EventSinks are not there.
+fn without_sinks(services: &Services, rule: &RuleRef, spec: &EventRuleSpec) -> Option<Foreseen> {
+    let why = |action: &Action| {
+        let missing = actions::without_sink(services, action, &rule.namespace)?;
+        Some(format!("action {}: {missing}", action.name))
+    };
+    let missing: Vec<String> = spec.all_actions().filter_map(why).collect();
+    (!missing.is_empty()).then(|| Foreseen::WithoutSink(text::join(missing)))
+}
+
 /// What of the actions the API server would refuse, with its words.
-async fn refused(services: &Arc<Services>, rule: &RuleRef, spec: &EventRuleSpec) -> Vec<String> {
+async fn refused(services: &Arc<Services>, rule: &RuleRef, spec: &EventRuleSpec) -> Option<Foreseen> {
     let account = Account { namespace: rule.namespace.clone(), name: spec.service_account_name.clone() };
     let mut refused = Vec::new();
     for action in spec.all_actions() {
@@ -59,7 +76,7 @@ async fn refused(services: &Arc<Services>, rule: &RuleRef, spec: &EventRuleSpec)
             break;
         }
     }
-    refused
+    (!refused.is_empty()).then(|| Foreseen::Refused(text::join(refused)))
 }
 
 /// Whether later actions may write into what this one makes: a namespace, or a kind.
