@@ -27,6 +27,7 @@ mod support;
 
 mod on_kind {
     pub mod cluster;
+    mod first_steps;
     mod pod_logs;
     mod use_cases;
 }

@@ -24,7 +24,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Where the release is.
 pub const SYSTEM: &str = "signalbox-system";
 /// The namespaces of the tests.
-const NAMESPACES: [&str; 10] = [
+const NAMESPACES: [&str; 11] = [
+    "e2e-first",
     "e2e-story",
     "e2e-rights",
     "e2e-stream",

@@ -20,7 +20,7 @@ mod security_alert;
 mod stream_analytics;
 
 /// Images of the samples, and what the cluster has instead: nothing is pulled.
-const IMAGES: [(&str, &str); 6] = [
+pub(super) const IMAGES: [(&str, &str); 6] = [
     ("busybox:1.37", "signalbox-demo/tools:1"),
     ("registry.example.com/acme/web", "signalbox-demo/tools"),
     ("prom/prometheus:v3.5.0", "signalbox-demo/servers:1"),
