@@ -146,15 +146,15 @@ async fn those_of_a_namespace_share_a_connection_and_what_is_refused_to_one_harm
     secret(&shop, "rabbit", json!({"password": USER.1})).await;
     shop.sink("oncall", &sink.url("/")).await;
     let address = format!("127.0.0.1:{}", wire.port);
-    let names: Vec<String> = (0..6).map(|number| format!("line-{number}")).collect();
+    let names: Vec<String> = (0..6).map(|number| format!("line{number}")).collect();
     for name in &names {
         queue(&channel, name, &[]).await;
         let spec = json!({"spec": {"amqp": source(&address, name)}});
         shop.create(GROUP, "EventSource", name, spec).await;
     }
     // One of which there is no queue, and one that asks how deep one is.
-    shop.create(GROUP, "EventSource", "none", json!({"spec": {"amqp": source(&address, "line-none")}})).await;
-    let depth = json!({"spec": {"queueLag": {"interval": "1s", "amqp": source(&address, "line-0")}}});
+    shop.create(GROUP, "EventSource", "none", json!({"spec": {"amqp": source(&address, "linenone")}})).await;
+    let depth = json!({"spec": {"queueLag": {"interval": "1s", "amqp": source(&address, "line0")}}});
     shop.create(GROUP, "EventSource", "depth", depth).await;
     let heard = |name: &str| json!({"name": name, "ref": {"name": name}});
     let mut rule = tells("${source.name} ${string(event.data)}");
@@ -164,7 +164,7 @@ async fn those_of_a_namespace_share_a_connection_and_what_is_refused_to_one_harm
     (rule["sources"], rule["mode"]) = (json!([heard("none"), heard("depth")]), json!("Observe"));
     shop.create(GROUP, "EventRule", "others", json!({"spec": rule})).await;
     let missing = |status: &Value| {
-        condition(status, "Connected")["message"].as_str().is_some_and(|said| said.contains("no queue 'line-none'"))
+        condition(status, "Connected")["message"].as_str().is_some_and(|said| said.contains("no queue 'linenone'"))
     };
     source_when(&shop, "none", "the queue is missing", missing).await;
     let sampled = |status: &Value| connected(status) && status["lag"] == 0 && status["received"] != 0;

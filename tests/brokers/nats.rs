@@ -385,7 +385,7 @@ async fn those_of_a_namespace_share_a_connection_and_what_one_may_not_do_harms_n
     let (shop, sink) = (shop("line").await, Sink::start().await);
     secret(&shop, "nats", json!({"password": "right-canary"})).await;
     shop.sink("oncall", &sink.url("/")).await;
-    let names: Vec<String> = (0..6).map(|number| format!("line-{number}")).collect();
+    let names: Vec<String> = (0..6).map(|number| format!("line{number}")).collect();
     for name in &names {
         shop.create(GROUP, "EventSource", name, json!({"spec": as_ops(&server, "JOBS")})).await;
     }

@@ -66,10 +66,10 @@ pub(in crate::sources::feeds) async fn share(broker: AmqpBroker<'_>, feed: &Feed
         let (near, far) = duplex(BETWEEN);
         let (held, by_tls) = (Arc::<Held>::default(), ByTls::default());
         let driver = drive(stream, far, Arc::clone(&held), Arc::clone(&by_tls)).shared();
-        let connection = during(driver.clone(), &by_tls, in_time(log_in(broker, feed, near))).await?;
+        let connection = during(driver.clone(), &by_tls, in_time(Box::pin(log_in(broker, feed, near)))).await?;
         Ok(Line::new(Broker { connection, held, by_tls }, driver))
     };
-    feed.line("amqp", &(broker.address, broker.virtual_host, broker.login, broker.tls), make).await
+    feed.line("amqp", &(broker.address, broker.virtual_host, broker.login, broker.tls), Box::pin(make)).await
 }
 
 /// Does `work` over the connection until either ends.

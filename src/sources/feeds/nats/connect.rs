@@ -30,12 +30,13 @@ pub(in crate::sources::feeds) struct Server {
 /// The connection of all EventSources of the namespace that get in this way.
 pub(in crate::sources::feeds) async fn share(cluster: NatsCluster<'_>, feed: &Feed) -> Result<Arc<Line<Server>>, Down> {
     let make = async {
-        let (client, address, told) = connect(cluster, feed, feed.shared_name()).await?;
+        let (client, address, told) = Box::pin(connect(cluster, feed, feed.shared_name())).await?;
         let (refused, _) = broadcast::channel(REFUSED);
         let driver = drive(told, refused.clone(), address.clone());
         Ok(Line::new(Server { client, address, refused }, driver))
     };
-    feed.line("nats", &(cluster.servers, cluster.auth, cluster.tls), make).await
+    // In a box: what it goes through would hold it several times, and overflow the stack.
+    feed.line("nats", &(cluster.servers, cluster.auth, cluster.tls), Box::pin(make)).await
 }
 
 /// Waits until the connection breaks, and passes on what the server refuses.

@@ -49,7 +49,7 @@ pub(in crate::sources::feeds) async fn share(
         };
         Ok(Line::new(connection, driver))
     };
-    feed.line("redis", &(at.server, at.database, at.auth, at.tls), make).await
+    feed.line("redis", &(at.server, at.database, at.auth, at.tls), Box::pin(make)).await
 }
 
 /// The driver of a connection has ended.
