@@ -148,7 +148,7 @@ async fn whatever_an_action_may_not_write_is_named_with_the_lines_that_grant_it(
     for Case { action, right } in cases(&scene.node, "web") {
         let Finished { outcome, message, .. } = scene.run(&action, false).await;
         assert_eq!(outcome, FiringOutcome::Failed, "{action}: {message}");
-        let all = [format!("may not {right}"), format!("/ops may not "), "grant it with: kubectl create ".to_owned()];
+        let all = [format!("may not {right}"), "/ops may not ".to_owned(), "grant it with: kubectl create ".to_owned()];
         assert!(all.iter().all(|part| message.contains(part)), "{action}: {message}");
         assert!(!message.contains(" attempts"), "{action}: {message}");
     }
