@@ -3,6 +3,7 @@
 # one static binary and the machine's CA certificates on an empty base, run as user 65532. Neither Docker nor a
 # pull is needed: the result is target/images/NAME.tar, for e2e/cluster/load-image, `docker load` or `podman load`.
 # With Docker and a network, `docker build -f deploy/Dockerfile .` makes the same.
+# image.sh --binary: builds no more than the binary, as the image will need it.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 name=${1:-localhost/signalbox:dev}
@@ -31,6 +32,7 @@ fi
 export OPENSSL_NO_VENDOR=0
 echo "building the operator for $target ..." >&2
 cargo build --release --locked --bin signalbox --target "$target" >&2
+[ "$name" != --binary ] || exit 0
 
 root=target/images/signalbox
 rm -rf "$root"
