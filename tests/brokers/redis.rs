@@ -67,8 +67,13 @@ impl Server {
 
     pub async fn client(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://{}", self.address())).expect("an address");
-        eventually("a client is connected", PATIENCE, async || client.get_multiplexed_async_connection().await.ok())
-            .await
+        // A server that was killed listens before it has read what it had written down.
+        eventually("a client is connected and all is loaded", PATIENCE, async || {
+            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+            cmd("PING").query_async::<Answer>(&mut connection).await.ok()?;
+            Some(connection)
+        })
+        .await
     }
 }
 
