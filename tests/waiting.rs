@@ -169,10 +169,9 @@ async fn a_custom_resource_is_waited_for_by_an_expression_and_with_the_right_to_
     shop.event("p.3", "p", "Broken").await;
     let (outcome, message) = ended(&shop, "broken").await;
     assert_eq!(outcome, "Failed");
-    assert!(
-        message.ends_with("from 4 to 5, but waitFor.failExpression gives true: target.status.phase = Broken"),
-        "{message}"
-    );
+    let before = format!("from 4 to 5; EventRule {}/late had scaled it less than 10 minutes before", shop.name);
+    let seen = "but waitFor.failExpression gives true: target.status.phase = Broken";
+    assert!(message.ends_with(&format!("{before}, {seen}")), "{message}");
 }
 
 #[tokio::test]
