@@ -19,8 +19,10 @@ impl Setup {
         Self { kubeconfig: kubeconfig.to_owned(), args: vec![], workspace: Workspace::new("operator") }
     }
 
-    /// Adds flags.
+    /// Adds flags, as `--name=value`; one that was given before is replaced, unless it is one of a list.
     pub fn args(mut self, args: &[&str]) -> Self {
+        let name = |arg: &str| arg.split('=').next().map(str::to_owned);
+        self.args.retain(|old| old.starts_with("--allow-") || !args.iter().any(|&new| name(new) == name(old)));
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
         self
     }
