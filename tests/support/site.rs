@@ -132,15 +132,16 @@ impl Shop {
         Api::namespaced_with(self.client.clone(), &self.name, &resource)
     }
 
-    /// Creates an object.
+    /// Creates an object; what `rest` says of metadata is beside its name.
     ///
     /// # Panics
     /// When the API server refuses it.
     pub async fn create(&self, api_version: &str, kind: &str, name: &str, rest: Value) -> DynamicObject {
-        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+        let mut object = json!({"apiVersion": api_version, "kind": kind});
         for (key, value) in rest.as_object().into_iter().flatten() {
             object[key] = value.clone();
         }
+        object["metadata"]["name"] = json!(name);
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         self.api(api_version, kind)
             .create(&PostParams::default(), &object)
