@@ -17,24 +17,7 @@ fn told(version: u64, regarding: &str) -> EventInput {
 
 /// A firing of the rule, made by this event, has written this version, so many seconds after the beginning.
 fn wrote(engine: &mut Engine, rule: &str, because: &EventInput, version: u64, seconds: i64) {
-    let firing = Firing {
-        id: FiringId(format!("f{version}").into()),
-        rule: rule_ref(rule),
-        generation: 1,
-        source: "told".into(),
-        group: String::new(),
-        group_values: Default::default(),
-        count: None,
-        kind: Default::default(),
-        step: None,
-        planned: None,
-        restores: None,
-        closes: false,
-        value: None,
-        baseline: None,
-        input: Position(1),
-        stamp: head(1, seconds).stamp,
-    };
+    let firing = firing(&format!("f{version}"), rule, "told", seconds);
     let (event, spec) = (Arc::clone(&because.event), spec(json!({})));
     let open = OpenFiring { firing, event, events: Vec::new(), spec, steps: Default::default() };
     let effect = Effect {

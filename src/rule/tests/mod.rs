@@ -72,6 +72,28 @@ fn rule_ref(name: &str) -> RuleRef {
     RuleRef { uid: RuleUid(format!("uid-{name}").into()), namespace: "shop".into(), name: name.into() }
 }
 
+/// A firing of the rule's first version, made so many seconds after the beginning.
+fn firing(id: &str, rule: &str, source: &str, seconds: i64) -> Firing {
+    Firing {
+        id: FiringId(id.into()),
+        rule: rule_ref(rule),
+        generation: 1,
+        source: source.into(),
+        group: String::new(),
+        group_values: Default::default(),
+        count: None,
+        kind: Default::default(),
+        step: None,
+        planned: None,
+        restores: None,
+        closes: false,
+        value: None,
+        baseline: None,
+        input: Position(1),
+        stamp: head(1, seconds).stamp,
+    }
+}
+
 /// A spec with a notification as its action, unless it brings actions.
 fn spec(mut body: Value) -> Arc<EventRuleSpec> {
     let action = json!([{"name": "tell", "notify": {"sinkRef": {"name": "oncall"}, "text": "${event.id}"}}]);

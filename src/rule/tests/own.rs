@@ -98,24 +98,7 @@ fn fold(engine: &mut Engine, record: &Record) -> Vec<String> {
 fn writing(firing: &str, name: &str) -> OpenFiring {
     let writes = Some(Writes { rule: rule_ref("web").uid, object: format!("shop/Deployment/{name}") });
     let step = Step { intent: Some((0, json!({}))), writes, ..Step::default() };
-    let firing = Firing {
-        id: FiringId(firing.into()),
-        rule: rule_ref("web"),
-        generation: 1,
-        source: "any".into(),
-        group: String::new(),
-        group_values: BTreeMap::new(),
-        count: None,
-        kind: Default::default(),
-        step: None,
-        planned: None,
-        restores: None,
-        closes: false,
-        value: None,
-        baseline: None,
-        input: Position(1),
-        stamp: head(1, 1).stamp,
-    };
+    let firing = super::firing(firing, "web", "any", 1);
     let (event, spec) = (update(name, 1).event, spec(json!({})));
     OpenFiring { firing, event, events: Vec::new(), spec, steps: BTreeMap::from([("grow".to_owned(), step)]) }
 }
